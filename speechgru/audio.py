@@ -1,0 +1,118 @@
+"""Recordings, PCM and arrays to mono float32 at the model's rate."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from speechgru.errors import DataError
+
+SAMPLE_RATE = 16_000
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff"})
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says, before anything is decoded."""
+
+    rate: int
+    channels: int
+    frames: int
+    subtype: str
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.rate
+
+
+def probe(path: Path) -> AudioInfo:
+    """Read a recording's header.
+
+    Raises:
+        DataError: the file is missing, empty, or no audio file.
+    """
+    with _opened(path) as file:
+        return AudioInfo(file.samplerate, file.channels, file.frames, file.subtype)
+
+
+def read(path: Path, rate: int = SAMPLE_RATE) -> Samples:
+    """Decode a recording to mono float32 in [-1, 1] at `rate` hertz, shape (S,).
+
+    Channels are averaged; other rates are resampled (soxr, high quality); floating point samples
+    beyond full scale are clipped.
+
+    Raises:
+        DataError: missing, empty, truncated or no audio file, or samples that are not finite.
+    """
+    with _opened(path) as file:
+        expected, native_rate = file.frames, file.samplerate
+        try:
+            frames = file.read(dtype="float32", always_2d=True)
+        except (soundfile.SoundFileError, RuntimeError) as error:
+            raise DataError(f"{path}: cannot be decoded: {_reason(error)}") from error
+    if len(frames) == 0:
+        raise DataError(f"{path}: 0 samples; a recording needs at least one")
+    if 0 < len(frames) < expected < 2**62:
+        raise DataError(f"{path}: truncated: {len(frames)} of {expected} samples are there")
+    return to_mono(frames, native_rate, rate, name=str(path))
+
+
+def to_mono(frames: NDArray[np.floating], from_rate: int, rate: int, name: str = "audio") -> Samples:
+    """Average the channels of (S, channels) or (S,), resample and clip to [-1, 1]; shape (S,).
+
+    Raises:
+        DataError: a sample is NaN or infinite.
+    """
+    mono = frames if frames.ndim == 1 else frames.mean(axis=1)
+    if not np.isfinite(mono).all():
+        position = int(np.argmin(np.isfinite(mono)))
+        raise DataError(f"{name}: sample {position} is {mono[position]}; samples must be finite")
+    mono = mono.astype(np.float32, copy=False)
+    if from_rate != rate:
+        mono = soxr.resample(mono, from_rate, rate, quality="HQ")
+    return np.clip(mono, -1.0, 1.0)
+
+
+def fit(samples: Samples, length_samples: int) -> Samples:
+    """Make a clip exactly `length_samples` long: shape (length_samples,).
+
+    A shorter clip gets silence at its end; of a longer one the stretch with the most energy stays.
+    """
+    surplus = len(samples) - length_samples
+    if surplus <= 0:
+        return np.pad(samples, (0, -surplus))
+    start = loudest_start(samples, length_samples)
+    return samples[start : start + length_samples]
+
+
+def loudest_start(samples: Samples, length_samples: int) -> int:
+    """Where the `length_samples` long stretch with the most energy begins."""
+    energy = np.concatenate(([0.0], np.cumsum(samples.astype(np.float64) ** 2)))
+    return int(np.argmax(energy[length_samples:] - energy[:-length_samples]))
+
+
+def _opened(path: Path) -> soundfile.SoundFile:
+    path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path}: is a directory; an audio file is needed")
+    try:
+        size_bytes = path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if size_bytes == 0:
+        raise DataError(f"{path}: empty file (0 bytes); an audio file is needed")
+    try:
+        return soundfile.SoundFile(path)
+    except (soundfile.SoundFileError, RuntimeError, OSError, TypeError) as error:
+        raise DataError(f"{path}: not a readable audio file: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "error_string", None) or str(error)
+    return text.strip().rstrip(".").removeprefix("Error : ")

@@ -1,0 +1,73 @@
+"""The Typer app: each verb from its own file; errors become one sentence and an exit code."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from speechgru import __version__
+from speechgru.cli.terminal import err
+from speechgru.errors import SpeechGRUError
+
+app = typer.Typer(
+    name="speechgru",
+    help="Spoken command recognition: train on your own words, listen live.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"speechgru {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """Spoken command recognition: train on your own words, listen live."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit code; no traceback reaches the user."""
+    try:
+        app(args=list(arguments) if arguments is not None else None)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except SpeechGRUError as error:
+        _tell(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _tell("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Whoever read our stdout has gone; the interpreter must not try to flush it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        _tell(f"{name}{error.strerror or error}")
+        return 1
+    return 0
+
+
+def entry_point() -> NoReturn:
+    """What the `speechgru` script calls."""
+    sys.exit(main())
+
+
+def _tell(message: str) -> None:
+    err.print(f"[bold red]error:[/] {_plain(message)}", soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

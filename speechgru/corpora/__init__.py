@@ -1,0 +1,1 @@
+"""Recordings with their words: directories, manifests, protocols, packed samples."""

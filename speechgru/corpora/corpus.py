@@ -1,0 +1,86 @@
+"""What every corpus is once it is read: clips with words, speakers and splits."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from speechgru.errors import DataError
+
+SPLITS = ("training", "validation", "testing")
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One recording of one word by one speaker."""
+
+    path: Path
+    word: str
+    speaker: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All clips under a directory or in a manifest, and its background recordings.
+
+    `layout` is "speech-commands", "folders" or "manifest".
+    """
+
+    root: Path
+    layout: str
+    clips: tuple[Clip, ...]
+    noises: tuple[Path, ...] = ()
+
+    def split(self, name: str) -> tuple[Clip, ...]:
+        """The clips of one split, in the order of their paths."""
+        if name not in SPLITS:
+            raise DataError(f"split {name!r}: a split is one of {', '.join(SPLITS)}")
+        return tuple(clip for clip in self.clips if clip.split == name)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Every word once, sorted; labels that begin with an underscore are no words."""
+        return sorted_words(clip.word for clip in self.clips)
+
+
+def sorted_words(words: Iterable[str]) -> tuple[str, ...]:
+    """Each word once in alphabetical order, without `_silence_`, `_unknown_` and their like."""
+    return tuple(sorted({word for word in words if not word.startswith("_")}))
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What a task asks a model: the label of a stretch of audio.
+
+    `path` is None for digital silence. `start_s` is where to cut a clip out of a longer background
+    recording; None takes the whole file. `word` is what was said, `label` what the task calls it.
+    """
+
+    path: Path | None
+    label: str
+    word: str
+    speaker: str
+    start_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A protocol applied to a corpus: the labels of the model, and the examples of each split."""
+
+    protocol: str
+    labels: tuple[str, ...]
+    splits: dict[str, tuple[Example, ...]]
+    clip_s: float = 1.0
+    description: str = ""
+
+    def split(self, name: str) -> tuple[Example, ...]:
+        """The examples of one split.
+
+        Raises:
+            DataError: the split is unknown or has no example.
+        """
+        if name not in SPLITS:
+            raise DataError(f"split {name!r}: a split is one of {', '.join(SPLITS)}")
+        if not self.splits.get(name):
+            raise DataError(f"{self.protocol}: the {name} split has no clips")
+        return self.splits[name]
