@@ -1,0 +1,42 @@
+"""Which device the tensors live on, chosen by name."""
+
+import torch
+
+from speechgru.errors import UsageError
+
+
+def select_device(name: str = "auto") -> torch.device:
+    """The device called `name`: "auto", "cpu", "mps", "cuda" or "cuda:N".
+
+    "auto" takes CUDA where there is a GPU, else Apple's MPS, else the CPU.
+
+    Raises:
+        UsageError: the name is unknown, or that device is not on this machine.
+    """
+    if name == "auto":
+        return _best_device()
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"--device {name}: unknown; auto, cpu, cuda, cuda:N or mps is needed")
+    if device.type == "cuda":
+        _check_cuda(name, device.index or 0)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError(f"--device {name}: this machine has no MPS device; use auto or cpu")
+    return device
+
+
+def _best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _check_cuda(name: str, index: int) -> None:
+    if not torch.cuda.is_available():
+        raise UsageError(f"--device {name}: torch finds no CUDA GPU here; use auto or cpu")
+    if index >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise UsageError(f"--device {name}: {found} GPU(s) here, so at most cuda:{found - 1}")
