@@ -1,5 +1,7 @@
 """Which device the tensors live on, chosen by name."""
 
+import re
+
 import torch
 
 from speechgru.errors import UsageError
@@ -15,12 +17,9 @@ def select_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return _best_device()
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise UsageError(f"--device {name}: unknown; auto, cpu, cuda, cuda:N or mps is needed")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", name):
+        raise UsageError(f"--device {name!r}: unknown; auto, cpu, cuda, cuda:N or mps is needed")
+    device = torch.device(name)
     if device.type == "cuda":
         _check_cuda(name, device.index or 0)
     if device.type == "mps" and not torch.backends.mps.is_available():
@@ -38,5 +37,5 @@ def _check_cuda(name: str, index: int) -> None:
     if not torch.cuda.is_available():
         raise UsageError(f"--device {name}: torch finds no CUDA GPU here; use auto or cpu")
     if index >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise UsageError(f"--device {name}: {found} GPU(s) here, so at most cuda:{found - 1}")
+        last = torch.cuda.device_count() - 1
+        raise UsageError(f"--device {name}: the last GPU here is cuda:{last}")

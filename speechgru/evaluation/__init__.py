@@ -1,0 +1,1 @@
+"""How good a model is: clip metrics, the carried state, reports and pictures."""
