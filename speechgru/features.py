@@ -1,0 +1,111 @@
+"""Samples to spectral features, frame by frame: the same frames whole or in chunks.
+
+Frames are not centred and nothing is normalised by what a clip holds, so a frame depends on its own
+window of samples alone.
+"""
+
+from typing import Literal, Self
+
+import torch
+import torchaudio
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+
+class FeatureConfig(BaseModel):
+    """The frontend's settings; 30 ms Hann windows every 10 ms by default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: "mfcc": cepstra of the log mel spectrum; "logmel": the log mel spectrum itself.
+    kind: Literal["mfcc", "logmel"] = "mfcc"
+    sample_rate: int = Field(16_000, ge=8_000, le=48_000)
+    window_ms: float = Field(30.0, ge=10.0, le=64.0)
+    hop_ms: float = Field(10.0, ge=5.0, le=20.0)
+    #: Length of the zero-padded Fourier transform; long enough that every mel band holds a bin.
+    fft_samples: int = Field(1024, ge=256, le=4096)
+    mels: int = Field(80, ge=10, le=128)
+    low_hz: float = Field(20.0, ge=0.0)
+    high_hz: float = Field(7_600.0, gt=0.0)
+    #: Cepstral coefficients kept; only for "mfcc".
+    cepstra: int = Field(40, ge=8, le=128)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.low_hz < self.high_hz <= self.sample_rate / 2:
+            raise ValueError(
+                f"high_hz {self.high_hz:g} must lie above low_hz {self.low_hz:g} "
+                f"and at most at half the sample rate, {self.sample_rate / 2:g}"
+            )
+        if self.kind == "mfcc" and self.cepstra > self.mels:
+            raise ValueError(f"cepstra {self.cepstra} must be at most mels {self.mels}")
+        if self.fft_samples < self.window_samples or (self.fft_samples - self.window_samples) % 2:
+            raise ValueError(
+                f"fft_samples {self.fft_samples} must exceed the window of "
+                f"{self.window_samples} samples by an even number"
+            )
+        return self
+
+    @property
+    def window_samples(self) -> int:
+        """Samples that a frame sees."""
+        return round(self.window_ms * self.sample_rate / 1000)
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from a frame to the next."""
+        return round(self.hop_ms * self.sample_rate / 1000)
+
+    @property
+    def context_samples(self) -> int:
+        """Samples that a frame shares with the one before: what a stream must keep."""
+        return self.window_samples - self.hop_samples
+
+    @property
+    def size(self) -> int:
+        """F, the features of a frame."""
+        return self.cepstra if self.kind == "mfcc" else self.mels
+
+
+class Features(nn.Module):
+    """Log mel bands or MFCC of uncentred frames: (B, S) -> (B, T, F), T = (S - window) // hop + 1.
+
+    The logarithm is natural with a floor: ln(mel power + 1e-6); the cepstra are its orthonormal
+    DCT-II (Davis and Mermelstein, 1980), all as torchaudio's transforms with `log_mels=True` and
+    `center=False` have them. The window is zero-padded on both sides to the transform's length,
+    which changes no power and needs no further sample.
+    """
+
+    def __init__(self, config: FeatureConfig) -> None:
+        super().__init__()
+        self.config = config
+        spectrum = {
+            "n_fft": config.fft_samples,
+            "win_length": config.window_samples,
+            "hop_length": config.hop_samples,
+            "pad": (config.fft_samples - config.window_samples) // 2,
+            "center": False,
+            "n_mels": config.mels,
+            "f_min": config.low_hz,
+            "f_max": config.high_hz,
+        }
+        if config.kind == "mfcc":
+            self.transform = torchaudio.transforms.MFCC(
+                config.sample_rate, n_mfcc=config.cepstra, log_mels=True, melkwargs=spectrum
+            )
+        else:
+            self.transform = torchaudio.transforms.MelSpectrogram(config.sample_rate, **spectrum)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """(B, S) -> (B, T, F); fewer samples than a window give T = 0."""
+        if samples.shape[-1] < self.config.window_samples:
+            return samples.new_zeros(*samples.shape[:-1], 0, self.config.size)
+        spectrum = self.transform(samples)  # (B, F, T)
+        if self.config.kind == "logmel":
+            spectrum = torch.log(spectrum + 1e-6)
+        return spectrum.transpose(-1, -2)
+
+
+def features(samples: Tensor, config: FeatureConfig) -> Tensor:
+    """Features of a batch of recordings: (B, S) -> (B, T, F)."""
+    return Features(config).to(samples.device)(samples)

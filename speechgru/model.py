@@ -1,0 +1,224 @@
+"""The acoustic model: (samples, state) -> (log-posteriors, state)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from speechgru.cells import GRU, CausalConv2d
+from speechgru.errors import DataError
+from speechgru.features import FeatureConfig, Features
+from speechgru.labels import UNKNOWN, Vocabulary
+
+#: What a stream carries from chunk to chunk: named tensors of fixed shape, batch first.
+State = dict[str, Tensor]
+
+#: Frames to a step: the network answers every second frame, 50 times a second.
+FRAMES_PER_STEP = 2
+
+
+class ModelConfig(BaseModel):
+    """The network's settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: "stack": frames in pairs; "conv": causal convolutions over frames and bands, halving the rate.
+    front: Literal["stack", "conv"] = "stack"
+    #: Channels of the convolutions; each halves the bands, the second one the rate.
+    front_channels: tuple[int, ...] = (16, 32)
+    #: Frames and bands that a convolution spans.
+    front_kernel: int = Field(5, ge=2, le=15)
+    cell: Literal["gru"] = "gru"
+    layers: int = Field(2, ge=1, le=16)
+    hidden: int = Field(128, ge=1, le=4096)
+    #: Layer normalisation before each recurrent layer and before the head.
+    layer_norm: bool = True
+    #: A recurrent layer's input is added to its output.
+    residual: bool = True
+    #: Share of features that are dropped between layers in training.
+    dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    head: Literal["classify"] = "classify"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.front == "conv" and len(self.front_channels) < 2:
+            raise ValueError(
+                f"front_channels {list(self.front_channels)} must hold at least two convolutions"
+            )
+        if any(channels < 1 for channels in self.front_channels):
+            raise ValueError(f"front_channels {list(self.front_channels)} must be positive")
+        return self
+
+
+class SpeechGRU(nn.Module):
+    """Features, their normalisation, a front, recurrent layers and a head, as one function.
+
+    `labels` are the V outputs. `unknown_words` are words that the head tells apart in training and
+    that all count as `_unknown_` in the log-posteriors.
+
+    Args:
+        metadata: provenance, protocol, figures; kept in the model's file.
+
+    Raises:
+        DataError: there are unknown words, but no label for them.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        features: FeatureConfig,
+        labels: Sequence[str],
+        unknown_words: Sequence[str] = (),
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary = Vocabulary(tuple(labels))
+        self.unknown_words = tuple(unknown_words)
+        if self.unknown_words and UNKNOWN not in self.vocabulary:
+            raise DataError(f"unknown words need the label {UNKNOWN} among {list(labels)}")
+        self.metadata = dict(metadata or {})
+        self.features = Features(features)
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.zeros(features.size))
+        self.register_buffer("deviation", torch.ones(features.size))
+        self.front = (
+            ConvFront(features.size, config.front_channels, config.front_kernel)
+            if config.front == "conv"
+            else StackFront(features.size)
+        )
+        self.project = nn.Linear(self.front.size, config.hidden)
+        self.layers = nn.ModuleList(
+            GRU(config.hidden, config.hidden) for _ in range(config.layers)
+        )
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(config.hidden) if config.layer_norm else nn.Identity()
+            for _ in range(config.layers + 1)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(config.hidden, len(self.vocabulary) + len(self.unknown_words))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The V labels, in the order of the log-posteriors."""
+        return self.vocabulary.labels
+
+    @property
+    def sample_rate(self) -> int:
+        """Hertz of the samples that the model takes."""
+        return self.features.config.sample_rate
+
+    @property
+    def step_samples(self) -> int:
+        """Samples from one output to the next."""
+        return self.features.config.hop_samples * FRAMES_PER_STEP
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.mean.device
+
+    @property
+    def parameter_count(self) -> int:
+        """Trainable numbers."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def initial_state(self, batch_size: int = 1) -> State:
+        """The state at a recording's start: zeros, as after silence; (B, ...) each."""
+        shapes: dict[str, tuple[int, ...]] = {"samples": (self.features.config.context_samples,)}
+        shapes |= self.front.state_sizes
+        shapes |= {f"layer{i}": layer.state_size for i, layer in enumerate(self.layers)}
+        return {
+            name: self.mean.new_zeros(batch_size, *shape) for name, shape in shapes.items()
+        }
+
+    def forward(self, samples: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Log-posteriors of every whole step: (B, S) -> (B, T, V), T = S // step_samples, and state.
+
+        Whole or in chunks of whole steps, the answer is the same. Samples after the last whole step
+        are not looked at and are not in the state.
+        """
+        state = self.initial_state(len(samples)) if state is None else state
+        features, context = self.extract(samples, state["samples"])
+        log_posteriors, state = self.encode(features, state)
+        return self.fold(log_posteriors), state | {"samples": context}
+
+    def extract(self, samples: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised features: (B, S), (B, window - hop) -> (B, FRAMES_PER_STEP T, F), context."""
+        steps = samples.shape[-1] // self.step_samples
+        stretch = torch.cat([context, samples[:, : steps * self.step_samples]], dim=1)
+        kept = stretch[:, stretch.shape[1] - context.shape[1] :]
+        return (self.features(stretch) - self.mean) / self.deviation, kept
+
+    def encode(self, features: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B, FRAMES_PER_STEP T, F) -> log-posteriors (B, T, V + unknown words), and state."""
+        x, new_state = self.front(features, state)
+        x = self.project(x)  # (B, T, H)
+        for i, layer in enumerate(self.layers):
+            y, new_state[f"layer{i}"] = layer(self.dropout(self.norms[i](x)), state[f"layer{i}"])
+            x = x + y if self.config.residual else y
+        logits = self.head(self.dropout(self.norms[-1](x)))
+        return torch.log_softmax(logits.float(), dim=-1), new_state
+
+    def fold(self, log_posteriors: Tensor) -> Tensor:
+        """Add the unknown words' posteriors to that of `_unknown_`: (..., V + U) -> (..., V)."""
+        if not self.unknown_words:
+            return log_posteriors
+        labels, words = log_posteriors.split([len(self.labels), len(self.unknown_words)], dim=-1)
+        unknown = self.vocabulary.id(UNKNOWN)
+        column = torch.cat([labels[..., unknown : unknown + 1], words], dim=-1)
+        total = torch.logsumexp(column, dim=-1, keepdim=True)
+        return torch.cat([labels[..., :unknown], total, labels[..., unknown + 1 :]], dim=-1)
+
+    def set_normalisation(self, features: Tensor) -> None:
+        """Fix the mean and deviation of each feature from raw training features (..., F)."""
+        flat = features.reshape(-1, features.shape[-1]).double()
+        self.mean.copy_(flat.mean(dim=0))
+        self.deviation.copy_(flat.std(dim=0).clamp_min(1e-3))
+
+
+class StackFront(nn.Module):
+    """Frames joined in pairs: (B, 2 T, F) -> (B, T, 2 F)."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.size = features * FRAMES_PER_STEP
+        self.state_sizes: dict[str, tuple[int, ...]] = {}
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B, 2 T, F) -> (B, T, 2 F); carries nothing."""
+        batch, frames, features = x.shape
+        return x.reshape(batch, frames // FRAMES_PER_STEP, features * FRAMES_PER_STEP), {}
+
+
+class ConvFront(nn.Module):
+    """Causal convolutions over frames and bands: (B, 2 T, F) -> (B, T, C F').
+
+    Each halves the bands until few are left; the second one halves the frames to steps.
+    """
+
+    def __init__(self, bands: int, channels: Sequence[int], kernel: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList()
+        inputs = 1
+        for i, outputs in enumerate(channels):
+            band_stride = 2 if bands > 5 else 1
+            stride = FRAMES_PER_STEP if i == 1 else 1
+            conv = CausalConv2d(
+                inputs, outputs, bands, kernel, stride=stride, band_stride=band_stride
+            )
+            self.convs.append(conv)
+            inputs, bands = outputs, math.ceil(bands / band_stride)
+        self.size = inputs * bands
+        self.state_sizes = {f"conv{i}": conv.state_size for i, conv in enumerate(self.convs)}
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B, 2 T, F) -> (B, T, C F'), and the convolutions' last frames."""
+        x, new_state = x.unsqueeze(1), {}
+        for i, conv in enumerate(self.convs):
+            x, new_state[f"conv{i}"] = conv(x, state[f"conv{i}"])
+        return x.transpose(1, 2).flatten(2), new_state
