@@ -8,6 +8,16 @@ from speechgru.errors import DataError
 
 SPLITS = ("training", "validation", "testing")
 
+#: What puts clips into splits; said wherever a corpus is described.
+SPLIT_RULES = {
+    "lists": "split by validation_list.txt and testing_list.txt",
+    "archive": "an official test archive: all testing",
+    "speaker": "split by speaker: a speaker is in one split only",
+    "file": "split by file, not by speaker: fewer than three speakers are told apart",
+    "folders": "split by its folders training, validation and testing",
+    "manifest": "split by the manifest's split column",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Clip:
@@ -23,13 +33,15 @@ class Clip:
 class Corpus:
     """All clips under a directory or in a manifest, and its background recordings.
 
-    `layout` is "speech-commands", "folders" or "manifest".
+    `layout` is "speech-commands", "folders" or "manifest"; `split_by` is a key of `SPLIT_RULES`:
+    what put each clip into its split.
     """
 
     root: Path
     layout: str
     clips: tuple[Clip, ...]
     noises: tuple[Path, ...] = ()
+    split_by: str = "lists"
 
     def split(self, name: str) -> tuple[Clip, ...]:
         """The clips of one split, in the order of their paths."""

@@ -1,0 +1,250 @@
+"""Public corpora: where their archives are, and how one becomes a directory, whole or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rich.filesize import decimal
+
+from speechgru.corpora.archive import atomic_folder, sha256_of, unpack
+from speechgru.corpora.transfer import Progress, check_url, discard, fetch, held_bytes
+from speechgru.errors import DataError, SpeechGRUError, UsageError
+
+_HOST = "https://storage.googleapis.com/download.tensorflow.org/data"
+#: A second of 16-bit audio at 16 kHz with its header, in whole blocks of a disk.
+_CLIP_BYTES = 32_768
+#: Background recordings, lists, licence, and room to spare.
+_EXTRA_BYTES = 32_000_000
+
+#: Opens a display for one stage ("downloading") and gives its progress callback, or None.
+Stage = Callable[[str], AbstractContextManager[Progress | None]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One archive as it was published."""
+
+    name: str
+    url: str
+    sha256: str
+    size_bytes: int
+    clips: int
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """About what its files take on a disk: clips of at most one second."""
+        return self.clips * _CLIP_BYTES + _EXTRA_BYTES
+
+
+#: Warden (2018), https://arxiv.org/abs/1804.03209.
+SOURCES = {
+    source.name: source
+    for source in (
+        Source(
+            "speech-commands-v1",
+            f"{_HOST}/speech_commands_v0.01.tar.gz",
+            "743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d",
+            size_bytes=1_489_096_277,
+            clips=64_727,
+        ),
+        Source(
+            "speech-commands-v2",
+            f"{_HOST}/speech_commands_v0.02.tar.gz",
+            "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
+            size_bytes=2_428_923_189,
+            clips=105_829,
+        ),
+        Source(
+            "speech-commands-v2-test",
+            f"{_HOST}/speech_commands_test_set_v0.02.tar.gz",
+            "cc2a00c1147c2254e9be3fa0f779d8c17421dc349b86366567a8edfa9acd51df",
+            size_bytes=112_563_277,
+            clips=4_890,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a finished download leaves in its folder, to be known again."""
+
+    source: str
+    url: str
+    sha256: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a download will take, in bytes, and what the disk has left."""
+
+    download: int
+    unpacked: int
+    free: int
+
+
+class Download:
+    """One public archive on its way into the folder `target`.
+
+    The archive comes from `url` (default: where it was published) and must have the SHA-256 that
+    is known of it; `sha256` is for a mirror that packed the same recordings into another file.
+    While it is on its way it lies beside the target as `<archive>.part`; an archive that already
+    lies there under its own name is used instead, and left alone.
+
+    Raises:
+        UsageError: an unknown name, an address that is none, or `sha256` without `url`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        target: Path | None = None,
+        url: str | None = None,
+        sha256: str | None = None,
+    ) -> None:
+        if name not in SOURCES:
+            raise UsageError(f"{name!r} is no known corpus; known are {', '.join(SOURCES)}")
+        if sha256 is not None and url is None:
+            raise UsageError("--sha256 is for the archive of a mirror: --url is needed with it")
+        self.source = SOURCES[name]
+        self.target = Path(target or name).absolute()
+        self.url = url or self.source.url
+        check_url(self.url)
+        self.sha256 = (sha256 or self.source.sha256).lower()
+        if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
+            raise UsageError(f"--sha256 {sha256}: 64 hexadecimal digits are needed")
+
+    @property
+    def archive(self) -> Path:
+        """Where the whole archive lies, if it is kept."""
+        return self.target.parent / Path(urlsplit(self.source.url).path).name
+
+    @property
+    def part(self) -> Path:
+        """Where the archive lies while it is on its way."""
+        return self.archive.with_name(f"{self.archive.name}.part")
+
+    def is_complete(self) -> bool:
+        """Whether an earlier download is there, with every recording.
+
+        Raises:
+            SpeechGRUError: the target holds something else, or lacks recordings.
+        """
+        if not self.target.exists() or (self.target.is_dir() and not any(self.target.iterdir())):
+            return False
+        receipt = _read_receipt(self.target)
+        if receipt is None or receipt.sha256 != self.sha256:
+            holds = f"holds {receipt.source}" if receipt else "is there already"
+            raise SpeechGRUError(
+                f"{self.target}: {holds}; --out needs a new or an empty folder for "
+                f"{self.source.name}"
+            )
+        files, size_bytes = _measure(self.target)
+        if (files, size_bytes) != (receipt.files, receipt.bytes):
+            raise SpeechGRUError(
+                f"{self.target}: {self.source.name} is no longer as it came: {files:,} of "
+                f"{receipt.files:,} files, {size_bytes:,} of {receipt.bytes:,} bytes; "
+                "remove the folder to download it again"
+            )
+        return True
+
+    def needs(self) -> Needs:
+        """What is still to be downloaded, and what it takes unpacked."""
+        held = self.source.size_bytes if self.archive.exists() else held_bytes(self.part)
+        existing = next(folder for folder in self.target.parents if folder.exists())
+        return Needs(
+            download=max(0, self.source.size_bytes - held),
+            unpacked=self.source.unpacked_bytes,
+            free=shutil.disk_usage(existing).free,
+        )
+
+    def run(self, keep_archive: bool = False, stage: Stage | None = None) -> Receipt:
+        """Download, verify and unpack; the target appears whole at the end, or not at all.
+
+        Raises:
+            SpeechGRUError: the disk is too small or cannot be written, or the network failed; what
+                came so far is kept, and the next run goes on from there.
+            DataError: a wrong SHA-256 (the file is removed), or an archive that is not safe.
+        """
+        stage = stage or _no_display
+        self._check_room()
+        archive = self._obtain(stage)
+        with atomic_folder(self.target) as folder:
+            with stage("unpacking") as progress:
+                unpack(
+                    archive,
+                    folder,
+                    max_files=2 * self.source.clips,
+                    max_bytes=2 * self.source.unpacked_bytes,
+                    progress=progress,
+                )
+            receipt = Receipt(self.source.name, self.url, self.sha256, *_measure(folder))
+            _receipt_path(folder).write_text(json.dumps(asdict(receipt)), encoding="utf-8")
+        if keep_archive and archive == self.part:
+            archive.rename(self.archive)
+        discard(self.part)
+        return receipt
+
+    def _check_room(self) -> None:
+        needs = self.needs()
+        if needs.download + needs.unpacked > needs.free:
+            raise SpeechGRUError(
+                f"{self.target.parent}: {decimal(needs.free)} are free; {self.source.name} needs "
+                f"{decimal(needs.download + needs.unpacked)} ({decimal(needs.download)} to "
+                f"download, {decimal(needs.unpacked)} unpacked)"
+            )
+
+    def _obtain(self, stage: Stage) -> Path:
+        """The verified archive: one that lies there already, or else a downloaded one."""
+        archive = self.archive
+        if not archive.exists():
+            archive = self.part
+            archive.parent.mkdir(parents=True, exist_ok=True)
+            published = self.sha256 == self.source.sha256
+            expected_bytes = self.source.size_bytes if published else None
+            with stage("downloading") as progress:
+                fetch(self.url, archive, expected_bytes, progress)
+        with stage("verifying") as progress:
+            found = sha256_of(archive, progress)
+        if found == self.sha256:
+            return archive
+        if archive == self.part:
+            discard(archive)
+            where, what_now = self.url, "it was removed"
+        else:
+            where, what_now = str(archive), "remove it to download the right one"
+        raise DataError(f"{where}: its SHA-256 is {found}, {self.sha256} is needed; {what_now}")
+
+
+def _read_receipt(folder: Path) -> Receipt | None:
+    try:
+        return Receipt(**json.loads(_receipt_path(folder).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _receipt_path(folder: Path) -> Path:
+    return folder / ".speechgru-download.json"
+
+
+def _measure(folder: Path) -> tuple[int, int]:
+    """How many files the folder's word folders hold, and their bytes; a cache in it is no matter."""
+    sizes = [
+        entry.stat().st_size
+        for word in os.scandir(folder)
+        if word.is_dir() and not word.name.startswith(".")
+        for entry in os.scandir(word)
+    ]
+    return len(sizes), sum(sizes)
+
+
+@contextmanager
+def _no_display(_name: str) -> Iterator[None]:
+    yield None
