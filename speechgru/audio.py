@@ -50,8 +50,18 @@ def read(path: Path, rate: int = SAMPLE_RATE) -> Samples:
     Raises:
         DataError: missing, empty, truncated or no audio file, or samples that are not finite.
     """
+    frames, native_rate = decode(path)
+    return to_mono(frames, native_rate, rate, name=str(path))
+
+
+def decode(path: Path) -> tuple[Samples, int]:
+    """Decode a recording as it is: float32 of shape (S, channels), and its rate in hertz.
+
+    Raises:
+        DataError: missing, empty, truncated or no audio file.
+    """
     with _opened(path) as file:
-        expected, native_rate = file.frames, file.samplerate
+        expected, rate = file.frames, file.samplerate
         try:
             frames = file.read(dtype="float32", always_2d=True)
         except (soundfile.SoundFileError, RuntimeError) as error:
@@ -60,7 +70,7 @@ def read(path: Path, rate: int = SAMPLE_RATE) -> Samples:
         raise DataError(f"{path}: 0 samples; a recording needs at least one")
     if 0 < len(frames) < expected < 2**62:
         raise DataError(f"{path}: truncated: {len(frames)} of {expected} samples are there")
-    return to_mono(frames, native_rate, rate, name=str(path))
+    return frames, rate
 
 
 def to_mono(frames: NDArray[np.floating], from_rate: int, rate: int, name: str = "audio") -> Samples:
