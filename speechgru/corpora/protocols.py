@@ -1,0 +1,179 @@
+"""Protocols: which clips a task has in each split, and under which labels.
+
+The 12 classes are silence, unknown and the ten commands. Where TensorFlow's example defines them
+(`v2-12`, `v1-12`: tensorflow/examples/speech_commands/input_data.py), each split, training too,
+gets ceil(10 %) of its command clips as silence and as many clips of other words as unknown.
+"""
+
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from hashlib import sha1
+from math import ceil
+from typing import NamedTuple
+
+from speechgru.audio import probe
+from speechgru.corpora.corpus import SPLITS, Clip, Corpus, Example, Task
+from speechgru.corpora.silence import cut_silence
+from speechgru.errors import DataError, UsageError
+from speechgru.labels import COMMANDS, SILENCE, UNKNOWN
+
+_NAMES_V1 = (
+    "bed bird cat dog down eight five four go happy house left marvin nine no off on one right "
+    "seven sheila six stop three tree two up wow yes zero"
+)
+WORDS_V1 = tuple(_NAMES_V1.split())
+WORDS_V2 = tuple(sorted((*WORDS_V1, "backward", "follow", "forward", "learn", "visual")))
+
+TWELVE = (SILENCE, UNKNOWN, *COMMANDS)
+
+_PROBED, _SHORTEST_S, _LONGEST_S = 300, 0.5, 3.0
+
+Examples = tuple[Example, ...]
+
+
+def make_task(
+    protocol: str, corpus: Corpus, seed: int = 0, words: Iterable[str] | None = None
+) -> Task:
+    """Apply a protocol to a corpus: the labels, and the examples of every split.
+
+    The same corpus and seed give the same examples on every system. `words` restricts `folder` to
+    some of the words, in that order. A split may come out empty: `Task.split` says so when it is
+    needed.
+
+    Raises:
+        UsageError: there is no such protocol, or `words` is given to another one than `folder`.
+        DataError: a word is missing from the corpus, or no split has a clip.
+    """
+    if protocol not in _RULES:
+        near = get_close_matches(protocol, PROTOCOLS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PROTOCOLS)}"
+        raise UsageError(f"protocol {protocol!r} is unknown; {hint}")
+    if words is not None and protocol != "folder":
+        raise UsageError(f"words are chosen with protocol folder only; {protocol} has its own")
+    description, labels, examples_of = _RULES[protocol]
+    if protocol == "folder":
+        labels = tuple(words) if words is not None else corpus.words
+    _check(protocol, corpus, labels)
+    splits = {split: examples_of(corpus, split, labels, seed) for split in SPLITS}
+    if not any(splits.values()):
+        raise DataError(f"{corpus.root}: protocol {protocol} finds no clip in any split")
+    clip_s = _usual_length_s(corpus, labels) if protocol == "folder" else 1.0
+    return Task(protocol, labels, splits, clip_s, description)
+
+
+def _check(protocol: str, corpus: Corpus, labels: tuple[str, ...]) -> None:
+    needed = [label for label in labels if not label.startswith("_")]
+    if missing := [word for word in needed if word not in corpus.words]:
+        raise DataError(
+            f"{corpus.root}: protocol {protocol} needs {len(needed)} words; "
+            f"without a clip: {', '.join(missing)}"
+        )
+    if len(needed) < 2 or len(set(needed)) < len(needed):
+        raise UsageError(f"words {', '.join(needed)}: at least two are needed, each once")
+    if protocol in ("v2-12", "v1-12") and corpus.split_by == "archive":
+        raise DataError(
+            f"{corpus.root}: an official test archive has its own silence and unknown words; "
+            f"{protocol} chooses them, so evaluate with protocol v2-12-official"
+        )
+
+
+def _all_words(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:
+    """Each clip of a word under its own label."""
+    wanted = frozenset(labels)
+    return _labelled(clip for clip in corpus.split(split) if clip.word in wanted)
+
+
+def _tensorflow_12(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:
+    """Unknown: a seeded choice of 10 %. Silence: zeros, but cut noise in training."""
+    clips = corpus.split(split)
+    commands = _labelled(clip for clip in clips if clip.word in COMMANDS)
+    count = tenth(commands)
+    others = [clip for clip in clips if clip.word not in COMMANDS and not clip.word.startswith("_")]
+    chosen = sorted(others, key=lambda clip: _lot(seed, clip))[:count]
+    noises = corpus.noises if split == "training" else ()
+    return commands + _labelled(chosen, UNKNOWN) + cut_silence(noises, split, count, seed)
+
+
+def _official_12(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:
+    """Training and validation as `v2-12`; testing only from an official test archive."""
+    if corpus.split_by == "archive":
+        return _commands_12(corpus, split, labels, seed) if split == "testing" else ()
+    return () if split == "testing" else _tensorflow_12(corpus, split, labels, seed)
+
+
+def _commands_12(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:
+    """Unknown: every other word. Silence: `_silence_` where the split has it, else cut noise."""
+    clips = corpus.split(split)
+    commands = _labelled(clip for clip in clips if clip.word in COMMANDS)
+    others = (clip for clip in clips if clip.word not in (*COMMANDS, SILENCE))
+    silence = _labelled(clip for clip in clips if clip.word == SILENCE)
+    if not silence:
+        silence = cut_silence(corpus.noises, split, tenth(commands), seed)
+    return commands + _labelled(others, UNKNOWN) + silence
+
+
+def tenth(examples: Examples) -> int:
+    """How many clips of silence, and of unknown words, stand beside the clips of the commands."""
+    return ceil(len(examples) / 10)
+
+
+class _Rule(NamedTuple):
+    """What a protocol is; `folder` takes its labels from the corpus."""
+
+    description: str
+    labels: tuple[str, ...]
+    examples_of: Callable[[Corpus, str, tuple[str, ...], int], Examples]
+
+
+_RULES = {
+    "v2-35": _Rule("the 35 words of Speech Commands v0.02", WORDS_V2, _all_words),
+    "v2-12": _Rule(
+        "ten commands of v0.02, 10 % unknown words, 10 % digital silence (as TensorFlow has it)",
+        TWELVE,
+        _tensorflow_12,
+    ),
+    "v2-12-official": _Rule(
+        "trained as v2-12; testing is the official test archive, opened as the corpus",
+        TWELVE,
+        _official_12,
+    ),
+    "v1-30": _Rule("the 30 words of Speech Commands v0.01", WORDS_V1, _all_words),
+    "v1-12": _Rule(
+        "ten commands of v0.01, 10 % unknown words, 10 % digital silence (as TensorFlow has it)",
+        TWELVE,
+        _tensorflow_12,
+    ),
+    "folder": _Rule("every word of a directory or manifest", (), _all_words),
+    "commands-12": _Rule(
+        "ten commands, every other word as unknown, _silence_ or cut noise as silence",
+        TWELVE,
+        _commands_12,
+    ),
+}
+
+#: The protocols by name, each in one line.
+PROTOCOLS = {name: rule.description for name, rule in _RULES.items()}
+
+
+def _labelled(clips: Iterable[Clip], label: str | None = None) -> Examples:
+    return tuple(Example(c.path, label or c.word, c.word, c.speaker) for c in clips)
+
+
+def _lot(seed: int, clip: Clip) -> str:
+    """A clip's place in the drawing of lots: the same on every system and in every format."""
+    return sha1(f"{seed}/{clip.word}/{clip.speaker}/{clip.path.stem}".encode()).hexdigest()
+
+
+def _usual_length_s(corpus: Corpus, words: tuple[str, ...]) -> float:
+    """What 95 % of the training clips do not exceed, in steps of 0.1 s; from a few hundred headers.
+
+    Raises:
+        DataError: a recording's header cannot be read.
+    """
+    clips = [clip for clip in corpus.split("training") if clip.word in words] or corpus.clips
+    count = min(len(clips), _PROBED)
+    chosen = [clips[number * len(clips) // count] for number in range(count)]
+    durations_s = sorted(probe(clip.path).duration_s for clip in chosen)
+    usual_s = durations_s[ceil(0.95 * count) - 1]
+    # A duration of a whole number of tenths must not be rounded up for its last bit.
+    return min(max(ceil(usual_s * 10 - 1e-6) / 10, _SHORTEST_S), _LONGEST_S)
