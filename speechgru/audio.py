@@ -73,7 +73,9 @@ def decode(path: Path) -> tuple[Samples, int]:
     return frames, rate
 
 
-def to_mono(frames: NDArray[np.floating], from_rate: int, rate: int, name: str = "audio") -> Samples:
+def to_mono(
+    frames: NDArray[np.floating], from_rate: int, rate: int, name: str = "audio"
+) -> Samples:
     """Average the channels of (S, channels) or (S,), resample and clip to [-1, 1]; shape (S,).
 
     Raises:
@@ -101,7 +103,7 @@ def fit(samples: Samples, length_samples: int) -> Samples:
     return samples[start : start + length_samples]
 
 
-def loudest_start(samples: Samples, length_samples: int) -> int:
+def loudest_start(samples: Samples | NDArray[np.int16], length_samples: int) -> int:
     """Where the `length_samples` long stretch with the most energy begins."""
     energy = np.concatenate(([0.0], np.cumsum(samples.astype(np.float64) ** 2)))
     return int(np.argmax(energy[length_samples:] - energy[:-length_samples]))

@@ -1,6 +1,22 @@
 """Recordings with their words: directories, manifests, protocols, packed samples."""
 
 from speechgru.corpora.corpus import SPLIT_RULES, SPLITS, Clip, Corpus, Example, Task
+from speechgru.corpora.fingerprint import corpus_fingerprint
+from speechgru.corpora.packed import PackedAudio, pack
+from speechgru.corpora.protocols import PROTOCOLS, make_task
 from speechgru.corpora.reading import open_corpus
 
-__all__ = ["SPLITS", "SPLIT_RULES", "Clip", "Corpus", "Example", "Task", "open_corpus"]
+__all__ = [
+    "PROTOCOLS",
+    "SPLITS",
+    "SPLIT_RULES",
+    "Clip",
+    "Corpus",
+    "Example",
+    "PackedAudio",
+    "Task",
+    "corpus_fingerprint",
+    "make_task",
+    "open_corpus",
+    "pack",
+]

@@ -1,0 +1,59 @@
+"""What tells one set of recordings from another without reading them."""
+
+import os
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+
+from speechgru.corpora.corpus import Corpus
+from speechgru.errors import DataError
+
+
+def corpus_fingerprint(corpus: Corpus) -> str:
+    """A corpus for the record of a training: 64 hexadecimal digits.
+
+    Over the names relative to the root, sizes, words, speakers and splits; a copy elsewhere has the
+    same one.
+
+    Raises:
+        DataError: a recording has gone since the corpus was listed.
+    """
+    clips = sorted((name_in(corpus.root, clip.path), clip) for clip in corpus.clips)
+    noises = sorted((name_in(corpus.root, path), path) for path in corpus.noises)
+    rows = [
+        (name, clip.word, clip.speaker, clip.split, _stat(clip.path).st_size)
+        for name, clip in clips
+    ]
+    rows += [(name, "", "", "", _stat(path).st_size) for name, path in noises]
+    return digest(rows)
+
+
+def files_fingerprint(root: Path, paths: Iterable[Path], *more: object) -> str:
+    """The present state of files: names, sizes, times of change, and whatever else matters.
+
+    Raises:
+        DataError: a file is missing.
+    """
+    stats = ((name_in(root, path), _stat(path)) for path in paths)
+    return digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats] + [more])
+
+
+def digest(rows: Iterable[tuple[object, ...]]) -> str:
+    """SHA-256 of the rows' text, in their order."""
+    total = sha256()
+    for row in rows:
+        total.update(repr(row).encode("utf-8", "surrogateescape") + b"\n")
+    return total.hexdigest()
+
+
+def name_in(root: Path, path: Path) -> str:
+    """A path as it is called under `root`; one that lies elsewhere keeps its whole name."""
+    # Path.relative_to takes seconds for 100,000 files.
+    return os.fspath(path).removeprefix(os.path.join(root, ""))  # noqa: PTH118
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error

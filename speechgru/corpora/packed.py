@@ -1,0 +1,232 @@
+"""Recordings decoded and resampled once, into one memory-mapped file of 16-bit samples."""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speechgru.audio import SAMPLE_RATE, loudest_start, read
+from speechgru.corpora.corpus import Corpus, Example
+from speechgru.corpora.fingerprint import files_fingerprint
+from speechgru.errors import DataError, SpeechGRUError
+from speechgru.files import atomic_path, write_atomic
+
+FORMAT = "speechgru-packed-audio"
+FORMAT_VERSION = 1
+CACHE_VARIABLE = "SPEECHGRU_CACHE"
+
+#: A packed sample divided by this is the sample in [-1, 1]; 16-bit recordings come back exactly.
+FULL_SCALE = 32768.0
+
+_SAMPLES, _INDEX = "samples.s16", "index.json"
+_BATCH = 64
+
+Packed = NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class PackedAudio:
+    """The samples of many recordings, whole, at one rate; nothing is read before it is used.
+
+    `buffer` (total samples,) holds one recording after the other in the order of `paths`; `lengths`
+    are theirs, in samples.
+    """
+
+    paths: tuple[Path, ...]
+    lengths: NDArray[np.int64]
+    buffer: Packed
+    rate: int
+    fingerprint: str
+
+    def samples(self, path: Path) -> Packed:
+        """A recording's samples, (S,): a view that cannot be written.
+
+        Raises:
+            DataError: the recording is not among those that were packed.
+        """
+        try:
+            place = self._places[os.fspath(path)]
+        except KeyError:
+            raise DataError(f"{path}: not among the {len(self.paths)} packed recordings") from None
+        return self.buffer[self._ends[place] - self.lengths[place] : self._ends[place]]
+
+    def gather(self, examples: Sequence[Example], clip_samples: int) -> Packed:
+        """All examples as clips of one length: (N, clip_samples), fitted as `audio.fit` does.
+
+        An example without a path is zeros; one with a start is cut from there.
+
+        Raises:
+            DataError: an example's recording is not among those that were packed.
+        """
+        clips = np.zeros((len(examples), clip_samples), np.int16)
+        for clip, example in zip(clips, examples, strict=True):
+            if example.path is None:
+                continue
+            samples = self.samples(example.path)
+            if example.start_s is not None:
+                samples = samples[int(example.start_s * self.rate) :][:clip_samples]
+            elif len(samples) > clip_samples:
+                samples = samples[loudest_start(samples, clip_samples) :][:clip_samples]
+            clip[: len(samples)] = samples
+        return clips
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {os.fspath(path): place for place, path in enumerate(self.paths)}
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum(self.lengths)
+
+
+def pack(
+    recordings: Corpus | Sequence[Path],
+    rate: int = SAMPLE_RATE,
+    cache_dir: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PackedAudio:
+    """Decode recordings (a corpus: its clips and noises) once, and only open the result after that.
+
+    The result lies in a folder of its own under `cache_dir`, `$SPEECHGRU_CACHE` or
+    ~/.cache/speechgru, named after the files' names, sizes and times of change: where one of them
+    changes, or the result is damaged, all is decoded again. A folder there may be deleted at any
+    time. `progress` hears (done, total) while recordings are decoded.
+
+    Raises:
+        DataError: recordings cannot be decoded; names the first and how many.
+        SpeechGRUError: the cache cannot be written, or the disk is full.
+    """
+    root, paths = _recordings(recordings)
+    fingerprint = files_fingerprint(root, paths, FORMAT, FORMAT_VERSION, rate)
+    folder = (cache_dir or default_cache_dir()) / fingerprint[:20]
+    found = _open(folder, paths, rate, fingerprint)
+    if found is not None:
+        return found
+    with _locked(folder):
+        # Another process may have packed the same recordings while this one waited.
+        found = _open(folder, paths, rate, fingerprint)
+        if found is None:
+            _write(folder, root, paths, rate, fingerprint, progress)
+            found = _open(folder, paths, rate, fingerprint)
+    if found is None:
+        raise SpeechGRUError(f"{folder}: was changed by another program while it was written")
+    return found
+
+
+def default_cache_dir() -> Path:
+    """`$SPEECHGRU_CACHE`, or ~/.cache/speechgru."""
+    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/speechgru").expanduser()
+
+
+def to_packed(samples: NDArray[np.floating]) -> Packed:
+    """Samples in [-1, 1] to 16 bits, same shape."""
+    return np.clip(np.rint(samples * FULL_SCALE), -32768, 32767).astype("<i2")
+
+
+def _recordings(recordings: Corpus | Sequence[Path]) -> tuple[Path, tuple[Path, ...]]:
+    if isinstance(recordings, Corpus):
+        root = recordings.root
+        paths = [clip.path for clip in recordings.clips] + list(recordings.noises)
+    else:
+        root, paths = Path(), [Path(path) for path in recordings]
+    if not paths:
+        raise DataError(f"{root}: no recording to pack; at least one is needed")
+    return root, tuple(dict.fromkeys(paths))
+
+
+def _open(folder: Path, paths: tuple[Path, ...], rate: int, fingerprint: str) -> PackedAudio | None:
+    """What is packed in `folder`; None where there is nothing, or it is not what it should be."""
+    expected = {"format": FORMAT, "version": FORMAT_VERSION, "rate": rate}
+    try:
+        index = json.loads((folder / _INDEX).read_bytes())
+        lengths = np.array(index.pop("lengths"), np.int64)
+        whole = index == {**expected, "fingerprint": fingerprint} and lengths.shape == (len(paths),)
+        if not whole or (folder / _SAMPLES).stat().st_size != 2 * lengths.sum():
+            return None
+        buffer = np.memmap(folder / _SAMPLES, "<i2", mode="r")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return PackedAudio(paths, lengths, np.asarray(buffer), rate, fingerprint)
+
+
+def _write(
+    folder: Path,
+    root: Path,
+    paths: tuple[Path, ...],
+    rate: int,
+    fingerprint: str,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    # The lock is ours: what lies here half written is of a process that was killed.
+    for leftover in folder.glob(f".{_SAMPLES}.*.tmp"):
+        leftover.unlink(missing_ok=True)
+    with atomic_path(folder / _SAMPLES) as temporary, temporary.open("wb") as file:
+        lengths = _decode_into(file, root, paths, rate, progress)
+    index = {"format": FORMAT, "version": FORMAT_VERSION, "rate": rate, "fingerprint": fingerprint}
+    # The index comes last: where it is, the samples are whole.
+    write_atomic(folder / _INDEX, json.dumps({**index, "lengths": lengths}))
+
+
+def _decode_into(
+    file: BinaryIO,
+    root: Path,
+    paths: tuple[Path, ...],
+    rate: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[int]:
+    """Append all recordings to an open file; gives their lengths in samples."""
+    lengths: list[int] = []
+    errors: list[DataError] = []
+
+    def decode(path: Path) -> Packed | DataError:
+        try:
+            return to_packed(read(path, rate))
+        except DataError as error:
+            return error
+
+    waiting = iter(paths)
+    done = 0
+    # Threads do: decoding and resampling let go of the interpreter. A batch bounds what they hold.
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        while batch := list(islice(waiting, _BATCH)):
+            for decoded in pool.map(decode, batch):
+                if isinstance(decoded, DataError):
+                    errors.append(decoded)
+                elif not errors:
+                    file.write(decoded.data)
+                    lengths.append(len(decoded))
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(paths))
+    if errors:
+        raise DataError(
+            f"{errors[0]}; {len(errors)} of {len(paths)} recordings cannot be used: "
+            f"`speechgru data check {root}` lists what is wrong"
+        )
+    return lengths
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; the lock of a process that dies is let go."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise SpeechGRUError(
+            f"{folder}: cannot be written: {error.strerror or error}; set {CACHE_VARIABLE} to a "
+            "folder that can"
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
