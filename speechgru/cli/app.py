@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from speechgru import __version__
+from speechgru.cli.data import data
 from speechgru.cli.terminal import err
 from speechgru.errors import SpeechGRUError
 
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(data, name="data")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,7 +1,7 @@
-"""Public corpora: where their archives are, and how one becomes a directory, whole or not at all."""
+"""How the archive of a public corpus becomes a directory, whole or not at all."""
 
+import fcntl
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,62 +12,13 @@ from urllib.parse import urlsplit
 from rich.filesize import decimal
 
 from speechgru.corpora.archive import atomic_folder, sha256_of, unpack
+from speechgru.corpora.listing import list_words
+from speechgru.corpora.sources import SOURCES
 from speechgru.corpora.transfer import Progress, check_url, discard, fetch, held_bytes
-from speechgru.errors import DataError, SpeechGRUError, UsageError
-
-_HOST = "https://storage.googleapis.com/download.tensorflow.org/data"
-#: A second of 16-bit audio at 16 kHz with its header, in whole blocks of a disk.
-_CLIP_BYTES = 32_768
-#: Background recordings, lists, licence, and room to spare.
-_EXTRA_BYTES = 32_000_000
+from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError, UsageError
 
 #: Opens a display for one stage ("downloading") and gives its progress callback, or None.
 Stage = Callable[[str], AbstractContextManager[Progress | None]]
-
-
-@dataclass(frozen=True)
-class Source:
-    """One archive as it was published."""
-
-    name: str
-    url: str
-    sha256: str
-    size_bytes: int
-    clips: int
-
-    @property
-    def unpacked_bytes(self) -> int:
-        """About what its files take on a disk: clips of at most one second."""
-        return self.clips * _CLIP_BYTES + _EXTRA_BYTES
-
-
-#: Warden (2018), https://arxiv.org/abs/1804.03209.
-SOURCES = {
-    source.name: source
-    for source in (
-        Source(
-            "speech-commands-v1",
-            f"{_HOST}/speech_commands_v0.01.tar.gz",
-            "743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d",
-            size_bytes=1_489_096_277,
-            clips=64_727,
-        ),
-        Source(
-            "speech-commands-v2",
-            f"{_HOST}/speech_commands_v0.02.tar.gz",
-            "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
-            size_bytes=2_428_923_189,
-            clips=105_829,
-        ),
-        Source(
-            "speech-commands-v2-test",
-            f"{_HOST}/speech_commands_test_set_v0.02.tar.gz",
-            "cc2a00c1147c2254e9be3fa0f779d8c17421dc349b86366567a8edfa9acd51df",
-            size_bytes=112_563_277,
-            clips=4_890,
-        ),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -131,14 +82,14 @@ class Download:
         """Where the archive lies while it is on its way."""
         return self.archive.with_name(f"{self.archive.name}.part")
 
-    def is_complete(self) -> bool:
-        """Whether an earlier download is there, with every recording.
+    def finished(self) -> Receipt | None:
+        """The receipt of an earlier download that is there with every recording, or None.
 
         Raises:
             SpeechGRUError: the target holds something else, or lacks recordings.
         """
         if not self.target.exists() or (self.target.is_dir() and not any(self.target.iterdir())):
-            return False
+            return None
         receipt = _read_receipt(self.target)
         if receipt is None or receipt.sha256 != self.sha256:
             holds = f"holds {receipt.source}" if receipt else "is there already"
@@ -153,7 +104,7 @@ class Download:
                 f"{receipt.files:,} files, {size_bytes:,} of {receipt.bytes:,} bytes; "
                 "remove the folder to download it again"
             )
-        return True
+        return receipt
 
     def needs(self) -> Needs:
         """What is still to be downloaded, and what it takes unpacked."""
@@ -172,9 +123,20 @@ class Download:
             SpeechGRUError: the disk is too small or cannot be written, or the network failed; what
                 came so far is kept, and the next run goes on from there.
             DataError: a wrong SHA-256 (the file is removed), or an archive that is not safe.
+            InterruptedRunError: Ctrl-C; as with the network, the next run goes on.
         """
-        stage = stage or _no_display
         self._check_room()
+        try:
+            with _alone(self.archive):
+                return self._run(keep_archive, stage or _no_display)
+        except KeyboardInterrupt:
+            held = decimal(held_bytes(self.part))
+            raise InterruptedRunError(
+                f"stopped: {held} of {self.source.name} are kept in {self.part}; "
+                "the same command goes on from there"
+            ) from None
+
+    def _run(self, keep_archive: bool, stage: Stage) -> Receipt:
         archive = self._obtain(stage)
         with atomic_folder(self.target) as folder:
             with stage("unpacking") as progress:
@@ -206,7 +168,6 @@ class Download:
         archive = self.archive
         if not archive.exists():
             archive = self.part
-            archive.parent.mkdir(parents=True, exist_ok=True)
             published = self.sha256 == self.source.sha256
             expected_bytes = self.source.size_bytes if published else None
             with stage("downloading") as progress:
@@ -235,14 +196,30 @@ def _receipt_path(folder: Path) -> Path:
 
 
 def _measure(folder: Path) -> tuple[int, int]:
-    """How many files the folder's word folders hold, and their bytes; a cache in it is no matter."""
-    sizes = [
-        entry.stat().st_size
-        for word in os.scandir(folder)
-        if word.is_dir() and not word.name.startswith(".")
-        for entry in os.scandir(word)
-    ]
+    """How many recordings the folder holds, and their bytes; lists and caches are no matter."""
+    listing = list_words(folder)
+    sizes = [(folder / word / name).stat().st_size for word in listing for name in listing[word]]
     return len(sizes), sum(sizes)
+
+
+@contextmanager
+def _alone(archive: Path) -> Iterator[None]:
+    """Keep a second process from writing the same files; a lock ends with its process."""
+    path = archive.with_name(f".{archive.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
+    except OSError as error:
+        raise SpeechGRUError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SpeechGRUError(f"{archive}: another process is downloading it") from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,0 +1,93 @@
+"""What `data check` and `data stats` found, as tables."""
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from speechgru.cli.terminal import out
+
+if TYPE_CHECKING:
+    from speechgru.corpora.check import CheckReport
+    from speechgru.corpora.stats import CorpusStats, Summary
+
+EXAMPLES = 3
+
+
+def print_report(report: "CheckReport") -> None:
+    """A line for each kind of finding: how many, and a few of them."""
+    from speechgru.corpora.check import ERRORS, WARNINGS
+
+    held = f"{report.clips:,} clips, {report.noises:,} background recordings"
+    out.print(Text(f"{report.root}: {held}"), soft_wrap=True)
+    if not report.findings:
+        out.print("nothing is wrong")
+        return
+    table = _table("", "found", "n", "examples", right={"n"})
+    table.columns[3].overflow = "fold"
+    for kind, findings in report.by_kind().items():
+        examples = [str(finding) for finding in findings[:EXAMPLES]]
+        if len(findings) > EXAMPLES:
+            examples.append(f"and {len(findings) - EXAMPLES:,} more: see --json")
+        severity = Text("error", "red") if kind in ERRORS else Text("warning", "yellow")
+        told = {**ERRORS, **WARNINGS}[kind]
+        table.add_row(severity, told, f"{len(findings):,}", Text("\n".join(examples)))
+    out.print(table)
+    out.print(f"{report.errors:,} errors, {report.warnings:,} warnings")
+
+
+def print_stats(counted: "CorpusStats") -> None:
+    """A table of the words, then one of the splits."""
+    from speechgru.corpora.corpus import SPLIT_RULES
+
+    out.print(Text(f"{counted.root}: {SPLIT_RULES[counted.split_by]}"), soft_wrap=True)
+    out.print(_words(counted))
+    out.print()
+    out.print(_splits(counted))
+    if counted.noises:
+        minutes = counted.noise_hours * 60
+        out.print(f"and {counted.noises:,} background recordings, {minutes:.1f} minutes")
+    if counted.unreadable:
+        out.print(
+            f"[red]{len(counted.unreadable):,} files cannot be read[/] and are not counted: "
+            "`speechgru data check` lists them"
+        )
+
+
+def _words(counted: "CorpusStats") -> Table:
+    from speechgru.corpora.corpus import SPLITS
+
+    columns = ("train", "valid", "test", "speakers", "minutes", "min s", "median s", "max s")
+    table = _table("word", *columns, right=set(columns))
+    for word, of in counted.words.items():
+        clips = [f"{of[split].clips:,}" if split in of else "-" for split in SPLITS]
+        whole = of["all"]
+        minutes = f"{whole.hours * 60:.1f}"
+        table.add_row(Text(word), *clips, f"{whole.speakers:,}", minutes, *_durations(whole))
+    return table
+
+
+def _splits(counted: "CorpusStats") -> Table:
+    columns = ("clips", "speakers", "hours", "min s", "median s", "max s", "rates")
+    table = _table("split", *columns, right=set(columns))
+    for split, whole in counted.splits.items():
+        counts = f"{whole.clips:,}", f"{whole.speakers:,}", f"{whole.hours:.2f}"
+        table.add_row(split, *counts, *_durations(whole), _rates(whole))
+    return table
+
+
+def _table(*headings: str, right: set[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left")
+    return table
+
+
+def _durations(summary: "Summary") -> tuple[str, ...]:
+    return tuple(f"{s:.2f}" for s in (summary.min_s, summary.median_s, summary.max_s))
+
+
+def _rates(summary: "Summary") -> str:
+    if len(summary.rates) == 1:
+        return f"{next(iter(summary.rates)):,} Hz"
+    return "\n".join(f"{clips:,} at {rate:,} Hz" for rate, clips in summary.rates.items())

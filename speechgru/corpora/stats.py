@@ -1,0 +1,106 @@
+"""How much a corpus holds: clips, speakers, hours, durations and rates by word and split."""
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from speechgru.audio import AudioInfo, probe
+from speechgru.corpora.corpus import SPLITS, Clip, Corpus
+from speechgru.corpora.threads import in_threads
+from speechgru.errors import DataError
+
+_Readable = tuple[Clip, AudioInfo]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Some clips taken together; durations are in seconds, `rates` counts clips by hertz."""
+
+    clips: int
+    speakers: int
+    hours: float
+    min_s: float
+    median_s: float
+    max_s: float
+    rates: dict[int, int]
+
+
+@dataclass(frozen=True)
+class CorpusStats:
+    """A corpus in numbers, by split and by word and split; "all" is a split too, of all clips.
+
+    A word or split without clips is not there; `_silence_` is a word here. Files that are
+    `unreadable` are counted nowhere else.
+    """
+
+    root: Path
+    layout: str
+    split_by: str
+    splits: dict[str, Summary]
+    words: dict[str, dict[str, Summary]]
+    noises: int
+    noise_hours: float
+    unreadable: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return asdict(self) | {"root": str(self.root)}
+
+
+def stats(corpus: Corpus, progress: Callable[[int, int], None] | None = None) -> CorpusStats:
+    """Read the header of every recording and add up; nothing is decoded.
+
+    Raises:
+        DataError: not one recording can be read.
+    """
+    paths = [*(clip.path for clip in corpus.clips), *corpus.noises]
+    infos = in_threads(_probe, paths, progress)
+    pairs = zip(corpus.clips, infos, strict=False)
+    readable = [(clip, info) for clip, info in pairs if info is not None]
+    if not readable:
+        raise DataError(f"{corpus.root}: none of its {len(corpus.clips)} recordings can be read")
+    by_word: dict[str, list[_Readable]] = defaultdict(list)
+    for clip, info in readable:
+        by_word[clip.word].append((clip, info))
+    noises = [info for info in infos[len(corpus.clips) :] if info is not None]
+    return CorpusStats(
+        root=corpus.root,
+        layout=corpus.layout,
+        split_by=corpus.split_by,
+        splits=_by_split(readable),
+        words={word: _by_split(members) for word, members in sorted(by_word.items())},
+        noises=len(noises),
+        noise_hours=sum(info.duration_s for info in noises) / 3600,
+        unreadable=tuple(
+            str(path) for path, info in zip(paths, infos, strict=True) if info is None
+        ),
+    )
+
+
+def _probe(path: Path) -> AudioInfo | None:
+    try:
+        return probe(path)
+    except DataError:
+        return None
+
+
+def _by_split(members: Sequence[_Readable]) -> dict[str, Summary]:
+    parts = {split: [m for m in members if m[0].split == split] for split in SPLITS}
+    return {split: _summary(part) for split, part in {**parts, "all": members}.items() if part}
+
+
+def _summary(members: Sequence[_Readable]) -> Summary:
+    clips, infos = zip(*members, strict=True)
+    durations_s = [info.duration_s for info in infos]
+    return Summary(
+        clips=len(clips),
+        speakers=len({clip.speaker for clip in clips} - {""}),
+        hours=sum(durations_s) / 3600,
+        min_s=min(durations_s),
+        median_s=statistics.median(durations_s),
+        max_s=max(durations_s),
+        rates=dict(Counter(info.rate for info in infos).most_common()),
+    )
