@@ -44,6 +44,8 @@ def read_manifest(path: Path) -> Corpus:
                 f"{path}, line {line}: split {splits[-1]!r} after {splits[0]!r}; either every line "
                 "has a split or none"
             )
+    if not found:
+        raise DataError(f"{path}: no line with a word after the first; each names a recording")
     clips, split_by = split_found(found)
     if any(splits):
         pairs = zip(clips, splits, strict=True)

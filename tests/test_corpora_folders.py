@@ -1,0 +1,184 @@
+"""Word folders: who speaks, and splits by speaker that hold when recordings are added."""
+
+import unicodedata
+from collections import defaultdict
+from hashlib import sha1
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechgru.corpora import SPLITS, Corpus, open_corpus
+from speechgru.corpora.speakers import hash_percent, hash_split, share_out, speaker_in_name
+from speechgru.errors import DataError
+
+WORDS = ("auf", "zu")
+MANY = [f"anna{number}" for number in range(40)]
+
+
+def make(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def speakers_by_split(corpus: Corpus) -> dict[str, set[str]]:
+    found = defaultdict(set)
+    for clip in corpus.clips:
+        found[clip.split].add(clip.speaker)
+    return found
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{w}/{s}_1.wav", "{w}/{s}-7.FLAC", "{w}/{s}/x.ogg", "{w}/{w}_{s}_1.wav"]
+)
+def test_speakers_are_found_and_split_by_their_hash(tmp_path: Path, pattern: str) -> None:
+    make(tmp_path, *(pattern.format(w=w, s=s) for w in WORDS for s in MANY))
+    corpus = open_corpus(tmp_path)
+    assert (corpus.layout, corpus.split_by, len(corpus.clips)) == ("folders", "speaker", 80)
+    assert {clip.speaker for clip in corpus.clips} == set(MANY)
+    assert all(clip.split == hash_split(clip.speaker) for clip in corpus.clips)
+
+
+def test_adding_files_and_speakers_moves_nobody(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{w}/{s}_1.wav" for w in WORDS for s in MANY))
+    before = {clip.path: clip.split for clip in open_corpus(tmp_path).clips}
+    more = [f"berta{number}" for number in range(40)]
+    make(tmp_path, *(f"{w}/{s}_2.wav" for w in ("auf", "zu", "halt") for s in (*MANY, *more)))
+    after = {clip.path: clip.split for clip in open_corpus(tmp_path).clips}
+    assert len(after) > len(before)
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize("pattern", ["{w}/clip_{n}.wav", "{w}/{w}_{n}.wav", "{w}/{n}.wav"])
+def test_names_that_tell_no_speaker_split_each_word_by_file(tmp_path: Path, pattern: str) -> None:
+    make(tmp_path, *(pattern.format(w=w, n=n) for w in WORDS for n in range(9)))
+    corpus = open_corpus(tmp_path)
+    assert corpus.split_by == "file"
+    for split in SPLITS:
+        assert {clip.word for clip in corpus.split(split)} == {"auf", "zu"}
+
+
+def test_random_names_tell_no_speaker(tmp_path: Path) -> None:
+    names = (
+        f"{word}/{sha1(f'{word}{n}'.encode()).hexdigest()}" for word in WORDS for n in range(9)
+    )
+    make(tmp_path, *(f"{name}.wav" for name in names))
+    assert open_corpus(tmp_path).split_by == "file"
+
+
+def test_one_speaker_in_folders_splits_by_file(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{w}/anna/{n}.wav" for w in WORDS for n in range(5)))
+    corpus = open_corpus(tmp_path)
+    assert corpus.split_by == "file"
+    assert {clip.speaker for clip in corpus.clips} == {"anna"}
+    assert all({c.word for c in corpus.split(split)} == {"auf", "zu"} for split in SPLITS)
+
+
+def test_fsdd_has_every_word_and_other_speakers_in_each_split(fsdd: Path) -> None:
+    corpus = open_corpus(fsdd)
+    by_split = speakers_by_split(corpus)
+    assert {clip.speaker for clip in corpus.clips} == {
+        *("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+    }
+    assert sum(map(len, by_split.values())) == 6
+    for split in SPLITS:
+        assert {clip.word for clip in corpus.split(split)} == set(corpus.words)
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "speaker"),
+    [
+        ("yes/0a7c2a8d_nohash_0.wav", "yes", "0a7c2a8d"),
+        ("yes/anna_b_nohash_0.wav", "yes", "anna_b"),
+        ("yes/anna_3.wav", "yes", "anna"),
+        ("yes/anna.wav", "yes", "anna"),
+        ("yes/yes-anna-3.wav", "yes", "anna"),
+        ("yes/yes_3.wav", "yes", ""),
+        ("yes/yes.wav", "yes", ""),
+        ("yes/12.wav", "yes", ""),
+        ("yes/007_2.wav", "yes", "007"),
+        ("0/0_01_7.wav", "0", "01"),
+    ],
+)
+def test_the_speaker_in_a_name(name: str, word: str, speaker: str) -> None:
+    assert speaker_in_name(name, word) == speaker
+
+
+def test_the_hash_is_that_of_speech_commands() -> None:
+    """By the first bytes of SHA-1("abc") = a9993e36 4706816a ba3e2571 7850c26c 9cd0d89d."""
+    assert hash_percent("abc") == pytest.approx(100 * (0x9CD0D89D % 2**27) / (2**27 - 1))
+
+
+@given(
+    st.dictionaries(
+        st.text("abcdefgh", min_size=1, max_size=4),
+        st.sets(st.sampled_from(["auf", "zu", "halt", "los"]), min_size=1),
+        min_size=3,
+        max_size=30,
+    )
+)
+def test_no_split_is_without_speakers(said: dict[str, set[str]]) -> None:
+    splits = share_out(said)
+    assert set(splits.values()) == set(SPLITS)
+    hashed = {speaker: hash_split(speaker) for speaker in said}
+    if set(hashed.values()) == set(SPLITS):
+        assert splits == hashed
+    assert splits == share_out(dict(reversed(said.items())))
+
+
+@given(st.sets(st.text("abcdefgh", min_size=1, max_size=4), min_size=3, max_size=30))
+def test_every_word_is_in_every_split_where_all_say_all(speakers: set[str]) -> None:
+    splits = share_out({speaker: {"auf", "zu"} for speaker in speakers})
+    assert set(splits.values()) == set(SPLITS)
+    if set(map(hash_split, speakers)) != set(SPLITS):
+        assert min(list(splits.values()).count(split) for split in SPLITS) == 1
+
+
+def test_a_split_takes_as_many_speakers_as_its_words_need() -> None:
+    """Six training speakers, half say one word, half the other: each split needs one of each."""
+    training = [name for name in MANY if hash_split(name) == "training"][:6]
+    said = {name: {"auf" if place % 2 else "zu"} for place, name in enumerate(training)}
+    splits = share_out(said)
+    for split in SPLITS:
+        assert {"auf", "zu"} == set().union(*(said[n] for n in said if splits[n] == split))
+
+
+def test_split_folders_are_kept(tmp_path: Path) -> None:
+    names = ("train/auf/a_1.wav", "train/zu/a_1.wav", "val/auf/b_1.wav", "test/zu/c_1.wav")
+    corpus = open_corpus(make(tmp_path, *names, "train/_background_noise_/tap.wav"))
+    assert corpus.split_by == "folders"
+    assert [clip.split for clip in corpus.clips] == [
+        "testing",
+        "training",
+        "training",
+        "validation",
+    ]
+    assert corpus.noises == (tmp_path / "train/_background_noise_/tap.wav",)
+
+
+def test_words_called_like_splits_are_words(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{w}/{s}_1.wav" for w in ("train", "test") for s in MANY))
+    assert open_corpus(tmp_path).words == ("test", "train")
+
+
+def test_hidden_and_other_files_do_not_count(tmp_path: Path) -> None:
+    names = ("auf/a_1.wav", "zu/a_1.wav", "auf/._a_1.wav", "auf/a.txt", ".git/x.wav", "doc/x.md")
+    assert len(open_corpus(make(tmp_path, *names)).clips) == 2
+
+
+def test_words_are_the_same_however_the_system_spells_them(tmp_path: Path) -> None:
+    make(tmp_path, unicodedata.normalize("NFD", "über") + "/a_1.wav", "auf/a_1.wav")
+    assert open_corpus(tmp_path).words == ("auf", unicodedata.normalize("NFC", "über"))
+
+
+def test_what_is_no_corpus_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere: not found; a directory of word folders"):
+        open_corpus(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no folder with recordings of a word"):
+        open_corpus(make(tmp_path, "a.wav", "empty/readme.txt"))
+    with pytest.raises(DataError, match="only one word, 'auf'; at least two are needed"):
+        open_corpus(make(tmp_path, "auf/a.wav", "_silence_/b.wav"))

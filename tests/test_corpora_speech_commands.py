@@ -1,0 +1,114 @@
+"""Speech Commands directories: lists, the hash rule, the official test archive."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from speechgru.corpora import Corpus, open_corpus
+from speechgru.corpora.speakers import hash_split
+from speechgru.errors import DataError
+
+
+def make(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def splits(corpus: Corpus) -> dict[str, str]:
+    return {clip.path.relative_to(corpus.root).as_posix(): clip.split for clip in corpus.clips}
+
+
+def test_lists_split_whatever_suffix_they_name(tmp_path: Path) -> None:
+    make(tmp_path, "yes/0a_nohash_0.flac", "yes/0b_nohash_0.flac", "no/0a_nohash_1.flac")
+    (tmp_path / "validation_list.txt").write_text("no/0a_nohash_1.wav\r\n\r\nno/gone.wav\r\n")
+    (tmp_path / "testing_list.txt").write_text("yes/0b_nohash_0.flac\n")
+    corpus = open_corpus(tmp_path)
+    assert (corpus.layout, corpus.split_by) == ("speech-commands", "lists")
+    assert splits(corpus) == {
+        "no/0a_nohash_1.flac": "validation",
+        "yes/0a_nohash_0.flac": "training",
+        "yes/0b_nohash_0.flac": "testing",
+    }
+    assert [clip.speaker for clip in corpus.clips] == ["0a", "0a", "0b"]
+
+
+def test_a_file_in_both_lists_is_told(tmp_path: Path) -> None:
+    make(tmp_path, "yes/a_nohash_0.wav", "no/a_nohash_0.wav")
+    for name in ("validation_list.txt", "testing_list.txt"):
+        (tmp_path / name).write_text("yes/a_nohash_0.wav\n")
+    with pytest.raises(DataError, match=r"testing_list.txt: yes/a_nohash_0.wav is in validation_"):
+        open_corpus(tmp_path)
+
+
+def test_a_list_that_is_no_text_is_told(tmp_path: Path) -> None:
+    make(tmp_path, "yes/a_nohash_0.wav", "no/a_nohash_0.wav")
+    (tmp_path / "testing_list.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"testing_list.txt: cannot be read as a list"):
+        open_corpus(tmp_path)
+
+
+def test_background_noise_is_no_word_and_silence_is_testing(tmp_path: Path) -> None:
+    names = ("_background_noise_/tap.wav", "_silence_/1.wav", "yes/a_nohash_0.wav", "no/b.wav")
+    make(tmp_path, *names, "_background_noise_/README.md", "testing_list.txt")
+    corpus = open_corpus(tmp_path)
+    assert corpus.noises == (tmp_path / "_background_noise_/tap.wav",)
+    assert corpus.words == ("no", "yes")
+    assert [clip.path.name for clip in corpus.split("testing")] == ["1.wav"]
+
+
+def test_an_official_test_archive_is_all_testing(tmp_path: Path) -> None:
+    names = ("_silence_/1.wav", "_unknown_/2.wav", "yes/00f0204f_nohash_0.wav", "no/3.wav")
+    corpus = open_corpus(make(tmp_path, *names))
+    assert corpus.split_by == "archive"
+    assert len(corpus.split("testing")) == len(corpus.clips) == 4
+
+
+def test_own_words_beside_unknown_and_silence_are_no_test_archive(tmp_path: Path) -> None:
+    speakers = [f"s{number}" for number in range(12)]
+    names = [f"{word}/{s}_1.wav" for word in ("auf", "zu", "_unknown_") for s in speakers]
+    corpus = open_corpus(make(tmp_path, "_silence_/1.wav", *names))
+    assert corpus.split_by == "speaker"
+    assert len(corpus.split("training")) > len(corpus.split("testing")) > 0
+
+
+def test_the_hash_rule_agrees_with_the_published_lists(gsc_open: Path) -> None:
+    """Its training clips and validation speakers are Google's; only the test speakers moved."""
+    clips = [clip for clip in open_corpus(gsc_open).clips if clip.speaker]
+    moved = Counter((hash_split(clip.speaker), clip.split) for clip in clips)
+    assert len(clips) == 10_500
+    assert {split for by_hash, split in moved if by_hash == "training"} == {"training"}
+    assert {split for by_hash, split in moved if by_hash == "validation"} == {"validation"}
+
+
+def test_gsc_open_is_read_as_its_readme_says(gsc_open: Path) -> None:
+    corpus = open_corpus(gsc_open)
+    assert Counter(clip.split for clip in corpus.clips) == {
+        "training": 8_435,
+        "validation": 1_586,
+        "testing": 479 + 46,
+    }
+    assert (len(corpus.words), len(corpus.noises)) == (35, 6)
+    assert list(corpus.clips) == sorted(corpus.clips, key=lambda clip: str(clip.path))
+    speakers = [{c.speaker for c in corpus.split(s) if c.speaker} for s in ("training", "testing")]
+    assert not speakers[0] & speakers[1]
+
+
+def test_without_lists_the_hash_splits(gsc_open: Path, tmp_path: Path) -> None:
+    for folder in ("yes", "no", "_silence_"):
+        shutil.copytree(gsc_open / folder, tmp_path / folder)
+    corpus = open_corpus(tmp_path)
+    assert (corpus.layout, corpus.split_by) == ("speech-commands", "speaker")
+    for clip in corpus.clips:
+        assert clip.split == (hash_split(clip.speaker) if clip.speaker else "testing")
+
+
+def test_clips_of_test_speakers_alone_stay_testing(gsc_open: Path, tmp_path: Path) -> None:
+    for path in [*gsc_open.glob("yes/*"), *gsc_open.glob("no/*")]:
+        if hash_split(path.name[:8]) == "testing":
+            make(tmp_path, f"{path.parent.name}/{path.name}")
+    assert {clip.split for clip in open_corpus(tmp_path).clips} == {"testing"}

@@ -1,0 +1,245 @@
+"""Packed audio: what was decoded once is what the files hold, and nothing else."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechgru.audio import fit, read
+from speechgru.corpora import Example, PackedAudio, corpus_fingerprint, open_corpus, pack
+from speechgru.corpora.packed import FULL_SCALE, default_cache_dir
+from speechgru.errors import DataError, SpeechGRUError
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """Three words by three speakers in clips of 0.2 s to 1.8 s, 16-bit."""
+    for number, word in enumerate(("auf", "halt", "zu")):
+        (tmp_path / "data" / word).mkdir(parents=True)
+        for place, speaker in enumerate(("anna", "berta", "carl")):
+            samples = RANDOM.integers(-32768, 32768, 3_200 * (1 + number + 3 * place), np.int16)
+            soundfile.write(tmp_path / "data" / word / f"{speaker}_1.wav", samples, 16_000)
+    return tmp_path / "data"
+
+
+class Progress:
+    """Counts how often something was decoded."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[int, int]] = []
+
+    def __call__(self, done: int, total: int) -> None:
+        self.heard.append((done, total))
+
+
+def decoded(recordings: Path, cache: Path) -> tuple[PackedAudio, bool]:
+    progress = Progress()
+    return pack(open_corpus(recordings), cache_dir=cache, progress=progress), bool(progress.heard)
+
+
+def test_16_bit_recordings_come_back_exactly(recordings: Path, cache: Path) -> None:
+    packed, _ = decoded(recordings, cache)
+    assert len(packed.paths) == len(packed.lengths) == 9
+    for path, length in zip(packed.paths, packed.lengths, strict=True):
+        samples, _ = soundfile.read(path, dtype="int16")
+        assert len(samples) == length
+        np.testing.assert_array_equal(packed.samples(path), samples)
+        np.testing.assert_array_equal(packed.samples(path) / FULL_SCALE, read(path))
+
+
+def test_samples_cannot_be_written(recordings: Path, cache: Path) -> None:
+    packed, _ = decoded(recordings, cache)
+    with pytest.raises(ValueError, match="read-only"):
+        packed.samples(packed.paths[0])[:] = 0
+
+
+def test_other_rates_are_resampled_once(fsdd: Path, cache: Path) -> None:
+    paths = sorted(fsdd.glob("one/*.flac"))[:5]
+    packed = pack(paths, cache_dir=cache)
+    for path in paths:
+        error = np.abs(packed.samples(path) / FULL_SCALE - read(path))
+        assert error.max() <= 0.5 / FULL_SCALE + 1e-7
+    assert pack(paths, rate=8_000, cache_dir=cache).lengths.sum() * 2 == packed.lengths.sum()
+
+
+def test_a_corpus_brings_its_background_noise(gsc_open: Path, tmp_path: Path) -> None:
+    for folder in ("yes", "no", "_background_noise_"):
+        (tmp_path / folder).mkdir()
+        for path in sorted((gsc_open / folder).iterdir())[:2]:
+            shutil.copy(path, tmp_path / folder)
+    corpus = open_corpus(tmp_path)
+    packed = pack(corpus, cache_dir=tmp_path / "cache")
+    assert len(packed.paths) == 6
+    assert len(packed.samples(corpus.noises[0])) > 30 * 16_000
+
+
+def test_the_second_time_only_opens(recordings: Path, cache: Path) -> None:
+    first, was_decoded = decoded(recordings, cache)
+    second, was_decoded_again = decoded(recordings, cache)
+    assert (was_decoded, was_decoded_again) == (True, False)
+    np.testing.assert_array_equal(first.buffer, second.buffer)
+
+
+def test_progress_ends_with_all(recordings: Path, cache: Path) -> None:
+    progress = Progress()
+    pack(open_corpus(recordings), cache_dir=cache, progress=progress)
+    assert progress.heard[-1] == (9, 9)
+
+
+@pytest.mark.parametrize("change", ["content", "new", "gone"])
+def test_a_changed_source_is_decoded_again(recordings: Path, cache: Path, change: str) -> None:
+    decoded(recordings, cache)
+    path = recordings / "zu" / "anna_1.wav"
+    if change == "content":
+        samples, rate = soundfile.read(path, dtype="int16")
+        soundfile.write(path, samples[::-1], rate)
+    elif change == "new":
+        shutil.copy(path, path.with_name("anna_2.wav"))
+    else:
+        path.unlink()
+    packed, was_decoded = decoded(recordings, cache)
+    assert was_decoded
+    for path in packed.paths:
+        np.testing.assert_array_equal(packed.samples(path) / FULL_SCALE, read(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("samples.s16", lambda content: content[:-2]),
+        ("samples.s16", lambda content: content + b"\0"),
+        ("samples.s16", lambda content: b""),
+        ("index.json", lambda content: content[:-5]),
+        ("index.json", lambda content: b"[]"),
+        ("index.json", lambda content: content.replace(b'"version": 1', b'"version": 0')),
+        ("index.json", lambda content: content.replace(b"[3200, ", b"[3201, ")),
+        ("index.json", lambda content: content.replace(b'"lengths": [3200, ', b'"lengths": [')),
+    ],
+)
+def test_a_damaged_cache_is_made_anew(recordings: Path, cache: Path, name: str, damage) -> None:
+    whole, _ = decoded(recordings, cache)
+    (path,) = cache.glob(f"*/{name}")
+    content = path.read_bytes()
+    path.write_bytes(damage(content))
+    assert path.read_bytes() != content
+    again, was_decoded = decoded(recordings, cache)
+    assert was_decoded
+    assert path.read_bytes() == content
+    assert again.samples(whole.paths[4]).any()
+
+
+def test_gather_fits_cuts_and_is_silent(recordings: Path, cache: Path) -> None:
+    packed, _ = decoded(recordings, cache)
+    short, long = packed.paths[0], packed.paths[-1]
+    examples = [
+        Example(short, "auf", "auf", "anna"),
+        Example(long, "zu", "zu", "carl"),
+        Example(None, "_silence_", "_silence_", ""),
+        Example(long, "_silence_", "_silence_", "", start_s=0.25),
+        Example(long, "_silence_", "_silence_", "", start_s=1.5),
+    ]
+    clips = packed.gather(examples, 16_000)
+    assert (clips.shape, clips.dtype, clips.flags.c_contiguous) == ((5, 16_000), np.int16, True)
+    np.testing.assert_array_equal(clips[0] / FULL_SCALE, fit(read(short), 16_000))
+    np.testing.assert_array_equal(clips[1] / FULL_SCALE, fit(read(long), 16_000))
+    assert not clips[2].any()
+    np.testing.assert_array_equal(clips[3], packed.samples(long)[4_000:20_000])
+    np.testing.assert_array_equal(clips[4][:4_800], packed.samples(long)[24_000:])
+    assert not clips[4][4_800:].any()
+
+
+def test_a_recording_that_was_not_packed_is_told(recordings: Path, cache: Path) -> None:
+    packed, _ = decoded(recordings, cache)
+    with pytest.raises(DataError, match=r"other.wav: not among the 9 packed recordings"):
+        packed.samples(recordings / "other.wav")
+
+
+def test_bad_recordings_are_counted_and_leave_nothing(recordings: Path, cache: Path) -> None:
+    (recordings / "halt" / "anna_1.wav").write_bytes(b"")
+    (recordings / "zu" / "carl_1.wav").write_bytes(b"RIFF no audio at all")
+    with pytest.raises(DataError) as error:
+        decoded(recordings, cache)
+    message = str(error.value)
+    assert "halt/anna_1.wav: empty file" in message
+    assert f"2 of 9 recordings cannot be used: `speechgru data check {recordings}`" in message
+    assert not list(cache.rglob("*.s16*"))
+    assert not list(cache.rglob("index.json"))
+
+
+def test_a_recording_that_went_away_is_told(recordings: Path, cache: Path) -> None:
+    corpus = open_corpus(recordings)
+    corpus.clips[3].path.unlink()
+    with pytest.raises(DataError, match=r"halt/anna_1.wav: cannot be read: No such file"):
+        pack(corpus, cache_dir=cache)
+
+
+def test_nothing_to_pack_is_told(cache: Path) -> None:
+    with pytest.raises(DataError, match="no recording to pack"):
+        pack([], cache_dir=cache)
+
+
+def test_a_cache_that_cannot_be_written_is_told(recordings: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SpeechGRUError, match=r"file/.*: cannot be written: .*SPEECHGRU_CACHE"):
+        decoded(recordings, tmp_path / "file")
+
+
+def test_the_environment_names_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPEECHGRU_CACHE", str(tmp_path))
+    assert default_cache_dir() == tmp_path
+    monkeypatch.delenv("SPEECHGRU_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_cache_dir() == tmp_path / ".cache" / "speechgru"
+
+
+def _pack_until_killed(recordings: Path, cache: Path) -> None:
+    def die(done: int, total: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pack(open_corpus(recordings), cache_dir=cache, progress=die)
+
+
+def test_a_kill_leaves_nothing_that_is_taken_for_whole(recordings: Path, cache: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(
+        target=_pack_until_killed, args=(recordings, cache)
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert len(list(cache.rglob(".samples.s16.*.tmp"))) == 1
+    _, was_decoded = decoded(recordings, cache)
+    assert was_decoded
+    names = {path.name for path in cache.rglob("*") if path.is_file()}
+    assert names == {"samples.s16", "index.json", "lock"}
+
+
+def test_a_large_corpus_opens_at_once(gsc_open: Path, tmp_path: Path) -> None:
+    """Issue: training starts within 5 s for 10,000 clips; opening them is the least of it."""
+    corpus = open_corpus(gsc_open)
+    pack(corpus, cache_dir=tmp_path)
+    began = time.perf_counter()
+    packed = pack(open_corpus(gsc_open), cache_dir=tmp_path)
+    assert time.perf_counter() - began < 1.0
+    assert len(packed.paths) == 10_552
+    shutil.rmtree(tmp_path)
+
+
+def test_a_copy_has_the_same_fingerprint(recordings: Path, tmp_path: Path) -> None:
+    before = corpus_fingerprint(open_corpus(recordings))
+    shutil.copytree(recordings, tmp_path / "copy")
+    assert corpus_fingerprint(open_corpus(tmp_path / "copy")) == before
+    (recordings / "zu" / "anna_1.wav").rename(recordings / "auf" / "anna_2.wav")
+    assert corpus_fingerprint(open_corpus(recordings)) != before

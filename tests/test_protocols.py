@@ -1,0 +1,246 @@
+"""The published counts of each protocol, and that no split hears another's material."""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechgru.corpora import PROTOCOLS, SPLITS, Corpus, Task, make_task, open_corpus
+from speechgru.corpora.protocols import WORDS_V1, WORDS_V2
+from speechgru.errors import DataError, UsageError
+from speechgru.labels import COMMANDS, SILENCE, UNKNOWN
+
+#: Clips of the official test archive (Warden, 2018), in the order of COMMANDS.
+ARCHIVE_V2 = (419, 405, 425, 406, 412, 396, 396, 402, 411, 402)
+
+
+def shares(total: int, parts: int) -> list[int]:
+    """`total` in nearly equal parts."""
+    return [total // parts + (part < total % parts) for part in range(parts)]
+
+
+def build(
+    root: Path, words: tuple[str, ...], commands: dict[str, int], all_: dict[str, int]
+) -> Path:
+    """A directory with lists and empty clips: so many of commands, of all words in each split."""
+    others = [word for word in words if word not in COMMANDS]
+    lists: dict[str, list[str]] = {split: [] for split in SPLITS}
+    number = 0
+    for split in SPLITS:
+        counts = [*shares(commands[split], 10), *shares(all_[split] - commands[split], len(others))]
+        for word, count in zip((*COMMANDS, *others), counts, strict=True):
+            for _ in range(count):
+                lists[split].append(f"{word}/{number:08x}_nohash_0.wav")
+                number += 1
+    for word in words:
+        (root / word).mkdir(parents=True)
+    for name in (name for names in lists.values() for name in names):
+        os.close(os.open(f"{root}/{name}", os.O_CREAT | os.O_WRONLY))
+    for split in ("validation", "testing"):
+        (root / f"{split}_list.txt").write_text("\n".join(lists[split]) + "\n")
+    noise_dir = root / "_background_noise_"
+    noise_dir.mkdir()
+    for name in ("dishes", "tap"):
+        soundfile.write(noise_dir / f"{name}.wav", np.zeros(8_000 * 30, np.int16), 8_000)
+    return root
+
+
+@pytest.fixture(scope="module")
+def v2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
+    root = tmp_path_factory.mktemp("v0.02")
+    commands = {"training": 30_769, "validation": 3_703, "testing": 4_074}
+    all_ = {"training": 84_843, "validation": 9_981, "testing": 11_005}
+    yield open_corpus(build(root, WORDS_V2, commands, all_))
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def v1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
+    root = tmp_path_factory.mktemp("v0.01")
+    commands = {"training": 18_538, "validation": 2_577, "testing": 2_567}
+    all_ = {"training": 51_088, "validation": 6_798, "testing": 6_835}
+    yield open_corpus(build(root, WORDS_V1, commands, all_))
+    shutil.rmtree(root)
+
+
+def counts(task: Task) -> tuple[int, ...]:
+    return tuple(len(task.splits[split]) for split in SPLITS)
+
+
+def test_v2_35(v2: Corpus) -> None:
+    task = make_task("v2-35", v2)
+    assert len(v2.clips) == 105_829
+    assert counts(task) == (84_843, 9_981, 11_005)
+    assert task.labels == tuple(sorted(WORDS_V2))
+    assert len(task.labels) == 35
+    assert all(example.label == example.word for example in task.split("testing"))
+
+
+def test_v1_30(v1: Corpus) -> None:
+    """64,727 recordings, six of which are background noise in the archive."""
+    task = make_task("v1-30", v1)
+    assert len(v1.clips) == 64_727 - 6
+    assert counts(task) == (51_088, 6_798, 6_835)
+    assert len(task.labels) == 30
+
+
+def test_v2_12(v2: Corpus) -> None:
+    task = make_task("v2-12", v2)
+    assert counts(task) == (36_923, 4_445, 4_890)
+    check_tensorflow_style(task, 408)
+
+
+def test_v1_12(v1: Corpus) -> None:
+    task = make_task("v1-12", v1)
+    assert counts(task) == (22_246, 3_093, 3_081)
+    check_tensorflow_style(task, 257)
+
+
+def check_tensorflow_style(task: Task, tenth_of_testing: int) -> None:
+    assert task.labels == (SILENCE, UNKNOWN, *COMMANDS)
+    labels = Counter(example.label for example in task.split("testing"))
+    assert (labels[SILENCE], labels[UNKNOWN]) == (tenth_of_testing, tenth_of_testing)
+    for split in SPLITS:
+        silence = [example for example in task.split(split) if example.label == SILENCE]
+        assert {example.path is None for example in silence} == {split != "training"}
+        unknown = [example for example in task.split(split) if example.label == UNKNOWN]
+        assert len(unknown) == len(silence) == len(set(unknown))
+        assert not {example.word for example in unknown} & set(COMMANDS)
+
+
+def test_v2_12_official(v2: Corpus, tmp_path: Path) -> None:
+    """Trained as v2-12; tested on the archive, which says itself what silence and unknown are."""
+    assert counts(make_task("v2-12-official", v2)) == (36_923, 4_445, 0)
+    archive = dict(zip((*COMMANDS, SILENCE, UNKNOWN), (*ARCHIVE_V2, 408, 408), strict=True))
+    for word, count in archive.items():
+        (tmp_path / word).mkdir()
+        for number in range(count):
+            (tmp_path / word / f"{number}.wav").touch()
+    corpus = open_corpus(tmp_path)
+    task = make_task("v2-12-official", corpus)
+    assert counts(task) == (0, 0, 4_890)
+    assert Counter(example.label for example in task.split("testing")) == archive
+    assert task.splits == make_task("commands-12", corpus).splits
+    with pytest.raises(DataError, match="v2-12-official: the training split has no clips"):
+        task.split("training")
+    with pytest.raises(DataError, match=r"official test archive .* with protocol v2-12-official"):
+        make_task("v2-12", corpus)
+
+
+def test_the_choice_of_unknown_words_is_seeded(v1: Corpus) -> None:
+    def unknown(seed: int) -> set[Path | None]:
+        task = make_task("v1-12", v1, seed)
+        return {example.path for example in task.split("training") if example.label == UNKNOWN}
+
+    assert unknown(1) == unknown(1) != unknown(2)
+
+
+def test_commands_12_on_gsc_open(gsc_open: Path) -> None:
+    """Against a count of the directory that shares no code with the package."""
+    listed = {
+        split: set((gsc_open / f"{split}_list.txt").read_text().split())
+        for split in ("validation", "testing")
+    }
+    files = [path.relative_to(gsc_open).as_posix() for path in gsc_open.glob("[a-z]*/*.flac")]
+    listed["training"] = set(files) - listed["validation"] - listed["testing"]
+    task = make_task("commands-12", open_corpus(gsc_open))
+    for split in SPLITS:
+        words = Counter(name.split("/")[0] for name in listed[split])
+        labels = Counter(example.label for example in task.split(split))
+        spoken = sum(words[word] for word in COMMANDS)
+        assert {word: labels[word] for word in COMMANDS} == {w: words[w] for w in COMMANDS}
+        assert labels[UNKNOWN] == words.total() - spoken
+        assert labels[SILENCE] == (46 if split == "testing" else -(-spoken // 10))
+    assert counts(task)[2] == 479 + 46
+
+
+@pytest.mark.parametrize("silence", [True, False])
+def test_no_two_splits_hear_the_same_noise(gsc_open: Path, tmp_path: Path, silence: bool) -> None:
+    root = gsc_open
+    if not silence:
+        for path in gsc_open.iterdir():
+            if path.name != "_silence_":
+                (tmp_path / path.name).symlink_to(path)
+        root = tmp_path
+    task = make_task("commands-12", open_corpus(root))
+    ends = {}
+    for split in SPLITS:
+        cuts = [e for e in task.split(split) if e.label == SILENCE and e.start_s is not None]
+        assert bool(cuts) == (split != "testing" or not silence)
+        for cut in cuts:
+            assert cut.path is not None
+            assert cut.start_s is not None
+            assert cut.start_s >= ends.get(cut.path, 0.0)
+        for cut in cuts:
+            duration_s = soundfile.info(cut.path).duration
+            assert cut.start_s + 1.0 <= duration_s
+        last = {cut.path: 0.0 for cut in cuts}
+        for cut in cuts:
+            last[cut.path] = max(last[cut.path], cut.start_s + 1.0)
+        ends |= last
+    assert len(ends) == 6
+
+
+def test_without_long_enough_noise_silence_is_digital(gsc_open: Path, tmp_path: Path) -> None:
+    for word in COMMANDS:
+        (tmp_path / word).symlink_to(gsc_open / word)
+    (tmp_path / "_background_noise_").mkdir()
+    soundfile.write(tmp_path / "_background_noise_" / "tap.wav", np.zeros(3_000), 8_000)
+    silence = [e for e in make_task("v2-12", open_corpus(tmp_path)).split("training") if not e.path]
+    assert {(example.label, example.start_s) for example in silence} == {(SILENCE, None)}
+
+
+def test_folder_takes_every_word_and_fits_the_clips(fsdd: Path) -> None:
+    corpus = open_corpus(fsdd)
+    task = make_task("folder", corpus)
+    assert task.labels == corpus.words
+    assert sum(counts(task)) == 3_000
+    durations_s = [soundfile.info(e.path).duration for e in task.split("training") if e.path]
+    assert 0.93 <= np.mean(np.array(durations_s) <= task.clip_s) < 0.99
+    assert task.clip_s * 10 == pytest.approx(round(task.clip_s * 10))
+
+
+def test_folder_takes_some_words_in_their_order(fsdd: Path) -> None:
+    task = make_task("folder", open_corpus(fsdd), words=["two", "one"])
+    assert task.labels == ("two", "one")
+    assert sum(counts(task)) == 600
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "clip_s"), [(0.1, 0.5), (0.7, 0.7), (0.71, 0.8), (9.0, 3.0)]
+)
+def test_clips_are_half_a_second_to_three(tmp_path: Path, duration_s: float, clip_s: float) -> None:
+    for word in ("auf", "zu"):
+        (tmp_path / word).mkdir()
+        for n in range(3):
+            soundfile.write(
+                tmp_path / word / f"{n}.wav", np.zeros(round(8_000 * duration_s)), 8_000
+            )
+    assert make_task("folder", open_corpus(tmp_path)).clip_s == clip_s
+
+
+def test_errors_name_what_is_missing(fsdd: Path, v1: Corpus) -> None:
+    digits = open_corpus(fsdd)
+    with pytest.raises(UsageError, match="protocol 'v2-21' is unknown; did you mean v2-12"):
+        make_task("v2-21", digits)
+    with pytest.raises(DataError, match=r"needs 10 words; without a clip: yes, no, up"):
+        make_task("commands-12", digits)
+    with pytest.raises(DataError, match=r"v2-35 needs 35 words; .*: backward, follow, forward,"):
+        make_task("v2-35", v1)
+    with pytest.raises(DataError, match="without a clip: eleven"):
+        make_task("folder", digits, words=["one", "eleven"])
+    with pytest.raises(UsageError, match="at least two are needed"):
+        make_task("folder", digits, words=["one"])
+    with pytest.raises(UsageError, match="words are chosen with protocol folder only"):
+        make_task("v1-30", v1, words=["one", "two"])
+
+
+def test_each_protocol_has_its_line() -> None:
+    names = {"v2-35", "v2-12", "v2-12-official", "v1-30", "v1-12", "folder", "commands-12"}
+    assert set(PROTOCOLS) == names
+    assert all(line and "\n" not in line for line in PROTOCOLS.values())
