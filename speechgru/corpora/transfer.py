@@ -6,10 +6,10 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from speechgru import __version__
@@ -45,8 +45,8 @@ def fetch(
     part: Path,
     expected_bytes: int | None = None,
     progress: Progress | None = None,
-    attempts: int = 5,
-    pause_s: float = 1.0,
+    attempts: int = 6,
+    pause_s: float = 0.25,
 ) -> None:
     """Download `url` to the file `part`, going on behind the bytes an earlier call left there.
 
@@ -112,7 +112,7 @@ def _transfer(url: str, part: Path, expected_bytes: int | None, progress: Progre
     with _answer(request, part, held) as response:
         start, total = _extent(response)
         _check_right_file(response, total, expected_bytes)
-        if start and (start != held or total != remote.size_bytes):
+        if start and (start != held or remote.size_bytes not in (None, total)):
             discard(part)
             raise _BrokenError("the server's file changed during the download")
         if not start:
@@ -200,9 +200,7 @@ def _append(
 ) -> int:
     """Write the body behind the first `start` bytes of `part`; gives the file's new length."""
     done = start
-    with _opened(part, "r+b" if start else "wb") as file:
-        file.truncate(start)
-        file.seek(start)
+    with _writing(part), part.open("ab") as file:
         while True:
             if progress is not None:
                 progress(done, total)
@@ -212,20 +210,14 @@ def _append(
                 raise _BrokenError(f"the connection broke off: {error}") from error
             if not chunk:
                 return done
-            try:
-                file.write(chunk)
-                file.flush()
-            except OSError as error:
-                raise _unwritable(part, error) from error
+            file.write(chunk)
+            file.flush()
             done += len(chunk)
 
 
-def _opened(part: Path, mode: str) -> BinaryIO:
+@contextmanager
+def _writing(part: Path) -> Iterator[None]:
     try:
-        return part.open(mode)  # type: ignore[return-value]
+        yield
     except OSError as error:
-        raise _unwritable(part, error) from error
-
-
-def _unwritable(part: Path, error: OSError) -> SpeechGRUError:
-    return SpeechGRUError(f"{part}: cannot be written: {error.strerror or error}")
+        raise SpeechGRUError(f"{part}: cannot be written: {error.strerror or error}") from error
