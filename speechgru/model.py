@@ -27,7 +27,7 @@ class ModelConfig(BaseModel):
 
     #: "stack": frames in pairs; "conv": causal convolutions over frames and bands, halving the rate.
     front: Literal["stack", "conv"] = "stack"
-    #: Channels of the convolutions; each halves the bands, the second one the rate.
+    #: Channels of the convolutions; each halves the bands, the first one also the rate.
     front_channels: tuple[int, ...] = (16, 32)
     #: Frames and bands that a convolution spans.
     front_kernel: int = Field(5, ge=2, le=15)
@@ -38,7 +38,7 @@ class ModelConfig(BaseModel):
     layer_norm: bool = True
     #: A recurrent layer's input is added to its output.
     residual: bool = True
-    #: Share of features that are dropped between layers in training.
+    #: Share of features that are dropped between layers in training, the same at every step.
     dropout: float = Field(0.1, ge=0.0, lt=1.0)
     head: Literal["classify"] = "classify"
 
@@ -92,14 +92,12 @@ class SpeechGRU(nn.Module):
             else StackFront(features.size)
         )
         self.project = nn.Linear(self.front.size, config.hidden)
-        self.layers = nn.ModuleList(
-            GRU(config.hidden, config.hidden) for _ in range(config.layers)
-        )
+        self.layers = nn.ModuleList(GRU(config.hidden, config.hidden) for _ in range(config.layers))
         self.norms = nn.ModuleList(
             nn.LayerNorm(config.hidden) if config.layer_norm else nn.Identity()
             for _ in range(config.layers + 1)
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = LockedDropout(config.dropout)
         self.head = nn.Linear(config.hidden, len(self.vocabulary) + len(self.unknown_words))
 
     @property
@@ -132,9 +130,7 @@ class SpeechGRU(nn.Module):
         shapes: dict[str, tuple[int, ...]] = {"samples": (self.features.config.context_samples,)}
         shapes |= self.front.state_sizes
         shapes |= {f"layer{i}": layer.state_size for i, layer in enumerate(self.layers)}
-        return {
-            name: self.mean.new_zeros(batch_size, *shape) for name, shape in shapes.items()
-        }
+        return {name: self.mean.new_zeros(batch_size, *shape) for name, shape in shapes.items()}
 
     def forward(self, samples: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Log-posteriors of every whole step: (B, S) -> (B, T, V), T = S // step_samples, and state.
@@ -181,6 +177,21 @@ class SpeechGRU(nn.Module):
         self.deviation.copy_(flat.std(dim=0).clamp_min(1e-3))
 
 
+class LockedDropout(nn.Module):
+    """Dropout with one mask for all steps (Gal and Ghahramani, 2016): (B, T, H) -> (B, T, H)."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, H) -> (B, T, H); the identity outside training."""
+        if not self.training or not self.probability:
+            return x
+        mask = nn.functional.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), self.probability)
+        return x * mask
+
+
 class StackFront(nn.Module):
     """Frames joined in pairs: (B, 2 T, F) -> (B, T, 2 F)."""
 
@@ -198,7 +209,7 @@ class StackFront(nn.Module):
 class ConvFront(nn.Module):
     """Causal convolutions over frames and bands: (B, 2 T, F) -> (B, T, C F').
 
-    Each halves the bands until few are left; the second one halves the frames to steps.
+    Each halves the bands until few are left; the first one halves the frames to steps.
     """
 
     def __init__(self, bands: int, channels: Sequence[int], kernel: int) -> None:
@@ -207,7 +218,7 @@ class ConvFront(nn.Module):
         inputs = 1
         for i, outputs in enumerate(channels):
             band_stride = 2 if bands > 5 else 1
-            stride = FRAMES_PER_STEP if i == 1 else 1
+            stride = FRAMES_PER_STEP if i == 0 else 1
             conv = CausalConv2d(
                 inputs, outputs, bands, kernel, stride=stride, band_stride=band_stride
             )

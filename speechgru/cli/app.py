@@ -9,7 +9,11 @@ import typer
 
 from speechgru import __version__
 from speechgru.cli.data import data
+from speechgru.cli.evaluate import evaluate
+from speechgru.cli.info import info
+from speechgru.cli.recognize import recognize
 from speechgru.cli.terminal import err
+from speechgru.cli.train import train
 from speechgru.errors import SpeechGRUError
 
 app = typer.Typer(
@@ -20,6 +24,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command()(train)
+app.command()(evaluate)
+app.command()(recognize)
+app.command()(info)
 app.add_typer(data, name="data")
 
 

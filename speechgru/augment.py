@@ -1,0 +1,145 @@
+"""Batched augmentation of clips and features, on whatever device they are on.
+
+No Python per clip: each function draws one random number per clip from `generator` and works on the
+whole batch.
+"""
+
+import math
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+
+class AugmentConfig(BaseModel):
+    """How much the training clips are varied; 0 turns a variation off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Largest shift in time, either way.
+    shift_ms: float = Field(100.0, ge=0.0, le=1000.0)
+    #: Largest change of speed (and with it of pitch), either way, as a share.
+    speed: float = Field(0.15, ge=0.0, lt=0.9)
+    #: Largest change of level, either way.
+    gain_db: float = Field(10.0, ge=0.0, le=60.0)
+    #: Share of clips that get background noise.
+    noise_probability: float = Field(0.8, ge=0.0, le=1.0)
+    #: Signal-to-noise ratio: least and most.
+    snr_db: tuple[float, float] = (0.0, 30.0)
+    #: Size of a smooth random change of the spectrum, as of another microphone or room.
+    colour_db: float = Field(3.0, ge=0.0, le=20.0)
+    #: SpecAugment (Park et al., 2019): masks over time and their longest duration.
+    time_masks: int = Field(2, ge=0, le=10)
+    time_mask_ms: float = Field(150.0, ge=0.0, le=1000.0)
+    #: Masks over bands (or cepstra) and their largest share of them.
+    band_masks: int = Field(2, ge=0, le=10)
+    band_mask_share: float = Field(0.15, ge=0.0, le=0.9)
+
+
+def uniform(
+    size: tuple[int, ...], low: float, high: float, like: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Random numbers between `low` and `high` on the device of `like`."""
+    numbers = torch.rand(size, generator=generator, device=like.device)
+    return numbers * (high - low) + low
+
+
+def warp(samples: Tensor, speed: Tensor, shift_samples: Tensor) -> Tensor:
+    """Play each clip `speed` times as fast about its middle, then later by a shift: (B, S) -> (B, S).
+
+    Linear interpolation; what lies beyond the clip's ends is silence. `speed` and `shift_samples`
+    are (B,).
+    """
+    length = samples.shape[1]
+    middle = (length - 1) / 2
+    time = torch.arange(length, device=samples.device, dtype=torch.float32)
+    source = (time[None] - middle - shift_samples[:, None]) * speed[:, None] + middle  # (B, S)
+    inside = (source >= 0) & (source <= length - 1)
+    source = source.clamp_(0, length - 1)
+    left = source.long().clamp_(max=length - 2)
+    fraction = source.sub_(left)
+    before, after = samples.gather(1, left), samples.gather(1, left.add_(1))
+    return torch.lerp(before, after, fraction).mul_(inside)
+
+
+def mix_noise(
+    samples: Tensor, noise: Tensor, snr_db: Tensor, applied: Tensor, floor: float = 1e-3
+) -> Tensor:
+    """Add noise at a ratio of powers where `applied` (B,) is true: (B, S), (B, S), (B,) -> (B, S).
+
+    A clip that is all but silent gets noise as a clip of RMS `floor` would.
+    """
+    power = samples.square().mean(dim=1).clamp_min(floor**2)
+    noise_power = noise.square().mean(dim=1).clamp_min(1e-10)
+    scale = torch.sqrt(power / noise_power * 10 ** (-snr_db / 10)) * applied
+    return samples + scale[:, None] * noise
+
+
+def noise_crops(noise: Tensor, count: int, length: int, generator: torch.Generator) -> Tensor:
+    """Random stretches of the background recordings joined in `noise` (N,): (count, length)."""
+    starts = torch.randint(
+        0, max(1, len(noise) - length), (count,), generator=generator, device=noise.device
+    )
+    return noise.unfold(0, length, 1)[starts]
+
+
+def augment_samples(
+    samples: Tensor,
+    noise: Tensor | None,
+    config: AugmentConfig,
+    sample_rate: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Shift, speed, gain and background noise: (B, S) float -> (B, S).
+
+    `noise` is (N,), the background recordings end to end on the samples' scale; None adds none.
+    """
+    batch, length = samples.shape
+    if config.shift_ms or config.speed:
+        speed = uniform((batch,), -config.speed, config.speed, samples, generator).add_(1)
+        shift = uniform((batch,), -1, 1, samples, generator) * config.shift_ms * sample_rate / 1000
+        samples = warp(samples, speed, shift)
+    if noise is not None and config.noise_probability and len(noise) > length:
+        crops = noise_crops(noise, batch, length, generator).float()
+        snr_db = uniform((batch,), *config.snr_db, samples, generator)
+        applied = uniform((batch,), 0, 1, samples, generator) < config.noise_probability
+        samples = mix_noise(samples, crops, snr_db, applied)
+    if config.gain_db:
+        gain_db = uniform((batch, 1), -config.gain_db, config.gain_db, samples, generator)
+        samples = samples * 10 ** (gain_db / 20)
+    return samples.clamp(-1, 1)
+
+
+def colour(features: Tensor, deviation_db: float, generator: torch.Generator) -> Tensor:
+    """Change log mel spectra by a smooth random curve per clip: (B, T, F) -> (B, T, F).
+
+    The curve is a sum of the first four cosines over the bands, each with a normal amplitude; its
+    RMS is `deviation_db` decibels of power on average.
+    """
+    batch, _, bands = features.shape
+    orders = torch.arange(1, 5, device=features.device, dtype=features.dtype)
+    position = (torch.arange(bands, device=features.device) + 0.5) / bands
+    cosines = torch.cos(math.pi * orders[:, None] * position)  # (4, F), each of RMS sqrt(1/2)
+    amplitude = torch.randn(batch, 4, generator=generator, device=features.device)
+    scale = deviation_db * math.log(10) / 10 / math.sqrt(2)
+    return features + (amplitude @ cosines * scale)[:, None]
+
+
+def mask_features(
+    features: Tensor, config: AugmentConfig, frame_ms: float, generator: torch.Generator
+) -> Tensor:
+    """SpecAugment's masks, filled with zero (the mean of normalised features): (B, T, F) -> same."""
+    batch, frames, bands = features.shape
+    longest = (config.time_mask_ms / frame_ms, config.band_mask_share * bands)
+    for axis, size, count, most in (
+        (1, frames, config.time_masks, longest[0]),
+        (2, bands, config.band_masks, longest[1]),
+    ):
+        if not count or most < 1:
+            continue
+        width = uniform((batch, count, 1), 0, most, features, generator)
+        start = uniform((batch, count, 1), 0, 1, features, generator) * (size - width)
+        position = torch.arange(size, device=features.device)
+        masked = ((position >= start) & (position < start + width)).any(dim=1)  # (B, size)
+        features = features.masked_fill(masked.unsqueeze(3 - axis), 0.0)
+    return features

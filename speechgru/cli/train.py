@@ -1,0 +1,187 @@
+"""`speechgru train`: a recipe to a run directory, live."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from speechgru.cli.terminal import ProgressCallback, err, out, print_json
+from speechgru.errors import UsageError
+
+if TYPE_CHECKING:
+    from speechgru.training.loop import Status, TrainingResult
+    from speechgru.training.recipe import Recipe
+
+
+def train(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="A recipe's name or TOML file. [default: speech-commands-v2-12]"),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Directory of recordings, CSV manifest, or 'embedded'.", metavar="DIR"),
+    ] = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option("--out", help="Run directory. [default: runs/RECIPE]", metavar="RUN"),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a setting: training.epochs=5.", metavar="KEY=VALUE"),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the run in this directory.", metavar="RUN")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Train a model by a recipe; Ctrl-C saves, --resume goes on."""
+    # A contradiction must be told before torch takes its seconds to load.
+    if resume is not None and (recipe or out_dir or overrides):
+        raise UsageError("--resume: goes on as the run began; RECIPE, --out and --set do not fit")
+    from speechgru.device import select_device
+    from speechgru.training.loop import train as run_training
+    from speechgru.training.recipe import DEFAULT_RECIPE, load_recipe
+    from speechgru.training.rundir import RunDirectory, free_name
+
+    chosen = select_device(device)
+    if resume is not None:
+        run, settings = resume, RunDirectory(resume).read_recipe()
+    else:
+        name = recipe or DEFAULT_RECIPE
+        settings = load_recipe(name, overrides or [])
+        run = out_dir or free_name(Path("runs") / Path(name).stem)
+    settings = with_data(settings, data)
+    err.print(f"{run}: training on {chosen}; Ctrl-C saves and stops")
+    with stop_on_signals() as stop, live_run() as (report, decoding):
+        result = run_training(
+            settings, run, chosen, resume is not None, report, stop, progress=decoding
+        )
+    if json:
+        print_json(as_json(result))
+    else:
+        print_result(result)
+
+
+def with_data(recipe: "Recipe", data: str | None) -> "Recipe":
+    """The recipe with the directory that the command line names, as an absolute path."""
+    from speechgru.training.recipe import parse_recipe
+
+    directory = data or recipe.data.directory
+    if directory and directory != "embedded":
+        directory = str(Path(directory).expanduser().absolute())
+    table = recipe.model_dump(mode="json")
+    table["data"]["directory"] = directory
+    return parse_recipe(table, "recipe")
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a wish to stop; a second SIGINT interrupts at once."""
+    caught: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if caught and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(number)
+        err.print("saving ...")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def live_run() -> Iterator[tuple[Callable[["Status"], None], ProgressCallback]]:
+    """Show a run on stderr: gives what hears of its status, and what hears of the decoding.
+
+    A live line on a terminal; elsewhere a plain line at each validation.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if not err.is_terminal:
+        yield _plain_lines(), lambda done, total: None
+        return
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task("train", total=None, figures="")
+
+        def decoding(done: int, total: int) -> None:
+            bar.update(
+                task, description="decode", total=total, completed=done, figures=f"{done}/{total}"
+            )
+
+        def report(status: "Status") -> None:
+            bar.update(
+                task,
+                description="train",
+                total=status.steps,
+                completed=status.step,
+                figures=_figures(status),
+            )
+
+        yield report, decoding
+
+
+def _plain_lines() -> Callable[["Status"], None]:
+    shown: set[object] = set()
+
+    def report(status: "Status") -> None:
+        if status.score is not None and status.score not in shown:
+            shown.add(status.score)
+            err.print(
+                f"step {status.step}/{status.steps}  {_figures(status)}  "
+                f"{status.seconds_left:.0f} s left",
+                soft_wrap=True,
+            )
+
+    return report
+
+
+def _figures(status: "Status") -> str:
+    parts = [f"loss {status.loss:.3f}"]
+    if status.score is not None:
+        parts.append(f"validation {100 * status.score.balanced_accuracy:.2f} %")
+    parts.append(f"{status.clips_per_second:.0f} clips/s")
+    return "  ".join(parts)
+
+
+def as_json(result: "TrainingResult") -> dict[str, object]:
+    """A run's result as `--json` prints it."""
+    return {
+        "run": str(result.run),
+        "model": str(result.model),
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+        "stopped_early": result.early,
+        "metrics": result.metrics,
+    }
+
+
+def print_result(result: "TrainingResult") -> None:
+    """A finished run, and what to do with it."""
+    score = result.metrics["validation"]
+    why = ", ended early: no better validation" if result.early else ""
+    out.print(
+        f"{result.model}: best at step {result.metrics['step']} of {result.steps}{why}; "
+        f"validation {100 * score['balanced_accuracy']:.2f} % balanced over the labels, "
+        f"{100 * score['accuracy']:.2f} % of N={score['n']}; {result.seconds:.0f} s",
+        soft_wrap=True,
+    )
+    if sys.stdout.isatty():
+        out.print(f"next: speechgru evaluate {result.model} --data DIR")

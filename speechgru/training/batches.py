@@ -1,0 +1,181 @@
+"""Training batches made on the device: draw, cut, vary; no Python per clip."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from speechgru.augment import (
+    AugmentConfig,
+    augment_samples,
+    colour,
+    mask_features,
+    uniform,
+)
+from speechgru.corpora.corpus import Corpus, Example, Task
+from speechgru.corpora.packed import FULL_SCALE, PackedAudio
+from speechgru.corpora.silence import NOISE_PARTS
+from speechgru.errors import DataError
+from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN
+from speechgru.model import SpeechGRU, State
+from speechgru.training.recipe import Recipe, SamplingConfig
+
+#: The target of a step that is asked for nothing.
+NO_TARGET = -100
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Varied features of clips (B, 2 T, F), the state they begin in, and a target per step (B, T)."""
+
+    features: Tensor
+    state: State
+    targets: Tensor
+
+
+class ClipBatches:
+    """Endless class-balanced batches of a task's training clips, made on the model's device.
+
+    All clips lie there as 16-bit samples; a batch is drawn, varied (time, level, noise, spectrum,
+    masks) and turned into features by a few batched operations. Every random number comes from
+    `generator`, so that its state is the whole state of the sampler.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        corpus: Corpus,
+        packed: PackedAudio,
+        recipe: Recipe,
+        model: SpeechGRU,
+        generator: torch.Generator,
+    ) -> None:
+        device = model.device
+        examples = task.split("training")
+        clip_samples = clip_length(task.clip_s, model)
+        self.model, self.recipe, self.generator = model, recipe, generator
+        self.clips = torch.from_numpy(packed.gather(examples, clip_samples)).to(device)
+        self.targets = torch.tensor(outputs_of(examples, model), device=device)
+        weights = sampling_weights(examples, task.labels, recipe.sampling)
+        self.weights = torch.from_numpy(weights).to(device)
+        silence = model.vocabulary.id(SILENCE) if SILENCE in model.vocabulary else NO_TARGET
+        self.is_silence = self.targets == silence
+        self.noise = background(corpus, packed, model.sample_rate).to(device)
+        tail = tail_steps(recipe.training.tail_ms, model)
+        steps = clip_samples // model.step_samples
+        self.asked = torch.arange(steps, device=device) >= steps - tail
+
+    def __len__(self) -> int:
+        """Clips in the training split."""
+        return len(self.clips)
+
+    def raw_features(self, most: int = 1000) -> Tensor:
+        """Features of up to `most` clips as they are, for the normalisation: (N, T, F)."""
+        chosen = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:most]
+        clips = self.clips[chosen.to(self.clips.device)].float() / FULL_SCALE
+        with torch.no_grad():
+            return torch.cat([self.model.features(part) for part in clips.split(250)])
+
+    def draw(self, count: int) -> Batch:
+        """The next `count` clips, varied."""
+        config, generator = self.recipe.augment, self.generator
+        chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        samples = self.clips[chosen].float() / FULL_SCALE
+        # A background recording has one level; a room has any.
+        level = uniform((count,), 0, 1, samples, generator).square()
+        samples *= torch.where(self.is_silence[chosen], level, 1.0)[:, None]
+        samples = augment_samples(samples, self.noise, config, self.model.sample_rate, generator)
+        targets = torch.where(self.asked, self.targets[chosen][:, None], NO_TARGET)
+        return self.featurize(samples, targets, config)
+
+    @torch.no_grad()
+    def featurize(self, samples: Tensor, targets: Tensor, config: AugmentConfig) -> Batch:
+        """Features of varied samples (B, S), themselves varied in spectrum and masked."""
+        model, generator = self.model, self.generator
+        state = model.initial_state(len(samples))
+        features, _ = model.extract(samples, state["samples"])
+        if config.colour_db and model.features.config.kind == "logmel":
+            curve = colour(torch.zeros_like(features[:, :1]), config.colour_db, generator)
+            features = features + curve / model.deviation
+        hop_ms = model.features.config.hop_ms
+        return Batch(mask_features(features, config, hop_ms, generator), state, targets)
+
+
+def clip_length(clip_s: float, model: SpeechGRU) -> int:
+    """Samples of a clip of `clip_s` seconds, in whole steps of the model."""
+    steps = max(1, round(clip_s * model.sample_rate / model.step_samples))
+    return steps * model.step_samples
+
+
+def tail_steps(tail_ms: float, model: SpeechGRU) -> int:
+    """Steps in the last `tail_ms` of a clip, at least one."""
+    return max(1, round(tail_ms * model.sample_rate / 1000 / model.step_samples))
+
+
+def outputs_of(examples: tuple[Example, ...], model: SpeechGRU) -> list[int]:
+    """The output of the head that each example trains; an unknown word may have its own."""
+    outputs = {name: i for i, name in enumerate((*model.labels, *model.unknown_words))}
+    return [
+        outputs[example.label]
+        if example.label != UNKNOWN
+        else outputs.get(example.word, outputs[UNKNOWN])
+        for example in examples
+    ]
+
+
+def unknown_words(task: Task) -> tuple[str, ...]:
+    """The words that stand behind `_unknown_` in a task's training clips."""
+    words = {e.word for e in task.split("training") if e.label == UNKNOWN}
+    return tuple(sorted(words - {UNKNOWN} - set(task.labels)))
+
+
+def sampling_weights(
+    examples: tuple[Example, ...], labels: tuple[str, ...], config: SamplingConfig
+) -> NDArray[np.float64]:
+    """How likely each example is drawn: (N,), sum 1.
+
+    Every word is drawn equally often, whatever its clips; `_unknown_` and `_silence_` as the
+    configuration says; within `_unknown_`, a word in proportion to the root of its clips.
+
+    Raises:
+        DataError: a label has no training clip.
+    """
+    counts: dict[tuple[str, str], int] = {}
+    for example in examples:
+        key = (example.label, example.word)
+        counts[key] = counts.get(key, 0) + 1
+    shares: dict[tuple[str, str], float] = {}
+    for label in labels:
+        roots = {key: count**0.5 for key, count in counts.items() if key[0] == label}
+        if not roots:
+            if label in NOT_WORDS:
+                continue
+            raise DataError(f"{label!r} has no training clip; each word needs at least one")
+        weight = {UNKNOWN: config.unknown_weight, SILENCE: config.silence_weight}.get(label, 1.0)
+        shares |= {key: weight * root / sum(roots.values()) for key, root in roots.items()}
+    weights = np.array([shares[e.label, e.word] / counts[e.label, e.word] for e in examples])
+    return weights / weights.sum()
+
+
+def background(corpus: Corpus, packed: PackedAudio, sample_rate: int) -> Tensor:
+    """Noise to mix in, end to end on the scale of [-1, 1]: (N,).
+
+    The training part of the corpus' background recordings; for a corpus without any, a minute of
+    white, pink and brown noise, seeded.
+    """
+    if corpus.noises:
+        first, last = NOISE_PARTS["training"]
+        parts = [packed.samples(path) for path in corpus.noises]
+        parts = [part[int(first * len(part)) : int(last * len(part))] for part in parts]
+        return torch.from_numpy(np.concatenate(parts)).float() / FULL_SCALE
+    random = np.random.default_rng(0)
+    length = 20 * sample_rate
+    hertz = np.fft.rfftfreq(length, 1 / sample_rate)
+    noises = []
+    for slope in (0.0, 0.5, 1.0):  # amplitude falls with this power of the frequency
+        spectrum = np.fft.rfft(random.standard_normal(length)) / np.maximum(hertz, 30.0) ** slope
+        noise = np.fft.irfft(spectrum, length)
+        noises.append(0.1 * noise / noise.std())
+    return torch.from_numpy(np.concatenate(noises)).float()

@@ -1,0 +1,47 @@
+"""Where a model comes from: recipe, data, code and library versions."""
+
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchaudio
+
+import speechgru
+from speechgru.corpora.corpus import Corpus
+
+
+def provenance(
+    recipe: dict[str, Any], corpus: Corpus, fingerprint: str, counts: dict[str, int]
+) -> dict[str, Any]:
+    """What someone needs to make the same model again; no path outside the data's own name."""
+    return {
+        "recipe": recipe | {"data": recipe["data"] | {"directory": corpus.root.name}},
+        "data": {
+            "name": corpus.root.name,
+            "layout": corpus.layout,
+            "fingerprint": fingerprint,
+            "clips": counts,
+        },
+        "speechgru": speechgru.__version__,
+        "commit": source_commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchaudio": torchaudio.__version__,
+    }
+
+
+@cache
+def source_commit() -> str:
+    """The git commit of the source tree that runs; "" for an installed package."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,188 @@
+"""Recipes: everything that decides a training run, as strict TOML."""
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self, cast
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from speechgru.augment import AugmentConfig
+from speechgru.corpora.protocols import PROTOCOLS
+from speechgru.errors import UsageError
+from speechgru.features import FeatureConfig
+from speechgru.model import ModelConfig
+
+DEFAULT_RECIPE = "speech-commands-v2-12"
+_FOLDERS = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "recipes")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class DataConfig(_Section):
+    """Which task, on which recordings."""
+
+    #: One of the protocols: v2-35, v2-12, v2-12-official, v1-30, v1-12, commands-12, folder.
+    protocol: str = "folder"
+    #: Directory or manifest; "" waits for --data, "embedded" is the corpus in the package.
+    directory: str = ""
+    #: Length of a training clip; 0 takes the protocol's.
+    clip_s: float = Field(0.0, ge=0.0, le=10.0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"protocol {self.protocol!r} is none of {', '.join(PROTOCOLS)}")
+        return self
+
+
+class SamplingConfig(_Section):
+    """How often each kind of clip is drawn; every word is drawn equally often."""
+
+    #: How often `_unknown_` is drawn, as a multiple of a word; its words by the root of their count.
+    unknown_weight: float = Field(3.0, gt=0.0)
+    #: How often `_silence_` is drawn, as a multiple of a word.
+    silence_weight: float = Field(1.0, gt=0.0)
+    #: The unknown words are told apart in training (and count as one in recognition).
+    separate_unknown_words: bool = True
+
+
+class TrainingConfig(_Section):
+    """The optimisation."""
+
+    seed: int = Field(0, ge=0, lt=2**31)
+    #: Passes over as many clips as the training split has.
+    epochs: float = Field(30, gt=0)
+    batch_size: int = Field(128, ge=1, le=65_536)
+    learning_rate: float = Field(3e-3, gt=0)
+    #: Share of the steps in which the learning rate rises; then it falls as a cosine.
+    warm_up: float = Field(0.05, ge=0.0, lt=1.0)
+    weight_decay: float = Field(0.02, ge=0.0)
+    label_smoothing: float = Field(0.1, ge=0.0, lt=1.0)
+    #: Longest gradient (2-norm of all of it).
+    clip_norm: float = Field(1.0, gt=0)
+    #: Per-step decay of the averaged weights, which are what is kept; 0 keeps the last weights.
+    average_decay: float = Field(0.999, ge=0.0, lt=1.0)
+    #: How much of a clip's end is asked for its word.
+    tail_ms: float = Field(200.0, gt=0)
+    #: Validations in the run.
+    validations: int = Field(30, ge=1)
+    #: Validations without a better one after which the run ends early; 0 never does.
+    patience: int = Field(0, ge=0)
+    #: "auto" is bf16 on CUDA, else float32.
+    precision: str = Field("auto", pattern="^(auto|float32|bf16)$")
+
+
+class Recipe(_Section):
+    """A training run: `speechgru train` takes nothing else but the data and the device."""
+
+    description: str = ""
+    data: DataConfig = DataConfig()
+    features: FeatureConfig = FeatureConfig()
+    model: ModelConfig = ModelConfig()
+    augment: AugmentConfig = AugmentConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def to_toml(self) -> str:
+        """Every setting, resolved."""
+        return tomli_w.dumps(self.model_dump(mode="json"))
+
+
+def recipe_names() -> list[str]:
+    """The recipes that ship with the package."""
+    return sorted({path.stem for folder in _FOLDERS for path in folder.glob("*.toml")})
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe's file, by path or by the name of one that ships with the package.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name.endswith(".toml") or Path(name).is_file():
+        if not Path(name).is_file():
+            raise UsageError(f"{name}: no such recipe file")
+        return Path(name)
+    for folder in _FOLDERS:
+        if (folder / f"{name}.toml").is_file():
+            return folder / f"{name}.toml"
+    raise UsageError(
+        f"recipe {name!r}: no such file, and none of the recipes that ship: "
+        f"{', '.join(recipe_names())}{_nearest(name, recipe_names())}"
+    )
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides such as "training.epochs=5".
+
+    Raises:
+        UsageError: no such recipe, not TOML, an unknown key (names the nearest known one), or a
+            value out of range.
+    """
+    path = find_recipe(name)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    for override in overrides:
+        _override(table, override)
+    return parse_recipe(table, str(path))
+
+
+def parse_recipe(table: dict[str, Any], source: str) -> Recipe:
+    """Check a recipe's table; errors name `source`, the key, the value and what is allowed."""
+    try:
+        return Recipe.model_validate(table)
+    except ValidationError as error:
+        raise UsageError(f"{source}: {_sentence(error)}") from error
+
+
+def _override(table: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not all(part.strip() for part in key.split(".")):
+        raise UsageError(f"--set {override!r}: needs the form section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word is a string
+    *sections, last = (part.strip() for part in key.split("."))
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"--set {override!r}: {section!r} is a value, not a section")
+    table[last] = value
+
+
+def _sentence(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        return f"unknown key {key!r}{_nearest(location[-1], known)}; known: {', '.join(known)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _known_keys(section: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in section:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = cast("type[BaseModel]", annotation)
+    return list(model.model_fields)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

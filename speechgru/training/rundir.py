@@ -1,0 +1,92 @@
+"""A run on disk: recipe.toml, metrics.jsonl, model.safetensors (best), last/, train.log."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from speechgru.errors import SpeechGRUError, UsageError
+from speechgru.files import write_atomic
+from speechgru.training.recipe import Recipe, load_recipe
+
+
+class RunDirectory:
+    """Names the files of a run and writes its lines."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.recipe = self.root / "recipe.toml"
+        self.metrics = self.root / "metrics.jsonl"
+        self.model = self.root / "model.safetensors"
+        self.checkpoint = self.root / "last" / "checkpoint.safetensors"
+        self.log = self.root / "train.log"
+
+    def create(self, recipe: Recipe) -> None:
+        """Begin a run here.
+
+        Raises:
+            UsageError: there is one already.
+            SpeechGRUError: the folder cannot be written.
+        """
+        if self.recipe.exists():
+            raise UsageError(
+                f"{self.root}: holds a run already; --resume {self.root} goes on with it, "
+                "--out elsewhere begins another"
+            )
+        write_atomic(self.recipe, recipe.to_toml())
+
+    def read_recipe(self) -> Recipe:
+        """The resolved recipe of the run that is here.
+
+        Raises:
+            UsageError: there is no run.
+        """
+        if not self.recipe.is_file():
+            raise UsageError(f"{self.root}: no run to resume; recipe.toml is not there")
+        return load_recipe(str(self.recipe))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second process from training in the same folder.
+
+        Raises:
+            SpeechGRUError: another process trains here.
+        """
+        with (self.root / "train.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise SpeechGRUError(f"{self.root}: another process trains here") from error
+            yield
+
+    def append_metrics(self, row: dict[str, Any]) -> int:
+        """Add a line to metrics.jsonl and sync it; gives the file's size in bytes after it."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            return file.tell()
+
+    def truncate_metrics(self, size_bytes: int) -> None:
+        """Forget the lines written after a checkpoint: they will be written again."""
+        self.metrics.touch()
+        with self.metrics.open("r+b") as file:
+            file.truncate(min(size_bytes, self.metrics.stat().st_size))
+
+    def tell(self, message: str) -> None:
+        """Add a line with the time to train.log."""
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {message}\n")
+
+
+def free_name(base: Path) -> Path:
+    """`base`, or the first of base-2, base-3 ... that does not exist."""
+    candidate, number = base, 1
+    while candidate.exists():
+        number += 1
+        candidate = base.with_name(f"{base.name}-{number}")
+    return candidate

@@ -1,0 +1,57 @@
+"""How good a model is on the validation split, while it trains."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from speechgru.corpora.corpus import Task
+from speechgru.corpora.packed import FULL_SCALE, PackedAudio
+from speechgru.model import SpeechGRU
+from speechgru.training.batches import clip_length, tail_steps
+
+
+@dataclass(frozen=True)
+class Score:
+    """A validation: `balanced_accuracy` is the mean of the labels' recalls, which selects."""
+
+    loss: float
+    accuracy: float
+    balanced_accuracy: float
+    n: int
+
+
+class Validation:
+    """The validation clips, held on the model's device; each from a zero state."""
+
+    def __init__(
+        self, task: Task, packed: PackedAudio, model: SpeechGRU, tail_ms: float, batch: int = 512
+    ) -> None:
+        examples = task.split("validation")
+        clips = packed.gather(examples, clip_length(task.clip_s, model))
+        self.clips = torch.from_numpy(clips).to(model.device)
+        labels = [example.label for example in examples]
+        self.targets = torch.tensor(model.vocabulary.ids(labels), device=model.device)
+        self.tail = tail_steps(tail_ms, model)
+        self.batch = batch
+
+    @torch.no_grad()
+    def __call__(self, model: SpeechGRU) -> Score:
+        """Score a model in evaluation mode."""
+        model.eval()
+        scores = torch.cat([self._score(model, part) for part in self.clips.split(self.batch)])
+        hits = (scores.argmax(dim=1) == self.targets).double()
+        size = len(model.labels)
+        counts = torch.bincount(self.targets, minlength=size)
+        recalls = torch.bincount(self.targets, hits, minlength=size) / counts.clamp_min(1)
+        return Score(
+            loss=functional.nll_loss(scores, self.targets).item(),
+            accuracy=hits.mean().item(),
+            balanced_accuracy=recalls[counts > 0].mean().item(),
+            n=len(self.targets),
+        )
+
+    def _score(self, model: SpeechGRU, clips: Tensor) -> Tensor:
+        log_posteriors, _ = model(clips.float() / FULL_SCALE)
+        return torch.log_softmax(log_posteriors[:, -self.tail :].mean(dim=1), dim=1)
