@@ -1,0 +1,62 @@
+"""`speechgru recognize`: the word in each of some recordings."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from speechgru.cli.terminal import err, out, print_json
+from speechgru.errors import DataError
+
+if TYPE_CHECKING:
+    from speechgru.recognition import Recognition
+
+
+def recognize(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's file.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings of a word.")],
+    top: Annotated[int, typer.Option(min=1, help="How many labels of each, best first.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="One JSON array on stdout.")] = False,
+) -> None:
+    """Recognize one word in each file; exit 4 at the end if a file could not be used."""
+    from speechgru.modelfile import load_model
+    from speechgru.recognition import recognize as recognize_file
+
+    network = load_model(model)
+    found: list[Recognition] = []
+    failed = 0
+    for file in files:
+        try:
+            recognition = recognize_file(network, file, top)
+        except DataError as error:
+            failed += 1
+            err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+            continue
+        _tell_excerpt(recognition)
+        found.append(recognition)
+        if not json:
+            _print(recognition)
+    if json:
+        print_json([recognition.as_dict() for recognition in found])
+    if failed:
+        raise typer.Exit(DataError.exit_code)
+
+
+def _print(recognition: "Recognition") -> None:
+    others = ", ".join(f"{label} {score:.3f}" for label, score in recognition.top[1:])
+    line = Text.assemble(
+        f"{recognition.path}  ", (recognition.word, "bold"), f" {recognition.score:.3f}"
+    )
+    if others:
+        line.append(f"  ({others})", "dim")
+    out.print(line, soft_wrap=True)
+
+
+def _tell_excerpt(recognition: "Recognition") -> None:
+    if recognition.start_s is not None:
+        told = (
+            f"{recognition.path}: {recognition.duration_s:.2f} s long; only its loudest "
+            f"{recognition.clip_s:.2f} s, from {recognition.start_s:.2f} s on, are scored"
+        )
+        err.print(Text(told), soft_wrap=True)

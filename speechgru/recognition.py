@@ -1,0 +1,126 @@
+"""The word of a clip: a model's scores for clips of one length, and for a recording."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from speechgru.audio import Samples, fit, loudest_start, read
+from speechgru.corpora.packed import FULL_SCALE
+from speechgru.decoding import isolated_word
+from speechgru.errors import DataError
+from speechgru.model import SpeechGRU
+
+#: What a model that says nothing of its clips was trained on.
+DEFAULT_CLIP_S, DEFAULT_TAIL_S = 1.0, 0.2
+LONGEST_CLIP_S = 60.0
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """The word of a recording.
+
+    `score` is its probability; `top` has the most probable labels with theirs, best first. Of a
+    recording longer than the model's clips (`clip_s`), `start_s` is where the stretch that was
+    scored begins; else it is None.
+    """
+
+    path: Path
+    word: str
+    score: float
+    top: tuple[tuple[str, float], ...]
+    duration_s: float
+    clip_s: float
+    start_s: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        top = [list(pair) for pair in self.top]
+        return {"file": str(self.path), "word": self.word, "score": self.score, "top": top}
+
+
+def recognize(model: SpeechGRU, path: Path, top: int = 3) -> Recognition:
+    """Recognize the one word of a recording, by the loudest stretch of the model's clip length.
+
+    Raises:
+        DataError: missing, empty, truncated or no audio file, or samples that are not finite.
+    """
+    samples = read(path, model.sample_rate)
+    length, rate = clip_samples(model), model.sample_rate
+    start_s = loudest_start(samples, length) / rate if len(samples) > length else None
+    scores = np.exp(score_clips(model, fit(samples, length)[np.newaxis])[0])
+    best = np.argsort(-scores, kind="stable")[:top]
+    ranked = tuple((model.labels[i], float(scores[i])) for i in best)
+    return Recognition(
+        path=Path(path),
+        word=ranked[0][0],
+        score=ranked[0][1],
+        top=ranked,
+        duration_s=len(samples) / rate,
+        clip_s=length / rate,
+        start_s=start_s,
+    )
+
+
+def clip_samples(model: SpeechGRU) -> int:
+    """Samples of the clips that the model was trained on, in whole steps."""
+    return _steps(model, "clip_s", DEFAULT_CLIP_S) * model.step_samples
+
+
+def tail_steps(model: SpeechGRU) -> int:
+    """Steps at a clip's end that say its word."""
+    return _steps(model, "tail_s", DEFAULT_TAIL_S)
+
+
+def score_clips(
+    model: SpeechGRU,
+    clips: Samples | NDArray[np.int16],
+    batch_size: int = 256,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Log scores of clips that each begin from silence, on the model's device: (N, S) -> (N, V)."""
+    tail = tail_steps(model)
+    scores = []
+    with inference(model):
+        for first in range(0, len(clips), batch_size):
+            batch = to_device(clips[first : first + batch_size], model)
+            log_posteriors, _ = model(batch)  # (B, T, V)
+            scores.append(isolated_word(log_posteriors[:, -tail:].cpu().numpy(), tail))
+            if progress is not None:
+                progress(first + len(batch), len(clips))
+    return np.concatenate(scores)
+
+
+def to_device(clips: Samples | NDArray[np.int16], model: SpeechGRU) -> Tensor:
+    """Samples as the model takes them, on its device: (B, S) float32, from 16 bits if they are."""
+    batch = torch.from_numpy(clips).to(model.device)
+    return batch if batch.is_floating_point() else batch.float() / FULL_SCALE
+
+
+@contextmanager
+def inference(model: SpeechGRU) -> Iterator[None]:
+    """Neither dropout nor gradients; a model in training goes on with it afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _steps(model: SpeechGRU, key: str, default_s: float) -> int:
+    """What the model's metadata gives in seconds, as steps; at least one."""
+    seconds = model.metadata.get(key, default_s)
+    if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_CLIP_S:
+        raise DataError(
+            f"the model's {key} is {seconds!r}; "
+            f"seconds above 0 and up to {LONGEST_CLIP_S:g} are needed"
+        )
+    return max(1, round(seconds * model.sample_rate / model.step_samples))
