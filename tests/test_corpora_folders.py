@@ -113,6 +113,14 @@ def test_the_hash_is_that_of_speech_commands() -> None:
     assert hash_percent("abc") == pytest.approx(100 * (0x9CD0D89D % 2**27) / (2**27 - 1))
 
 
+def test_a_tenth_each_is_validation_and_testing() -> None:
+    percents: dict[str, list[float]] = {split: [] for split in SPLITS}
+    for number in range(20_000):
+        percents[hash_split(str(number))].append(hash_percent(str(number)))
+    assert max(percents["validation"]) < 10 < min(percents["testing"]) < 10.1
+    assert 19.9 < max(percents["testing"]) < 20 < min(percents["training"]) < 20.1
+
+
 @given(
     st.dictionaries(
         st.text("abcdefgh", min_size=1, max_size=4),
@@ -138,13 +146,33 @@ def test_every_word_is_in_every_split_where_all_say_all(speakers: set[str]) -> N
         assert min(list(splits.values()).count(split) for split in SPLITS) == 1
 
 
+def in_training(count: int) -> list[str]:
+    """Speakers whom the hash puts into training, the lowest hash first."""
+    return sorted((s for s in MANY if hash_split(s) == "training"), key=hash_percent)[:count]
+
+
 def test_a_split_takes_as_many_speakers_as_its_words_need() -> None:
     """Six training speakers, half say one word, half the other: each split needs one of each."""
-    training = [name for name in MANY if hash_split(name) == "training"][:6]
-    said = {name: {"auf" if place % 2 else "zu"} for place, name in enumerate(training)}
+    said = {s: {"auf" if place % 2 else "zu"} for place, s in enumerate(in_training(6))}
     splits = share_out(said)
     for split in SPLITS:
         assert {"auf", "zu"} == set().union(*(said[n] for n in said if splits[n] == split))
+
+
+def test_speakers_who_say_most_words_are_taken_first() -> None:
+    speakers = in_training(6)
+    splits = share_out({s: {"auf"} if s == speakers[0] else {"auf", "zu"} for s in speakers})
+    assert [splits[s] for s in speakers[:3]] == ["training", "validation", "testing"]
+    assert list(splits.values()).count("training") == 4
+
+
+def test_training_keeps_every_word_where_not_all_splits_can_have_them() -> None:
+    """Four speakers, four words, and each speaker lacks another one."""
+    words = {"auf", "zu", "halt", "los"}
+    said = {s: words - {word} for s, word in zip(in_training(4), sorted(words), strict=True)}
+    splits = share_out(said)
+    assert sorted(splits.values()) == ["testing", "training", "training", "validation"]
+    assert words == set().union(*(said[s] for s in said if splits[s] == "training"))
 
 
 def test_split_folders_are_kept(tmp_path: Path) -> None:

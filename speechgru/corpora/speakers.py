@@ -74,19 +74,19 @@ def share_out(said: Mapping[str, Collection[str]]) -> dict[str, str]:
     splits = {speaker: hash_split(speaker) for speaker in order}
     counts = Counter(word for speaker in order for word in set(said[speaker]))
     words = {speaker: {w for w in said[speaker] if counts[w] >= len(SPLITS)} for speaker in order}
-    empty = [split for split in SPLITS if split not in splits.values()]
-    for later, split in zip(reversed(range(len(empty))), empty, strict=True):
-        _fill(split, splits, words, keep=1 + later)
+    for split in SPLITS:
+        if split not in splits.values():
+            _fill(split, splits, words)
     return splits
 
 
-def _fill(split: str, splits: dict[str, str], words: dict[str, set[str]], keep: int) -> None:
-    """Move speakers into an empty split; of each word, their own split keeps `keep` speakers."""
+def _fill(split: str, splits: dict[str, str], words: dict[str, set[str]]) -> None:
+    """Move speakers into an empty split, so that theirs keeps someone and, if it can, its words."""
 
     def spared(speaker: str, strictly: bool) -> bool:
         rest = [s for s in splits if splits[s] == splits[speaker] and s != speaker]
-        enough = all(sum(w in words[s] for s in rest) >= keep for w in words[speaker])
-        return splits[speaker] != split and len(rest) >= keep and (enough or not strictly)
+        kept = set().union(*(words[s] for s in rest))
+        return splits[speaker] != split and bool(rest) and (words[speaker] <= kept or not strictly)
 
     lacking = set().union(*words.values())
     while True:
