@@ -270,7 +270,7 @@ def test_a_hostile_archive_leaves_nothing_anywhere(kind, tmp_path, capsys):
     inner = tmp_path / "inner"
     with serving(Mirror(HOSTILE[kind])) as hostile:
         assert download(hostile, inner / "corpus") == 4
-    assert "hostile" in capsys.readouterr().err
+    assert "hostile: member" in capsys.readouterr().err
     assert not (inner / "corpus").exists()
     assert not list(tmp_path.rglob("escaped*"))
     assert not list(tmp_path.rglob("*.wav"))
