@@ -1,9 +1,9 @@
 """Who speaks, and into which split: a speaker never changes it when recordings are added."""
 
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from hashlib import sha1
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ class Found(NamedTuple):
 
 def hash_percent(name: str) -> float:
     """Where a name lies in [0, 100]: SHA-1 modulo 2^27, as in Speech Commands (Warden, 2018)."""
-    number = int(hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest(), 16)
+    number = int.from_bytes(sha1(name.encode(), usedforsecurity=False).digest())
     return number % _HASHES * (100.0 / (_HASHES - 1))
 
 
@@ -68,10 +68,13 @@ def share_out(said: Mapping[str, Collection[str]]) -> dict[str, str]:
     splits can spare: who says most of the words it lacks, the lowest hash first, until it has
     every word that three speakers say. Fewer than three speakers are all training.
     """
+    if len(said) < len(SPLITS):
+        return dict.fromkeys(said, "training")
+    splits = {speaker: hash_split(speaker) for speaker in said}
+    if len(set(splits.values())) == len(SPLITS):
+        return splits
     order = sorted(said, key=lambda speaker: (hash_percent(speaker), speaker))
-    if len(order) < len(SPLITS):
-        return dict.fromkeys(order, "training")
-    splits = {speaker: hash_split(speaker) for speaker in order}
+    splits = {speaker: splits[speaker] for speaker in order}
     counts = Counter(word for speaker in order for word in set(said[speaker]))
     words = {speaker: {w for w in said[speaker] if counts[w] >= len(SPLITS)} for speaker in order}
     for split in SPLITS:
