@@ -45,7 +45,7 @@ def uniform(
 
 
 def warp(samples: Tensor, speed: Tensor, shift_samples: Tensor) -> Tensor:
-    """Play each clip `speed` times as fast about its middle, then later by a shift: (B, S) -> (B, S).
+    """Play clips `speed` times as fast about their middle, and later by a shift: (B, S) -> same.
 
     Linear interpolation; what lies beyond the clip's ends is silence. `speed` and `shift_samples`
     are (B,).
@@ -128,7 +128,7 @@ def colour(features: Tensor, deviation_db: float, generator: torch.Generator) ->
 def mask_features(
     features: Tensor, config: AugmentConfig, frame_ms: float, generator: torch.Generator
 ) -> Tensor:
-    """SpecAugment's masks, filled with zero (the mean of normalised features): (B, T, F) -> same."""
+    """SpecAugment's masks, filled with zero, the mean of normalised features: (B, T, F) -> same."""
     batch, frames, bands = features.shape
     longest = (config.time_mask_ms / frame_ms, config.band_mask_share * bands)
     for axis, size, count, most in (

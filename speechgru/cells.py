@@ -1,7 +1,7 @@
 """The recurrent and the streaming convolutional layers: each (x, state) -> (y, state).
 
-A layer's state is one tensor of fixed shape (B, ...), zeros at the start of a recording, so that any
-chunking of the input gives the output of the whole.
+A layer's state is one tensor of fixed shape (B, ...), zeros at the start of a recording, so that
+any chunking of the input gives the output of the whole.
 """
 
 import torch
@@ -21,7 +21,7 @@ class GRU(nn.Module):
         super().__init__()
         self.hidden = hidden
         self.gru = nn.GRU(inputs, hidden, batch_first=True)
-        for gate in self.gru.weight_hh_l0.data.split(hidden):
+        for gate in self.gru.get_parameter("weight_hh_l0").data.split(hidden):
             nn.init.orthogonal_(gate)
 
     @property
@@ -68,7 +68,7 @@ class CausalConv2d(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, T, F), (B, C, K, F) -> (B, C', T', F'), (B, C, K, F); T a multiple of the stride."""
+        """(B, C, T, F), (B, C, K, F) -> (B, C', T', F'), state; T is a multiple of the stride."""
         padded = torch.cat([state, x], dim=2)
         kept = self.state_size[1]
         y = nn.functional.relu(self.norm(self.conv(padded)))

@@ -1,8 +1,8 @@
 """The acoustic model: (samples, state) -> (log-posteriors, state)."""
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal, Self
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Self, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -25,7 +25,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: "stack": frames in pairs; "conv": causal convolutions over frames and bands, halving the rate.
+    #: "stack": frames in pairs; "conv": causal convolutions over frames and bands, half the rate.
     front: Literal["stack", "conv"] = "stack"
     #: Channels of the convolutions; each halves the bands, the first one also the rate.
     front_channels: tuple[int, ...] = (16, 32)
@@ -86,7 +86,7 @@ class SpeechGRU(nn.Module):
         self.deviation: Tensor
         self.register_buffer("mean", torch.zeros(features.size))
         self.register_buffer("deviation", torch.ones(features.size))
-        self.front = (
+        self.front: ConvFront | StackFront = (
             ConvFront(features.size, config.front_channels, config.front_kernel)
             if config.front == "conv"
             else StackFront(features.size)
@@ -115,6 +115,9 @@ class SpeechGRU(nn.Module):
         """Samples from one output to the next."""
         return self.features.config.hop_samples * FRAMES_PER_STEP
 
+    def _cells(self) -> Iterable[GRU]:
+        return cast("Iterable[GRU]", self.layers)
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -129,11 +132,11 @@ class SpeechGRU(nn.Module):
         """The state at a recording's start: zeros, as after silence; (B, ...) each."""
         shapes: dict[str, tuple[int, ...]] = {"samples": (self.features.config.context_samples,)}
         shapes |= self.front.state_sizes
-        shapes |= {f"layer{i}": layer.state_size for i, layer in enumerate(self.layers)}
+        shapes |= {f"layer{i}": layer.state_size for i, layer in enumerate(self._cells())}
         return {name: self.mean.new_zeros(batch_size, *shape) for name, shape in shapes.items()}
 
     def forward(self, samples: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Log-posteriors of every whole step: (B, S) -> (B, T, V), T = S // step_samples, and state.
+        """Log-posteriors of whole steps: (B, S) -> (B, T, V), T = S // step_samples; and state.
 
         Whole or in chunks of whole steps, the answer is the same. Samples after the last whole step
         are not looked at and are not in the state.

@@ -1,0 +1,1 @@
+"""Training: recipes, batches made on the device, the loop, checkpoints."""

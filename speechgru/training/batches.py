@@ -28,7 +28,7 @@ NO_TARGET = -100
 
 @dataclass(frozen=True)
 class Batch:
-    """Varied features of clips (B, 2 T, F), the state they begin in, and a target per step (B, T)."""
+    """Varied features (B, 2 T, F), the state they begin in, and a target per step (B, T)."""
 
     features: Tensor
     state: State

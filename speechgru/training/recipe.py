@@ -4,7 +4,7 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -43,7 +43,7 @@ class DataConfig(_Section):
 class SamplingConfig(_Section):
     """How often each kind of clip is drawn; every word is drawn equally often."""
 
-    #: How often `_unknown_` is drawn, as a multiple of a word; its words by the root of their count.
+    #: How often `_unknown_` is drawn, as a multiple of a word.
     unknown_weight: float = Field(3.0, gt=0.0)
     #: How often `_silence_` is drawn, as a multiple of a word.
     silence_weight: float = Field(1.0, gt=0.0)
@@ -179,7 +179,7 @@ def _known_keys(section: Sequence[str]) -> list[str]:
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
-        model = cast("type[BaseModel]", annotation)
+        model = annotation
     return list(model.model_fields)
 
 
