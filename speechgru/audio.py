@@ -1,7 +1,10 @@
 """Recordings, PCM and arrays to mono float32 at the model's rate."""
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -14,6 +17,13 @@ SAMPLE_RATE = 16_000
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff"})
 
 Samples = NDArray[np.float32]
+
+#: What libsndfile notes of a WAV or AIFF file whose header promises more than is there.
+_CUT_SHORT = re.compile(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+#: What programs that write into a pipe put there, because they cannot know: about 2^31 or 2^32.
+_LENGTH_UNKNOWN = 0x7FFF0000
+
+_CHUNK_ORDERS: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"FORM": "big"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,7 @@ def decode(path: Path) -> tuple[Samples, int]:
     """
     with _opened(path) as file:
         expected, rate = file.frames, file.samplerate
+        cut_short = _CUT_SHORT.search(file.extra_info)
         try:
             frames = file.read(dtype="float32", always_2d=True)
         except (soundfile.SoundFileError, RuntimeError) as error:
@@ -70,6 +81,7 @@ def decode(path: Path) -> tuple[Samples, int]:
         raise DataError(f"{path}: 0 samples; a recording needs at least one")
     if 0 < len(frames) < expected < 2**62:
         raise DataError(f"{path}: truncated: {len(frames)} of {expected} samples are there")
+    _check_whole(path)
     return frames, rate
 
 
@@ -123,6 +135,21 @@ def _opened(path: Path) -> soundfile.SoundFile:
         return soundfile.SoundFile(path)
     except (soundfile.SoundFileError, RuntimeError, OSError, TypeError) as error:
         raise DataError(f"{path}: not a readable audio file: {_reason(error)}") from error
+
+
+def _check_whole(path: Path) -> None:
+    """Raise DataError for a WAV or AIFF shorter than its header says: libsndfile reads on silently.
+
+    A program that writes to a pipe cannot know the length and says 2 GB or more; others count the
+    8 bytes of the header twice.
+    """
+    with Path(path).open("rb") as file:
+        header = file.read(8)
+        there = file.seek(0, os.SEEK_END)
+    order = _CHUNK_ORDERS.get(header[:4])
+    told = int.from_bytes(header[4:], order) if order else 0
+    if there < told < 0x7FFF0000:
+        raise DataError(f"{path}: truncated: {there} of {told + 8} bytes are there")
 
 
 def _reason(error: Exception) -> str:
