@@ -218,6 +218,7 @@ class ConvFront(nn.Module):
     def __init__(self, bands: int, channels: Sequence[int], kernel: int) -> None:
         super().__init__()
         self.convs = nn.ModuleList()
+        self.state_sizes: dict[str, tuple[int, ...]] = {}
         inputs = 1
         for i, outputs in enumerate(channels):
             band_stride = 2 if bands > 5 else 1
@@ -226,9 +227,9 @@ class ConvFront(nn.Module):
                 inputs, outputs, bands, kernel, stride=stride, band_stride=band_stride
             )
             self.convs.append(conv)
+            self.state_sizes[f"conv{i}"] = conv.state_size
             inputs, bands = outputs, math.ceil(bands / band_stride)
         self.size = inputs * bands
-        self.state_sizes = {f"conv{i}": conv.state_size for i, conv in enumerate(self.convs)}
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """(B, 2 T, F) -> (B, T, C F'), and the convolutions' last frames."""

@@ -9,6 +9,7 @@ import typer
 
 from speechgru import __version__
 from speechgru.cli.data import data
+from speechgru.cli.demo import demo
 from speechgru.cli.evaluate import evaluate
 from speechgru.cli.info import info
 from speechgru.cli.recognize import recognize
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command()(demo)
 app.command()(train)
 app.command()(evaluate)
 app.command()(recognize)
@@ -41,7 +43,9 @@ def _print_version(wanted: bool) -> None:
 def root(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version),
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
     ] = False,
 ) -> None:
     """Spoken command recognition: train on your own words, listen live."""
