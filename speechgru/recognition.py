@@ -84,17 +84,33 @@ def score_clips(
     batch_size: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Log scores of clips that each begin from silence, on the model's device: (N, S) -> (N, V)."""
-    tail = tail_steps(model)
+    """Log scores of clips that each begin from silence, on the model's device: (N, S) -> (N, V).
+
+    Raises:
+        DataError: the model's answer is not a number.
+    """
     scores = []
     with inference(model):
         for first in range(0, len(clips), batch_size):
             batch = to_device(clips[first : first + batch_size], model)
             log_posteriors, _ = model(batch)  # (B, T, V)
-            scores.append(isolated_word(log_posteriors[:, -tail:].cpu().numpy(), tail))
+            scores.append(word_scores(model, log_posteriors))
             if progress is not None:
                 progress(first + len(batch), len(clips))
     return np.concatenate(scores)
+
+
+def word_scores(model: SpeechGRU, log_posteriors: Tensor) -> NDArray[np.float32]:
+    """Log scores of clips by the model's tail: (B, T, V) on any device -> (B, V).
+
+    Raises:
+        DataError: the model's answer is not a number.
+    """
+    tail = tail_steps(model)
+    last = log_posteriors[:, -tail:].cpu().numpy()
+    if np.isnan(last).any():
+        raise DataError("the model's answer is not a number (NaN); its weights are unusable")
+    return isolated_word(last, tail)
 
 
 def to_device(clips: Samples | NDArray[np.int16], model: SpeechGRU) -> Tensor:

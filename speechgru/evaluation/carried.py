@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from speechgru.corpora.corpus import Task
 from speechgru.corpora.packed import PackedAudio
-from speechgru.decoding import isolated_word
 from speechgru.evaluation.clips import gather_clips, label_ids
 from speechgru.evaluation.metrics import wilson_interval
 from speechgru.evaluation.report import ClipReport
 from speechgru.model import SpeechGRU
-from speechgru.recognition import inference, tail_steps, to_device
+from speechgru.recognition import inference, to_device, word_scores
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _predict(
     progress: Callable[[int, int], None] | None,
 ) -> NDArray[np.int64]:
     """The best label of every clip in every order: (N, S), (K, N) -> (K, N)."""
-    n, tail = len(clips), tail_steps(model)
+    n = len(clips)
     positions = stream_positions(n, rows)  # (R, C)
     heard = orders[:, positions % n]  # (K, R, C)
     predicted = np.empty_like(orders)
@@ -117,8 +116,8 @@ def _predict(
             batch = to_device(clips[heard[:, :, column].ravel()], model)  # (K R, S)
             log_posteriors, state = model(batch, state)
             if column > 0:
-                scores = isolated_word(log_posteriors[:, -tail:].cpu().numpy(), tail)
-                best = scores.argmax(axis=1).reshape(heard.shape[:2])  # (K, R)
+                best = word_scores(model, log_posteriors).argmax(axis=1)
+                best = best.reshape(heard.shape[:2])  # (K, R)
                 scored = positions[:, column] < n
                 np.put_along_axis(predicted, heard[:, scored, column], best[:, scored], axis=1)
             if progress is not None:

@@ -1,0 +1,279 @@
+"""Clips from a fresh state, clips as one stream, the report and its picture."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import image
+from tones import TONES_HZ, trained_model, untrained_model, write_tones
+
+from speechgru.corpora import Example, Task, open_corpus
+from speechgru.corpora.packed import pack
+from speechgru.corpora.protocols import make_task
+from speechgru.decoding import isolated_word
+from speechgru.errors import DataError
+from speechgru.evaluation.carried import (
+    CarriedReport,
+    evaluate_carried,
+    random_orders,
+    stream_positions,
+)
+from speechgru.evaluation.clips import evaluate_clips, gather_clips
+from speechgru.evaluation.metrics import wilson_interval
+from speechgru.evaluation.pictures import save_confusion_picture
+from speechgru.evaluation.report import ClipReport
+from speechgru.model import SpeechGRU
+from speechgru.recognition import clip_samples, score_clips, tail_steps, to_device
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    """The task and the packed audio of the tones."""
+    corpus = open_corpus(write_tones(tmp_path_factory.mktemp("tones")))
+    packed = pack(corpus, cache_dir=tmp_path_factory.mktemp("cache"))
+    return make_task("folder", corpus), packed
+
+
+def relabelled(model, labels):
+    """The same network with its outputs in another order, or with labels never answered."""
+    other = SpeechGRU(model.config, model.features.config, labels, metadata=model.metadata)
+    weights = model.state_dict()
+    rows = [model.labels.index(label) if label in model.labels else -1 for label in labels]
+    weights["head.weight"] = torch.stack([weights["head.weight"][row] for row in rows])
+    bias = weights["head.bias"]
+    weights["head.bias"] = torch.stack([bias[row] if row >= 0 else bias[0] - 100 for row in rows])
+    other.load_state_dict(weights)
+    return other.eval()
+
+
+def test_a_trained_model_tells_the_tones_of_new_speakers_apart(tones):
+    report = evaluate_clips(trained_model(), *_args(tones))
+    assert report.accuracy == 1.0
+    assert report.n == 18
+    assert report.ci95 == wilson_interval(18, 18)
+    assert report.confusions == ()
+    assert report.per_class["low"]["n"] == report.per_class["low"]["correct"] == 6
+
+
+def test_labels_that_are_wrong_are_found_with_their_files(tones):
+    """Two clips of `low` are filed under `high`: these are the confusions, and nothing else."""
+    task, packed = tones
+    examples = list(task.split("testing"))
+    swapped = [i for i, example in enumerate(examples) if example.word == "low"][:2]
+    for i in swapped:
+        examples[i] = replace(examples[i], label="high")
+    task = replace(task, splits={"testing": tuple(examples)})
+    report = evaluate_clips(trained_model(), task, "testing", packed)
+    assert report.accuracy == pytest.approx(16 / 18)
+    (confusion,) = report.confusions
+    assert (confusion.label, confusion.recognized) == ("high", "low")
+    assert {example.path for example, _ in confusion.mistakes} == {
+        examples[i].path for i in swapped
+    }
+    assert all(0.5 < score <= 1.0 for _, score in confusion.mistakes)
+    assert report.per_class["high"] | {"ci95": None} == {
+        "n": 8,
+        "correct": 6,
+        "accuracy": 0.75,
+        "ci95": None,
+        "precision": 1.0,
+    }
+    assert report.per_class["low"]["precision"] == pytest.approx(4 / 6)
+    assert report.balanced_accuracy == pytest.approx((1 + 1 + 0.75) / 3)
+
+
+def test_labels_match_by_name_in_any_order_and_beside_others(tones):
+    model = untrained_model(clip_s=0.5)
+    first = evaluate_clips(model, *_args(tones))
+    labels = ("high", "_silence_", "low", "mid")
+    other = evaluate_clips(relabelled(model, labels), *_args(tones))
+    assert other.labels == labels
+    assert other.accuracy == first.accuracy
+    assert other.per_class.keys() == first.per_class.keys()
+    assert list(other.per_class) == ["high", "low", "mid"]
+    for label in TONES_HZ:
+        assert other.per_class[label] == first.per_class[label]
+
+
+def test_a_label_that_the_model_cannot_answer_is_told(tones):
+    model = untrained_model(("_silence_", "_unknown_", "low", "mid"))
+    with pytest.raises(
+        DataError, match=r"folder has high among .* trained on _silence_, _unknown_"
+    ):
+        evaluate_clips(model, *_args(tones))
+    with pytest.raises(DataError, match="cannot answer"):
+        evaluate_carried(model, *_args(tones))
+
+
+def test_a_split_without_clips_and_audio_of_another_rate_are_told(tones):
+    task, packed = tones
+    with pytest.raises(DataError, match="testing split has no clips"):
+        evaluate_clips(untrained_model(), replace(task, splits={}), "testing", packed)
+    with pytest.raises(DataError, match="8000 Hz"):
+        evaluate_clips(untrained_model(), task, "testing", replace(packed, rate=8_000))
+
+
+def test_batches_do_not_matter_and_progress_reaches_the_end(tones):
+    model, calls = untrained_model(clip_s=0.5), []
+    whole = evaluate_clips(model, *_args(tones))
+    parts = evaluate_clips(
+        model, *_args(tones), batch_size=5, progress=lambda done, total: calls.append((done, total))
+    )
+    assert parts.scores == pytest.approx(whole.scores, abs=1e-5)
+    assert calls == [(5, 18), (10, 18), (15, 18), (18, 18)]
+
+
+def test_scores_are_log_probabilities_of_the_models_tail(tones):
+    task, packed = tones
+    model = untrained_model(clip_s=0.5, tail_s=0.1)
+    clips = gather_clips(model, packed, task.split("testing"))
+    assert (clips.shape[1], tail_steps(model)) == (8_000, 5)
+    with torch.no_grad():
+        log_posteriors, _ = model(to_device(clips, model))
+    expected = isolated_word(log_posteriors.numpy(), 5)
+    assert score_clips(model, clips) == pytest.approx(expected, abs=1e-5)
+    assert np.exp(expected).sum(axis=1) == pytest.approx(1.0)
+
+
+def test_a_model_in_training_goes_on_with_it(tones):
+    model = untrained_model(clip_s=0.5)
+    model.train()
+    evaluate_clips(model, *_args(tones))
+    assert model.training
+    assert model.head.weight.requires_grad
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, "one", 1e6, None])
+def test_a_clip_length_that_is_none_is_told(seconds):
+    with pytest.raises(DataError, match="clip_s is"):
+        clip_samples(untrained_model(clip_s=seconds))
+
+
+def test_a_clip_is_whole_steps():
+    assert clip_samples(untrained_model(clip_s=0.7)) == 11_200
+    assert clip_samples(untrained_model(clip_s=0.999)) == 16_000
+    assert clip_samples(untrained_model(clip_s=0.001)) == 320
+
+
+def test_answers_that_are_no_numbers_are_told(tones):
+    model = untrained_model()
+    model.deviation.zero_()
+    with pytest.raises(DataError, match="NaN"):
+        evaluate_clips(model, *_args(tones))
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("front", ["stack", "conv"])
+def test_carried_is_each_rows_whole_stream_at_once(tones, front, rows):
+    """Where the labels are what the network says of long recordings, all of them are right."""
+    task, packed = tones
+    model = untrained_model(front=front, clip_s=0.04, tail_s=0.04)
+    examples = list(task.split("testing"))
+    clips = gather_clips(model, packed, examples)
+    balance(model, clips)
+    (order,) = random_orders(len(clips), 1, seed=7)
+    for positions in stream_positions(len(clips), rows):
+        heard = order[positions % len(clips)]
+        with torch.no_grad():
+            log_posteriors, _ = model(to_device(clips[heard].reshape(1, -1), model))
+        steps = log_posteriors.numpy().reshape(len(heard), -1, len(model.labels))
+        said = isolated_word(steps, tail_steps(model)).argmax(axis=1)
+        for position, clip, label in list(zip(positions, heard, said, strict=True))[1:]:
+            if position < len(clips):
+                examples[clip] = replace(examples[clip], label=model.labels[label])
+    task = replace(task, splits={"testing": tuple(examples)})
+    carried = evaluate_carried(model, task, "testing", packed, seed=7, rows=rows)
+    assert carried.correct == (len(clips),)
+    assert evaluate_carried(model, task, "testing", packed, seed=7, rows=rows) == carried
+    reset = evaluate_clips(model, task, "testing", packed)
+    assert carried.reset_gap(reset) < -5, "the state must matter here, or nothing is tested"
+
+
+def balance(model, clips):
+    """Shift the head so that no label wins everywhere."""
+    with torch.no_grad():
+        model.head.bias -= torch.from_numpy(score_clips(model, clips).mean(axis=0))
+
+
+@pytest.mark.parametrize(("n", "rows"), [(1, 16), (5, 16), (16, 16), (17, 16), (100, 7), (30, 1)])
+def test_every_clip_is_scored_once_and_after_the_one_before_it(n, rows):
+    positions = stream_positions(n, rows)
+    scored = positions[:, 1:][positions[:, 1:] < n]
+    assert sorted(scored) == list(range(n))
+    assert (np.diff(positions, axis=1) == 1).all()
+    assert (positions[:, 0] == positions[:, 1] - 1).all()
+    assert len(positions) <= rows
+
+
+def test_orders_are_seeded_permutations():
+    orders = random_orders(40, 3, seed=1)
+    assert (np.sort(orders, axis=1) == np.arange(40)).all()
+    assert (orders[0] != orders[1]).any()
+    assert (random_orders(40, 5, seed=1)[:3] == orders).all()
+    assert (random_orders(40, 1, seed=2)[0] != orders[0]).any()
+
+
+def test_the_gap_is_reset_minus_carried_in_points():
+    scores = np.log(np.full((10, 2), [0.9, 0.1], np.float32))
+    reset = ClipReport("p", "testing", ("a", "b"), (), np.array([0] * 9 + [1]), scores)
+    carried = CarriedReport("p", "testing", 10, 0, correct=(7, 8))
+    assert carried.accuracy == pytest.approx(0.75)
+    assert carried.reset_gap(reset) == pytest.approx(90.0 - 75.0)
+    assert carried.ci95 == wilson_interval(7.5, 10)
+    assert carried.as_dict(reset)["carried_accuracies"] == [0.7, 0.8]
+
+
+def a_report(labels=12, clips=600, seed=0):
+    """Random answers that are right more often than not."""
+    rng = np.random.default_rng(seed)
+    names = tuple(f"word{i}" for i in range(labels))
+    truth = rng.integers(0, labels, clips)
+    logits = rng.normal(size=(clips, labels)) + 3 * np.eye(labels)[truth]
+    scores = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    examples = tuple(Example(None, names[i], names[i], "") for i in truth)
+    return ClipReport("folder", "testing", names, examples, truth, scores.astype(np.float32))
+
+
+def test_the_dictionary_agrees_with_itself():
+    report = a_report()
+    told = report.as_dict()
+    matrix = np.array(told["confusion"]["matrix"])
+    assert matrix.sum() == told["n"] == sum(found["n"] for found in told["per_class"].values())
+    assert np.trace(matrix) / matrix.sum() == told["accuracy"]
+    assert told["ci95"][0] < told["accuracy"] < told["ci95"][1]
+    off_diagonal = matrix - np.diag(np.diag(matrix))
+    assert told["worst_confusions"][0]["count"] == off_diagonal.max()
+    counts = [len(confusion.mistakes) for confusion in report.confusions]
+    assert sum(counts) == off_diagonal.sum()
+    assert counts == sorted(counts, reverse=True)
+    for confusion in report.confusions:
+        sure = [score for _, score in confusion.mistakes]
+        assert sure == sorted(sure, reverse=True)
+
+
+def test_a_label_only_the_model_has_is_shown_where_it_was_recognized():
+    task = Task("folder", ("a", "b"), {})
+    scores = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], np.float32))
+    labels = (*task.labels, "_unknown_")
+    report = ClipReport("folder", "testing", labels, (), np.array([0, 0]), scores)
+    assert report.shown.tolist() == [0, 2]
+    assert list(report.per_class) == ["a"]
+
+
+@pytest.mark.parametrize("labels", [2, 12, 60])
+def test_the_picture_is_a_png_whose_dark_cells_lie_on_the_diagonal(tmp_path, labels):
+    path = tmp_path / "confusion.png"
+    save_confusion_picture(a_report(labels, clips=40 * labels), path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    pixels = image.imread(path)[..., :3]
+    dark_blue = (pixels[..., 0] < 0.2) & (pixels[..., 2] > 0.35)
+    rows, columns = np.nonzero(dark_blue)
+    assert len(rows) > 100
+    assert np.corrcoef(rows, columns)[0, 1] > 0.7
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _args(tones):
+    task, packed = tones
+    return task, "testing", packed
