@@ -142,6 +142,8 @@ class SpeechGRU(nn.Module):
         are not looked at and are not in the state.
         """
         state = self.initial_state(len(samples)) if state is None else state
+        if samples.shape[-1] < self.step_samples:  # no convolution takes an empty sequence
+            return samples.new_zeros(len(samples), 0, len(self.labels)), state
         features, context = self.extract(samples, state["samples"])
         log_posteriors, state = self.encode(features, state)
         return self.fold(log_posteriors), state | {"samples": context}
