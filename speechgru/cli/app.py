@@ -13,7 +13,7 @@ from speechgru.cli.demo import demo
 from speechgru.cli.evaluate import evaluate
 from speechgru.cli.info import info
 from speechgru.cli.recognize import recognize
-from speechgru.cli.terminal import err
+from speechgru.cli.terminal import tell_error
 from speechgru.cli.train import train
 from speechgru.errors import SpeechGRUError
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
 )
 app.command()(demo)
 app.command()(train)
@@ -58,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except SpeechGRUError as error:
-        _tell(str(error))
+        tell_error(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        _tell("interrupted")
+        tell_error("interrupted")
         return 130
     except BrokenPipeError:
         # Whoever read our stdout has gone; the interpreter must not try to flush it at exit.
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        _tell(f"{name}{error.strerror or error}")
+        tell_error(f"{name}{error.strerror or error}")
         return 1
     return 0
 
@@ -77,11 +77,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def entry_point() -> NoReturn:
     """What the `speechgru` script calls."""
     sys.exit(main())
-
-
-def _tell(message: str) -> None:
-    err.print(f"[bold red]error:[/] {_plain(message)}", soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -49,7 +49,7 @@ def print_stats(counted: "CorpusStats") -> None:
         out.print(f"and {counted.noises:,} background recordings, {minutes:.1f} minutes")
     if counted.unreadable:
         out.print(
-            f"[red]{len(counted.unreadable):,} files cannot be read[/] and are not counted: "
+            f"[red]{len(counted.unreadable):,} recordings cannot be read[/] and are not counted: "
             "`speechgru data check` lists them"
         )
 

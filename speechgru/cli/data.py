@@ -8,24 +8,14 @@ from typing import Annotated
 
 import typer
 from rich.filesize import decimal
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.text import Text
 
-from speechgru.cli.corpus_tables import print_report, print_stats
 from speechgru.cli.terminal import ProgressCallback, err, out, print_json, progress_bar
 from speechgru.errors import DataError
 
 data = typer.Typer(
     help="Download, check, count and pack recordings.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
 )
 
 Directory = Annotated[
@@ -66,20 +56,20 @@ def download(
     job = Download(name, target, url, sha256)
     receipt = job.finished()
     if receipt is not None:
-        err.print(Text(f"{job.target}: {name} is there already, complete"), soft_wrap=True)
+        err.line(f"{job.target}: {name} is there already, complete")
     else:
         needs = job.needs()
         plan = (
             f"{name} from {job.url} to {job.target}: {decimal(needs.download)} to download, "
             f"about {decimal(needs.unpacked)} unpacked; {decimal(needs.free)} free"
         )
-        err.print(Text(plan), soft_wrap=True)
+        err.line(plan)
         receipt = job.run(keep_archive, _transfer_bar)
     if as_json:
         print_json({"directory": str(job.target), **asdict(receipt)})
         return
     told = f"{job.target}: {receipt.files:,} recordings, {decimal(receipt.bytes)}"
-    out.print(Text(told), soft_wrap=True)
+    out.line(told)
 
 
 @data.command()
@@ -98,6 +88,8 @@ def check(
     if as_json:
         print_json(report.as_dict())
     else:
+        from speechgru.cli.corpus_tables import print_report
+
         print_report(report)
     if report.errors or (strict and report.warnings):
         warnings = f" and {report.warnings:,} warnings" if strict else ""
@@ -116,6 +108,8 @@ def stats(directory: Directory, as_json: AsJson = False) -> None:
     if as_json:
         print_json(counted.as_dict())
     else:
+        from speechgru.cli.corpus_tables import print_stats
+
         print_stats(counted)
 
 
@@ -151,12 +145,21 @@ def pack(
         )
         return
     told = f"{len(packed.paths):,} recordings, {hours:.2f} hours, {decimal(packed.buffer.nbytes)}"
-    out.print(Text(f"{directory}: {told} in {cache or default_cache_dir()}"), soft_wrap=True)
+    out.line(f"{directory}: {told} in {cache or default_cache_dir()}")
 
 
 @contextmanager
 def _transfer_bar(description: str) -> Iterator[ProgressCallback]:
     """A bar on stderr that counts bytes; a total of 0 is one that nobody knows."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -164,6 +167,6 @@ def _transfer_bar(description: str) -> Iterator[ProgressCallback]:
         TransferSpeedColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=err, transient=True) as progress:
+    with Progress(*columns, console=err.console, transient=True) as progress:
         task = progress.add_task(description, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total or None)

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speechgru.cli.clip_tables import print_clips
 from speechgru.cli.terminal import err, out, print_json
 from speechgru.cli.train import live_run, stop_on_signals
 
@@ -25,6 +24,7 @@ def demo(
 ) -> None:
     """Train on the corpus in the package, evaluate, recognize a recording: about a minute."""
     err.print("loading torch ...")
+    from speechgru.cli.clip_tables import print_clips
     from speechgru.corpora import open_corpus
     from speechgru.corpora.embedded import embedded_corpus
     from speechgru.corpora.packed import pack

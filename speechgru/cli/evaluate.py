@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speechgru.cli.clip_tables import print_carried, print_clips
 from speechgru.cli.terminal import print_json, progress_bar
 from speechgru.errors import GateError, UsageError
 
@@ -65,6 +64,8 @@ def evaluate(
     if json:
         print_json(report.as_dict() | (carried.as_dict(report) if carried else {}))
     else:
+        from speechgru.cli.clip_tables import print_carried, print_clips
+
         print_clips(report)
         if carried:
             print_carried(carried, report)
@@ -92,9 +93,9 @@ def open_split(
     from speechgru.corpora.packed import pack
     from speechgru.corpora.protocols import make_task
 
-    protocol = protocol or network.metadata.get("protocol")
+    protocol = protocol or str(network.metadata.get("protocol") or "")
     if not protocol:
-        raise UsageError("--protocol: the model was saved without one; name one")
+        raise UsageError("--protocol: the model was saved without one, so one must be named")
     corpus = open_corpus(data)
     task = make_task(protocol, corpus)
     task.split(split)  # tells of an empty split before anything is decoded

@@ -6,8 +6,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.filesize import decimal
-from rich.table import Table
-from rich.text import Text
 
 from speechgru.cli.terminal import out, print_json
 
@@ -24,6 +22,9 @@ def info(
     if json:
         print_json(told)
         return
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -48,6 +49,7 @@ def _describe(path: Path) -> dict[str, Any]:
         "step_ms": 1000 * network.step_samples / network.sample_rate,
         "protocol": network.metadata.get("protocol"),
         **header,
+        "metadata": network.metadata,
     }
 
 

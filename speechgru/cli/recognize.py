@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
-from speechgru.cli.terminal import err, out, print_json
+from speechgru.cli.terminal import err, out, print_json, tell_error
 from speechgru.errors import DataError
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 def recognize(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's file.")],
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings of a word.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings of a word.")],
     top: Annotated[int, typer.Option(min=1, help="How many labels of each, best first.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="One JSON array on stdout.")] = False,
 ) -> None:
@@ -31,7 +30,7 @@ def recognize(
             recognition = recognize_file(network, file, top)
         except DataError as error:
             failed += 1
-            err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+            tell_error(str(error))
             continue
         _tell_excerpt(recognition)
         found.append(recognition)
@@ -45,6 +44,8 @@ def recognize(
 
 def _print(recognition: "Recognition") -> None:
     others = ", ".join(f"{label} {score:.3f}" for label, score in recognition.top[1:])
+    from rich.text import Text
+
     line = Text.assemble(
         f"{recognition.path}  ", (recognition.word, "bold"), f" {recognition.score:.3f}"
     )
@@ -59,4 +60,4 @@ def _tell_excerpt(recognition: "Recognition") -> None:
             f"{recognition.path}: {recognition.duration_s:.2f} s long; only its loudest "
             f"{recognition.clip_s:.2f} s, from {recognition.start_s:.2f} s on, are scored"
         )
-        err.print(Text(told), soft_wrap=True)
+        err.line(told)

@@ -1,39 +1,84 @@
 """What the verbs share: consoles, progress bars, JSON."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Terminal:
+    """A rich console made at its first use: `--help` needs none, and rich takes its time."""
+
+    def __init__(self, stderr: bool) -> None:
+        self._stderr = stderr
+
+    @cached_property
+    def console(self) -> "Console":
+        """The rich console itself."""
+        from rich.console import Console
+
+        return Console(stderr=self._stderr, highlight=False)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether someone is watching, rather than a file or a pipe."""
+        return self.console.is_terminal
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print what rich can: markup, tables."""
+        self.console.print(*objects, **options)
+
+    def line(self, text: str) -> None:
+        """Print a text as it is, on one line however wide it gets."""
+        self.console.print(text, markup=False, emoji=False, soft_wrap=True)
+
 
 #: Results go to stdout, all else to stderr.
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Terminal(stderr=False)
+err = Terminal(stderr=True)
 
 #: Library functions report work as (done, total); the command line draws it.
 ProgressCallback = Callable[[int, int], None]
 
 
+def tell_error(message: str) -> None:
+    """One sentence on stderr, marked as an error."""
+    from rich.text import Text
+
+    err.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
     """One JSON value on stdout and nothing else."""
-    out.file.write(json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n")
-    out.file.flush()
+    sys.stdout.write(json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
 
 
 @contextmanager
 def progress_bar(description: str, enabled: bool = True) -> Iterator[ProgressCallback | None]:
-    """A progress bar on stderr; gives the callback that moves it (None where `enabled` is false)."""
+    """A progress bar on stderr; gives the callback that moves it, None where not `enabled`."""
     if not enabled:
         yield None
         return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=err, transient=True) as progress:
+    with Progress(*columns, console=err.console, transient=True) as progress:
         task = progress.add_task(description, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

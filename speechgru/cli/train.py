@@ -118,7 +118,7 @@ def live_run() -> Iterator[tuple[Callable[["Status"], None], ProgressCallback]]:
         TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=err) as bar:
+    with Progress(*columns, console=err.console) as bar:
         task = bar.add_task("train", total=None, figures="")
 
         def decoding(done: int, total: int) -> None:
