@@ -32,6 +32,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         _sync_folder(path.parent)
+    except FileExistsError as error:
+        raise SpeechGRUError(
+            f"{path}: cannot be written: {error.filename} is not a directory"
+        ) from error
     except OSError as error:
         raise SpeechGRUError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:

@@ -52,11 +52,12 @@ def read_header(path: Path) -> dict[str, Any]:
         header = json.loads(raw) if raw is not None else None
     except (SafetensorError, OSError, ValueError) as error:
         raise DataError(f"{path}: not a whole safetensors file: {error}") from error
-    if not isinstance(header, dict) or not isinstance(header.get("format_version"), int):
+    version = header.get("format_version") if isinstance(header, dict) else None
+    if not isinstance(version, int) or version < 1:
         raise DataError(f"{path}: a safetensors file, but no speechgru model")
-    if header["format_version"] > FORMAT_VERSION:
+    if version > FORMAT_VERSION:
         raise DataError(
-            f"{path}: model format {header['format_version']} is newer than this speechgru reads "
+            f"{path}: model format {version} is newer than this speechgru reads "
             f"({FORMAT_VERSION}); install a newer speechgru"
         )
     return header
@@ -74,24 +75,38 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> SpeechGRU:
         model = SpeechGRU(
             ModelConfig.model_validate(header["model"]),
             FeatureConfig.model_validate(header["features"]),
-            header["labels"],
-            header["unknown_words"],
+            _strings(header["labels"]),
+            _strings(header["unknown_words"]),
             header["metadata"],
         )
         with safe_open(path, framework="pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        expected = {name: tensor.shape for name, tensor in _stored(model).items()}
-        found = {name: tensor.shape for name, tensor in stored.items()}
-        if expected != found:
-            odd = sorted(set(expected.items()) ^ set(found.items()))[0][0]
-            raise DataError(f"{path}: the weights do not fit the configuration, first at {odd!r}")
-        model.load_state_dict(stored, strict=False)
-    except (KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: the model's header is inconsistent: {reason}") from error
+    except (DataError, KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
+        raise DataError(f"{path}: the model is inconsistent: {_reason(error)}") from error
+    expected = {name: tensor.shape for name, tensor in _stored(model).items()}
+    found = {name: tensor.shape for name, tensor in stored.items()}
+    if expected != found:
+        odd = sorted(set(expected.items()) ^ set(found.items()))[0][0]
+        raise DataError(f"{path}: the weights do not fit the configuration, first at {odd!r}")
     if not all(torch.isfinite(tensor).all() for tensor in stored.values()):
         raise DataError(f"{path}: a weight is not finite; the file is damaged")
+    model.load_state_dict(stored, strict=False)
     return model.to(device).eval()
+
+
+def _strings(names: Any) -> list[str]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"labels and words are a list of strings, not {names!r}")
+    return names
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]
+        return f"{error.title} {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    if isinstance(error, KeyError):
+        return f"{error} is missing in its header"
+    return str(error).splitlines()[0]
 
 
 def _stored(model: SpeechGRU) -> dict[str, torch.Tensor]:
