@@ -1,7 +1,57 @@
 """Posteriors to words. Knows nothing of how the posteriors were made, and needs no torch."""
 
+from dataclasses import dataclass
+from typing import Any, Protocol
+
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A word that was recognized in a stream; all times are seconds since the stream's start.
+
+    `start_s` to `end_s` is where the word lies as far as the posteriors tell, `score` is its
+    probability, and `t` when the decision fell: at the end of the step that settled it.
+    """
+
+    word: str
+    start_s: float
+    end_s: float
+    score: float
+    t: float
+
+    @property
+    def latency_ms(self) -> float:
+        """From the word's end to the decision."""
+        return 1000 * (self.t - self.end_s)
+
+    def as_dict(self, delay_ms: float = 0.0) -> dict[str, Any]:
+        """For JSON; `delay_ms` is what passed between the decision and the telling of it."""
+        return {
+            "t": round(self.t, 3),
+            "start": round(self.start_s, 3),
+            "end": round(self.end_s, 3),
+            "word": self.word,
+            "score": round(self.score, 4),
+            "latency_ms": round(self.latency_ms + delay_ms, 1),
+        }
+
+
+class Decoder(Protocol):
+    """Turns the log-posteriors of a stream into events, in any chunking the same ones."""
+
+    def push(self, log_posteriors: NDArray[np.floating]) -> list[Event]:
+        """The next steps, (T, V); gives the events that they settle."""
+        ...
+
+    def flush(self) -> list[Event]:
+        """The stream is over: gives the events that were still open."""
+        ...
+
+    def reset(self) -> None:
+        """Forget everything, as at a stream's start."""
+        ...
 
 
 def isolated_word(log_posteriors: NDArray[np.floating], tail_steps: int) -> NDArray[np.floating]:

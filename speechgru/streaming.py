@@ -1,0 +1,217 @@
+"""A stream of samples to events: the one place that holds a model's state. Needs no torch."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from speechgru.audio import Samples
+from speechgru.decoding import Decoder, Event
+from speechgru.detector import Detector, DetectorConfig
+from speechgru.errors import DataError, UsageError
+from speechgru.labels import SILENCE
+
+#: What a backend carries: named arrays of fixed shape; the recurrent ones are named layer0, ...
+State = Mapping[str, Any]
+
+#: Most steps that one backend call takes: bounds the memory that minutes of samples need.
+BLOCK_STEPS = 250
+
+#: Where the state may be reset: every tenth of a second of the stream, so that the place depends
+#: on no chunking and a block between two of them can still be computed at once.
+RESET_GRID_STEPS = 5
+
+
+class Backend(Protocol):
+    """A model as a stream needs it: `(samples, state) -> (log_posteriors, state)`."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The V labels, in the order of the log-posteriors."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """Hertz."""
+        ...
+
+    @property
+    def step_samples(self) -> int:
+        """Samples from one output to the next."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the model's file says: protocol, `decoder` and `state_policy` defaults, figures."""
+        ...
+
+    def initial_state(self) -> State:
+        """The state at a stream's start: as after silence."""
+        ...
+
+    def __call__(self, samples: Samples, state: State) -> tuple[NDArray[np.float32], State]:
+        """Whole steps of samples, (T step_samples,) -> log-posteriors (T, V), and the new state."""
+        ...
+
+
+class StatePolicy(BaseModel):
+    """When a stream's recurrent state goes back to zeros.
+
+    "carry": never. "silence": after `silence_s` seconds in which the model hears silence. "event":
+    after each event. Samples and convolution frames are always carried: the sound goes on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["carry", "silence", "event"] = "carry"
+    silence_s: float = Field(2.0, ge=0.1, le=60.0)
+
+
+class Recognizer:
+    """Recognizes words in a stream: samples in, in any chunking, and the same events out.
+
+    Keeps the samples of an unfinished step, the backend's state and the decoder's, and no more.
+
+    Raises:
+        UsageError: the policy needs silence among the labels, and it is not there.
+    """
+
+    def __init__(
+        self, backend: Backend, decoder: Decoder, policy: StatePolicy | None = None
+    ) -> None:
+        self.backend = backend
+        self.decoder = decoder
+        self.policy = policy or StatePolicy()
+        if self.policy.mode == "silence" and SILENCE not in backend.labels:
+            raise UsageError(
+                f"state policy silence: the model has no label {SILENCE}; choose carry or event"
+            )
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new stream: time, samples, the model's state and the decoder's are forgotten."""
+        self._state = self.backend.initial_state()
+        self._rest = np.empty(0, np.float32)
+        self._steps = 0
+        self._silent_steps = 0
+        self._reset_wanted = False
+        self._last: NDArray[np.float32] | None = None
+        self.decoder.reset()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The V labels, in the order of the log-posteriors."""
+        return self.backend.labels
+
+    @property
+    def step_s(self) -> float:
+        """Seconds from one output to the next."""
+        return self.backend.step_samples / self.backend.sample_rate
+
+    @property
+    def time_s(self) -> float:
+        """Seconds of the stream that have been decoded."""
+        return self._steps * self.step_s
+
+    @property
+    def log_posteriors(self) -> NDArray[np.float32] | None:
+        """Those of the last step, (V,); None before the first one."""
+        return self._last
+
+    def push(self, samples: Samples) -> list[Event]:
+        """Hear the next samples, (S,) float32 in [-1, 1], any number; gives the events they settle.
+
+        Raises:
+            DataError: a sample is NaN or infinite (nothing of this call is heard then), or the
+                model's answer is not a number.
+        """
+        samples = self._checked(samples)
+        if len(self._rest):
+            samples = np.concatenate([self._rest, samples])
+        step, events = self.backend.step_samples, []
+        whole = len(samples) // step
+        first = 0
+        while first < whole:
+            last = min(whole, first + self._block_steps)
+            events += self._hear(samples[first * step : last * step])
+            first = last
+        self._rest = samples[whole * step :].copy()  # a view would keep all of them in memory
+        return events
+
+    def flush(self) -> list[Event]:
+        """The stream is over: gives the events that were still open.
+
+        Samples after the last whole step, less than one step, are not decoded.
+        """
+        return self.decoder.flush()
+
+    @property
+    def _block_steps(self) -> int:
+        """Steps that can be computed at once: up to where the state may be reset."""
+        if self.policy.mode == "carry":
+            return BLOCK_STEPS
+        return RESET_GRID_STEPS - self._steps % RESET_GRID_STEPS
+
+    def _checked(self, samples: Samples) -> Samples:
+        samples = np.asarray(samples, np.float32)
+        if samples.ndim != 1:
+            raise ValueError(f"samples of shape {samples.shape}: one channel, (S,), is needed")
+        finite = np.isfinite(samples)
+        if not finite.all():
+            place = int(np.argmin(finite))
+            heard = self._steps * self.backend.step_samples + len(self._rest)
+            raise DataError(
+                f"sample {heard + place} of the stream is {samples[place]}; samples must be finite"
+            )
+        return samples
+
+    def _hear(self, samples: Samples) -> list[Event]:
+        """A block of whole steps through the model and the decoder."""
+        log_posteriors, self._state = self.backend(samples, self._state)
+        if np.isnan(log_posteriors).any():
+            raise DataError("the model's answer is not a number (NaN); its weights are unusable")
+        events = self.decoder.push(log_posteriors)
+        self._steps += len(log_posteriors)
+        self._last = log_posteriors[-1]
+        if self.policy.mode != "carry":
+            self._follow_policy(log_posteriors, events)
+        return events
+
+    def _follow_policy(self, log_posteriors: NDArray[np.float32], events: list[Event]) -> None:
+        """Note what asks for a reset; on the grid, do it."""
+        if self.policy.mode == "event":
+            self._reset_wanted |= bool(events)
+        else:
+            silent = log_posteriors.argmax(axis=1) == self.labels.index(SILENCE)
+            heard = np.flatnonzero(~silent)
+            unbroken = len(silent) - 1 - heard[-1] if len(heard) else len(silent)
+            self._silent_steps = int(unbroken) + (0 if len(heard) else self._silent_steps)
+            self._reset_wanted |= self._silent_steps * self.step_s >= self.policy.silence_s
+        if self._reset_wanted and self._steps % RESET_GRID_STEPS == 0:
+            fresh = self.backend.initial_state()
+            self._state = {
+                name: fresh[name] if name.startswith("layer") else carried
+                for name, carried in self._state.items()
+            }
+            self._reset_wanted, self._silent_steps = False, 0
+
+
+def open_recognizer(
+    backend: Backend, config: DetectorConfig | None = None, policy: StatePolicy | None = None
+) -> Recognizer:
+    """A recognizer with a detector, by the model's own settings where none are given.
+
+    Raises:
+        DataError: the model's own settings are invalid.
+        UsageError: a threshold is for a word that the model does not have, or the policy needs a
+            label that it does not have.
+    """
+    metadata = backend.metadata
+    if config is None:
+        config = DetectorConfig.parse(metadata.get("decoder", {}), "the model's decoder settings")
+    if policy is None:
+        policy = StatePolicy.parse(metadata.get("state_policy", {}), "the model's state policy")
+    step_s = backend.step_samples / backend.sample_rate
+    return Recognizer(backend, Detector(backend.labels, step_s, config), policy)
