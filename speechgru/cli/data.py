@@ -50,7 +50,10 @@ def download(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download a public corpus: resumes, checks its SHA-256, unpacks it whole or not at all."""
+    """Download a public corpus.
+
+    It resumes, checks the SHA-256, and unpacks the archive whole or not at all.
+    """
     from speechgru.corpora.download import Download
 
     job = Download(name, target, url, sha256)
@@ -78,7 +81,11 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="Exit 4 for warnings too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look for bad files, copies, shared speakers, empty splits; errors give exit code 4."""
+    """Tell what is wrong with recordings.
+
+    Bad files, copies under two words or in two splits, shared speakers, empty splits: errors give
+    exit code 4. Silent, clipped or odd clips, and words with few clips, are warnings.
+    """
     from speechgru.corpora import open_corpus
     from speechgru.corpora.check import check as check_corpus
 
@@ -98,7 +105,7 @@ def check(
 
 @data.command()
 def stats(directory: Directory, as_json: AsJson = False) -> None:
-    """Clips, speakers, hours, durations and rates, by word and split."""
+    """Count clips, speakers and hours by word and split."""
     from speechgru.corpora import open_corpus
     from speechgru.corpora.stats import stats as corpus_stats
 
@@ -124,7 +131,10 @@ def pack(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decode and resample everything once, as `train` does on its first run."""
+    """Decode and resample all once.
+
+    That is what `train` does on its first run.
+    """
     from speechgru.corpora import open_corpus
     from speechgru.corpora.packed import default_cache_dir
     from speechgru.corpora.packed import pack as pack_corpus
