@@ -1,7 +1,6 @@
 """Recordings, PCM and arrays to mono float32 at the model's rate."""
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,11 +16,6 @@ SAMPLE_RATE = 16_000
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff"})
 
 Samples = NDArray[np.float32]
-
-#: What libsndfile notes of a WAV or AIFF file whose header promises more than is there.
-_CUT_SHORT = re.compile(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
-#: What programs that write into a pipe put there, because they cannot know: about 2^31 or 2^32.
-_LENGTH_UNKNOWN = 0x7FFF0000
 
 _CHUNK_ORDERS: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"FORM": "big"}
 
@@ -72,7 +66,6 @@ def decode(path: Path) -> tuple[Samples, int]:
     """
     with _opened(path) as file:
         expected, rate = file.frames, file.samplerate
-        cut_short = _CUT_SHORT.search(file.extra_info)
         try:
             frames = file.read(dtype="float32", always_2d=True)
         except (soundfile.SoundFileError, RuntimeError) as error:
