@@ -21,7 +21,8 @@ def tone(word, seed, seconds=0.5):
     time_s = np.arange(round(seconds * RATE)) / RATE
     pitch_hz = TONES_HZ[word] * rng.uniform(0.9, 1.1)
     wave = rng.uniform(0.1, 0.5) * np.sin(2 * np.pi * pitch_hz * time_s)
-    return (wave + rng.normal(0.0, 0.005, len(time_s))).astype(np.float32)
+    noise = 10 ** rng.uniform(-5.0, -2.0) * rng.standard_normal(len(time_s))
+    return (wave + noise).astype(np.float32)
 
 
 def write_tones(folder: Path) -> Path:
