@@ -5,16 +5,17 @@ whole batch.
 """
 
 import math
+from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 
 class AugmentConfig(BaseModel):
     """How much the training clips are varied; 0 turns a variation off."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     #: Largest shift in time, either way.
     shift_ms: float = Field(100.0, ge=0.0, le=1000.0)
@@ -34,6 +35,12 @@ class AugmentConfig(BaseModel):
     #: Masks over bands (or cepstra) and their largest share of them.
     band_masks: int = Field(2, ge=0, le=10)
     band_mask_share: float = Field(0.15, ge=0.0, le=0.9)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.snr_db[0] > self.snr_db[1]:
+            raise ValueError(f"snr_db {list(self.snr_db)} must name the least first, then the most")
+        return self
 
 
 def uniform(
@@ -139,7 +146,7 @@ def mask_features(
             continue
         width = uniform((batch, count, 1), 0, most, features, generator)
         start = uniform((batch, count, 1), 0, 1, features, generator) * (size - width)
-        position = torch.arange(size, device=features.device)
+        position = torch.arange(size, device=features.device) + 0.5  # the middle of each
         masked = ((position >= start) & (position < start + width)).any(dim=1)  # (B, size)
         features = features.masked_fill(masked.unsqueeze(3 - axis), 0.0)
     return features
