@@ -52,7 +52,8 @@ def read_header(path: Path) -> dict[str, Any]:
         header = json.loads(raw) if raw is not None else None
     except (SafetensorError, OSError, ValueError) as error:
         raise DataError(f"{path}: not a whole safetensors file: {error}") from error
-    version = header.get("format_version") if isinstance(header, dict) else None
+    header = header if isinstance(header, dict) else {}
+    version = header.get("format_version")
     if not isinstance(version, int) or version < 1:
         raise DataError(f"{path}: a safetensors file, but no speechgru model")
     if version > FORMAT_VERSION:

@@ -1,0 +1,285 @@
+"""Augmentation as physics: a faster tone is a higher tone, noise comes at the wanted level."""
+
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from speechgru.augment import (
+    AugmentConfig,
+    augment_samples,
+    colour,
+    mask_features,
+    mix_noise,
+    noise_crops,
+    uniform,
+    warp,
+)
+
+RATE = 16_000
+NOTHING = AugmentConfig(
+    shift_ms=0, speed=0, gain_db=0, noise_probability=0, colour_db=0, time_masks=0, band_masks=0
+)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(*size: int, seed: int = 1) -> Tensor:
+    return 0.1 * torch.randn(size, generator=generator(seed))
+
+
+def tone(hertz: float, samples: int = RATE) -> Tensor:
+    """(1, S)"""
+    return 0.5 * torch.sin(2 * torch.pi * hertz * torch.arange(samples) / RATE)[None]
+
+
+def strongest_hertz(samples: Tensor) -> float:
+    middle = samples[len(samples) // 4 : -len(samples) // 4]
+    spectrum = torch.fft.rfft(middle * torch.hann_window(len(middle)), n=8 * RATE).abs()
+    return spectrum.argmax().item() / 8
+
+
+@pytest.mark.parametrize("speed", [0.8, 0.9, 1.0, 1.1, 1.25])
+def test_a_faster_clip_is_higher_by_the_factor(speed):
+    (warped,) = warp(tone(500), torch.tensor([speed]), torch.zeros(1))
+    assert strongest_hertz(warped) == pytest.approx(500 * speed, rel=2e-3)
+
+
+def test_a_faster_clip_is_shorter_about_its_middle():
+    click = torch.zeros(1, 1_001)
+    click[0, [100, 500, 900]] = 1
+    faster = warp(click, torch.tensor([1.25]), torch.zeros(1))[0]
+    assert faster[500] == 1
+    assert faster[500 - 320] == pytest.approx(1, abs=1e-3)
+    assert faster[500 + 320] == pytest.approx(1, abs=1e-3)
+    assert not faster[:100].any()  # before the clip began
+    assert not faster[-100:].any()
+
+
+@pytest.mark.parametrize("shift", [-700, -1, 0, 1, 1_600])
+def test_a_shift_is_by_that_many_samples_and_brings_in_silence(shift):
+    clips = noise(2, 4_000)
+    shifted = warp(clips, torch.ones(2), torch.full((2,), float(shift)))
+    expected = torch.zeros_like(clips)
+    if shift >= 0:
+        expected[:, shift:] = clips[:, : 4_000 - shift]
+    else:
+        expected[:, :shift] = clips[:, -shift:]
+    torch.testing.assert_close(shifted, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_half_a_sample_of_shift_is_the_mean_of_neighbours():
+    clips = noise(1, 400)
+    shifted = warp(clips, torch.ones(1), torch.tensor([0.5]))
+    torch.testing.assert_close(shifted[:, 1:], (clips[:, 1:] + clips[:, :-1]) / 2)
+
+
+def test_each_clip_is_warped_by_its_own_numbers():
+    clips = noise(3, 2_000)
+    speed, shift = torch.tensor([0.9, 1.0, 1.2]), torch.tensor([50.0, -20.0, 0.0])
+    together = warp(clips, speed, shift)
+    for i in range(3):
+        alone = warp(clips[i : i + 1], speed[i : i + 1], shift[i : i + 1])
+        torch.testing.assert_close(together[i : i + 1], alone)
+
+
+@pytest.mark.parametrize("snr_db", [-5.0, 0.0, 10.0, 30.0])
+def test_noise_comes_at_the_wanted_ratio_of_powers(snr_db):
+    clips, sound = tone(500).repeat(4, 1) * torch.tensor([0.1, 0.5, 1, 2])[:, None], noise(4, RATE)
+    mixed = mix_noise(clips, sound, torch.full((4,), snr_db), torch.ones(4, dtype=torch.bool))
+    ratio = clips.square().mean(dim=1) / (mixed - clips).square().mean(dim=1)
+    torch.testing.assert_close(10 * ratio.log10(), torch.full((4,), snr_db), atol=0.01, rtol=0)
+
+
+def test_noise_comes_only_where_it_is_applied():
+    clips = noise(3, 1_000)
+    applied = torch.tensor([True, False, True])
+    mixed = mix_noise(clips, noise(3, 1_000, seed=2), torch.zeros(3), applied)
+    assert ((mixed != clips).any(dim=1) == applied).all()
+    assert torch.equal(mixed[1], clips[1])
+
+
+def test_a_silent_clip_gets_quiet_noise_and_silent_noise_adds_nothing():
+    silent, yes = torch.zeros(1, 1_000), torch.ones(1, dtype=torch.bool)
+    mixed = mix_noise(silent, noise(1, 1_000), torch.zeros(1), yes)
+    assert mixed.square().mean().sqrt().item() == pytest.approx(1e-3, rel=1e-3)
+    clip = noise(1, 1_000)
+    assert torch.equal(mix_noise(clip, silent, torch.zeros(1), yes), clip)
+
+
+def test_crops_are_stretches_of_the_noise():
+    sound = torch.arange(1_000.0)
+    crops = noise_crops(sound, 50, 100, generator())
+    assert crops.shape == (50, 100)
+    starts = crops[:, 0]
+    torch.testing.assert_close(crops, starts[:, None] + torch.arange(100.0))
+    assert len(starts.unique()) > 30
+    assert starts.max() < 900
+    torch.testing.assert_close(noise_crops(sound[:100], 2, 100, generator())[1], sound[:100])
+
+
+def test_random_numbers_lie_between_the_limits():
+    numbers = uniform((10_000,), -2, 6, torch.zeros(1), generator())
+    assert -2 <= numbers.min() < -1.9
+    assert 5.9 < numbers.max() <= 6
+    assert numbers.mean().item() == pytest.approx(2, abs=0.1)
+
+
+def test_zero_settings_change_nothing():
+    clips, features = noise(4, 3_200), noise(4, 20, 40)
+    assert torch.equal(augment_samples(clips, noise(9_999), NOTHING, RATE, generator()), clips)
+    assert torch.equal(mask_features(features, NOTHING, 10.0, generator()), features)
+    assert torch.equal(colour(features, 0.0, generator()), features)
+
+
+@pytest.mark.parametrize(
+    "config", [AugmentConfig(), AugmentConfig(shift_ms=0, noise_probability=1)]
+)
+def test_the_generator_decides_everything(config):
+    clips, sound, features = noise(4, 3_200), noise(9_999), noise(4, 20, 40)
+
+    def varied(seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        random = generator(seed)
+        return (
+            augment_samples(clips, sound, config, RATE, random),
+            colour(features, config.colour_db, random),
+            mask_features(features, config, 10.0, random),
+        )
+
+    before = clips.clone()
+    torch.manual_seed(1)
+    first = varied(7)
+    torch.manual_seed(2)
+    for one, again, other in zip(first, varied(7), varied(8), strict=True):
+        assert torch.equal(one, again)
+        assert not torch.equal(one, other)
+    assert torch.equal(clips, before)
+
+
+def test_each_clip_is_varied_in_its_own_way_within_full_scale():
+    clips = tone(500).repeat(8, 1)
+    varied = augment_samples(clips, noise(20_000), AugmentConfig(gain_db=30), RATE, generator())
+    assert varied.abs().max() == 1
+    for i in range(1, 8):
+        assert not torch.allclose(varied[0], varied[i], atol=1e-3)
+
+
+def test_the_shift_is_as_wide_as_promised():
+    config = NOTHING.model_copy(update={"shift_ms": 50.0})
+    click = torch.zeros(500, 4_000)
+    click[:, 2_000] = 1
+    moved = augment_samples(click, None, config, RATE, generator()).argmax(dim=1) - 2_000
+    assert 700 < moved.max() <= 800
+    assert -800 <= moved.min() < -700
+
+
+def test_the_speed_is_as_varied_as_promised():
+    config = NOTHING.model_copy(update={"speed": 0.2})
+    clips = tone(500).repeat(40, 1)
+    heard = [strongest_hertz(c) for c in augment_samples(clips, None, config, RATE, generator())]
+    assert 400 * 0.99 < min(heard) < 420
+    assert 580 < max(heard) < 600 * 1.01
+
+
+def test_the_gain_is_as_wide_as_promised():
+    config = NOTHING.model_copy(update={"gain_db": 6.0})
+    clips = noise(500, 100) / 10
+    gain = augment_samples(clips, None, config, RATE, generator()) / clips
+    torch.testing.assert_close(gain, gain[:, :1].expand_as(gain), atol=1e-4, rtol=1e-3)
+    gain_db = 20 * gain[:, 0].log10()
+    assert -6.01 <= gain_db.min() < -5.8
+    assert 5.8 < gain_db.max() <= 6.01
+
+
+def test_noise_is_as_frequent_and_as_loud_as_promised():
+    config = NOTHING.model_copy(update={"noise_probability": 0.7, "snr_db": (5.0, 15.0)})
+    clips = tone(500, 1_000).repeat(2_000, 1) / 10
+    added = augment_samples(clips, noise(20_000), config, RATE, generator()) - clips
+    power = added.square().mean(dim=1)
+    noisy = power > 0
+    assert noisy.float().mean().item() == pytest.approx(0.7, abs=0.04)
+    snr_db = 10 * (clips.square().mean(dim=1) / power)[noisy].log10()
+    assert 4.99 < snr_db.min() < 5.2
+    assert 14.8 < snr_db.max() < 15.01
+
+
+def test_noise_shorter_than_a_clip_is_left_out():
+    config = NOTHING.model_copy(update={"noise_probability": 1.0})
+    clips = noise(2, 1_000)
+    assert torch.equal(augment_samples(clips, noise(999), config, RATE, generator()), clips)
+
+
+def test_colour_is_one_smooth_curve_a_clip_of_the_promised_size():
+    features = noise(2_000, 3, 40)
+    curve = colour(features, 3.0, generator()) - features
+    torch.testing.assert_close(curve, curve[:, :1].expand_as(curve), atol=1e-4, rtol=0)
+    curve_db = curve[:, 0] * 10 / math.log(10)
+    # The four cosines' amplitudes are normal: mean square 4 * (3^2 / 2) * (1 / 2) = 3^2.
+    assert curve_db.square().mean().sqrt().item() == pytest.approx(3.0, rel=0.03)
+    assert curve_db.mean(dim=1).abs().max() < 1e-4  # no change of level
+    # The highest of four cosines over 40 bands turns by pi * 4 / 40 a band.
+    steepest = curve_db.diff(dim=1).square().mean() / curve_db.square().mean()
+    assert steepest < (math.pi * 4 / 40) ** 2
+
+
+def runs(masked: Tensor) -> list[int]:
+    """Lengths of the stretches that are masked."""
+    text = "".join("x" if m else " " for m in masked.tolist())
+    return [len(run) for run in text.split()]
+
+
+def test_one_mask_is_one_stretch_no_longer_than_promised():
+    config = AugmentConfig(time_masks=1, time_mask_ms=100, band_masks=1, band_mask_share=0.2)
+    features = torch.ones(400, 50, 30)
+    masked = mask_features(features, config, 10.0, generator()) == 0
+    for axis, longest in ((1, 10), (2, 6)):
+        lengths = []
+        for clip in masked:
+            stretch = runs(clip.all(dim=2 - axis))
+            assert len(stretch) <= 1
+            lengths += stretch
+        assert max(lengths) == longest
+        # Uniform from 0 to the longest, but the stretches of no frame at all.
+        assert sum(lengths) / len(masked) == pytest.approx(longest / 2, rel=0.1)
+        assert set(lengths) == set(range(1, longest + 1))
+
+
+def test_masks_fall_everywhere_and_are_counted():
+    config = AugmentConfig(time_masks=3, time_mask_ms=50, band_masks=0)
+    masked = mask_features(torch.ones(2_000, 40, 5), config, 10.0, generator()) == 0
+    in_time = masked.all(dim=2)
+    assert (masked.any(dim=2) == in_time).all()
+    assert max(len(runs(clip)) for clip in in_time) == 3
+    hits = in_time.float().mean(dim=0)
+    assert hits.min() > 0.02
+    assert in_time.sum(dim=1).max() <= 15
+
+
+@pytest.mark.parametrize("size", [(2, 3, 40), (2, 40, 2), (2, 1, 1)])
+def test_masks_wider_than_the_features_do_no_harm(size):
+    config = AugmentConfig(time_mask_ms=1_000, band_mask_share=0.9)
+    masked = mask_features(torch.ones(size), config, 10.0, generator())
+    assert masked.shape == size
+    assert set(masked.unique().tolist()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"speed": 0.9},
+        {"gain_db": -1.0},
+        {"noise_probability": 1.1},
+        {"snr_db": (1.0,)},
+        {"snr_db": (30.0, 0.0)},
+        {"snr_db": (0.0, float("inf"))},
+        {"shift_ms": float("nan")},
+        {"pitch": 0.1},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        AugmentConfig(**wrong)
