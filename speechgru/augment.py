@@ -29,6 +29,8 @@ class AugmentConfig(BaseModel):
     snr_db: tuple[float, float] = (0.0, 30.0)
     #: Size of a smooth random change of the spectrum, as of another microphone or room.
     colour_db: float = Field(3.0, ge=0.0, le=20.0)
+    #: Largest stretch of the spectrum along the bands, either way, as of another vocal tract.
+    band_warp: float = Field(0.1, ge=0.0, le=0.5)
     #: SpecAugment (Park et al., 2019): masks over time and their longest duration.
     time_masks: int = Field(2, ge=0, le=10)
     time_mask_ms: float = Field(150.0, ge=0.0, le=1000.0)
@@ -117,6 +119,21 @@ def augment_samples(
     return samples.clamp(-1, 1)
 
 
+def swap_halves(samples: Tensor) -> Tensor:
+    """Exchange the halves of the word in each clip: "left" becomes "ftle". (B, S) -> (B, S).
+
+    The word is where the middle 96 % of a clip's energy is.
+    """
+    length = samples.shape[1]
+    energy = samples.double().square().cumsum(dim=1)
+    energy = energy / energy[:, -1:].clamp_min(1e-12)
+    first = (energy < 0.02).sum(dim=1, keepdim=True).clamp(max=length - 2)
+    word = ((energy < 0.98).sum(dim=1, keepdim=True).clamp(max=length) - first).clamp_min(2)
+    time = torch.arange(length, device=samples.device)
+    inside = (time >= first) & (time < first + word)
+    return samples.gather(1, torch.where(inside, first + (time - first + word // 2) % word, time))
+
+
 def colour(features: Tensor, deviation_db: float, generator: torch.Generator) -> Tensor:
     """Change log mel spectra by a smooth random curve per clip: (B, T, F) -> (B, T, F).
 
@@ -130,6 +147,22 @@ def colour(features: Tensor, deviation_db: float, generator: torch.Generator) ->
     amplitude = torch.randn(batch, 4, generator=generator, device=features.device)
     scale = deviation_db * math.log(10) / 10 / math.sqrt(2)
     return features + (amplitude @ cosines * scale)[:, None]
+
+
+def warp_bands(features: Tensor, factor: Tensor) -> Tensor:
+    """Stretch log mel spectra along the bands, as a longer or shorter vocal tract does.
+
+    Vocal tract length perturbation (Jaitly and Hinton, 2013) on the mel scale: band f becomes what
+    band f * factor was, linearly interpolated. (B, T, F), (B,) -> (B, T, F)
+    """
+    batch, _, bands = features.shape
+    position = torch.arange(bands, device=features.device, dtype=features.dtype)
+    source = (position * factor[:, None]).clamp_(max=bands - 1)  # (B, F)
+    left = source.long().clamp_(max=bands - 2)
+    matrix = features.new_zeros(batch, bands, bands)  # column f mixes the two bands beside f
+    matrix.scatter_(1, left[:, None], (1 - (source - left))[:, None])
+    matrix.scatter_add_(1, left[:, None] + 1, (source - left)[:, None])
+    return features @ matrix
 
 
 def mask_features(

@@ -12,7 +12,9 @@ from speechgru.augment import (
     augment_samples,
     colour,
     mask_features,
+    swap_halves,
     uniform,
+    warp_bands,
 )
 from speechgru.corpora.corpus import Corpus, Example, Task
 from speechgru.corpora.packed import FULL_SCALE, PackedAudio
@@ -62,6 +64,9 @@ class ClipBatches:
         self.weights = torch.from_numpy(weights).to(device)
         silence = model.vocabulary.id(SILENCE) if SILENCE in model.vocabulary else NO_TARGET
         self.is_silence = self.targets == silence
+        self.can_be_scrambled = ~self.is_silence & ~torch.tensor(
+            [has_anagram(example.label, task.labels) for example in examples], device=device
+        )
         self.noise = background(corpus, packed, model.sample_rate).to(device)
         tail = tail_steps(recipe.training.tail_ms, model)
         steps = clip_samples // model.step_samples
@@ -86,9 +91,28 @@ class ClipBatches:
         # A background recording has one level; a room has any.
         level = uniform((count,), 0, 1, samples, generator).square()
         samples *= torch.where(self.is_silence[chosen], level, 1.0)[:, None]
+        targets = self.targets[chosen]
+        if UNKNOWN in self.model.vocabulary:
+            samples, targets = self.make_unknown(samples, targets, self.can_be_scrambled[chosen])
         samples = augment_samples(samples, self.noise, config, self.model.sample_rate, generator)
-        targets = torch.where(self.asked, self.targets[chosen][:, None], NO_TARGET)
+        targets = torch.where(self.asked, targets[:, None], NO_TARGET)
         return self.featurize(samples, targets, config)
+
+    def make_unknown(
+        self, samples: Tensor, targets: Tensor, allowed: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Turn a share of the words into words that do not exist: (B, S), (B,), (B,) -> same.
+
+        So the model learns to refuse what it never heard. The clips of a batch stand in random
+        order: the first have their halves swapped, the next are played backwards.
+        """
+        half = round(len(samples) * self.recipe.sampling.made_unknown_share / 2)
+        swapped, backwards, rest = samples.split([half, half, len(samples) - 2 * half])
+        scrambled = torch.cat([swap_halves(swapped), backwards.flip(1), rest])
+        made = allowed & (torch.arange(len(samples), device=samples.device) < 2 * half)
+        unknown = self.model.vocabulary.id(UNKNOWN)
+        samples = torch.where(made[:, None], scrambled, samples)
+        return samples, targets.masked_fill(made, unknown)
 
     @torch.no_grad()
     def featurize(self, samples: Tensor, targets: Tensor, config: AugmentConfig) -> Batch:
@@ -96,7 +120,12 @@ class ClipBatches:
         model, generator = self.model, self.generator
         state = model.initial_state(len(samples))
         features, _ = model.extract(samples, state["samples"])
-        if config.colour_db and model.features.config.kind == "logmel":
+        on_bands = model.features.config.kind == "logmel"
+        if config.band_warp and on_bands:
+            low, high = 1 - config.band_warp, 1 + config.band_warp
+            factor = uniform((len(features),), low, high, features, generator)
+            features = warp_bands(features, factor)
+        if config.colour_db and on_bands:
             curve = colour(torch.zeros_like(features[:, :1]), config.colour_db, generator)
             features = features + curve / model.deviation
         hop_ms = model.features.config.hop_ms
@@ -112,6 +141,12 @@ def clip_length(clip_s: float, model: SpeechGRU) -> int:
 def tail_steps(tail_ms: float, model: SpeechGRU) -> int:
     """Steps in the last `tail_ms` of a clip, at least one."""
     return max(1, round(tail_ms * model.sample_rate / 1000 / model.step_samples))
+
+
+def has_anagram(word: str, labels: tuple[str, ...]) -> bool:
+    """Whether another label has the same letters: scrambled, "no" may be "on"."""
+    letters = sorted(word)
+    return any(label != word and sorted(label) == letters for label in labels)
 
 
 def outputs_of(examples: tuple[Example, ...], model: SpeechGRU) -> list[int]:

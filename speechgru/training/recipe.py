@@ -20,7 +20,9 @@ _FOLDERS = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
 
 class DataConfig(_Section):
@@ -49,6 +51,8 @@ class SamplingConfig(_Section):
     silence_weight: float = Field(1.0, gt=0.0)
     #: The unknown words are told apart in training (and count as one in recognition).
     separate_unknown_words: bool = True
+    #: Share of the clips made into `_unknown_`: a word with its halves swapped, or backwards.
+    made_unknown_share: float = Field(0.1, ge=0.0, lt=1.0)
 
 
 class TrainingConfig(_Section):
