@@ -153,9 +153,9 @@ def _override(table: dict[str, Any], override: str) -> None:
     if not equals or not all(part.strip() for part in key.split(".")):
         raise UsageError(f"--set {override!r}: needs the form section.key=value")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()  # a bare word is a string
+        (value,) = tomllib.loads(f"value = {text}").values()
+    except ValueError:  # a bare word is a string
+        value = text.strip()
     *sections, last = (part.strip() for part in key.split("."))
     for section in sections:
         table = table.setdefault(section, {})

@@ -1,0 +1,181 @@
+"""Recipes: strict, resolved, and clear about what is wrong."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from speechgru.cli import main
+from speechgru.errors import UsageError
+from speechgru.training.recipe import (
+    DEFAULT_RECIPE,
+    Recipe,
+    find_recipe,
+    load_recipe,
+    parse_recipe,
+    recipe_names,
+)
+
+#: What the README names.
+SHIPPED = (
+    "gsc-open-12",
+    "my-words",
+    "quickstart",
+    "speech-commands-v2-12",
+    "speech-commands-v2-35",
+)
+
+
+@pytest.fixture
+def written(tmp_path: Path):
+    """Writes a recipe's text to a file; gives its name."""
+
+    def write(text: str | bytes) -> str:
+        path = tmp_path / "own.toml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return str(path)
+
+    return write
+
+
+def test_the_recipes_ship():
+    assert set(SHIPPED) <= set(recipe_names())
+    assert DEFAULT_RECIPE in recipe_names()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_that_ships_loads_by_name_and_by_path(name):
+    recipe = load_recipe(name)
+    assert recipe.description
+    assert load_recipe(str(find_recipe(name))) == recipe
+    assert main(["train", name, "--data", "/nowhere/at/all", "--device", "cpu"]) == 4
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_resolved_recipe_is_the_recipe_again(name, written):
+    recipe = load_recipe(name, ["description=yes", "augment.snr_db=[-5, 20]"])
+    text = recipe.to_toml()
+    assert load_recipe(written(text)) == recipe
+    assert tomllib.loads(text)["training"].keys() == type(recipe.training).model_fields.keys()
+
+
+def test_an_empty_recipe_is_all_defaults(written):
+    assert load_recipe(written("")) == Recipe()
+
+
+@pytest.mark.parametrize("word", ["yes", "no", "on", "off", "null", "1e", "größer"])
+def test_words_that_look_like_something_else_stay_words(word, written):
+    recipe = load_recipe(written(""), [f"description={word}", f"data.directory={word}"])
+    assert (recipe.description, recipe.data.directory) == (word, word)
+    again = load_recipe(written(recipe.to_toml()))
+    assert (again.description, again.data.directory) == (word, word)
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("training.epochs=5", "training", "epochs", 5.0),
+        ("training.epochs = 2.5", "training", "epochs", 2.5),
+        ("training.learning_rate=1e-3", "training", "learning_rate", 0.001),
+        ("model.front=conv", "model", "front", "conv"),
+        ("model.front='conv'", "model", "front", "conv"),
+        ('model.front="conv"', "model", "front", "conv"),
+        ("model.front_channels=[8, 16, 24]", "model", "front_channels", (8, 16, 24)),
+        ("model.residual=false", "model", "residual", False),
+        ("augment.snr_db=[0, 10.5]", "augment", "snr_db", (0.0, 10.5)),
+        ("data.directory=/a/b = c", "data", "directory", "/a/b = c"),
+        ("data.directory=", "data", "directory", ""),
+    ],
+)
+def test_a_setting_can_be_overridden(override, section, key, value, written):
+    recipe = load_recipe(written("[training]\nepochs = 9\n"), [override])
+    assert getattr(getattr(recipe, section), key) == value
+
+
+def test_the_last_override_wins_and_the_others_stay(written):
+    overrides = ["training.epochs=1", "training.seed=4", "training.epochs=2"]
+    training = load_recipe(written("[training]\nbatch_size = 7\n"), overrides).training
+    assert (training.epochs, training.seed, training.batch_size) == (2, 4, 7)
+
+
+WRONG = {
+    "[traning]\nepochs = 3": r"unknown key 'traning' \(did you mean 'training'\?\); known: desc",
+    "[training]\nepoch = 3": r"unknown key 'training.epoch' \(did you mean 'epochs'\?\)",
+    "[model]\nhiden = 3": r"unknown key 'model.hiden' \(did you mean 'hidden'\?\)",
+    "[augment]\nzzz = 3": r"unknown key 'augment.zzz'; known: shift_ms, speed",
+    "[training]\nepochs = 0": r"training.epochs = 0: input should be greater than 0",
+    "[training]\nepochs = 'many'": r"training.epochs = 'many': input should be a valid number",
+    "[training]\nepochs = inf": r"training.epochs = inf: input should be a finite number",
+    "[training]\nlearning_rate = nan": r"training.learning_rate = nan: input should be",
+    "[training]\nbatch_size = 1.5": r"training.batch_size = 1.5: input should be a valid integer",
+    "[training]\nprecision = 'fp8'": r"training.precision = 'fp8'",
+    "[model]\ncell = 'lstmm'": r"model.cell = 'lstmm': input should be",
+    "[model]\nfront_channels = [3, 'x']": r"model.front_channels.1 = 'x'",
+    "[model]\nfront = 'conv'\nfront_channels = [3]": r"model: front_channels \[3\] must hold",
+    "[features]\nhigh_hz = 9000": r"features: high_hz 9000 must lie above low_hz 20",
+    "[augment]\nsnr_db = [9, 3]": r"augment: snr_db \[9.0, 3.0\] must name the least first",
+    "[data]\nprotocol = 'v3-12'": r"data: protocol 'v3-12' is none of v2-35",
+    "training = 3": r"training = 3: input should be a valid",
+    "description = 3": r"description = 3: input should be a valid string",
+    "[training\nepochs": r"not valid TOML",
+    "a = 1\na = 2": r"not valid TOML",
+}
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG.items())
+def test_what_is_wrong_is_named_in_one_sentence(text, said, written, capsys):
+    name = written(text)
+    with pytest.raises(UsageError, match=said) as caught:
+        load_recipe(name)
+    message = str(caught.value)
+    assert message.startswith(f"{name}: ")
+    assert "\n" not in message
+    assert main(["train", name]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_text_is_no_recipe(written):
+    with pytest.raises(UsageError, match="not valid TOML"):
+        load_recipe(written(b"\xff\xfe\x00"))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.epochs", r"--set 'training.epochs': needs the form section.key=value"),
+        ("=5", r"needs the form section.key=value"),
+        ("training.=5", r"needs the form section.key=value"),
+        ("training..epochs=5", r"needs the form section.key=value"),
+        ("training.epoch=5", r"unknown key 'training.epoch' \(did you mean 'epochs'\?\)"),
+        ("epochs=5", r"unknown key 'epochs'"),
+        ("training.epochs=five", r"training.epochs = 'five'"),
+        ("training.epochs=[5", r"training.epochs = '\[5'"),
+        ("training.epochs.more=5", r"'epochs' is a value, not a section"),
+        ("training.epochs=-1", r"training.epochs = -1: input should be greater than 0"),
+        ("training.epochs=5\nseed=3", r"training.epochs"),
+    ],
+)
+def test_an_override_that_makes_no_sense_is_refused(override, said, written):
+    with pytest.raises(UsageError, match=said):
+        load_recipe(written("[training]\nepochs = 9\n"), [override])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("speech-comands-v2-12", r"did you mean 'speech-commands-v2-12'\?"),
+        ("nonsense", r"none of the recipes that ship: .*gsc-open-12"),
+        ("missing.toml", r"missing\.toml: no such recipe file"),
+        ("", r"recipe '': no such file"),
+        ("..", r"recipe '\.\.': no such file"),
+    ],
+)
+def test_a_recipe_that_is_not_there_names_those_that_are(name, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=said):
+        load_recipe(name)
+
+
+def test_a_table_from_elsewhere_is_checked_in_the_same_way():
+    with pytest.raises(UsageError, match=r"checkpoint: unknown key 'x'"):
+        parse_recipe({"x": 1}, "checkpoint")
