@@ -1,27 +1,23 @@
 """A stream of samples to events: the one place that holds a model's state. Needs no torch."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from speechgru.audio import Samples
 from speechgru.decoding import Decoder, Event
 from speechgru.detector import Detector, DetectorConfig
-from speechgru.errors import DataError, UsageError
-from speechgru.labels import SILENCE
+from speechgru.errors import DataError
+from speechgru.state_policy import Resets, StatePolicy
 
 #: What a backend carries: named arrays of fixed shape; the recurrent ones are named layer0, ...
 State = Mapping[str, Any]
+RECURRENT = "layer"
 
 #: Most steps that one backend call takes: bounds the memory that minutes of samples need.
 BLOCK_STEPS = 250
-
-#: Where the state may be reset: every tenth of a second of the stream, so that the place depends
-#: on no chunking and a block between two of them can still be computed at once.
-RESET_GRID_STEPS = 5
 
 
 class Backend(Protocol):
@@ -56,26 +52,10 @@ class Backend(Protocol):
         ...
 
 
-class StatePolicy(BaseModel):
-    """When a stream's recurrent state goes back to zeros.
-
-    "carry": never. "silence": after `silence_s` seconds in which the model hears silence. "event":
-    after each event. Samples and convolution frames are always carried: the sound goes on.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mode: Literal["carry", "silence", "event"] = "carry"
-    silence_s: float = Field(2.0, ge=0.1, le=60.0)
-
-
 class Recognizer:
     """Recognizes words in a stream: samples in, in any chunking, and the same events out.
 
     Keeps the samples of an unfinished step, the backend's state and the decoder's, and no more.
-
-    Raises:
-        UsageError: the policy needs silence among the labels, and it is not there.
     """
 
     def __init__(
@@ -84,10 +64,6 @@ class Recognizer:
         self.backend = backend
         self.decoder = decoder
         self.policy = policy or StatePolicy()
-        if self.policy.mode == "silence" and SILENCE not in backend.labels:
-            raise UsageError(
-                f"state policy silence: the model has no label {SILENCE}; choose carry or event"
-            )
         self.reset()
 
     def reset(self) -> None:
@@ -95,8 +71,7 @@ class Recognizer:
         self._state = self.backend.initial_state()
         self._rest = np.empty(0, np.float32)
         self._steps = 0
-        self._silent_steps = 0
-        self._reset_wanted = False
+        self._resets = Resets(self.policy, self.backend.step_samples, self.step_s)
         self._last: NDArray[np.float32] | None = None
         self.decoder.reset()
 
@@ -150,9 +125,7 @@ class Recognizer:
     @property
     def _block_steps(self) -> int:
         """Steps that can be computed at once: up to where the state may be reset."""
-        if self.policy.mode == "carry":
-            return BLOCK_STEPS
-        return RESET_GRID_STEPS - self._steps % RESET_GRID_STEPS
+        return BLOCK_STEPS if self.policy.mode == "carry" else self._resets.steps_ahead
 
     def _checked(self, samples: Samples) -> Samples:
         samples = np.asarray(samples, np.float32)
@@ -175,27 +148,17 @@ class Recognizer:
         events = self.decoder.push(log_posteriors)
         self._steps += len(log_posteriors)
         self._last = log_posteriors[-1]
-        if self.policy.mode != "carry":
-            self._follow_policy(log_posteriors, events)
+        if self.policy.mode != "carry" and self._resets.hear(samples, events):
+            self._reset_layers()
         return events
 
-    def _follow_policy(self, log_posteriors: NDArray[np.float32], events: list[Event]) -> None:
-        """Note what asks for a reset; on the grid, do it."""
-        if self.policy.mode == "event":
-            self._reset_wanted |= bool(events)
-        else:
-            silent = log_posteriors.argmax(axis=1) == self.labels.index(SILENCE)
-            heard = np.flatnonzero(~silent)
-            unbroken = len(silent) - 1 - heard[-1] if len(heard) else len(silent)
-            self._silent_steps = int(unbroken) + (0 if len(heard) else self._silent_steps)
-            self._reset_wanted |= self._silent_steps * self.step_s >= self.policy.silence_s
-        if self._reset_wanted and self._steps % RESET_GRID_STEPS == 0:
-            fresh = self.backend.initial_state()
-            self._state = {
-                name: fresh[name] if name.startswith("layer") else carried
-                for name, carried in self._state.items()
-            }
-            self._reset_wanted, self._silent_steps = False, 0
+    def _reset_layers(self) -> None:
+        """The recurrent state to zeros; what still belongs to the sound stays."""
+        fresh = self.backend.initial_state()
+        self._state = {
+            name: fresh[name] if name.startswith(RECURRENT) else carried
+            for name, carried in self._state.items()
+        }
 
 
 def open_recognizer(
@@ -205,8 +168,7 @@ def open_recognizer(
 
     Raises:
         DataError: the model's own settings are invalid.
-        UsageError: a threshold is for a word that the model does not have, or the policy needs a
-            label that it does not have.
+        UsageError: a threshold is for a word that the model does not have.
     """
     metadata = backend.metadata
     if config is None:

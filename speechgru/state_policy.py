@@ -1,0 +1,89 @@
+"""When a stream's recurrent state is reset: a setting, and what follows it along a stream."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from speechgru.audio import Samples
+from speechgru.decoding import Event
+from speechgru.errors import DataError
+
+#: The state may be reset at every fifth step of the stream, so that the places depend on no
+#: chunking, and what lies between two of them can be computed at once.
+GRID_STEPS = 5
+
+#: Quiet is what is at most this much louder than the quietest tenth of a second of late; below
+#: the lowest level all is quiet.
+QUIET_MARGIN_DB, LOWEST_DB, FLOOR_MEMORY = 6.0, -60.0, 100
+
+
+class StatePolicy(BaseModel):
+    """When a stream's recurrent state goes back to zeros; a model's file may hold its own.
+
+    "carry": never. "silence": while it has been quiet for `silence_s` or longer, measured by the
+    level against its lowest one of the last ten seconds. "event": after each event. The samples and
+    the convolutions' frames are carried always: the sound goes on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["carry", "silence", "event"] = "carry"
+    silence_s: float = Field(1.0, ge=0.1, le=60.0)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], source: str) -> Self:
+        """A policy from a model's metadata.
+
+        Raises:
+            DataError: a name is unknown or a value out of range; the message begins with `source`.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise DataError(f"{source}: {name} {first['input']!r}: {first['msg']}") from error
+
+
+class Resets:
+    """Follows a stream and says where its state is to be reset.
+
+    Args:
+        step_samples: samples of a step; every `GRID_STEPS` of them the state may be reset.
+        step_s: the same in seconds.
+    """
+
+    def __init__(self, policy: StatePolicy, step_samples: int, step_s: float) -> None:
+        self.policy = policy
+        self._step_samples = step_samples
+        self._quiet_needed = max(1, round(policy.silence_s / (GRID_STEPS * step_s)))
+        self._energies: list[float] = []
+        self._levels_db: deque[float] = deque(maxlen=FLOOR_MEMORY)
+        self._quiet = 0
+        self._wanted = False
+
+    @property
+    def steps_ahead(self) -> int:
+        """Steps to the next place where the state may be reset."""
+        return GRID_STEPS - len(self._energies)
+
+    def hear(self, samples: Samples, events: Sequence[Event]) -> bool:
+        """Whole steps, no more than `steps_ahead`, and their events; True: reset the state now."""
+        # A sum for each step, so that the level has the same last bit in any chunking.
+        steps = samples.reshape(-1, self._step_samples).astype(np.float64)
+        self._energies += np.square(steps).sum(axis=1).tolist()
+        self._wanted |= bool(events)
+        if self.steps_ahead:
+            return False
+        self._note_level(sum(self._energies) / (GRID_STEPS * self._step_samples))
+        self._energies, wanted, self._wanted = [], self._wanted, False
+        return wanted if self.policy.mode == "event" else self._quiet >= self._quiet_needed
+
+    def _note_level(self, power: float) -> None:
+        level_db = max(LOWEST_DB, 10 * np.log10(power + 1e-12))
+        self._levels_db.append(level_db)
+        quiet = level_db <= min(self._levels_db) + QUIET_MARGIN_DB
+        self._quiet = self._quiet + 1 if quiet else 0
