@@ -202,3 +202,11 @@ def test_a_broken_recording_of_another_split_does_not_matter(tones, saved, tmp_p
     samples = np.full(8_000, np.nan, np.float32)
     soundfile.write(tmp_path / "tones" / "mid-a.wav", samples, 16_000, subtype="FLOAT")
     assert main(["evaluate", saved(trained_model()), "--data", tones]) == 0
+
+
+def test_the_embedded_corpus_goes_by_name(saved, capsys):
+    model = untrained_model(TWELVE, protocol="commands-12")
+    code, told = run_json(capsys, saved(model), "--data", "embedded")
+    assert code == 0
+    assert told["n"] == sum(found["n"] for found in told["per_class"].values())
+    assert set(told["per_class"]) == set(TWELVE)

@@ -214,6 +214,18 @@ def test_orders_are_seeded_permutations():
     assert (random_orders(40, 1, seed=2)[0] != orders[0]).any()
 
 
+def test_progress_counts_every_order(tones):
+    calls = []
+    evaluate_carried(
+        untrained_model(clip_s=0.04),
+        *_args(tones),
+        orders=2,
+        rows=6,
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert calls == [(done, 8) for done in range(1, 9)]
+
+
 def test_the_gap_is_reset_minus_carried_in_points():
     scores = np.log(np.full((10, 2), [0.9, 0.1], np.float32))
     reset = ClipReport("p", "testing", ("a", "b"), (), np.array([0] * 9 + [1]), scores)

@@ -38,8 +38,8 @@ def print_carried(carried: "CarriedReport", report: "ClipReport") -> None:
     )
     low, high = min(carried.accuracies), max(carried.accuracies)
     orders = len(carried.accuracies)
-    mean = f"; mean of {orders}: {_percent(low)} to {_percent(high)}" if orders > 1 else ""
-    out.print(f"               (clip after clip, random order, seed {carried.seed}{mean})")
+    mean = f"; mean of {orders} orders: {_percent(low)} to {_percent(high)}" if orders > 1 else ""
+    out.print(f"  (clip after clip in random order, seed {carried.seed}{mean})")
 
 
 def _figure(share: float, ci95: tuple[float, float]) -> str:

@@ -19,7 +19,7 @@ def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's file.")],
     data: Annotated[
         str,
-        typer.Option(metavar="DIR", help="Directory of recordings, or a CSV manifest."),
+        typer.Option(metavar="DIR", help="Directory of recordings, CSV manifest, or 'embedded'."),
     ],
     protocol: Annotated[
         str | None,
@@ -90,13 +90,14 @@ def open_split(
         DataError: the corpus cannot be read, or the split has no clips.
     """
     from speechgru.corpora import open_corpus
+    from speechgru.corpora.embedded import embedded_corpus
     from speechgru.corpora.packed import pack
     from speechgru.corpora.protocols import make_task
 
     protocol = protocol or str(network.metadata.get("protocol") or "")
     if not protocol:
         raise UsageError("--protocol: the model was saved without one, so one must be named")
-    corpus = open_corpus(data)
+    corpus = open_corpus(embedded_corpus() if data == "embedded" else data)
     task = make_task(protocol, corpus)
     task.split(split)  # tells of an empty split before anything is decoded
     with progress_bar("decoding") as progress:

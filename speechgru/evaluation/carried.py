@@ -108,18 +108,18 @@ def _predict(
     """The best label of every clip in every order: (N, S), (K, N) -> (K, N)."""
     n = len(clips)
     positions = stream_positions(n, rows)  # (R, C)
-    heard = orders[:, positions % n]  # (K, R, C)
+    columns = positions.shape[1]
     predicted = np.empty_like(orders)
-    state = None
     with inference(model):
-        for column in range(heard.shape[2]):
-            batch = to_device(clips[heard[:, :, column].ravel()], model)  # (K R, S)
-            log_posteriors, state = model(batch, state)
-            if column > 0:
-                best = word_scores(model, log_posteriors).argmax(axis=1)
-                best = best.reshape(heard.shape[:2])  # (K, R)
-                scored = positions[:, column] < n
-                np.put_along_axis(predicted, heard[:, scored, column], best[:, scored], axis=1)
-            if progress is not None:
-                progress(column + 1, heard.shape[2])
+        for k, order in enumerate(orders):
+            heard, state = order[positions % n], None
+            for column in range(columns):
+                batch = to_device(clips[heard[:, column]], model)  # (R, S)
+                log_posteriors, state = model(batch, state)
+                if column > 0:
+                    best = word_scores(model, log_posteriors).argmax(axis=1)
+                    scored = positions[:, column] < n
+                    predicted[k, heard[scored, column]] = best[scored]
+                if progress is not None:
+                    progress(k * columns + column + 1, len(orders) * columns)
     return predicted

@@ -1,0 +1,176 @@
+"""Events against the truth of a stream: matched, wrong, false alarms, missed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from speechgru.corpora.truth import SpokenWord, Truth
+from speechgru.decoding import Event
+from speechgru.evaluation.metrics import Z_95, wilson_interval
+from speechgru.labels import NOT_WORDS
+
+#: An event belongs to a word if its decision falls no further outside of it (Warden, 2018).
+TOLERANCE_S = 0.75
+
+
+@dataclass(frozen=True)
+class EventReport:
+    """What became of every word and of every event.
+
+    A word is matched by an event of its own, or has a wrong event (of another word), or is missed.
+    An event that belongs to no word, or to one that has its event already, is a false alarm.
+    """
+
+    words: tuple[SpokenWord, ...]
+    matched: tuple[tuple[SpokenWord, Event], ...]
+    wrong: tuple[tuple[SpokenWord, Event], ...]
+    false_alarms: tuple[Event, ...]
+    duration_s: float
+
+    @property
+    def n(self) -> int:
+        """Words that should be recognized."""
+        return len(self.words)
+
+    @property
+    def missed(self) -> int:
+        """Words without any event."""
+        return self.n - len(self.matched) - len(self.wrong)
+
+    @property
+    def errors(self) -> int:
+        """Words that are not matched, and false alarms."""
+        return self.n - len(self.matched) + len(self.false_alarms)
+
+    @property
+    def hours(self) -> float:
+        """Of audio."""
+        return self.duration_s / 3600
+
+    @property
+    def false_alarms_per_hour(self) -> float:
+        """False alarms by the hours of audio."""
+        return len(self.false_alarms) / self.hours if self.hours else 0.0
+
+    @property
+    def false_alarms_ci95(self) -> tuple[float, float]:
+        """The interval of the false alarms an hour."""
+        low, high = poisson_interval(len(self.false_alarms))
+        return (low / self.hours, high / self.hours) if self.hours else (0.0, math.inf)
+
+    @property
+    def false_reject_rate(self) -> float:
+        """The share of words that are not matched; 0 without words."""
+        return 1 - len(self.matched) / self.n if self.n else 0.0
+
+    @property
+    def false_reject_ci95(self) -> tuple[float, float]:
+        """The Wilson interval of the false-reject rate."""
+        return wilson_interval(self.n - len(self.matched), self.n)
+
+    @cached_property
+    def latency_ms(self) -> dict[str, float | None]:
+        """From the end of a matched word to its decision: p50 and p95; below 0 where it is sooner.
+
+        None without matched words.
+        """
+        if not self.matched:
+            return {"p50": None, "p95": None}
+        latencies = [1000 * (event.t - spoken.end) for spoken, event in self.matched]
+        p50, p95 = np.quantile(latencies, [0.5, 0.95]).tolist()
+        return {"p50": p50, "p95": p95}
+
+    def recall_by_minutes(self, bin_minutes: float) -> list[dict[str, float]]:
+        """The share of matched words in each stretch of the stream, by where a word ends."""
+        found = {id(spoken) for spoken, _ in self.matched}
+        bins = []
+        for number in range(math.ceil(self.duration_s / 60 / bin_minutes)):
+            start, stop = bin_minutes * number, bin_minutes * (number + 1)
+            inside = [w for w in self.words if start <= w.end / 60 < stop]
+            right = sum(id(spoken) in found for spoken in inside)
+            if inside:
+                low, high = wilson_interval(right, len(inside))
+                row = {"from": start, "to": min(stop, self.duration_s / 60), "n": len(inside)}
+                bins.append(row | {"recall": right / len(inside), "low": low, "high": high})
+        return bins
+
+    @property
+    def bin_minutes(self) -> float:
+        """A width that cuts the stream into some five to twenty stretches."""
+        widths = (1, 2, 5, 10, 15, 30, 60, 120, 240)
+        return next((w for w in widths if self.duration_s / 60 / w <= 8), 480)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures for JSON."""
+        return {
+            "n": self.n,
+            "matched": len(self.matched),
+            "wrong": len(self.wrong),
+            "false_alarms": len(self.false_alarms),
+            "missed": self.missed,
+            "hours": self.hours,
+            "false_alarms_per_hour": self.false_alarms_per_hour,
+            "false_alarms_per_hour_ci95": list(self.false_alarms_ci95),
+            "false_reject_rate": self.false_reject_rate,
+            "false_reject_rate_ci95": list(self.false_reject_ci95),
+            "latency_ms": self.latency_ms,
+            "tolerance_s": TOLERANCE_S,
+            "recall_by_minutes": self.recall_by_minutes(self.bin_minutes),
+        }
+
+
+def score_events(
+    truth: Truth, events: Sequence[Event], duration_s: float, tolerance_s: float = TOLERANCE_S
+) -> EventReport:
+    """Give each event to a word whose stretch, `tolerance_s` wider at both ends, has its decision.
+
+    First to words of its own label, then to those of others that have none yet; in the order of
+    the decisions, each time to the word that ended nearest.
+
+    Source: P. Warden, "Speech Commands: a dataset for limited-vocabulary speech recognition",
+    arXiv:1804.03209, section 7.3.
+    """
+    words = tuple(spoken for spoken in truth.words if spoken.word not in NOT_WORDS)
+    ends = np.array([spoken.end for spoken in words])
+    starts = np.array([spoken.start for spoken in words])
+    free = np.ones(len(words), bool)
+
+    def claim(event: Event, same: bool) -> SpokenWord | None:
+        near = free & (starts - tolerance_s <= event.t) & (event.t <= ends + tolerance_s)
+        fitting = [i for i in np.flatnonzero(near) if (words[i].word == event.word) == same]
+        if not fitting:
+            return None
+        best = min(fitting, key=lambda i: abs(float(ends[i]) - event.t))
+        free[best] = False
+        return words[best]
+
+    in_order = sorted(events, key=lambda event: event.t)
+    matched, others, wrong, alarms = [], [], [], []
+    for event in in_order:
+        spoken = claim(event, same=True)
+        (matched if spoken else others).append((spoken, event))
+    for _, event in others:
+        spoken = claim(event, same=False)
+        if spoken:
+            wrong.append((spoken, event))
+        else:
+            alarms.append(event)
+    return EventReport(words, tuple(matched), tuple(wrong), tuple(alarms), duration_s)
+
+
+def poisson_interval(count: int, z: float = Z_95) -> tuple[float, float]:
+    """The interval of the mean of a Poisson count, after Byar; (0, 3.7) for 0 at 95 %.
+
+    Source: N. E. Breslow and N. E. Day, "Statistical methods in cancer research", volume 2 (1987),
+    page 69.
+
+    >>> [round(bound, 2) for bound in poisson_interval(10)]
+    [4.79, 18.39]
+    """
+    low = count * (1 - 1 / (9 * count) - z / (3 * math.sqrt(count))) ** 3 if count else 0.0
+    above = count + 1
+    return low, above * (1 - 1 / (9 * above) + z / (3 * math.sqrt(above))) ** 3
