@@ -49,6 +49,22 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def append_line(path: Path, line: str) -> int:
+    """Add a line to a text file and sync it to disk; gives the file's size in bytes after it.
+
+    Raises:
+        SpeechGRUError: the file cannot be written, or the disk is full.
+    """
+    try:
+        with path.open("ab") as file:
+            file.write(line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            return file.tell()
+    except OSError as error:
+        raise SpeechGRUError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

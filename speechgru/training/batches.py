@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speechgru.augment import (
-    AugmentConfig,
     augment_samples,
     colour,
     mask_features,
@@ -85,6 +84,10 @@ class ClipBatches:
 
     def draw(self, count: int) -> Batch:
         """The next `count` clips, varied."""
+        return self.featurize(*self.vary(count))
+
+    def vary(self, count: int) -> tuple[Tensor, Tensor]:
+        """The next `count` clips' varied samples (B, S), and their targets (B, T)."""
         config, generator = self.recipe.augment, self.generator
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         samples = self.clips[chosen].float() / FULL_SCALE
@@ -95,8 +98,7 @@ class ClipBatches:
         if UNKNOWN in self.model.vocabulary:
             samples, targets = self.make_unknown(samples, targets, self.can_be_scrambled[chosen])
         samples = augment_samples(samples, self.noise, config, self.model.sample_rate, generator)
-        targets = torch.where(self.asked, targets[:, None], NO_TARGET)
-        return self.featurize(samples, targets, config)
+        return samples, torch.where(self.asked, targets[:, None], NO_TARGET)
 
     def make_unknown(
         self, samples: Tensor, targets: Tensor, allowed: Tensor
@@ -115,9 +117,9 @@ class ClipBatches:
         return samples, targets.masked_fill(made, unknown)
 
     @torch.no_grad()
-    def featurize(self, samples: Tensor, targets: Tensor, config: AugmentConfig) -> Batch:
+    def featurize(self, samples: Tensor, targets: Tensor) -> Batch:
         """Features of varied samples (B, S), themselves varied in spectrum and masked."""
-        model, generator = self.model, self.generator
+        model, generator, config = self.model, self.generator, self.recipe.augment
         state = model.initial_state(len(samples))
         features, _ = model.extract(samples, state["samples"])
         on_bands = model.features.config.kind == "logmel"

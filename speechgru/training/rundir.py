@@ -1,8 +1,10 @@
-"""A run on disk: recipe.toml, metrics.jsonl, model.safetensors (best), last/, train.log."""
+"""A run on disk: recipe.toml, metrics.jsonl, model.safetensors (best), last/, train.log.
+
+TensorBoard's files lie in tensorboard/, where it is installed.
+"""
 
 import fcntl
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from speechgru.errors import SpeechGRUError, UsageError
-from speechgru.files import write_atomic
+from speechgru.files import append_line, write_atomic
 from speechgru.training.recipe import Recipe, load_recipe
 
 
@@ -24,6 +26,19 @@ class RunDirectory:
         self.model = self.root / "model.safetensors"
         self.checkpoint = self.root / "last" / "checkpoint.safetensors"
         self.log = self.root / "train.log"
+        self.board = self.root / "tensorboard"
+
+    def check_free(self) -> None:
+        """Make sure that no run is here.
+
+        Raises:
+            UsageError: there is one.
+        """
+        if self.recipe.exists():
+            raise UsageError(
+                f"{self.root}: holds a run already; --resume {self.root} goes on with it, "
+                "--out elsewhere begins another"
+            )
 
     def create(self, recipe: Recipe) -> None:
         """Begin a run here.
@@ -32,11 +47,7 @@ class RunDirectory:
             UsageError: there is one already.
             SpeechGRUError: the folder cannot be written.
         """
-        if self.recipe.exists():
-            raise UsageError(
-                f"{self.root}: holds a run already; --resume {self.root} goes on with it, "
-                "--out elsewhere begins another"
-            )
+        self.check_free()
         write_atomic(self.recipe, recipe.to_toml())
 
     def read_recipe(self) -> Recipe:
@@ -59,17 +70,16 @@ class RunDirectory:
         with (self.root / "train.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise SpeechGRUError(f"{self.root}: another process trains here") from error
+            # The lock is ours: what lies here half written is of a process that was killed.
+            for leftover in self.root.rglob(".*.tmp"):
+                leftover.unlink()
             yield
 
     def append_metrics(self, row: dict[str, Any]) -> int:
-        """Add a line to metrics.jsonl and sync it; gives the file's size in bytes after it."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-            return file.tell()
+        """Add a line to metrics.jsonl; gives the file's size in bytes after it."""
+        return append_line(self.metrics, json.dumps(row, allow_nan=False))
 
     def truncate_metrics(self, size_bytes: int) -> None:
         """Forget the lines written after a checkpoint: they will be written again."""
@@ -79,8 +89,7 @@ class RunDirectory:
 
     def tell(self, message: str) -> None:
         """Add a line with the time to train.log."""
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {message}\n")
+        append_line(self.log, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {message}")
 
 
 def free_name(base: Path) -> Path:

@@ -1,0 +1,115 @@
+"""One step of training, and everything that it needs in memory."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from speechgru.corpora.corpus import Task
+from speechgru.labels import UNKNOWN
+from speechgru.model import SpeechGRU
+from speechgru.training.average import WeightAverage
+from speechgru.training.batches import NO_TARGET, Batch, ClipBatches, unknown_words
+from speechgru.training.checkpoint import Progress, TrainingState
+from speechgru.training.preparation import PreparedData
+from speechgru.training.recipe import Recipe, TrainingConfig
+from speechgru.training.validation import Validation
+
+#: The parts of a training step, in their order.
+STAGES = ("draw", "features", "forward", "backward", "optimiser", "average")
+
+
+class Trainer:
+    """A network, its data and its optimiser, stepped by `train_step`.
+
+    `steps` is how many the recipe asks for, `state` all that a checkpoint keeps.
+    """
+
+    def __init__(self, recipe: Recipe, data: PreparedData, device: torch.device) -> None:
+        config = recipe.training
+        self.recipe, self.data, self.device = recipe, data, device
+        self.model = build_model(recipe, data.task, device)
+        generator = torch.Generator(device=device).manual_seed(config.seed + 1)
+        self.batches = ClipBatches(
+            data.task, data.corpus, data.packed, recipe, self.model, generator
+        )
+        self.model.set_normalisation(self.batches.raw_features())
+        self.validation = Validation(data.task, data.packed, self.model, config.tail_ms)
+        self.steps = max(1, round(config.epochs * len(self.batches) / config.batch_size))
+        self.validate_every = max(1, math.ceil(self.steps / config.validations))
+        self.state = TrainingState(
+            self.model,
+            WeightAverage(self.model, config.average_decay),
+            make_optimiser(self.model, config),
+            generator,
+            Progress(fingerprint=data.fingerprint),
+        )
+        on_cuda = device.type == "cuda"
+        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and on_cuda)
+
+    def train_step(self, mark: Callable[[str], None] = lambda stage: None) -> Tensor:
+        """Draw a batch and learn from it; the loss stays on the device.
+
+        `mark` hears the name of each of the `STAGES` when it has ended.
+        """
+        config, state = self.recipe.training, self.state
+        self.model.train()
+        samples, targets = self.batches.vary(config.batch_size)
+        mark("draw")
+        batch = self.batches.featurize(samples, targets)
+        mark("features")
+        loss = self.loss(batch)
+        mark("forward")
+        state.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        mark("backward")
+        for group in state.optimiser.param_groups:
+            group["lr"] = config.learning_rate * schedule(state.progress.step, self.steps, config)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        state.optimiser.step()
+        mark("optimiser")
+        state.progress.step += 1
+        state.average.update(state.progress.step)
+        mark("average")
+        return loss.detach()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Cross-entropy of the steps that are asked, with label smoothing."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            log_posteriors, _ = self.model.encode(batch.features, batch.state)
+        return functional.cross_entropy(
+            log_posteriors.flatten(0, 1),
+            batch.targets.flatten(),
+            ignore_index=NO_TARGET,
+            label_smoothing=self.recipe.training.label_smoothing,
+        )
+
+
+def build_model(recipe: Recipe, task: Task, device: torch.device) -> SpeechGRU:
+    """A network with fresh weights for a task, the same for the same seed."""
+    torch.manual_seed(recipe.training.seed)
+    separate = recipe.sampling.separate_unknown_words and UNKNOWN in task.labels
+    words = unknown_words(task) if separate else ()
+    return SpeechGRU(recipe.model, recipe.features, task.labels, words).to(device)
+
+
+def make_optimiser(model: SpeechGRU, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW; weight decay on the matrices alone (biases and norms are left free)."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    fused = model.device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=fused)
+
+
+def schedule(step: int, steps: int, config: TrainingConfig) -> float:
+    """The learning rate's share of its peak: a linear rise, then a cosine down to 1 %."""
+    rise = max(1.0, config.warm_up * steps)
+    if step + 1 < rise:
+        return (step + 1) / rise
+    fall = min(1.0, (step + 1 - rise) / max(1.0, steps - rise))
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * fall)) / 2

@@ -1,0 +1,55 @@
+"""A training of a second, on words that are tones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from speechgru.training.recipe import Recipe, parse_recipe
+
+CPU = torch.device("cpu")
+
+#: 30 steps with a validation every fifth.
+QUICK = {
+    "features": {"kind": "logmel", "mels": 20, "fft_samples": 512},
+    "model": {"front": "conv", "front_channels": [4, 6], "front_kernel": 3, "hidden": 16},
+    "training": {
+        "epochs": 40,
+        "batch_size": 16,
+        "learning_rate": 0.02,
+        "average_decay": 0.8,
+        "validations": 6,
+    },
+}
+
+
+def quick_recipe(manifest: Path, **training: Any) -> Recipe:
+    """The recipe of a run that ends within a second or two."""
+    table = QUICK | {"data": {"directory": str(manifest)}}
+    return parse_recipe(table | {"training": QUICK["training"] | training}, "quick")
+
+
+def write_recipe(folder: Path, manifest: Path, **training: Any) -> str:
+    """The same as a file; gives its name."""
+    (folder / "quick.toml").write_text(quick_recipe(manifest, **training).to_toml())
+    return str(folder / "quick.toml")
+
+
+def checkpoint(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "last" / "checkpoint.safetensors")
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_run(run: Path, other: Path) -> None:
+    """The same best model, the same last state to 1e-6, the same history."""
+    assert metrics(run) == metrics(other)
+    for name in ("model.safetensors", "last/checkpoint.safetensors"):
+        one, two = load_file(run / name), load_file(other / name)
+        assert one.keys() == two.keys()
+        for key in one:
+            torch.testing.assert_close(one[key], two[key], atol=1e-6, rtol=0, msg=f"{name} {key}")
