@@ -54,6 +54,34 @@ class Decoder(Protocol):
         ...
 
 
+class Tape:
+    """A decoder that keeps the log-posteriors which go to another one, or to none."""
+
+    def __init__(self, decoder: Decoder | None = None) -> None:
+        self.decoder = decoder
+        self._heard: list[NDArray[np.floating]] = []
+
+    @property
+    def log_posteriors(self) -> NDArray[np.floating]:
+        """All that was heard, (T, V)."""
+        return np.concatenate(self._heard) if self._heard else np.zeros((0, 0))
+
+    def push(self, log_posteriors: NDArray[np.floating]) -> list[Event]:
+        """Keep the steps, (T, V), and hand them on."""
+        self._heard.append(log_posteriors)
+        return self.decoder.push(log_posteriors) if self.decoder else []
+
+    def flush(self) -> list[Event]:
+        """The stream is over."""
+        return self.decoder.flush() if self.decoder else []
+
+    def reset(self) -> None:
+        """Forget what was heard."""
+        self._heard = []
+        if self.decoder:
+            self.decoder.reset()
+
+
 def isolated_word(log_posteriors: NDArray[np.floating], tail_steps: int) -> NDArray[np.floating]:
     """Score the one word of a clip by what its last `tail_steps` steps say.
 

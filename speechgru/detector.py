@@ -33,10 +33,10 @@ class DetectorConfig(BaseModel):
     #: The posteriors' mean over this long decides (Chen, Parada and Heigold, 2014).
     smoothing_s: float = Field(0.2, ge=0.0, le=2.0)
     #: Smoothed posterior that a word needs, and words that need another one.
-    threshold: float = Field(0.7, gt=0.0, le=1.0)
+    threshold: float = Field(0.5, gt=0.0, le=1.0)
     thresholds: dict[str, float] = Field(default_factory=dict)
     #: For how long it must stay there.
-    min_duration_s: float = Field(0.04, ge=0.0, le=2.0)
+    min_duration_s: float = Field(0.1, ge=0.0, le=2.0)
     #: No event follows another one sooner.
     refractory_s: float = Field(0.5, ge=0.0, le=10.0)
     #: A word can fire again once it has fallen below this share of its threshold: a recurrent

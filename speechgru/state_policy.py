@@ -31,7 +31,7 @@ class StatePolicy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mode: Literal["carry", "silence", "event"] = "carry"
-    silence_s: float = Field(1.0, ge=0.1, le=60.0)
+    silence_s: float = Field(0.5, ge=0.1, le=60.0)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], source: str) -> Self:

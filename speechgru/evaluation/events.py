@@ -107,7 +107,7 @@ class EventReport:
     def as_dict(self) -> dict[str, Any]:
         """The figures for JSON."""
         return {
-            "n": self.n,
+            "words": self.n,
             "matched": len(self.matched),
             "wrong": len(self.wrong),
             "false_alarms": len(self.false_alarms),
@@ -148,18 +148,21 @@ def score_events(
         free[best] = False
         return words[best]
 
-    in_order = sorted(events, key=lambda event: event.t)
-    matched, others, wrong, alarms = [], [], [], []
-    for event in in_order:
-        spoken = claim(event, same=True)
-        (matched if spoken else others).append((spoken, event))
-    for _, event in others:
-        spoken = claim(event, same=False)
-        if spoken:
+    matched: list[tuple[SpokenWord, Event]] = []
+    wrong: list[tuple[SpokenWord, Event]] = []
+    others: list[Event] = []
+    false_alarms: list[Event] = []
+    for event in sorted(events, key=lambda event: event.t):
+        if spoken := claim(event, same=True):
+            matched.append((spoken, event))
+        else:
+            others.append(event)
+    for event in others:
+        if spoken := claim(event, same=False):
             wrong.append((spoken, event))
         else:
-            alarms.append(event)
-    return EventReport(words, tuple(matched), tuple(wrong), tuple(alarms), duration_s)
+            false_alarms.append(event)
+    return EventReport(words, tuple(matched), tuple(wrong), tuple(false_alarms), duration_s)
 
 
 def poisson_interval(count: int, z: float = Z_95) -> tuple[float, float]:

@@ -61,4 +61,6 @@ def hear(
 
 def to_float(samples: Samples | NDArray[np.int16]) -> Samples:
     """Samples in [-1, 1], from 16 bits if they are."""
-    return samples / np.float32(FULL_SCALE) if samples.dtype == np.int16 else samples
+    if samples.dtype == np.int16:
+        return (samples / np.float32(FULL_SCALE)).astype(np.float32, copy=False)
+    return samples.astype(np.float32, copy=False)

@@ -1,0 +1,270 @@
+"""Streams to score: a split's clips one after the other in background noise, and their truth."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from speechgru.corpora.corpus import SPLITS, Corpus, Example, Task
+from speechgru.corpora.packed import FULL_SCALE, Packed, PackedAudio, to_packed
+from speechgru.corpora.positions import word_span
+from speechgru.corpora.silence import NOISE_PARTS
+from speechgru.corpora.truth import SpokenWord, Truth, write_truth
+from speechgru.errors import DataError, SpeechGRUError, UsageError
+from speechgru.files import atomic_path
+from speechgru.labels import NOT_WORDS, UNKNOWN
+
+#: Level of the background, root mean square in dB of full scale; words are louder by their SNR.
+NOISE_DB = -45.0
+#: Seconds to a scene: one background recording in its place.
+SCENE_S = (15.0, 45.0)
+#: Background alone at the end, so that the last word can still be recognized.
+TAIL_S = 1.0
+_FADE_S = 0.02
+FORMATS = {".flac": "FLAC", ".wav": "WAV"}
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """How a stream is made; the same plan and clips give the same stream.
+
+    Args:
+        snr_db: from, to: how much louder than the background a word is, drawn for each.
+        gap_s: from, to: background alone between two clips, drawn for each.
+        unknown: the share of clips that are of no word of the task, if it has such.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    minutes: float = 20.0
+    seed: int = 0
+    snr_db: tuple[float, float] = (5.0, 20.0)
+    gap_s: tuple[float, float] = (0.2, 2.0)
+    unknown: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not 0 < self.minutes <= 60 * 24 * 7:
+            raise UsageError(f"minutes {self.minutes:g}: above 0 and up to a week is needed")
+        if not -20 <= self.snr_db[0] <= self.snr_db[1] <= 60:
+            raise UsageError(
+                f"snr {self.snr_db[0]:g}:{self.snr_db[1]:g}: LOW:HIGH from -20 to 60 dB is needed"
+            )
+        if not 0 <= self.gap_s[0] <= self.gap_s[1] <= 600:
+            raise UsageError(
+                f"gap {self.gap_s[0]:g}:{self.gap_s[1]:g}: LOW:HIGH from 0 to 600 s is needed"
+            )
+        if not 0 <= self.unknown < 1:
+            raise UsageError(f"unknown {self.unknown:g}: a share from 0 to below 1 is needed")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The next stretch of a stream, (S,) 16 bits, and the word in it, if there is one."""
+
+    samples: Packed
+    word: SpokenWord | None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream in memory: (S,) 16 bits."""
+
+    samples: Packed
+    rate: int
+    truth: Truth
+
+
+def stream_pieces(
+    task: Task, split: str, corpus: Corpus, packed: PackedAudio, plan: StreamPlan
+) -> Iterator[Piece]:
+    """A stream piece by piece, each a gap with the clip after it; the last one is background.
+
+    A clip comes again only after all others of its label have been heard; labels are drawn evenly.
+    Background is the split's own part of the corpus's background recordings, white noise where
+    there are none.
+
+    Raises:
+        DataError: the split has no clip of a word, or the packed audio lacks a recording.
+    """
+    rng = np.random.default_rng([plan.seed, SPLITS.index(split)])
+    decks = _decks(task, split, rng)
+    background = _Background(corpus, split, packed, rng)
+    words = [label for label in decks if label != UNKNOWN]
+    rate = packed.rate
+    total = round(plan.minutes * 60 * rate)
+    place = 0
+    while True:
+        is_unknown = UNKNOWN in decks and rng.random() < plan.unknown
+        label = UNKNOWN if is_unknown else words[rng.integers(len(words))]
+        example = next(decks[label])
+        assert example.path is not None
+        clip = packed.samples(example.path) / FULL_SCALE
+        gap = round(rng.uniform(*plan.gap_s) * rate)
+        snr_db = rng.uniform(*plan.snr_db)
+        if place + gap + len(clip) + round(TAIL_S * rate) > total:
+            yield Piece(to_packed(background.take(total - place)), None)
+            return
+        start_s, end_s = word_span(clip, rate)
+        samples = background.take(gap + len(clip))
+        samples[gap:] += _leveled(clip, start_s, end_s, snr_db, rate)
+        offset_s = (place + gap) / rate
+        word = SpokenWord(
+            word=label,
+            start=round(offset_s + start_s, 4),
+            end=round(offset_s + end_s, 4),
+            said=example.word,
+            file=Path(os.path.relpath(example.path, corpus.root)).as_posix(),
+            snr_db=round(snr_db, 1),
+        )
+        yield Piece(to_packed(samples), word)
+        place += gap + len(clip)
+
+
+def make_stream(
+    task: Task, split: str, corpus: Corpus, packed: PackedAudio, plan: StreamPlan
+) -> Stream:
+    """A stream in memory, with its truth.
+
+    Raises:
+        DataError: as `stream_pieces`.
+    """
+    pieces = list(stream_pieces(task, split, corpus, packed, plan))
+    samples = np.concatenate([piece.samples for piece in pieces])
+    words = tuple(piece.word for piece in pieces if piece.word)
+    return Stream(samples, packed.rate, _truth(task, split, plan, words, len(samples), packed.rate))
+
+
+def write_stream(
+    path: Path,
+    task: Task,
+    split: str,
+    corpus: Corpus,
+    packed: PackedAudio,
+    plan: StreamPlan,
+    progress: Callable[[int, int], None] | None = None,
+) -> Truth:
+    """Write a stream, .flac or .wav, and its truth as .json beside it, both whole or not at all.
+
+    Raises:
+        UsageError: the name ends in neither.
+        DataError: as `stream_pieces`.
+        SpeechGRUError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"{path}: a stream is written as {' or '.join(FORMATS)}")
+    kind = FORMATS[path.suffix.lower()]
+    total, done = round(plan.minutes * 60 * packed.rate), 0
+    words = []
+    with atomic_path(path) as temporary:
+        try:
+            with soundfile.SoundFile(temporary, "w", packed.rate, 1, "PCM_16", format=kind) as file:
+                for piece in stream_pieces(task, split, corpus, packed, plan):
+                    file.write(piece.samples)
+                    if piece.word:
+                        words.append(piece.word)
+                    done += len(piece.samples)
+                    if progress is not None:
+                        progress(done, total)
+        except (soundfile.SoundFileError, AssertionError) as error:
+            # soundfile asserts that all samples were written: they are not where the disk is full.
+            raise SpeechGRUError(f"{path}: cannot be written; is the disk full?") from error
+        truth = _truth(task, split, plan, tuple(words), done, packed.rate)
+        write_truth(truth, path.with_suffix(".json"))
+    return truth
+
+
+def _truth(
+    task: Task,
+    split: str,
+    plan: StreamPlan,
+    words: tuple[SpokenWord, ...],
+    samples: int,
+    rate: int,
+) -> Truth:
+    made = {"protocol": task.protocol, "split": split, **asdict(plan)}
+    return Truth(duration_s=samples / rate, made=made, words=words)
+
+
+def _decks(task: Task, split: str, rng: np.random.Generator) -> dict[str, Iterator[Example]]:
+    """Of each label that is speech and has clips, its clips without end, shuffled each time."""
+    clips: dict[str, list[Example]] = {}
+    for example in task.split(split):
+        speech = example.label == UNKNOWN or example.label not in NOT_WORDS
+        if speech and example.path is not None:
+            clips.setdefault(example.label, []).append(example)
+    if not clips.keys() - {UNKNOWN}:
+        raise DataError(f"{task.protocol}: the {split} split has no clip of a word")
+    # Each deck has its own numbers: how often one is drawn from changes no other.
+    seeds = rng.spawn(len(clips))
+    return {
+        label: _shuffled(of_label, seed)
+        for (label, of_label), seed in zip(sorted(clips.items()), seeds, strict=True)
+    }
+
+
+def _shuffled(examples: list[Example], rng: np.random.Generator) -> Iterator[Example]:
+    while True:
+        for i in rng.permutation(len(examples)):
+            yield examples[i]
+
+
+def _leveled(
+    clip: NDArray[np.float64], start_s: float, end_s: float, snr_db: float, rate: int
+) -> NDArray[np.float64]:
+    """A clip whose word stands over the background by the SNR, its edges faded: (S,) -> (S,)."""
+    word = clip[round(start_s * rate) : round(end_s * rate)]
+    level = np.sqrt(np.square(word).mean())
+    gain = 10 ** ((NOISE_DB + snr_db) / 20) / level if level > 0 else 1.0
+    fade = np.minimum(1.0, np.arange(1, len(clip) + 1) / (_FADE_S * rate))
+    return clip * gain * fade * fade[::-1]
+
+
+class _Background:
+    """Background noise without end, at one level, in scenes."""
+
+    def __init__(
+        self, corpus: Corpus, split: str, packed: PackedAudio, rng: np.random.Generator
+    ) -> None:
+        self._rate = packed.rate
+        self._rng = rng.spawn(1)[0]
+        self._parts = []
+        for path in corpus.noises:
+            samples = packed.samples(path)
+            first, last = (round(part * len(samples)) for part in NOISE_PARTS[split])
+            part = samples[first:last] / FULL_SCALE
+            if level := np.sqrt(np.square(part).mean()) if len(part) else 0.0:
+                # Forth and back again: no jump where it begins anew.
+                part = part * (10 ** (NOISE_DB / 20) / level)
+                self._parts.append(np.concatenate([part, part[::-1]]))
+        self._scene, self._place, self._left = np.zeros(1), 0, 0
+
+    def take(self, samples: int) -> NDArray[np.float64]:
+        """The next (samples,)."""
+        taken = []
+        while samples > 0:
+            if self._left == 0:
+                self._change_scene()
+            count = min(samples, self._left)
+            taken.append(self._read(count))
+            self._left -= count
+            samples -= count
+        return np.concatenate(taken) if taken else np.zeros(0)
+
+    def _read(self, count: int) -> NDArray[np.float64]:
+        if not self._parts:
+            return self._rng.normal(0.0, 10 ** (NOISE_DB / 20), count)
+        indices = np.arange(self._place, self._place + count) % len(self._scene)
+        self._place += count
+        return self._scene[indices]
+
+    def _change_scene(self) -> None:
+        self._left = round(self._rng.uniform(*SCENE_S) * self._rate)
+        if self._parts:
+            self._scene = self._parts[self._rng.integers(len(self._parts))]
+            self._place = int(self._rng.integers(len(self._scene)))

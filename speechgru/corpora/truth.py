@@ -1,0 +1,100 @@
+"""What is said in a recording and where: the truth that events are scored against."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from speechgru.errors import DataError
+from speechgru.files import write_atomic
+
+#: A truth and its audio may differ by a resampler's rounding, but not by this much.
+TOLERANCE_S = 0.05
+
+
+class SpokenWord(BaseModel):
+    """A word at its place, in seconds; `_unknown_` is speech that must not be an event."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    word: str = Field(min_length=1)
+    start: float = Field(ge=0.0, allow_inf_nan=False)
+    end: float = Field(ge=0.0, allow_inf_nan=False)
+    #: What was said, where the word is only its label; the clip that it is from; its loudness.
+    said: str | None = None
+    file: str | None = None
+    snr_db: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.start < self.end:
+            raise ValueError(f"{self.word}: end {self.end:g} must come after start {self.start:g}")
+        return self
+
+
+class Truth(BaseModel):
+    """All words of a recording in the order of their starts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["speechgru-truth"] = "speechgru-truth"
+    version: Literal[1] = 1
+    #: Seconds of the audio; where it is given, the audio must be as long.
+    duration_s: float | None = Field(None, gt=0.0)
+    #: How the stream was made.
+    made: dict[str, Any] = Field(default_factory=dict)
+    words: tuple[SpokenWord, ...]
+
+    @model_validator(mode="after")
+    def _sort(self) -> Self:
+        ordered = tuple(sorted(self.words, key=lambda spoken: spoken.start))
+        object.__setattr__(self, "words", ordered)
+        return self
+
+    def check_fits(self, duration_s: float, labels: tuple[str, ...], name: str) -> None:
+        """See that the truth is of a recording of this length, in words that a model knows.
+
+        Raises:
+            DataError: it is not; the message begins with `name`, the truth's file.
+        """
+        told_s = self.duration_s
+        if told_s is not None and abs(told_s - duration_s) > TOLERANCE_S:
+            raise DataError(
+                f"{name}: describes {told_s:.3f} s of audio, but the audio has {duration_s:.3f} s"
+            )
+        for spoken in self.words:
+            if spoken.end > duration_s + TOLERANCE_S:
+                raise DataError(
+                    f"{name}: {spoken.word} ends at {spoken.end:.3f} s, "
+                    f"but the audio has {duration_s:.3f} s"
+                )
+            if spoken.word not in labels and spoken.word != "_unknown_":
+                raise DataError(
+                    f"{name}: the model has no word {spoken.word!r} (at {spoken.start:.3f} s); "
+                    "speech that it shall not recognize is _unknown_"
+                )
+
+
+def read_truth(path: Path) -> Truth:
+    """Read a truth file (JSON).
+
+    Raises:
+        DataError: missing, not JSON, or not a truth; names the first field that is wrong.
+    """
+    try:
+        return Truth.model_validate_json(Path(path).read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(f"{path}: not a truth of spoken words: {place}: {first['msg']}") from error
+
+
+def write_truth(truth: Truth, path: Path) -> None:
+    """Write a truth file atomically, without what is not known.
+
+    Raises:
+        SpeechGRUError: the folder cannot be written, or the disk is full.
+    """
+    write_atomic(path, truth.model_dump_json(exclude_none=True, indent=1) + "\n")

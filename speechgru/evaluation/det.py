@@ -1,0 +1,100 @@
+"""Detection error trade-off: false alarms against missed words, over all thresholds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechgru.audio import Samples
+from speechgru.corpora.packed import Packed
+from speechgru.corpora.truth import Truth
+from speechgru.detector import DetectorConfig
+from speechgru.evaluation.events import score_events
+from speechgru.evaluation.hearing import Hearing, hear
+from speechgru.files import atomic_path
+from speechgru.state_policy import StatePolicy
+from speechgru.streaming import Backend
+
+THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(2, 17)) + tuple(
+    round(0.8 + 0.02 * i, 2) for i in range(1, 10)
+)
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What one threshold, the same for all words, gives."""
+
+    threshold: float
+    false_alarms_per_hour: float
+    false_reject_rate: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "threshold": self.threshold,
+            "false_alarms_per_hour": self.false_alarms_per_hour,
+            "false_reject_rate": self.false_reject_rate,
+        }
+
+
+def det_curve(
+    backend: Backend,
+    samples: Samples | Packed,
+    truth: Truth,
+    hearing: Hearing,
+    config: DetectorConfig,
+    policy: StatePolicy,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[OperatingPoint]:
+    """A point for each of `THRESHOLDS`, in their order.
+
+    The log-posteriors that were heard serve them all, unless events reset the state.
+    """
+    points = []
+    for done, threshold in enumerate(THRESHOLDS, 1):
+        other = config.model_copy(update={"threshold": threshold, "thresholds": {}})
+        if policy.mode == "event":
+            events = list(hear(backend, samples, other, policy).events)
+        else:
+            events = hearing.replay(other)
+        report = score_events(truth, events, hearing.duration_s)
+        points.append(
+            OperatingPoint(threshold, report.false_alarms_per_hour, report.false_reject_rate)
+        )
+        if progress is not None:
+            progress(done, len(THRESHOLDS))
+    return points
+
+
+def save_det_picture(
+    points: Sequence[OperatingPoint], chosen: OperatingPoint, title: str, path: Path
+) -> None:
+    """Draw the curve as PNG, the detector's own point on it; written atomically.
+
+    Raises:
+        SpeechGRUError: the folder cannot be written, or the disk is full.
+    """
+    from matplotlib.figure import Figure  # slow to import, and only needed here
+
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained", dpi=120)
+    axes = figure.add_subplot()
+    axes.plot(
+        [point.false_alarms_per_hour for point in points],
+        [100 * point.false_reject_rate for point in points],
+        marker=".",
+    )
+    for point in points[::4]:
+        place = (point.false_alarms_per_hour, 100 * point.false_reject_rate)
+        axes.annotate(
+            f"{point.threshold:g}", place, (4, 4), textcoords="offset points", fontsize="x-small"
+        )
+    axes.plot(chosen.false_alarms_per_hour, 100 * chosen.false_reject_rate, "o", label="detector")
+    axes.set_xlabel("false alarms an hour")
+    axes.set_ylabel("words not recognized, %")
+    axes.set_xlim(left=0)
+    axes.set_ylim(0, 100)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    axes.set_title(title, fontsize="medium", parse_math=False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")

@@ -1,0 +1,86 @@
+"""Choosing a detector and a state policy by what they give on a stream."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from speechgru.audio import Samples
+from speechgru.corpora.packed import Packed
+from speechgru.corpora.truth import Truth
+from speechgru.detector import DetectorConfig
+from speechgru.evaluation.events import EventReport, score_events
+from speechgru.evaluation.hearing import hear
+from speechgru.state_policy import StatePolicy
+from speechgru.streaming import Backend
+
+SMOOTHING_S = (0.06, 0.1, 0.2, 0.3)
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+MIN_DURATION_S = (0.04, 0.1, 0.2)
+
+GRID = tuple(
+    DetectorConfig(smoothing_s=smoothing_s, threshold=threshold, min_duration_s=min_duration_s)
+    for smoothing_s, threshold, min_duration_s in product(SMOOTHING_S, THRESHOLDS, MIN_DURATION_S)
+)
+#: Policies whose resets do not depend on the detector.
+POLICIES = (StatePolicy(mode="carry"), StatePolicy(mode="silence"))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a detector with a state policy gave."""
+
+    config: DetectorConfig
+    policy: StatePolicy
+    report: EventReport
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        report = self.report
+        return {
+            "state": self.policy.mode,
+            "smoothing_s": self.config.smoothing_s,
+            "threshold": self.config.threshold,
+            "min_duration_s": self.config.min_duration_s,
+            "errors": report.errors,
+            "matched": len(report.matched),
+            "wrong": len(report.wrong),
+            "false_alarms": len(report.false_alarms),
+            "missed": report.missed,
+            "latency_ms": report.latency_ms,
+        }
+
+
+def tune(
+    backend: Backend,
+    samples: Samples | Packed,
+    truth: Truth,
+    grid: Sequence[DetectorConfig] = GRID,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Trial]:
+    """Every detector of a grid with each state policy, the fewest errors first.
+
+    An error is a word that is not matched, or a false alarm; of equals the quicker comes first.
+    What follows an event depends on the detector, so the policy "event" is tried with the best
+    detector of the others only.
+    """
+    total = (len(POLICIES) + 1) * len(samples)
+
+    def report_from(start: int) -> Callable[[int, int], None] | None:
+        return None if progress is None else lambda done, _: progress(start + done, total)
+
+    trials = []
+    for number, policy in enumerate(POLICIES):
+        heard = hear(backend, samples, grid[0], policy, report_from(number * len(samples)))
+        trials += [
+            Trial(config, policy, score_events(truth, heard.replay(config), heard.duration_s))
+            for config in grid
+        ]
+    config, policy = min(trials, key=_rank).config, StatePolicy(mode="event")
+    heard = hear(backend, samples, config, policy, report_from(len(POLICIES) * len(samples)))
+    trials.append(Trial(config, policy, score_events(truth, heard.events, heard.duration_s)))
+    return sorted(trials, key=_rank)
+
+
+def _rank(trial: Trial) -> tuple[int, float]:
+    return trial.report.errors, trial.report.latency_ms["p50"] or 0.0
