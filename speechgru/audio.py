@@ -1,6 +1,7 @@
 """Recordings, PCM and arrays to mono float32 at the model's rate."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,8 @@ SAMPLE_RATE = 16_000
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff"})
 
 Samples = NDArray[np.float32]
+
+_QUALITY = "HQ"  # of soxr: 20 bits
 
 _CHUNK_ORDERS: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"FORM": "big"}
 
@@ -86,14 +89,74 @@ def to_mono(
     Raises:
         DataError: a sample is NaN or infinite.
     """
-    mono = frames if frames.ndim == 1 else frames.mean(axis=1)
-    if not np.isfinite(mono).all():
-        position = int(np.argmin(np.isfinite(mono)))
-        raise DataError(f"{name}: sample {position} is {mono[position]}; samples must be finite")
-    mono = mono.astype(np.float32, copy=False)
+    mono = _averaged(frames, name)
     if from_rate != rate:
-        mono = soxr.resample(mono, from_rate, rate, quality="HQ")
+        mono = soxr.resample(mono, from_rate, rate, quality=_QUALITY)
     return np.clip(mono, -1.0, 1.0)
+
+
+def blocks(path: Path, block_s: float = 1.0) -> Iterator[tuple[Samples, int]]:
+    """Decode a recording piece by piece: float32 of (S, channels), and the rate in hertz.
+
+    Raises:
+        DataError: missing, empty, truncated or no audio file.
+    """
+    with _opened(path) as file:
+        _check_whole(path)
+        expected, heard = file.frames, 0
+        size = max(1, round(block_s * file.samplerate))
+        while True:
+            try:
+                frames = file.read(size, dtype="float32", always_2d=True)
+            except (soundfile.SoundFileError, RuntimeError) as error:
+                raise DataError(f"{path}: cannot be decoded: {_reason(error)}") from error
+            if len(frames) == 0:
+                break
+            heard += len(frames)
+            yield frames, file.samplerate
+    if heard == 0:
+        raise DataError(f"{path}: 0 samples; a recording needs at least one")
+    if heard < expected < 2**62:
+        raise DataError(f"{path}: truncated: {heard} of {expected} samples are there")
+
+
+class StreamResampler:
+    """Makes a stream mono at `rate` hertz: block by block the samples that `to_mono` gives.
+
+    A block comes out up to 40 ms later than it went in (80 ms from 96 kHz): a filter looks ahead.
+
+    Args:
+        from_rate: hertz of what goes in.
+        rate: hertz of what comes out.
+        name: what messages call the stream.
+    """
+
+    def __init__(self, from_rate: int, rate: int = SAMPLE_RATE, name: str = "audio") -> None:
+        self._name = name
+        self._heard = 0
+        self._stream = None
+        if from_rate != rate:
+            self._stream = soxr.ResampleStream(
+                from_rate, rate, 1, dtype="float32", quality=_QUALITY
+            )
+
+    def push(self, frames: NDArray[np.floating]) -> Samples:
+        """The next frames, (S, channels) or (S,), any number; gives the samples they settle, (S,).
+
+        Raises:
+            DataError: a sample is NaN or infinite.
+        """
+        mono = _averaged(frames, self._name, self._heard)
+        self._heard += len(mono)
+        if self._stream is not None:
+            mono = self._stream.resample_chunk(mono)
+        return np.clip(mono, -1.0, 1.0)
+
+    def flush(self) -> Samples:
+        """The stream is over: gives the samples that were still in the filter, (S,)."""
+        if self._stream is None:
+            return np.empty(0, np.float32)
+        return np.clip(self._stream.resample_chunk(np.empty(0, np.float32), last=True), -1.0, 1.0)
 
 
 def fit(samples: Samples, length_samples: int) -> Samples:
@@ -112,6 +175,16 @@ def loudest_start(samples: Samples | NDArray[np.int16], length_samples: int) -> 
     """Where the `length_samples` long stretch with the most energy begins."""
     energy = np.concatenate(([0.0], np.cumsum(samples.astype(np.float64) ** 2)))
     return int(np.argmax(energy[length_samples:] - energy[:-length_samples]))
+
+
+def _averaged(frames: NDArray[np.floating], name: str, first: int = 0) -> Samples:
+    """The mean of the channels, all of it finite; `first` is where in a stream the frames begin."""
+    mono = frames if frames.ndim == 1 else frames.mean(axis=1)
+    finite = np.isfinite(mono)
+    if not finite.all():
+        place = int(np.argmin(finite))
+        raise DataError(f"{name}: sample {first + place} is {mono[place]}; samples must be finite")
+    return mono.astype(np.float32, copy=False)
 
 
 def _opened(path: Path) -> soundfile.SoundFile:

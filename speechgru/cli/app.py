@@ -12,6 +12,7 @@ from speechgru.cli.data import data
 from speechgru.cli.demo import demo
 from speechgru.cli.evaluate import evaluate
 from speechgru.cli.info import info
+from speechgru.cli.listen import listen
 from speechgru.cli.recognize import recognize
 from speechgru.cli.terminal import tell_error
 from speechgru.cli.train import train
@@ -29,6 +30,7 @@ app.command()(demo)
 app.command()(train)
 app.command()(evaluate)
 app.command()(recognize)
+app.command()(listen)
 app.command()(info)
 app.add_typer(data, name="data")
 

@@ -1,0 +1,197 @@
+"""`speechgru listen`: words from a microphone, a file or a pipe, as they are said."""
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from speechgru.cli.listen_source import SourceOptions
+from speechgru.cli.listen_views import JsonLineView, JsonView, LineView, View
+from speechgru.cli.terminal import err, out
+from speechgru.errors import InterruptedRunError, SpeechGRUError, UsageError
+
+if TYPE_CHECKING:
+    from speechgru.detector import Detector, DetectorConfig
+    from speechgru.listening import Summary
+    from speechgru.streaming import Recognizer
+
+
+def listen(
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="A trained model's file.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="ID|NAME", help="Microphone: its id, or part of its name.")
+    ] = None,
+    input_: Annotated[
+        str | None, typer.Option("--input", metavar="FILE|-", help="A recording; -: PCM on stdin.")
+    ] = None,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Hear a file as fast as it was spoken.")
+    ] = False,
+    rate: Annotated[
+        int | None, typer.Option(metavar="HZ", help="Of the microphone, or of PCM [16000].")
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", metavar="s16le|f32le", help="Of PCM [s16le].")
+    ] = None,
+    channels: Annotated[int | None, typer.Option(metavar="N", help="Of PCM [1].")] = None,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD=COMMAND", help="Run a program on a word; repeatable."),
+    ] = None,
+    on_timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="Kill such a program after this.")
+    ] = 10.0,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[WORD=]X", help="Probability that words need; repeatable."),
+    ] = None,
+    save_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep each event's sound: DIR/WORD/TIME.wav.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE.wav", help="Keep all that is heard.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell what was nearly recognized, and what held it.")
+    ] = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="One JSON object an event on stdout, at once.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout, at the end.")
+    ] = False,
+) -> None:
+    """Recognize words as they are said; Ctrl-C ends it."""
+    if jsonl and json:
+        raise UsageError("--jsonl and --json: only one of them")
+    if model is None:
+        raise UsageError(
+            "MODEL is missing: a trained model's file is needed; `speechgru demo` makes one"
+        )
+    from speechgru.actions import Actions, check_words, parse_hook
+    from speechgru.recording import Keepers, check_new
+
+    # What is wrong with the options must be told before torch takes its seconds to load.
+    source = SourceOptions(input_, device, realtime, rate, format_, channels)
+    source.check()
+    hooks = [parse_hook(text) for text in on or []]
+    if record is not None:
+        check_new(record)
+    recognizer, detector = _open_recognizer(model, threshold or [])
+    check_words(hooks, detector.words)
+
+    from speechgru.cli.listen_explain import NearMisses
+    from speechgru.listening import Summary
+    from speechgru.listening import listen as hear
+    from speechgru.native import quiet_native_code
+
+    summary = Summary(recognizer.backend.sample_rate)
+    view = _view(recognizer, summary, jsonl, json)
+    actions = Actions(hooks, view.tell, on_timeout)
+    keepers = Keepers(record, save_dir, summary.rate, view.tell)
+    near_misses = NearMisses(detector)
+    interrupted = False
+    try:
+        with (
+            _sigterm_interrupts(),
+            quiet_native_code(keep_python=True) if source.is_microphone else nullcontext(),
+            view,
+            actions,
+            source.opened(summary.rate, view.tell) as sound,
+            keepers,
+        ):
+            view.begin(f"{sound.name}; words: {', '.join(detector.words)}")
+            for heard in hear(recognizer, sound.blocks):
+                summary.add(heard, sound.overruns)
+                view.show(heard)
+                for told in heard.events:
+                    actions.push(told.event)
+                keepers.push(heard)
+                if explain:
+                    near_misses.tell_new(view.tell)
+    except KeyboardInterrupt:
+        interrupted = True
+    view.end(summary, interrupted)
+    if interrupted:
+        raise typer.Exit(InterruptedRunError.exit_code)
+    if keepers.failed:
+        raise typer.Exit(SpeechGRUError.exit_code)
+
+
+def _open_recognizer(path: Path, thresholds: Sequence[str]) -> "tuple[Recognizer, Detector]":
+    """The model with its own detector settings, but for the thresholds given."""
+    if err.is_terminal:
+        err.line(f"loading {path} ...")
+    from speechgru.backend import TorchBackend
+    from speechgru.detector import Detector, DetectorConfig
+    from speechgru.modelfile import load_model
+    from speechgru.streaming import open_recognizer
+
+    backend = TorchBackend(load_model(path))
+    own = DetectorConfig.parse(backend.metadata.get("decoder", {}), f"{path}: decoder")
+    recognizer = open_recognizer(backend, _with_thresholds(own, thresholds))
+    assert isinstance(recognizer.decoder, Detector)
+    return recognizer, recognizer.decoder
+
+
+def _with_thresholds(config: "DetectorConfig", texts: Sequence[str]) -> "DetectorConfig":
+    """X is for every word, WORD=X for one."""
+    general, single = config.threshold, dict(config.thresholds)
+    parsed = [(word, _number(text, x)) for text in texts for word, x in [_split(text)]]
+    for word, number in parsed:
+        if not word:
+            general, single = number, {}
+    single |= {word: number for word, number in parsed if word}
+    return config.model_copy(update={"threshold": general, "thresholds": single})
+
+
+def _split(text: str) -> tuple[str, str]:
+    word, _, number = text.rpartition("=")
+    return word, number
+
+
+def _number(text: str, number: str) -> float:
+    try:
+        value = float(number)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value <= 1.0:
+        raise UsageError(f"--threshold {text}: a number above 0 and up to 1 is needed")
+    return value
+
+
+def _view(recognizer: "Recognizer", summary: "Summary", jsonl: bool, json: bool) -> View:
+    """JSON if asked for, the panel on a terminal, else lines."""
+    if json:
+        return JsonView()
+    if jsonl:
+        return JsonLineView()
+    if out.is_terminal and not out.console.is_dumb_terminal:
+        from speechgru.cli.listen_panel import PanelView
+
+        return PanelView(recognizer, summary)
+    return LineView()
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM end it as Ctrl-C does, hooks and files too."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears of signals
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,139 @@
+"""The live panel of `listen`: level, top words, last events, latency."""
+
+import os
+import sys
+from collections import deque
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from speechgru.cli.listen_views import event_line, figures, sentence_of
+from speechgru.cli.terminal import err, out
+from speechgru.levels import peak_db, rms_db
+
+if TYPE_CHECKING:
+    from speechgru.listening import Heard, Summary
+    from speechgru.streaming import Recognizer
+
+TOP_WORDS = 4
+LAST_EVENTS = 5
+REFRESH_HZ = 10
+#: The meter's left end; its colours change where speech near a microphone lies.
+_FLOOR_DB, _QUIET_DB, _LOUD_DB = -60.0, -40.0, -6.0
+#: The meter falls this much with every redrawing.
+_FALL_DB = 3.0
+_BAR_WIDTH = 36
+
+
+class PanelView:
+    """Draws the panel on stdout some times a second, from a thread of its own.
+
+    Args:
+        recognizer: whose last answer is shown.
+        summary: what has been heard so far.
+    """
+
+    def __init__(self, recognizer: "Recognizer", summary: "Summary") -> None:
+        self._source = ""
+        self._recognizer, self._summary = recognizer, summary
+        self._peak = self._rms = self._meter = _FLOOR_DB
+        self._events: deque[Text] = deque(maxlen=LAST_EVENTS)
+        self._live = Live(
+            get_renderable=self._render,
+            console=out.console,
+            refresh_per_second=REFRESH_HZ,
+            redirect_stderr=_same_terminal(),
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def begin(self, source: str) -> None:
+        """In the panel's title."""
+        self._source = source
+
+    def show(self, heard: "Heard") -> None:
+        """Note the block's level and its events; they are drawn soon."""
+        if len(heard.samples):
+            self._peak = max(self._peak, peak_db(heard.samples))
+            self._rms = max(self._rms, rms_db(heard.samples))
+        for event in heard.events:
+            self._events.append(Text(event_line(event)))
+
+    def tell(self, sentence: str) -> None:
+        """Above the panel."""
+        err.line(sentence)
+
+    def end(self, summary: "Summary", interrupted: bool) -> None:
+        """Below the panel."""
+        err.line(sentence_of(summary, interrupted))
+
+    def _render(self) -> RenderableType:
+        body = Group(self._level(), Text(), self._words(), Text(), *self._last(), Text())
+        group = Group(body, self._figures())
+        return Panel(group, title=Text(self._source), title_align="left", subtitle="Ctrl-C ends")
+
+    def _level(self) -> Table:
+        peak, self._peak = self._peak, _FLOOR_DB
+        rms, self._rms = self._rms, _FLOOR_DB
+        self._meter = max(rms, self._meter - _FALL_DB)
+        style = "red" if peak > _LOUD_DB else "yellow" if peak < _QUIET_DB else "green"
+        row = _bars()
+        row.add_row("level", _bar(1 - self._meter / _FLOOR_DB, style), f"peak {peak:4.0f} dB")
+        return row
+
+    def _words(self) -> Table:
+        rows = _bars()
+        answer = self._recognizer.log_posteriors
+        scores = np.zeros(len(self._recognizer.labels)) if answer is None else np.exp(answer)
+        best = np.argsort(-scores, kind="stable")[:TOP_WORDS]
+        for label, score in ((self._recognizer.labels[i], float(scores[i])) for i in best):
+            rows.add_row(Text(label), _bar(score, "cyan"), f"{score:.2f}")
+        for _ in range(TOP_WORDS - len(best)):
+            rows.add_row("", "", "")
+        return rows
+
+    def _last(self) -> list[Text]:
+        return [Text()] * (LAST_EVENTS - len(self._events)) + list(self._events)
+
+    def _figures(self) -> Text:
+        return Text(figures(self._summary), style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def _bars() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(width=16, no_wrap=True)
+    table.add_column(width=_BAR_WIDTH)
+    table.add_column(justify="right", width=12, no_wrap=True)
+    return table
+
+
+def _bar(share: float, style: str) -> ProgressBar:
+    done = min(1.0, max(0.0, share))
+    return ProgressBar(
+        total=1.0, completed=done, complete_style=style, finished_style=style, width=_BAR_WIDTH
+    )
+
+
+def _same_terminal() -> bool:
+    """Whether stderr would be written into the panel, and has to go above it."""
+    try:
+        return os.path.samestat(os.fstat(sys.stdout.fileno()), os.fstat(sys.stderr.fileno()))
+    except (AttributeError, OSError, ValueError):
+        return False

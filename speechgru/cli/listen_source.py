@@ -1,0 +1,129 @@
+"""Which source `listen` hears: what its options say, checked early, opened late."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from speechgru.errors import UsageError
+
+if TYPE_CHECKING:
+    from speechgru.microphone import Microphone
+    from speechgru.sources import Block, ByteStream
+
+#: Of PCM on stdin, where nothing is said.
+PIPE_RATE, PIPE_FORMAT, PIPE_CHANNELS = 16_000, "s16le", 1
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A source that is open."""
+
+    name: str
+    blocks: "Iterator[Block]"
+    microphone: "Microphone | None" = None
+
+    @property
+    def overruns(self) -> int:
+        """Times that samples were dropped."""
+        return self.microphone.overruns if self.microphone else 0
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """The options that choose a source; None where an option was not given."""
+
+    input: str | None
+    device: str | None
+    realtime: bool
+    rate: int | None
+    format: str | None
+    channels: int | None
+
+    @property
+    def is_microphone(self) -> bool:
+        """Neither file nor pipe."""
+        return self.input is None
+
+    @property
+    def is_pipe(self) -> bool:
+        """PCM on stdin."""
+        return self.input == "-"
+
+    def check(self) -> None:
+        """Find what is wrong before a model is loaded.
+
+        Raises:
+            UsageError: options that do not go together, or stdin is a terminal.
+            AudioDeviceError: no such microphone, none at all, or no PortAudio.
+            DataError: the file is missing, or no audio file.
+        """
+        where = "a microphone" if self.is_microphone else "stdin" if self.is_pipe else "a file"
+        for name, given, fits in (
+            ("--device", self.device is not None, self.is_microphone),
+            ("--realtime", self.realtime, not self.is_microphone and not self.is_pipe),
+            ("--rate", self.rate is not None, self.is_microphone or self.is_pipe),
+            ("--format", self.format is not None, self.is_pipe),
+            ("--channels", self.channels is not None, self.is_pipe),
+        ):
+            if given and not fits:
+                raise UsageError(f"{name}: does not go with {where} as the source")
+        if self.is_microphone:
+            from speechgru.microphone import find_device
+
+            find_device(self.device)
+        elif self.is_pipe:
+            self._check_pipe()
+        else:
+            from speechgru.audio import probe
+
+            probe(Path(self.input or ""))
+
+    @contextmanager
+    def opened(self, model_rate: int, tell: Callable[[str], None]) -> "Iterator[Sound]":
+        """The source, to be heard at the model's rate; `tell` hears what is wrong with it.
+
+        Raises:
+            AudioDeviceError: the microphone is busy, or refuses the rate.
+        """
+        from speechgru import sources
+
+        if self.is_microphone:
+            from speechgru.microphone import Microphone
+
+            with Microphone(self.device, self.rate, tell) as microphone:
+                name = f"microphone {microphone.device.name}, {microphone.rate} Hz"
+                yield Sound(name, sources.microphone_blocks(microphone, model_rate), microphone)
+        elif self.is_pipe:
+            yield Sound("stdin", self._pipe_blocks(model_rate, tell))
+        else:
+            path = Path(self.input or "")
+            yield Sound(str(path), sources.file_blocks(path, model_rate, self.realtime))
+
+    def _pipe_blocks(self, model_rate: int, tell: Callable[[str], None]) -> "Iterator[Block]":
+        from speechgru.pcm import parse_format
+        from speechgru.sources import pcm_blocks
+
+        return pcm_blocks(
+            cast("ByteStream", sys.stdin.buffer),
+            model_rate,
+            self.rate or PIPE_RATE,
+            parse_format(self.format or PIPE_FORMAT),
+            self.channels or PIPE_CHANNELS,
+            tell,
+        )
+
+    def _check_pipe(self) -> None:
+        from speechgru.pcm import PcmDecoder, parse_format
+
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError(
+                "--input -: stdin is a terminal; PCM is needed, as from "
+                "`arecord -f S16_LE -r 16000 | speechgru listen MODEL --input -`"
+            )
+        channels = PIPE_CHANNELS if self.channels is None else self.channels
+        PcmDecoder(parse_format(self.format or PIPE_FORMAT), channels)
+        if self.rate is not None and self.rate < 1:
+            raise UsageError(f"--rate {self.rate}: a positive number of hertz is needed")

@@ -1,0 +1,119 @@
+"""How `listen` shows what it hears where nobody watches a terminal."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from speechgru.cli.terminal import err, out, print_json
+
+if TYPE_CHECKING:
+    from speechgru.listening import Heard, HeardEvent, Summary
+
+
+class View(Protocol):
+    """Shows events and tells sentences, while it is entered."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def begin(self, source: str) -> None:
+        """Say what is listened to."""
+        ...
+
+    def show(self, heard: "Heard") -> None:
+        """Show a block that was heard, and its events."""
+        ...
+
+    def tell(self, sentence: str) -> None:
+        """Tell what is to be known besides; from any thread."""
+        ...
+
+    def end(self, summary: "Summary", interrupted: bool) -> None:
+        """Sum up; after it was left."""
+        ...
+
+
+class LineView:
+    """A line an event."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def begin(self, source: str) -> None:
+        """On stderr, as all but the events."""
+        err.line(f"listening to {source}")
+
+    def show(self, heard: "Heard") -> None:
+        """Print the block's events."""
+        for event in heard.events:
+            out.line(event_line(event))
+
+    def tell(self, sentence: str) -> None:
+        """On stderr."""
+        err.line(sentence)
+
+    def end(self, summary: "Summary", interrupted: bool) -> None:
+        """On stderr."""
+        err.line(sentence_of(summary, interrupted))
+
+
+class JsonLineView(LineView):
+    """A JSON object an event, flushed at once."""
+
+    def show(self, heard: "Heard") -> None:
+        """Print the block's events."""
+        for event in heard.events:
+            print_json(event.as_dict())
+
+
+class JsonView(LineView):
+    """Nothing on stdout until the end: then one JSON object."""
+
+    def __init__(self) -> None:
+        self._events: list[dict[str, object]] = []
+
+    def show(self, heard: "Heard") -> None:
+        """Keep the block's events."""
+        self._events += [event.as_dict() for event in heard.events]
+
+    def end(self, summary: "Summary", interrupted: bool) -> None:
+        """Print the object."""
+        print_json(summary.as_dict() | {"interrupted": interrupted, "events": self._events})
+
+
+def event_line(told: "HeardEvent") -> str:
+    """When, what, how sure, how late."""
+    event = told.event
+    return f"{event.t:9.2f} s  {event.word:<16}{event.score:5.2f}  {told.latency_ms:6.0f} ms"
+
+
+def sentence_of(summary: "Summary", interrupted: bool) -> str:
+    """A stream's summary."""
+    words = ", ".join(f"{word} {count}" for word, count in summary.words.items())
+    return f"{'interrupted: ' if interrupted else ''}{figures(summary)}" + (
+        f"; {words}" if words else ""
+    )
+
+
+def figures(summary: "Summary") -> str:
+    """A stream so far, in numbers."""
+    told = [f"{summary.seconds:.1f} s heard", f"{summary.events} events"]
+    latency = summary.latency_ms()
+    if latency is not None:
+        told.append(f"latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms")
+    if summary.overruns:
+        told.append(f"samples dropped {summary.overruns} times")
+    return ", ".join(told)

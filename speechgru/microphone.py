@@ -1,0 +1,363 @@
+"""Microphones: which there are, and capture that outlives overruns and unplugging. No torch."""
+
+import queue
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType, TracebackType
+from typing import Any
+
+from speechgru.audio import Samples
+from speechgru.errors import AudioDeviceError, UsageError
+from speechgru.levels import SignalWatch
+from speechgru.native import quiet_native_code
+
+#: Rates that a device is asked for where it refuses its own; the usual ones first.
+COMMON_RATES = (48_000, 44_100, 16_000, 96_000, 32_000, 22_050, 8_000)
+
+BLOCK_S = 0.02
+#: Asked of the driver: less made some of them stall, and 0.1 s never lost a sample under load.
+_DRIVER_LATENCY_S = 0.1
+#: Between the driver and whoever listens: what a pause of the program may last.
+QUEUE_S = 5.0
+
+#: A device that was opened gives its first block within seconds, and then one every 20 ms.
+_PATIENCE_OPENING_S = 4.0
+_PATIENCE_S = 1.0
+_RETRY_S = 0.5
+
+_INVALID_RATE, _INVALID_CHANNELS = -9997, -9998
+_REASONS = {
+    -9985: "is busy: another program holds it; close that, or choose another --device",
+    -9996: "is no input device any more; `speechgru devices` lists those that are there",
+    _INVALID_RATE: "refuses {rate} Hz; without --rate it is opened at its own",
+    _INVALID_CHANNELS: "refuses every number of channels up to its own {channels}",
+}
+
+
+@dataclass(frozen=True)
+class Device:
+    """An input device as PortAudio names it; `rate` is its own, in hertz."""
+
+    id: int
+    name: str
+    host: str
+    channels: int
+    rate: int
+    default: bool
+
+
+@dataclass(frozen=True)
+class Captured:
+    """Frames (S, channels) at `rate` hertz; the last one was there at `at`, of time.monotonic()."""
+
+    frames: Samples
+    rate: int
+    at: float
+
+
+def devices() -> list[Device]:
+    """Every input device.
+
+    Raises:
+        AudioDeviceError: PortAudio is not installed, or there is no input device.
+    """
+    portaudio = _portaudio()
+    hosts = portaudio.query_hostapis()
+    default = portaudio.default.device[0]
+    found = [
+        Device(
+            id=number,
+            name=told["name"],
+            host=hosts[told["hostapi"]]["name"],
+            channels=told["max_input_channels"],
+            rate=round(told["default_samplerate"]),
+            default=number == default,
+        )
+        for number, told in enumerate(portaudio.query_devices())
+        if told["max_input_channels"] > 0
+    ]
+    if not found:
+        raise AudioDeviceError(f"no microphone was found: {_HELP_NO_DEVICE}")
+    return found
+
+
+def find_device(wanted: str | None = None) -> Device:
+    """A device by its id, or by a part of its name in any case; None is the default one.
+
+    Where one microphone is there through several of the system's interfaces, the default
+    interface is taken.
+
+    Raises:
+        AudioDeviceError: PortAudio is not installed, or no device, or no single one, fits.
+    """
+    known = devices()
+    default = next((device for device in known if device.default), known[0])
+    if wanted is None:
+        return default
+    if wanted.isdecimal():
+        fitting = [device for device in known if device.id == int(wanted)]
+    else:
+        fitting = [device for device in known if wanted.casefold() in device.name.casefold()]
+    for narrower in (
+        lambda device: device.name.casefold() == wanted.casefold(),
+        lambda device: device.host == default.host,
+    ):
+        if len(fitting) > 1:
+            fitting = [device for device in fitting if narrower(device)] or fitting
+    if len(fitting) != 1:
+        others = "; ".join(f"{device.id} {device.name}" for device in fitting or known)
+        found = "several fit" if fitting else "there is none such"
+        raise AudioDeviceError(f"--device {wanted}: {found}: {others}")
+    return fitting[0]
+
+
+def supported_rates(device: Device) -> list[int]:
+    """Those of the common rates that the device can be opened at, in ascending order."""
+    portaudio = _portaudio()
+
+    def accepts(rate: int) -> bool:
+        try:
+            portaudio.check_input_settings(device=device.id, channels=None, samplerate=rate)
+        except (portaudio.PortAudioError, ValueError):
+            return False
+        return True
+
+    with quiet_native_code():
+        return [rate for rate in sorted({*COMMON_RATES, device.rate}) if accepts(rate)]
+
+
+class Microphone:
+    """Captures from a device for as long as it is listened to, also across its absence.
+
+    Args:
+        wanted: the device's id or part of its name; None is the system's default.
+        rate: hertz to open it at; None is its own.
+        tell: hears sentences about what is wrong with it, or no longer.
+        queue_s: seconds that wait for a listener who pauses; what comes after them is dropped.
+
+    Raises:
+        AudioDeviceError: there is no such device or no PortAudio, it is busy, or refuses the rate.
+        UsageError: the rate is not a positive number.
+    """
+
+    def __init__(
+        self,
+        wanted: str | None = None,
+        rate: int | None = None,
+        tell: Callable[[str], None] = lambda sentence: None,
+        queue_s: float = QUEUE_S,
+    ) -> None:
+        if rate is not None and rate < 1:
+            raise UsageError(f"--rate {rate}: a positive number of hertz is needed")
+        self._rate, self._tell, self._queue_s = rate, tell, queue_s
+        self._overruns_before = 0
+        self._overruns_told = False
+        #: Times that the device went away and came back.
+        self.returns = 0
+        self.device = find_device(wanted)
+        # An id may be another device's after something is plugged in; a name stays.
+        self._wanted = None if wanted is None else self.device.name
+        self._stream = _Stream(self.device, rate, queue_s)
+
+    @property
+    def rate(self) -> int:
+        """Hertz at which the device is open."""
+        return self._stream.rate
+
+    @property
+    def channels(self) -> int:
+        """Channels at which the device is open."""
+        return self._stream.channels
+
+    @property
+    def overruns(self) -> int:
+        """Times that samples were dropped, each time at most a block of them."""
+        return self._overruns_before + self._stream.overruns
+
+    def blocks(self) -> Iterator[Captured]:
+        """What it hears, without end, about 20 ms at a time; waits while the device is away."""
+        while True:
+            yield from self._until_gone()
+            gone = time.monotonic()
+            self._say("gives no more sound; waiting for it to come back")
+            self._stream.close()
+            self._overruns_before, self._stream.overruns = self.overruns, 0
+            self._reopen()
+            self.returns += 1
+            self._say(f"is back after {time.monotonic() - gone:.1f} s")
+
+    def close(self) -> None:
+        """Let go of the device."""
+        self._stream.close()
+
+    def __enter__(self) -> "Microphone":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _until_gone(self) -> Iterator[Captured]:
+        watch = SignalWatch(self.rate)
+        while True:
+            captured = self._stream.get()
+            if captured is None:
+                return
+            if self.overruns and not self._overruns_told:
+                self._overruns_told = True
+                self._say("dropped samples: the computer does not keep up; the end tells how often")
+            for sentence in watch.push(captured.frames):
+                self._say(sentence)
+            yield captured
+
+    def _reopen(self) -> None:
+        """Try until the device gives sound again; PortAudio sees what is new only at its start."""
+        while True:
+            try:
+                _restart_portaudio()
+                self.device = find_device(self._wanted)
+                self._stream = _Stream(self.device, self._rate, self._queue_s)
+            except AudioDeviceError:
+                time.sleep(_RETRY_S)
+                continue
+            if self._stream.wait():
+                return
+            self._stream.close()
+
+    def _say(self, sentence: str) -> None:
+        self._tell(f"microphone {self.device.name}: {sentence}")
+
+
+class _Stream:
+    """A device that is open, and the queue between PortAudio's thread and ours."""
+
+    def __init__(self, device: Device, rate: int | None, queue_s: float) -> None:
+        self._queue: queue.Queue[Captured] = queue.Queue(max(1, round(queue_s / BLOCK_S)))
+        self.overruns = 0
+        self._over = False
+        self._waiting: Captured | None = None
+        self._last = time.monotonic()
+        self._patience_s = _PATIENCE_OPENING_S
+        rates = dict.fromkeys((device.rate, *COMMON_RATES)) if rate is None else (rate,)
+        self._portaudio = _portaudio()
+        self._stream, self.rate, self.channels = self._open(device, list(rates))
+
+    def get(self) -> Captured | None:
+        """The next block; None once the device gives no more."""
+        if self._waiting is not None:
+            captured, self._waiting = self._waiting, None
+            return captured
+        while True:
+            try:
+                captured = self._queue.get(timeout=0.1)
+            except queue.Empty:
+                if self._over or time.monotonic() - self._last > self._patience_s:
+                    return None
+            else:
+                self._patience_s = _PATIENCE_S
+                return captured
+
+    def wait(self) -> bool:
+        """Whether the device gives a first block."""
+        self._waiting = self.get()
+        return self._waiting is not None
+
+    def close(self) -> None:
+        with quiet_native_code():
+            self._stream.close(ignore_errors=True)
+
+    def _open(self, device: Device, rates: list[int]) -> tuple[Any, int, int]:
+        """Opened at the first rate, with the fewest of 1, 2 and all channels, that it accepts."""
+        counts = [n for n in dict.fromkeys((1, 2, device.channels)) if n <= device.channels]
+        for rate in rates:
+            for channels in counts:
+                try:
+                    return self._start(device, rate, channels), rate, channels
+                except self._portaudio.PortAudioError as error:
+                    refusal = error
+                    code = error.args[1] if len(error.args) > 1 else None
+                    if code not in (_INVALID_RATE, _INVALID_CHANNELS):
+                        raise _explained(error, device, rate) from error
+        raise _explained(refusal, device, rates[0]) from refusal
+
+    def _start(self, device: Device, rate: int, channels: int) -> Any:
+        self.rate = rate
+        with quiet_native_code():
+            stream = self._portaudio.InputStream(
+                device=device.id,
+                samplerate=rate,
+                channels=channels,
+                dtype="float32",
+                blocksize=max(1, round(BLOCK_S * rate)),
+                latency=_DRIVER_LATENCY_S,
+                callback=self._heard,
+                finished_callback=self._ended,
+            )
+            try:
+                stream.start()
+            except self._portaudio.PortAudioError:
+                stream.close(ignore_errors=True)
+                raise
+        return stream
+
+    def _heard(self, frames: Samples, count: int, when: Any, status: Any) -> None:
+        """PortAudio's thread: leave the block in the queue, and do nothing that takes time."""
+        self._last = time.monotonic()
+        if status.input_overflow:
+            self.overruns += 1
+        try:
+            self._queue.put_nowait(Captured(frames.copy(), self.rate, self._last))
+        except queue.Full:
+            self.overruns += 1
+
+    def _ended(self) -> None:
+        self._over = True
+
+
+def _explained(error: Exception, device: Device, rate: int) -> AudioDeviceError:
+    """PortAudio's error as a sentence that names the device and what can be done."""
+    code = error.args[1] if len(error.args) > 1 else None
+    reason = _REASONS.get(code) if isinstance(code, int) else None
+    if reason is None:
+        host = error.args[2] if len(error.args) > 2 else None
+        text = host[2] if host and host[2] else str(error.args[0] if error.args else error)
+        reason = f"cannot be opened: {text}; is it plugged in, and the sound server running?"
+    told = reason.format(rate=rate, channels=device.channels)
+    return AudioDeviceError(f"microphone {device.id} ({device.name}) {told}")
+
+
+def _portaudio() -> ModuleType:
+    """The sounddevice module, whose import looks for PortAudio."""
+    try:
+        import sounddevice
+    except OSError as error:
+        raise AudioDeviceError(f"PortAudio is not there ({error}): {_HELP_NO_PORTAUDIO}") from error
+    return sounddevice
+
+
+def _restart_portaudio() -> None:
+    portaudio = _portaudio()
+    try:
+        portaudio._terminate()
+        portaudio._initialize()
+    except portaudio.PortAudioError as error:
+        raise AudioDeviceError(f"PortAudio cannot be started: {error}") from error
+
+
+if sys.platform == "linux":
+    _HELP_NO_PORTAUDIO = (
+        "`apt-get install libportaudio2` (Debian, Ubuntu) or `dnf install portaudio`"
+    )
+    _HELP_NO_DEVICE = (
+        "plug one in; with PulseAudio or PipeWire, `apt-get install libasound2-plugins` too, and "
+        "see `arecord -l`"
+    )
+else:
+    _HELP_NO_PORTAUDIO = "`pip install --force-reinstall sounddevice` brings it"
+    _HELP_NO_DEVICE = "plug one in, and allow the terminal to use it in the system's settings"

@@ -1,0 +1,60 @@
+"""Raw PCM, as programs write it into a pipe: bytes to frames."""
+
+from typing import Literal, get_args
+
+import numpy as np
+
+from speechgru.audio import Samples
+from speechgru.errors import UsageError
+
+#: Little-endian 16-bit integers, or 32-bit floating point numbers in [-1, 1].
+PcmFormat = Literal["s16le", "f32le"]
+
+_FULL_SCALE = 32_768.0
+_TYPES: dict[PcmFormat, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+_MOST_CHANNELS = 64
+
+
+def parse_format(name: str) -> PcmFormat:
+    """A format by name.
+
+    Raises:
+        UsageError: there is no such format.
+    """
+    for known in get_args(PcmFormat):
+        if name == known:
+            return known
+    raise UsageError(f"--format {name}: {' or '.join(get_args(PcmFormat))} is needed")
+
+
+class PcmDecoder:
+    """Decodes interleaved PCM in any chunking; keeps the bytes of a frame that is not whole yet.
+
+    Raises:
+        UsageError: the number of channels is not 1 to 64.
+    """
+
+    def __init__(self, sample_format: PcmFormat = "s16le", channels: int = 1) -> None:
+        if not 1 <= channels <= _MOST_CHANNELS:
+            raise UsageError(f"--channels {channels}: 1 to {_MOST_CHANNELS} are needed")
+        self._type = _TYPES[sample_format]
+        self.channels = channels
+        self.rest = b""
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one sample of every channel."""
+        return self._type.itemsize * self.channels
+
+    def push(self, content: bytes) -> Samples:
+        """The next bytes, any number; gives the whole frames, float32 of (S, channels).
+
+        Floating point samples are given as they came, NaN and beyond full scale too.
+        """
+        content = self.rest + content
+        whole = len(content) - len(content) % self.frame_bytes
+        self.rest = content[whole:]
+        numbers = np.frombuffer(content[:whole], self._type).astype(np.float32)
+        if self._type.kind == "i":
+            numbers /= _FULL_SCALE
+        return numbers.reshape(-1, self.channels)
