@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speechgru.cli.terminal import ProgressCallback, err, out, print_json
-from speechgru.errors import UsageError
+from speechgru.errors import InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
     from speechgru.training.loop import Status, TrainingResult
@@ -58,11 +58,17 @@ def train(
         settings = load_recipe(name, overrides or [])
         run = out_dir or free_name(Path("runs") / Path(name).stem)
     settings = with_data(settings, data)
-    err.print(f"{run}: training on {chosen}; Ctrl-C saves and stops")
-    with stop_on_signals() as stop, live_run() as (report, decoding):
-        result = run_training(
-            settings, run, chosen, resume is not None, report, stop, progress=decoding
-        )
+    err.line(f"{run}: training on {chosen}; Ctrl-C saves and stops")
+    try:
+        with stop_on_signals() as stop, live_run() as (report, decoding):
+            result = run_training(
+                settings, run, chosen, resume is not None, report, stop, progress=decoding
+            )
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"interrupted without saving the last steps; if {run} holds a run, "
+            f"go on with: speechgru train --resume {run}"
+        ) from None
     if json:
         print_json(as_json(result))
     else:
@@ -113,7 +119,7 @@ def live_run() -> Iterator[tuple[Callable[["Status"], None], ProgressCallback]]:
         return
     columns = (
         TextColumn("[bold]{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=14),
         TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(compact=True),
@@ -144,10 +150,9 @@ def _plain_lines() -> Callable[["Status"], None]:
     def report(status: "Status") -> None:
         if status.score is not None and status.score not in shown:
             shown.add(status.score)
-            err.print(
+            err.line(
                 f"step {status.step}/{status.steps}  {_figures(status)}  "
-                f"{status.seconds_left:.0f} s left",
-                soft_wrap=True,
+                f"{status.seconds_left:.0f} s left"
             )
 
     return report
@@ -177,11 +182,10 @@ def print_result(result: "TrainingResult") -> None:
     """A finished run, and what to do with it."""
     score = result.metrics["validation"]
     why = ", ended early: no better validation" if result.early else ""
-    out.print(
+    out.line(
         f"{result.model}: best at step {result.metrics['step']} of {result.steps}{why}; "
         f"validation {100 * score['balanced_accuracy']:.2f} % balanced over the labels, "
-        f"{100 * score['accuracy']:.2f} % of N={score['n']}; {result.seconds:.0f} s",
-        soft_wrap=True,
+        f"{100 * score['accuracy']:.2f} % of N={score['n']}; {result.seconds:.0f} s"
     )
     if sys.stdout.isatty():
-        out.print(f"next: speechgru evaluate {result.model} --data DIR")
+        out.line(f"next: speechgru evaluate {result.model} --data DIR")

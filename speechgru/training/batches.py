@@ -55,7 +55,7 @@ class ClipBatches:
     ) -> None:
         device = model.device
         examples = task.split("training")
-        clip_samples = clip_length(task.clip_s, model)
+        clip_samples = model.steps(task.clip_s) * model.step_samples
         self.model, self.recipe, self.generator = model, recipe, generator
         self.clips = torch.from_numpy(packed.gather(examples, clip_samples)).to(device)
         self.targets = torch.tensor(outputs_of(examples, model), device=device)
@@ -67,7 +67,7 @@ class ClipBatches:
             [has_anagram(example.label, task.labels) for example in examples], device=device
         )
         self.noise = background(corpus, packed, model.sample_rate).to(device)
-        tail = tail_steps(recipe.training.tail_ms, model)
+        tail = model.steps(recipe.training.tail_ms / 1000)
         steps = clip_samples // model.step_samples
         self.asked = torch.arange(steps, device=device) >= steps - tail
 
@@ -132,17 +132,6 @@ class ClipBatches:
             features = features + curve / model.deviation
         hop_ms = model.features.config.hop_ms
         return Batch(mask_features(features, config, hop_ms, generator), state, targets)
-
-
-def clip_length(clip_s: float, model: SpeechGRU) -> int:
-    """Samples of a clip of `clip_s` seconds, in whole steps of the model."""
-    steps = max(1, round(clip_s * model.sample_rate / model.step_samples))
-    return steps * model.step_samples
-
-
-def tail_steps(tail_ms: float, model: SpeechGRU) -> int:
-    """Steps in the last `tail_ms` of a clip, at least one."""
-    return max(1, round(tail_ms * model.sample_rate / 1000 / model.step_samples))
 
 
 def has_anagram(word: str, labels: tuple[str, ...]) -> bool:

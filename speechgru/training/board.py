@@ -1,29 +1,50 @@
 """Curves for TensorBoard, where it is installed."""
 
+import os
+import time
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+from speechgru.errors import SpeechGRUError
 
 
 class Board:
-    """Writes numbers to `folder`; does nothing where TensorBoard is not installed.
+    """Writes numbers into `folder`; does nothing where TensorBoard is not installed.
 
-    What an interrupted run wrote after `step` is replaced by what follows.
+    What an interrupted run wrote after `step` is replaced by what follows. Each point is written
+    at once: TensorBoard's own writer does it in a thread, in which a full disk is a traceback.
+
+    Raises:
+        SpeechGRUError: the folder cannot be written, or the disk is full.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            self._writer = None
-        else:
-            self._writer = SummaryWriter(folder, purge_step=step + 1)
+        self.installed = find_spec("tensorboard") is not None
+        self.path = folder / f"events.out.tfevents.{int(time.time())}.{os.getpid()}"
+        if self.installed:
+            from tensorboard.compat.proto.event_pb2 import SessionLog
+
+            self._append(step=step + 1, file_version="brain.Event:2")
+            self._append(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def add(self, step: int, **numbers: float) -> None:
         """Add a point to the curve of each name."""
-        if self._writer is not None:
-            for name, number in numbers.items():
-                self._writer.add_scalar(name, number, step)
+        if self.installed:
+            from tensorboard.compat.proto.summary_pb2 import Summary
 
-    def close(self) -> None:
-        """Write what is still waiting."""
-        if self._writer is not None:
-            self._writer.close()
+            values = [Summary.Value(tag=name, simple_value=n) for name, n in numbers.items()]
+            self._append(step=step, summary=Summary(value=values))
+
+    def _append(self, **fields: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        event = Event(wall_time=time.time(), **fields)
+        try:
+            self.path.parent.mkdir(exist_ok=True)
+            with self.path.open("ab") as file:
+                RecordWriter(file).write(event.SerializeToString())
+        except OSError as error:
+            reason = error.strerror or error
+            raise SpeechGRUError(f"{self.path}: cannot be written: {reason}") from error

@@ -125,11 +125,8 @@ class _Loop:
 
     def run_to_end(self) -> TrainingResult:
         progress = self.progress
-        try:
-            while not self._ended():
-                self._step()
-        finally:
-            self.board.close()
+        while not self._ended():
+            self._step()
         progress.finished = True
         self._save()
         self.run.tell(f"done: best {progress.best_score:.4f} at step {progress.best_step}")
@@ -161,6 +158,7 @@ class _Loop:
         elif stopped or late:
             self._save()
         if stopped:
+            self.run.tell(f"stopped at step {progress.step}")
             raise InterruptedRunError(
                 f"stopped at step {progress.step} of {trainer.steps}; "
                 f"go on with: speechgru train --resume {self.run.root}"

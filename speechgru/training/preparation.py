@@ -6,7 +6,6 @@ from pathlib import Path
 
 from speechgru.corpora import open_corpus
 from speechgru.corpora.corpus import Corpus, Task
-from speechgru.corpora.embedded import embedded_corpus
 from speechgru.corpora.fingerprint import corpus_fingerprint
 from speechgru.corpora.packed import PackedAudio, pack
 from speechgru.corpora.protocols import make_task
@@ -34,7 +33,7 @@ def prepare(recipe: Recipe, progress: Callable[[int, int], None] | None = None) 
     name = recipe.data.directory
     if not name:
         raise UsageError("no data: --data DIR (or data.directory in the recipe) is needed")
-    corpus = open_corpus(embedded_corpus() if name == "embedded" else Path(name))
+    corpus = open_corpus(name)
     task = make_task(recipe.data.protocol, corpus)
     if recipe.data.clip_s:
         task = replace(task, clip_s=recipe.data.clip_s)

@@ -9,7 +9,6 @@ from torch.nn import functional
 from speechgru.corpora.corpus import Task
 from speechgru.corpora.packed import FULL_SCALE, PackedAudio
 from speechgru.model import SpeechGRU
-from speechgru.training.batches import clip_length, tail_steps
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,11 @@ class Validation:
         self, task: Task, packed: PackedAudio, model: SpeechGRU, tail_ms: float, batch: int = 512
     ) -> None:
         examples = task.split("validation")
-        clips = packed.gather(examples, clip_length(task.clip_s, model))
+        clips = packed.gather(examples, model.steps(task.clip_s) * model.step_samples)
         self.clips = torch.from_numpy(clips).to(model.device)
         labels = [example.label for example in examples]
         self.targets = torch.tensor(model.vocabulary.ids(labels), device=model.device)
-        self.tail = tail_steps(tail_ms, model)
+        self.tail = model.steps(tail_ms / 1000)
         self.batch = batch
 
     @torch.no_grad()

@@ -1,0 +1,367 @@
+"""Interrupted, killed, out of disk: a run that goes on ends as one that was never stopped."""
+
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from runs import CPU, assert_same_run, checkpoint, metrics, quick_recipe, write_recipe
+from tones import write_tones
+
+from speechgru.cli import main
+from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError, UsageError
+from speechgru.training import loop
+from speechgru.training.recipe import Recipe
+from speechgru.training.rundir import RunDirectory
+
+#: Starts processes in milliseconds that have torch already: they can be killed in earnest.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["speechgru.training.loop", "speechgru.cli"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPEECHGRU_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory) -> Path:
+    return write_tones(tmp_path_factory.mktemp("tones"))
+
+
+@pytest.fixture(scope="module")
+def recipe(tones) -> Recipe:
+    """30 steps, six validations."""
+    return quick_recipe(tones)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(recipe, tmp_path_factory) -> Path:
+    return loop.train(recipe, tmp_path_factory.mktemp("runs") / "whole", CPU).run
+
+
+class StopAfter:
+    """Says stop when it is asked for the n-th time: after the n-th step."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def interrupt(recipe: Recipe, run: Path, steps: int, resume: bool = False) -> None:
+    with pytest.raises(InterruptedRunError, match=rf"go on with: speechgru train --resume {run}"):
+        loop.train(recipe, run, CPU, resume, stop=StopAfter(steps - 1))
+
+
+# Stopped.
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 6, 29, 30])
+def test_a_run_stopped_at_any_step_ends_as_if_it_was_not(recipe, uninterrupted, tmp_path, step):
+    run = tmp_path / "run"
+    loop.prepare(recipe)  # decoded already: the first question comes after the first step
+    interrupt(recipe, run, step)
+    assert checkpoint(run).keys() == checkpoint(uninterrupted).keys()
+    result = loop.train(recipe, run, CPU, resume=True)
+    assert_same_run(run, uninterrupted)
+    assert result.steps == 30
+    assert f"stopped at step {step}\n" in (run / "train.log").read_text()
+
+
+def test_a_run_can_be_stopped_again_and_again(recipe, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    interrupt(recipe, run, 3)
+    for steps in (1, 4, 9):
+        interrupt(recipe, run, steps, resume=True)
+    loop.train(recipe, run, CPU, resume=True)
+    assert_same_run(run, uninterrupted)
+
+
+def test_a_finished_run_stays_as_it_is(uninterrupted, recipe, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    result = loop.train(recipe, run, CPU, resume=True)
+    assert_same_run(run, uninterrupted)
+    assert result.metrics["validation"] == {
+        key: value
+        for key, value in max(metrics(run), key=lambda row: row["balanced_accuracy"]).items()
+        if key in ("loss", "accuracy", "balanced_accuracy", "n")
+    } | {"loss": result.metrics["validation"]["loss"]}
+    assert result.steps == 30
+
+
+def test_the_metrics_written_after_the_last_checkpoint_are_written_once(
+    recipe, uninterrupted, tmp_path
+):
+    """As after a kill between the line and the checkpoint."""
+    run = tmp_path / "run"
+    interrupt(recipe, run, 7)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 10, "loss": 1.0, "accu')
+    loop.train(recipe, run, CPU, resume=True)
+    assert_same_run(run, uninterrupted)
+
+
+def test_what_a_killed_process_left_half_written_is_removed(recipe, tmp_path):
+    run = tmp_path / "run"
+    interrupt(recipe, run, 2)
+    leftovers = run / ".model.safetensors.abc.tmp", run / "last" / ".checkpoint.safetensors.x.tmp"
+    for leftover in leftovers:
+        leftover.write_bytes(b"half")
+    interrupt(recipe, run, 1, resume=True)
+    assert not any(leftover.exists() for leftover in leftovers)
+
+
+def test_decoding_can_be_stopped_too_and_leaves_no_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPEECHGRU_CACHE", str(tmp_path / "cache"))
+    recipe = quick_recipe(write_tones(tmp_path))
+    with pytest.raises(InterruptedRunError, match="stopped while the recordings were decoded"):
+        loop.train(recipe, tmp_path / "run", CPU, stop=lambda: True)
+    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "cache").rglob("*s16*"))
+
+
+# What cannot go on.
+
+
+def test_recordings_that_have_changed_are_noticed(tmp_path, capsys):
+    manifest = write_tones(tmp_path)
+    run = tmp_path / "run"
+    interrupt(quick_recipe(manifest), run, 2)
+    recording = next(tmp_path.glob("low-*.wav"))
+    shutil.copy(recording, tmp_path / "low-a2.wav")
+    manifest.write_text(manifest.read_text() + "low-a2.wav,low,a,training\n")
+    before = (run / "last" / "checkpoint.safetensors").read_bytes()
+    assert main(["train", "--resume", str(run)]) == 4
+    assert "the recordings have changed since this run began" in flat(capsys.readouterr().err)
+    assert (run / "last" / "checkpoint.safetensors").read_bytes() == before
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_a_damaged_checkpoint_is_named(recipe, tmp_path):
+    run = tmp_path / "run"
+    interrupt(recipe, run, 2)
+    path = run / "last" / "checkpoint.safetensors"
+    content = path.read_bytes()
+    for damaged in (b"", content[:100], content[:-1], b"x" * 100):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"checkpoint\.safetensors: not a whole checkpoint"):
+            loop.train(recipe, run, CPU, resume=True)
+
+
+def test_a_checkpoint_of_another_network_is_named(recipe, tones, tmp_path):
+    run = tmp_path / "run"
+    interrupt(recipe, run, 2)
+    model = recipe.model.model_copy(update={"hidden": 17})
+    with pytest.raises(DataError, match=r"not a whole checkpoint of this run: .*size mismatch|Err"):
+        loop.train(recipe.model_copy(update={"model": model}), run, CPU, resume=True)
+
+
+def test_where_no_run_is_none_goes_on(tmp_path, capsys):
+    assert main(["train", "--resume", str(tmp_path)]) == 2
+    assert "no run to resume" in flat(capsys.readouterr().err)
+    with pytest.raises(UsageError, match="no run to resume"):
+        RunDirectory(tmp_path / "nothing").read_recipe()
+
+
+def test_two_processes_do_not_train_in_one_folder(recipe, tmp_path, capsys):
+    run = tmp_path / "run"
+    interrupt(recipe, run, 2)
+    with RunDirectory(run).locked():
+        assert main(["train", "--resume", str(run), "--device", "cpu"]) == 1
+    assert f"{run}: another process trains here" in flat(capsys.readouterr().err)
+    with RunDirectory(run).locked():
+        pass
+
+
+# Real processes, really stopped.
+
+
+def train_in_process(recipe: Recipe, run: Path, resume: bool) -> None:
+    loop.train(recipe, run, CPU, resume)
+
+
+def command(arguments: list[str], log: Path, file_size: int | None = None) -> None:
+    """The command line in a process of its own, its messages in a file; 0 is no limit of size."""
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
+    os.dup2(1, 2)
+    if file_size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    sys.exit(main(arguments))
+
+
+def started(*arguments: object, log: Path, **options: int) -> multiprocessing.process.BaseProcess:
+    process = PROCESSES.Process(
+        target=command, args=([str(a) for a in arguments], log), kwargs=options
+    )
+    process.start()
+    return process
+
+
+def exit_code(process: multiprocessing.process.BaseProcess) -> int | None:
+    process.join(60)
+    return process.exitcode
+
+
+def wait_for(path: Path, process: multiprocessing.process.BaseProcess) -> None:
+    """Until the process has written a file."""
+    while process.is_alive() and not (path.exists() and path.stat().st_size):
+        process.join(0.005)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(recipe, tones, uninterrupted, tmp_path, number):
+    run, log = tmp_path / "run", tmp_path / "log"
+    name = write_recipe(tmp_path, tones)
+    training = started("train", name, "--out", run, "--device", "cpu", log=log)
+    wait_for(run / "metrics.jsonl", training)
+    os.kill(training.pid, number)
+    assert exit_code(training) == 130
+    assert f"go on with: speechgru train --resume {run}" in flat(log.read_text())
+    assert "Traceback" not in log.read_text()
+    assert len(metrics(run)) < 6
+    assert exit_code(started("train", "--resume", run, "--device", "cpu", log=log)) == 0
+    assert_same_run(run, uninterrupted)
+
+
+def test_killed_at_random_moments_it_still_ends_the_same(tones, tmp_path):
+    """A validation and a checkpoint at every step, so that many kills fall into the writing."""
+    recipe = quick_recipe(tones, validations=30)
+    whole = PROCESSES.Process(target=train_in_process, args=(recipe, tmp_path / "whole", False))
+    whole.start()
+    assert exit_code(whole) == 0
+
+    run, moments, kills = tmp_path / "run", random.Random(0), 0
+    while kills < 5:
+        resume = (run / "recipe.toml").exists()
+        process = PROCESSES.Process(target=train_in_process, args=(recipe, run, resume))
+        process.start()
+        if kills % 2:
+            wait_for(run / "metrics.jsonl", process)
+        process.join(moments.uniform(0.0, 0.4))
+        process.kill()
+        if exit_code(process) == 0:
+            break
+        kills += 1
+    assert kills
+    last = PROCESSES.Process(
+        target=train_in_process, args=(recipe, run, (run / "recipe.toml").exists())
+    )
+    last.start()
+    assert exit_code(last) == 0
+    assert_same_run(run, tmp_path / "whole")
+
+
+def test_ctrl_c_in_a_shell(tones, tmp_path):
+    """The script itself, its own process, as a terminal interrupts it."""
+    run = tmp_path / "run"
+    name = write_recipe(tmp_path, tones, epochs=4_000)
+    code = "from speechgru.cli import entry_point; entry_point()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "train", name, "--out", run, "--device", "cpu", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while process.poll() is None and not (run / "metrics.jsonl").exists():
+        try:
+            process.wait(0.02)
+        except subprocess.TimeoutExpired:
+            continue
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "stopped at step" in flat(err)
+    assert (run / "last" / "checkpoint.safetensors").exists()
+
+
+# A full disk.
+
+
+def test_a_file_that_may_not_grow_is_one_sentence(recipe, tones, uninterrupted, tmp_path):
+    """The limit of a file's size is the disk's end for a process: writes fail in the middle."""
+    run, log = tmp_path / "run", tmp_path / "log"
+    interrupt(recipe, run, 7)
+    before = {path: path.read_bytes() for path in run.rglob("*.safetensors")}
+    process = started("train", "--resume", run, "--device", "cpu", log=log, file_size=20_000)
+    assert exit_code(process) == 1
+    message = flat(log.read_text())
+    assert ".safetensors: cannot be written: File too large" in message
+    assert "Traceback" not in message
+    assert before == {path: path.read_bytes() for path in run.rglob("*.safetensors")}
+    assert not list(run.rglob(".*.tmp"))
+    loop.train(recipe, run, CPU, resume=True)
+    assert_same_run(run, uninterrupted)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a file system is not allowed here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_keeps_what_was_there(recipe, uninterrupted, small_disk, capsys):
+    run, filler = small_disk / "run", small_disk / "filler"
+    interrupt(recipe, run, 7)
+    before = {path: path.read_bytes() for path in run.rglob("*.safetensors")}
+    fill(filler)
+    assert main(["train", "--resume", str(run), "--device", "cpu"]) == 1
+    message = flat(capsys.readouterr().err)
+    assert "cannot be written: No space left on device" in message
+    assert str(run) in message
+    assert before == {path: path.read_bytes() for path in run.rglob("*.safetensors")}
+    filler.unlink()
+    assert main(["train", "--resume", str(run), "--device", "cpu"]) == 0
+    assert_same_run(run, uninterrupted)
+
+
+def fill(path: Path) -> None:
+    """Write until not one byte fits."""
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 16, 1):
+            with suppress(OSError):
+                while file.write(b"0" * size):
+                    pass
+
+
+def test_a_disk_that_is_full_from_the_start_holds_no_half_run(recipe, small_disk):
+    fill(small_disk / "filler")
+    with pytest.raises(SpeechGRUError, match=r"recipe\.toml: cannot be written: No space left"):
+        loop.train(recipe, small_disk / "run", CPU)
+    assert not list(small_disk.rglob("*.toml"))
+    assert not list(small_disk.rglob("*.tmp"))
+
+
+def test_random_numbers_are_part_of_a_checkpoint(recipe, tmp_path):
+    """Without them dropout and the next batches would differ."""
+    run = tmp_path / "run"
+    interrupt(recipe, run, 2)
+    kept = checkpoint(run)
+    assert {"random.sampler", "random.torch"} <= kept.keys()
+    assert any(name.startswith("optimiser.0.exp_avg") for name in kept)
+    assert kept["random.torch"].dtype == torch.uint8
