@@ -1,20 +1,19 @@
-"""Microphones: which there are, and capture that outlives overruns and unplugging. No torch."""
+"""A microphone: capture that outlives overruns and unplugging. No torch."""
 
 import queue
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
-from speechgru.audio import Samples
-from speechgru.errors import AudioDeviceError, UsageError
-from speechgru.levels import SignalWatch
-from speechgru.native import quiet_native_code
+import numpy as np
 
-#: Rates that a device is asked for where it refuses its own; the usual ones first.
-COMMON_RATES = (48_000, 44_100, 16_000, 96_000, 32_000, 22_050, 8_000)
+from speechgru.audio import Samples
+from speechgru.devices import COMMON_RATES, Device, find_device, portaudio, restart_portaudio
+from speechgru.errors import AudioDeviceError, UsageError
+from speechgru.levels import SignalWatch, Verdict, peak_db, rms_db, verdict
+from speechgru.native import quiet_native_code
 
 BLOCK_S = 0.02
 #: Asked of the driver: less made some of them stall, and 0.1 s never lost a sample under load.
@@ -37,18 +36,6 @@ _REASONS = {
 
 
 @dataclass(frozen=True)
-class Device:
-    """An input device as PortAudio names it; `rate` is its own, in hertz."""
-
-    id: int
-    name: str
-    host: str
-    channels: int
-    rate: int
-    default: bool
-
-
-@dataclass(frozen=True)
 class Captured:
     """Frames (S, channels) at `rate` hertz; the last one was there at `at`, of time.monotonic()."""
 
@@ -57,75 +44,39 @@ class Captured:
     at: float
 
 
-def devices() -> list[Device]:
-    """Every input device.
+@dataclass(frozen=True)
+class LevelTest:
+    """How loud a device is, in decibels of full scale, and what that says of it."""
+
+    seconds: float
+    peak_db: float
+    rms_db: float
+    verdict: Verdict
+
+
+def level_test(device: Device, seconds: float) -> LevelTest:
+    """Hear a device for a moment.
 
     Raises:
-        AudioDeviceError: PortAudio is not installed, or there is no input device.
+        AudioDeviceError: it cannot be opened, or gives no sound.
     """
-    portaudio = _portaudio()
-    hosts = portaudio.query_hostapis()
-    default = portaudio.default.device[0]
-    found = [
-        Device(
-            id=number,
-            name=told["name"],
-            host=hosts[told["hostapi"]]["name"],
-            channels=told["max_input_channels"],
-            rate=round(told["default_samplerate"]),
-            default=number == default,
-        )
-        for number, told in enumerate(portaudio.query_devices())
-        if told["max_input_channels"] > 0
-    ]
-    if not found:
-        raise AudioDeviceError(f"no microphone was found: {_HELP_NO_DEVICE}")
-    return found
-
-
-def find_device(wanted: str | None = None) -> Device:
-    """A device by its id, or by a part of its name in any case; None is the default one.
-
-    Where one microphone is there through several of the system's interfaces, the default
-    interface is taken.
-
-    Raises:
-        AudioDeviceError: PortAudio is not installed, or no device, or no single one, fits.
-    """
-    known = devices()
-    default = next((device for device in known if device.default), known[0])
-    if wanted is None:
-        return default
-    if wanted.isdecimal():
-        fitting = [device for device in known if device.id == int(wanted)]
-    else:
-        fitting = [device for device in known if wanted.casefold() in device.name.casefold()]
-    for narrower in (
-        lambda device: device.name.casefold() == wanted.casefold(),
-        lambda device: device.host == default.host,
-    ):
-        if len(fitting) > 1:
-            fitting = [device for device in fitting if narrower(device)] or fitting
-    if len(fitting) != 1:
-        others = "; ".join(f"{device.id} {device.name}" for device in fitting or known)
-        found = "several fit" if fitting else "there is none such"
-        raise AudioDeviceError(f"--device {wanted}: {found}: {others}")
-    return fitting[0]
-
-
-def supported_rates(device: Device) -> list[int]:
-    """Those of the common rates that the device can be opened at, in ascending order."""
-    portaudio = _portaudio()
-
-    def accepts(rate: int) -> bool:
-        try:
-            portaudio.check_input_settings(device=device.id, channels=None, samplerate=rate)
-        except (portaudio.PortAudioError, ValueError):
-            return False
-        return True
-
-    with quiet_native_code():
-        return [rate for rate in sorted({*COMMON_RATES, device.rate}) if accepts(rate)]
+    stream = _Stream(device, None, queue_s=seconds + QUEUE_S)
+    heard: list[Samples] = []
+    try:
+        while sum(map(len, heard)) < seconds * stream.rate:
+            captured = stream.get()
+            if captured is None:
+                raise AudioDeviceError(f"microphone {device.id} ({device.name}) gives no sound")
+            heard.append(captured.frames)
+    finally:
+        stream.close()
+    frames = np.concatenate(heard)
+    return LevelTest(
+        seconds=round(len(frames) / stream.rate, 2),
+        peak_db=round(peak_db(frames), 1),
+        rms_db=round(rms_db(frames), 1),
+        verdict=verdict(frames),
+    )
 
 
 class Microphone:
@@ -220,7 +171,7 @@ class Microphone:
         """Try until the device gives sound again; PortAudio sees what is new only at its start."""
         while True:
             try:
-                _restart_portaudio()
+                restart_portaudio()
                 self.device = find_device(self._wanted)
                 self._stream = _Stream(self.device, self._rate, self._queue_s)
             except AudioDeviceError:
@@ -245,7 +196,7 @@ class _Stream:
         self._last = time.monotonic()
         self._patience_s = _PATIENCE_OPENING_S
         rates = dict.fromkeys((device.rate, *COMMON_RATES)) if rate is None else (rate,)
-        self._portaudio = _portaudio()
+        self._portaudio = portaudio()
         self._stream, self.rate, self.channels = self._open(device, list(rates))
 
     def get(self) -> Captured | None:
@@ -330,34 +281,3 @@ def _explained(error: Exception, device: Device, rate: int) -> AudioDeviceError:
         reason = f"cannot be opened: {text}; is it plugged in, and the sound server running?"
     told = reason.format(rate=rate, channels=device.channels)
     return AudioDeviceError(f"microphone {device.id} ({device.name}) {told}")
-
-
-def _portaudio() -> ModuleType:
-    """The sounddevice module, whose import looks for PortAudio."""
-    try:
-        import sounddevice
-    except OSError as error:
-        raise AudioDeviceError(f"PortAudio is not there ({error}): {_HELP_NO_PORTAUDIO}") from error
-    return sounddevice
-
-
-def _restart_portaudio() -> None:
-    portaudio = _portaudio()
-    try:
-        portaudio._terminate()
-        portaudio._initialize()
-    except portaudio.PortAudioError as error:
-        raise AudioDeviceError(f"PortAudio cannot be started: {error}") from error
-
-
-if sys.platform == "linux":
-    _HELP_NO_PORTAUDIO = (
-        "`apt-get install libportaudio2` (Debian, Ubuntu) or `dnf install portaudio`"
-    )
-    _HELP_NO_DEVICE = (
-        "plug one in; with PulseAudio or PipeWire, `apt-get install libasound2-plugins` too, and "
-        "see `arecord -l`"
-    )
-else:
-    _HELP_NO_PORTAUDIO = "`pip install --force-reinstall sounddevice` brings it"
-    _HELP_NO_DEVICE = "plug one in, and allow the terminal to use it in the system's settings"

@@ -8,14 +8,17 @@ from typing import Annotated, NoReturn
 import typer
 
 from speechgru import __version__
+from speechgru.cli.bench import bench
 from speechgru.cli.data import data
 from speechgru.cli.demo import demo
+from speechgru.cli.devices import devices
 from speechgru.cli.evaluate import evaluate
 from speechgru.cli.info import info
 from speechgru.cli.listen import listen
 from speechgru.cli.recognize import recognize
 from speechgru.cli.terminal import tell_error
 from speechgru.cli.train import train
+from speechgru.cli.verify import verify
 from speechgru.errors import SpeechGRUError
 
 app = typer.Typer(
@@ -31,8 +34,11 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(recognize)
 app.command()(listen)
+app.command()(devices)
 app.command()(info)
+app.command()(verify)
 app.add_typer(data, name="data")
+app.add_typer(bench, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

@@ -107,7 +107,7 @@ def listen(
             source.opened(summary.rate, view.tell) as sound,
             keepers,
         ):
-            view.begin(f"{sound.name}; words: {', '.join(detector.words)}")
+            view.begin(sound.name, detector.words)
             for heard in hear(recognizer, sound.blocks):
                 summary.add(heard, sound.overruns)
                 view.show(heard)

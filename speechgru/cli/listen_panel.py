@@ -3,6 +3,7 @@
 import os
 import sys
 from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -30,6 +31,7 @@ _FLOOR_DB, _QUIET_DB, _LOUD_DB = -60.0, -40.0, -6.0
 #: The meter falls this much with every redrawing.
 _FALL_DB = 3.0
 _BAR_WIDTH = 36
+_WIDEST = 80
 
 
 class PanelView:
@@ -45,11 +47,12 @@ class PanelView:
         self._recognizer, self._summary = recognizer, summary
         self._peak = self._rms = self._meter = _FLOOR_DB
         self._events: deque[Text] = deque(maxlen=LAST_EVENTS)
+        self._shared = _same_terminal()
         self._live = Live(
             get_renderable=self._render,
             console=out.console,
             refresh_per_second=REFRESH_HZ,
-            redirect_stderr=_same_terminal(),
+            redirect_stderr=self._shared,
         )
 
     def __enter__(self) -> Self:
@@ -64,8 +67,8 @@ class PanelView:
     ) -> None:
         self._live.stop()
 
-    def begin(self, source: str) -> None:
-        """In the panel's title."""
+    def begin(self, source: str, words: Sequence[str]) -> None:
+        """In the panel's title; the words are seen soon."""
         self._source = source
 
     def show(self, heard: "Heard") -> None:
@@ -77,8 +80,8 @@ class PanelView:
             self._events.append(Text(event_line(event)))
 
     def tell(self, sentence: str) -> None:
-        """Above the panel."""
-        err.line(sentence)
+        """Above the panel, where stderr is the same terminal."""
+        (out if self._shared else err).line(sentence)
 
     def end(self, summary: "Summary", interrupted: bool) -> None:
         """Below the panel."""
@@ -87,7 +90,10 @@ class PanelView:
     def _render(self) -> RenderableType:
         body = Group(self._level(), Text(), self._words(), Text(), *self._last(), Text())
         group = Group(body, self._figures())
-        return Panel(group, title=Text(self._source), title_align="left", subtitle="Ctrl-C ends")
+        # Room to its right for the terminal's own ^C, which would break the line otherwise.
+        width = min(_WIDEST, out.console.width - 4)
+        title = Text(self._source)
+        return Panel(group, title=title, title_align="left", subtitle="Ctrl-C ends", width=width)
 
     def _level(self) -> Table:
         peak, self._peak = self._peak, _FLOOR_DB
@@ -132,7 +138,7 @@ def _bar(share: float, style: str) -> ProgressBar:
 
 
 def _same_terminal() -> bool:
-    """Whether stderr would be written into the panel, and has to go above it."""
+    """Whether stderr is the terminal that the panel is drawn on."""
     try:
         return os.path.samestat(os.fstat(sys.stdout.fileno()), os.fstat(sys.stderr.fileno()))
     except (AttributeError, OSError, ValueError):

@@ -71,7 +71,7 @@ class SourceOptions:
             if given and not fits:
                 raise UsageError(f"{name}: does not go with {where} as the source")
         if self.is_microphone:
-            from speechgru.microphone import find_device
+            from speechgru.devices import find_device
 
             find_device(self.device)
         elif self.is_pipe:

@@ -1,5 +1,6 @@
 """How `listen` shows what it hears where nobody watches a terminal."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -21,8 +22,8 @@ class View(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
-    def begin(self, source: str) -> None:
-        """Say what is listened to."""
+    def begin(self, source: str, words: Sequence[str]) -> None:
+        """Say what is listened to, and for which words."""
         ...
 
     def show(self, heard: "Heard") -> None:
@@ -52,9 +53,9 @@ class LineView:
     ) -> None:
         return None
 
-    def begin(self, source: str) -> None:
+    def begin(self, source: str, words: Sequence[str]) -> None:
         """On stderr, as all but the events."""
-        err.line(f"listening to {source}")
+        err.line(f"listening to {source} for {', '.join(words)}; Ctrl-C ends")
 
     def show(self, heard: "Heard") -> None:
         """Print the block's events."""
@@ -110,7 +111,8 @@ def sentence_of(summary: "Summary", interrupted: bool) -> str:
 
 def figures(summary: "Summary") -> str:
     """A stream so far, in numbers."""
-    told = [f"{summary.seconds:.1f} s heard", f"{summary.events} events"]
+    plural = "" if summary.events == 1 else "s"
+    told = [f"{summary.seconds:.1f} s heard", f"{summary.events} event{plural}"]
     latency = summary.latency_ms()
     if latency is not None:
         told.append(f"latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms")

@@ -1,0 +1,90 @@
+"""`speechgru devices`: which microphones there are, and how loud each is."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from speechgru.cli.terminal import err, out, print_json
+from speechgru.errors import AudioDeviceError
+
+if TYPE_CHECKING:
+    from speechgru.devices import Device
+
+#: What a level test's verdict means, in words.
+VERDICTS = {
+    "good": "good",
+    "quiet": "too quiet for speech: turn it up",
+    "silent": "only silence: muted, or not connected",
+    "clipping": "clips: turn it down",
+}
+
+
+def devices(
+    device: Annotated[str | None, typer.Option(metavar="ID|NAME", help="Only this one.")] = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="Hear each for a moment, and say how loud it is.")
+    ] = False,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=60.0, metavar="SECONDS", help="How long the test hears.")
+    ] = 1.5,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """List the microphones; with --test, how loud each one is."""
+    from speechgru.devices import devices as all_devices
+    from speechgru.devices import find_device
+
+    told = []
+    for each in all_devices() if device is None else [find_device(device)]:
+        if test:
+            err.line(f"{each.id} {each.name}: speak for {seconds:g} s ...")
+        told.append(_described(each, seconds if test else None))
+    if json:
+        print_json({"devices": told})
+    else:
+        _print(told)
+
+
+def _described(device: "Device", test_s: float | None) -> dict[str, Any]:
+    """All that is known of a device; one that cannot be heard says why in its test."""
+    from speechgru.devices import supported_rates
+    from speechgru.microphone import level_test
+
+    told: dict[str, Any] = asdict(device) | {"rates": supported_rates(device)}
+    if test_s is not None:
+        try:
+            told["test"] = asdict(level_test(device, test_s))
+        except AudioDeviceError as error:
+            told["test"] = {"error": str(error)}
+    return told
+
+
+def _print(told: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("id", "name", "interface", "channels", "opened at", "rates (kHz)"):
+        table.add_column(heading, overflow="fold")
+    tested = any("test" in device for device in told)
+    if tested:
+        table.add_column("level")
+    for device in told:
+        cells = [
+            str(device["id"]),
+            device["name"] + (" (default)" if device["default"] else ""),
+            device["host"],
+            str(device["channels"]),
+            f"{device['rate']} Hz",
+            " ".join(f"{rate / 1000:g}" for rate in device["rates"]),
+        ]
+        if tested:
+            cells.append(_level(device["test"]))
+        table.add_row(*(Text(cell) for cell in cells))
+    out.print(table)
+
+
+def _level(test: dict[str, Any]) -> str:
+    if "error" in test:
+        return str(test["error"])
+    return f"peak {test['peak_db']:.0f} dB, {VERDICTS[test['verdict']]}"
