@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +20,10 @@ GRID_STEPS = 5
 QUIET_MARGIN_DB, LOWEST_DB, FLOOR_MEMORY = 6.0, -60.0, 100
 
 
+Mode = Literal["carry", "silence", "event"]
+MODES = get_args(Mode)
+
+
 class StatePolicy(BaseModel):
     """When a stream's recurrent state goes back to zeros; a model's file may hold its own.
 
@@ -30,7 +34,7 @@ class StatePolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mode: Literal["carry", "silence", "event"] = "carry"
+    mode: Mode = "carry"
     silence_s: float = Field(0.5, ge=0.1, le=60.0)
 
     @classmethod

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from speechgru.audio import Samples
 from speechgru.decoding import Decoder, Event
 from speechgru.detector import Detector, DetectorConfig
-from speechgru.errors import DataError
-from speechgru.state_policy import Resets, StatePolicy
+from speechgru.errors import DataError, UsageError
+from speechgru.state_policy import MODES, Resets, StatePolicy
 
 #: What a backend carries: named arrays of fixed shape; the recurrent ones are named layer0, ...
-State = Mapping[str, Any]
+State = dict[str, Any]
 RECURRENT = "layer"
 
 #: Most steps that one backend call takes: bounds the memory that minutes of samples need.
@@ -161,6 +161,30 @@ class Recognizer:
         }
 
 
+def stream_settings(
+    metadata: Mapping[str, Any], threshold: float | None = None, mode: str | None = None
+) -> tuple[DetectorConfig, StatePolicy]:
+    """A model's own detector and state policy, or what else is asked for.
+
+    A `threshold` holds for all words; `mode` is that of the state policy.
+
+    Raises:
+        DataError: the model's own settings are invalid.
+        UsageError: the threshold or the mode is.
+    """
+    config = DetectorConfig.parse(metadata.get("decoder", {}), "the model's decoder settings")
+    policy = StatePolicy.parse(metadata.get("state_policy", {}), "the model's state policy")
+    if threshold is not None:
+        if not 0 < threshold <= 1:
+            raise UsageError(f"threshold {threshold:g}: above 0 and up to 1 is needed")
+        config = config.model_copy(update={"threshold": threshold, "thresholds": {}})
+    if mode is not None:
+        if mode not in MODES:
+            raise UsageError(f"state {mode!r}: one of {', '.join(MODES)} is needed")
+        policy = policy.model_copy(update={"mode": mode})
+    return config, policy
+
+
 def open_recognizer(
     backend: Backend, config: DetectorConfig | None = None, policy: StatePolicy | None = None
 ) -> Recognizer:
@@ -170,10 +194,7 @@ def open_recognizer(
         DataError: the model's own settings are invalid.
         UsageError: a threshold is for a word that the model does not have.
     """
-    metadata = backend.metadata
-    if config is None:
-        config = DetectorConfig.parse(metadata.get("decoder", {}), "the model's decoder settings")
-    if policy is None:
-        policy = StatePolicy.parse(metadata.get("state_policy", {}), "the model's state policy")
+    own_config, own_policy = stream_settings(backend.metadata)
     step_s = backend.step_samples / backend.sample_rate
-    return Recognizer(backend, Detector(backend.labels, step_s, config), policy)
+    detector = Detector(backend.labels, step_s, config or own_config)
+    return Recognizer(backend, detector, policy or own_policy)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.filesize import decimal
 
+from speechgru.cli.data_stream import stream
 from speechgru.cli.terminal import ProgressCallback, err, out, print_json, progress_bar
 from speechgru.errors import DataError
 
@@ -17,6 +18,7 @@ data = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+data.command()(stream)
 
 Directory = Annotated[
     Path,
@@ -177,6 +179,8 @@ def _transfer_bar(description: str) -> Iterator[ProgressCallback]:
         TransferSpeedColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=err.console, transient=True) as progress:
+    with Progress(
+        *columns, console=err.console, transient=True, disable=not err.is_terminal
+    ) as progress:
         task = progress.add_task(description, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total or None)

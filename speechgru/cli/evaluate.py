@@ -1,26 +1,27 @@
 """`speechgru evaluate`: how good a model is on a split of recordings."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from speechgru.cli.evaluate_streaming import Heard, StreamOptions, evaluate_streaming
 from speechgru.cli.terminal import print_json, progress_bar
 from speechgru.errors import GateError, UsageError
 
 if TYPE_CHECKING:
-    from speechgru.corpora import Task
-    from speechgru.corpora.packed import PackedAudio
+    from speechgru.corpora.split_audio import SplitAudio
+    from speechgru.evaluation.carried import CarriedReport
+    from speechgru.evaluation.report import ClipReport
     from speechgru.model import SpeechGRU
 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's file.")],
     data: Annotated[
-        str,
+        str | None,
         typer.Option(metavar="DIR", help="Directory of recordings, CSV manifest, or 'embedded'."),
-    ],
+    ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(metavar="P", help="Which clips and labels. [default: the model's own]"),
@@ -31,11 +32,34 @@ def evaluate(
         typer.Option("--carry-state", help="Also as one stream whose state is never reset."),
     ] = False,
     orders: Annotated[int, typer.Option(min=1, max=1000, help="Random orders of that stream.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Decides those orders.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides orders and streams.")] = 0,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="Also a stream: words, noise, others' words, gaps.")
+    ] = False,
+    audio: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="This recording is the stream.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its words. [default: .json beside it]")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Of the stream that is made of DIR.")] = 20.0,
+    state: Annotated[
+        str | None,
+        typer.Option(metavar="POLICY", help="In the stream: carry, silence or event."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(metavar="X", help="Of the stream's detector, for all words.")
+    ] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Try detectors and policies on the stream first.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Write what --tune chose into the model's file.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="Draw the confusion matrix into this file."),
+        typer.Option(metavar="FILE.png", help="Draw the confusions, or the stream's DET curve."),
     ] = None,
     min_accuracy: Annotated[
         float | None,
@@ -46,60 +70,92 @@ def evaluate(
     """Recognize every clip of a split: accuracy, confusions, and the files to listen to."""
     if picture is not None and picture.suffix.lower() != ".png":
         raise UsageError(f"--picture {picture}: pictures are PNG; a name ending in .png is needed")
+    options = StreamOptions(
+        audio, truth, minutes, seed, split, state, threshold, tune, keep, picture
+    )
+    options.check(streaming)
+    if data is None and audio is None:
+        raise UsageError("--data DIR: recordings to evaluate on are needed")
     from speechgru.device import select_device
-    from speechgru.evaluation.carried import evaluate_carried
-    from speechgru.evaluation.clips import evaluate_clips
     from speechgru.modelfile import load_model
 
     network = load_model(model, select_device(device))
-    task, packed = open_split(network, data, protocol, split)
-    with progress_bar("recognizing") as progress:
-        report = evaluate_clips(network, task, split, packed, progress=progress)
-    carried = None
-    if carry_state:
-        with progress_bar("carrying the state") as progress:
-            carried = evaluate_carried(
-                network, task, split, packed, orders, seed, progress=progress
-            )
+    split_audio = open_split(network, data, protocol, split) if data is not None else None
+    clips = carried = heard = None
+    if split_audio is not None:
+        clips, carried = _evaluate_clips(network, split_audio, orders if carry_state else 0, seed)
+    if streaming:
+        heard = evaluate_streaming(network, model, options, split_audio)
     if json:
-        print_json(report.as_dict() | (carried.as_dict(report) if carried else {}))
+        _print_figures(clips, carried, heard)
     else:
-        from speechgru.cli.clip_tables import print_carried, print_clips
-
-        print_clips(report)
-        if carried:
-            print_carried(carried, report)
-    if picture is not None:
+        _print_tables(clips, carried, heard)
+    if picture is not None and clips and not streaming:
         from speechgru.evaluation.pictures import save_confusion_picture
 
-        save_confusion_picture(report, picture)
-    if min_accuracy is not None and report.accuracy < min_accuracy:
+        save_confusion_picture(clips, picture)
+    if min_accuracy is not None and clips and clips.accuracy < min_accuracy:
         raise GateError(
-            f"accuracy {report.accuracy:.4f} on {report.n} clips is below "
+            f"accuracy {clips.accuracy:.4f} on {clips.n} clips is below "
             f"--min-accuracy {min_accuracy:g}"
         )
 
 
-def open_split(
-    network: "SpeechGRU", data: str, protocol: str | None, split: str
-) -> tuple["Task", "PackedAudio"]:
-    """The task, by the model's own protocol unless another is named, and its decoded split.
+def _evaluate_clips(
+    network: "SpeechGRU", audio: "SplitAudio", orders: int, seed: int
+) -> "tuple[ClipReport, CarriedReport | None]":
+    """Every clip from silence, and as `orders` streams, if any."""
+    from speechgru.evaluation.carried import evaluate_carried
+    from speechgru.evaluation.clips import evaluate_clips
+
+    of_split = audio.task, audio.split, audio.packed
+    with progress_bar("recognizing") as progress:
+        clips = evaluate_clips(network, *of_split, progress=progress)
+    if not orders:
+        return clips, None
+    with progress_bar("carrying the state") as progress:
+        return clips, evaluate_carried(network, *of_split, orders, seed, progress=progress)
+
+
+def _print_figures(
+    clips: "ClipReport | None", carried: "CarriedReport | None", heard: "Heard | None"
+) -> None:
+    figures: dict[str, Any] = {}
+    if clips:
+        figures |= clips.as_dict()
+    if clips and carried:
+        figures |= carried.as_dict(clips)
+    if heard:
+        figures |= heard.as_dict()
+    print_json(figures)
+
+
+def _print_tables(
+    clips: "ClipReport | None", carried: "CarriedReport | None", heard: "Heard | None"
+) -> None:
+    from speechgru.cli.clip_tables import print_carried, print_clips
+    from speechgru.cli.stream_tables import print_stream, print_trials
+
+    if clips:
+        print_clips(clips)
+    if clips and carried:
+        print_carried(carried, clips)
+    if heard:
+        print_trials(heard.trials)
+        print_stream(heard.report)
+
+
+def open_split(network: "SpeechGRU", data: str, protocol: str | None, split: str) -> "SplitAudio":
+    """A split by the model's own protocol, unless another is named.
 
     Raises:
         UsageError: no protocol is named and the model knows none, or there is no such one.
         DataError: the corpus cannot be read, or the split has no clips.
     """
-    from speechgru.corpora import open_corpus
-    from speechgru.corpora.embedded import embedded_corpus
-    from speechgru.corpora.packed import pack
-    from speechgru.corpora.protocols import make_task
+    from speechgru.corpora.split_audio import open_split_audio
 
     protocol = protocol or str(network.metadata.get("protocol") or "")
     if not protocol:
         raise UsageError("--protocol: the model was saved without one, so one must be named")
-    corpus = open_corpus(embedded_corpus() if data == "embedded" else data)
-    task = make_task(protocol, corpus)
-    task.split(split)  # tells of an empty split before anything is decoded
     with progress_bar("decoding") as progress:
-        only = replace(corpus, clips=corpus.split(split))
-        return task, pack(only, network.sample_rate, progress=progress)
+        return open_split_audio(data, protocol, split, network.sample_rate, progress)

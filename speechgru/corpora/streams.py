@@ -9,19 +9,16 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from speechgru.corpora.corpus import SPLITS, Corpus, Example, Task
-from speechgru.corpora.packed import FULL_SCALE, Packed, PackedAudio, to_packed
+from speechgru.corpora.background import NOISE_DB, Background
+from speechgru.corpora.corpus import SPLITS, Example
+from speechgru.corpora.packed import FULL_SCALE, Packed, to_packed
 from speechgru.corpora.positions import word_span
-from speechgru.corpora.silence import NOISE_PARTS
+from speechgru.corpora.split_audio import SplitAudio
 from speechgru.corpora.truth import SpokenWord, Truth, write_truth
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.files import atomic_path
 from speechgru.labels import NOT_WORDS, UNKNOWN
 
-#: Level of the background, root mean square in dB of full scale; words are louder by their SNR.
-NOISE_DB = -45.0
-#: Seconds to a scene: one background recording in its place.
-SCENE_S = (15.0, 45.0)
 #: Background alone at the end, so that the last word can still be recognized.
 TAIL_S = 1.0
 _FADE_S = 0.02
@@ -79,23 +76,19 @@ class Stream:
     truth: Truth
 
 
-def stream_pieces(
-    task: Task, split: str, corpus: Corpus, packed: PackedAudio, plan: StreamPlan
-) -> Iterator[Piece]:
+def stream_pieces(audio: SplitAudio, plan: StreamPlan) -> Iterator[Piece]:
     """A stream piece by piece, each a gap with the clip after it; the last one is background.
 
-    A clip comes again only after all others of its label have been heard; labels are drawn evenly.
-    Background is the split's own part of the corpus's background recordings, white noise where
-    there are none.
+    Words are drawn evenly; a clip comes again only after all others of its label have been heard.
 
     Raises:
         DataError: the split has no clip of a word, or the packed audio lacks a recording.
     """
-    rng = np.random.default_rng([plan.seed, SPLITS.index(split)])
-    decks = _decks(task, split, rng)
-    background = _Background(corpus, split, packed, rng)
+    rng = np.random.default_rng([plan.seed, SPLITS.index(audio.split)])
+    decks = _decks(audio, rng)
+    background = Background(audio, rng.spawn(1)[0])
     words = [label for label in decks if label != UNKNOWN]
-    rate = packed.rate
+    rate = audio.packed.rate
     total = round(plan.minutes * 60 * rate)
     place = 0
     while True:
@@ -103,7 +96,7 @@ def stream_pieces(
         label = UNKNOWN if is_unknown else words[rng.integers(len(words))]
         example = next(decks[label])
         assert example.path is not None
-        clip = packed.samples(example.path) / FULL_SCALE
+        clip = audio.packed.samples(example.path) / FULL_SCALE
         gap = round(rng.uniform(*plan.gap_s) * rate)
         snr_db = rng.uniform(*plan.snr_db)
         if place + gap + len(clip) + round(TAIL_S * rate) > total:
@@ -118,33 +111,28 @@ def stream_pieces(
             start=round(offset_s + start_s, 4),
             end=round(offset_s + end_s, 4),
             said=example.word,
-            file=Path(os.path.relpath(example.path, corpus.root)).as_posix(),
+            file=Path(os.path.relpath(example.path, audio.corpus.root)).as_posix(),
             snr_db=round(snr_db, 1),
         )
         yield Piece(to_packed(samples), word)
         place += gap + len(clip)
 
 
-def make_stream(
-    task: Task, split: str, corpus: Corpus, packed: PackedAudio, plan: StreamPlan
-) -> Stream:
+def make_stream(audio: SplitAudio, plan: StreamPlan) -> Stream:
     """A stream in memory, with its truth.
 
     Raises:
         DataError: as `stream_pieces`.
     """
-    pieces = list(stream_pieces(task, split, corpus, packed, plan))
+    pieces = list(stream_pieces(audio, plan))
     samples = np.concatenate([piece.samples for piece in pieces])
     words = tuple(piece.word for piece in pieces if piece.word)
-    return Stream(samples, packed.rate, _truth(task, split, plan, words, len(samples), packed.rate))
+    return Stream(samples, audio.packed.rate, _truth(audio, plan, words, len(samples)))
 
 
 def write_stream(
     path: Path,
-    task: Task,
-    split: str,
-    corpus: Corpus,
-    packed: PackedAudio,
+    audio: SplitAudio,
     plan: StreamPlan,
     progress: Callable[[int, int], None] | None = None,
 ) -> Truth:
@@ -158,13 +146,13 @@ def write_stream(
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"{path}: a stream is written as {' or '.join(FORMATS)}")
-    kind = FORMATS[path.suffix.lower()]
-    total, done = round(plan.minutes * 60 * packed.rate), 0
+    kind, rate = FORMATS[path.suffix.lower()], audio.packed.rate
+    total, done = round(plan.minutes * 60 * rate), 0
     words = []
     with atomic_path(path) as temporary:
         try:
-            with soundfile.SoundFile(temporary, "w", packed.rate, 1, "PCM_16", format=kind) as file:
-                for piece in stream_pieces(task, split, corpus, packed, plan):
+            with soundfile.SoundFile(temporary, "w", rate, 1, "PCM_16", format=kind) as file:
+                for piece in stream_pieces(audio, plan):
                     file.write(piece.samples)
                     if piece.word:
                         words.append(piece.word)
@@ -174,32 +162,27 @@ def write_stream(
         except (soundfile.SoundFileError, AssertionError) as error:
             # soundfile asserts that all samples were written: they are not where the disk is full.
             raise SpeechGRUError(f"{path}: cannot be written; is the disk full?") from error
-        truth = _truth(task, split, plan, tuple(words), done, packed.rate)
+        truth = _truth(audio, plan, tuple(words), done)
         write_truth(truth, path.with_suffix(".json"))
     return truth
 
 
 def _truth(
-    task: Task,
-    split: str,
-    plan: StreamPlan,
-    words: tuple[SpokenWord, ...],
-    samples: int,
-    rate: int,
+    audio: SplitAudio, plan: StreamPlan, words: tuple[SpokenWord, ...], samples: int
 ) -> Truth:
-    made = {"protocol": task.protocol, "split": split, **asdict(plan)}
-    return Truth(duration_s=samples / rate, made=made, words=words)
+    made = {"protocol": audio.task.protocol, "split": audio.split, **asdict(plan)}
+    return Truth(duration_s=samples / audio.packed.rate, made=made, words=words)
 
 
-def _decks(task: Task, split: str, rng: np.random.Generator) -> dict[str, Iterator[Example]]:
+def _decks(audio: SplitAudio, rng: np.random.Generator) -> dict[str, Iterator[Example]]:
     """Of each label that is speech and has clips, its clips without end, shuffled each time."""
     clips: dict[str, list[Example]] = {}
-    for example in task.split(split):
+    for example in audio.task.split(audio.split):
         speech = example.label == UNKNOWN or example.label not in NOT_WORDS
         if speech and example.path is not None:
             clips.setdefault(example.label, []).append(example)
     if not clips.keys() - {UNKNOWN}:
-        raise DataError(f"{task.protocol}: the {split} split has no clip of a word")
+        raise DataError(f"{audio.task.protocol}: the {audio.split} split has no clip of a word")
     # Each deck has its own numbers: how often one is drawn from changes no other.
     seeds = rng.spawn(len(clips))
     return {
@@ -223,48 +206,3 @@ def _leveled(
     gain = 10 ** ((NOISE_DB + snr_db) / 20) / level if level > 0 else 1.0
     fade = np.minimum(1.0, np.arange(1, len(clip) + 1) / (_FADE_S * rate))
     return clip * gain * fade * fade[::-1]
-
-
-class _Background:
-    """Background noise without end, at one level, in scenes."""
-
-    def __init__(
-        self, corpus: Corpus, split: str, packed: PackedAudio, rng: np.random.Generator
-    ) -> None:
-        self._rate = packed.rate
-        self._rng = rng.spawn(1)[0]
-        self._parts = []
-        for path in corpus.noises:
-            samples = packed.samples(path)
-            first, last = (round(part * len(samples)) for part in NOISE_PARTS[split])
-            part = samples[first:last] / FULL_SCALE
-            if level := np.sqrt(np.square(part).mean()) if len(part) else 0.0:
-                # Forth and back again: no jump where it begins anew.
-                part = part * (10 ** (NOISE_DB / 20) / level)
-                self._parts.append(np.concatenate([part, part[::-1]]))
-        self._scene, self._place, self._left = np.zeros(1), 0, 0
-
-    def take(self, samples: int) -> NDArray[np.float64]:
-        """The next (samples,)."""
-        taken = []
-        while samples > 0:
-            if self._left == 0:
-                self._change_scene()
-            count = min(samples, self._left)
-            taken.append(self._read(count))
-            self._left -= count
-            samples -= count
-        return np.concatenate(taken) if taken else np.zeros(0)
-
-    def _read(self, count: int) -> NDArray[np.float64]:
-        if not self._parts:
-            return self._rng.normal(0.0, 10 ** (NOISE_DB / 20), count)
-        indices = np.arange(self._place, self._place + count) % len(self._scene)
-        self._place += count
-        return self._scene[indices]
-
-    def _change_scene(self) -> None:
-        self._left = round(self._rng.uniform(*SCENE_S) * self._rate)
-        if self._parts:
-            self._scene = self._parts[self._rng.integers(len(self._parts))]
-            self._place = int(self._rng.integers(len(self._scene)))

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechgru.audio import Samples
-from speechgru.corpora.packed import Packed
 from speechgru.corpora.truth import Truth
 from speechgru.detector import DetectorConfig
 from speechgru.evaluation.events import score_events
-from speechgru.evaluation.hearing import Hearing, hear
+from speechgru.evaluation.hearing import Hearing, Sound, hear
 from speechgru.files import atomic_path
 from speechgru.state_policy import StatePolicy
 from speechgru.streaming import Backend
@@ -39,7 +37,7 @@ class OperatingPoint:
 
 def det_curve(
     backend: Backend,
-    samples: Samples | Packed,
+    sound: Sound,
     truth: Truth,
     hearing: Hearing,
     config: DetectorConfig,
@@ -54,7 +52,7 @@ def det_curve(
     for done, threshold in enumerate(THRESHOLDS, 1):
         other = config.model_copy(update={"threshold": threshold, "thresholds": {}})
         if policy.mode == "event":
-            events = list(hear(backend, samples, other, policy).events)
+            events = list(hear(backend, sound, other, policy).events)
         else:
             events = hearing.replay(other)
         report = score_events(truth, events, hearing.duration_s)
@@ -91,6 +89,8 @@ def save_det_picture(
     axes.plot(chosen.false_alarms_per_hour, 100 * chosen.false_reject_rate, "o", label="detector")
     axes.set_xlabel("false alarms an hour")
     axes.set_ylabel("words not recognized, %")
+    # From none at all to thousands: logarithmic, but for what lies below one an hour.
+    axes.set_xscale("symlog", linthresh=1.0)
     axes.set_xlim(left=0)
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)

@@ -1,13 +1,15 @@
 """A recognizer on a whole stream: its events, its log-posteriors, and other detectors on them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio import Samples
-from speechgru.corpora.packed import FULL_SCALE
+from speechgru.audio import Samples, StreamResampler, blocks, probe
+from speechgru.corpora.packed import FULL_SCALE, Packed
 from speechgru.decoding import Event, Tape
 from speechgru.detector import Detector, DetectorConfig
 from speechgru.state_policy import StatePolicy
@@ -32,35 +34,84 @@ class Hearing:
         return detector.push(self.log_posteriors) + detector.flush()
 
 
+class Sound(Protocol):
+    """A stream that can be heard more than once: blocks of (S,) float32 at the model's rate."""
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds, as far as it is known beforehand."""
+        ...
+
+    def __iter__(self) -> Iterator[Samples]:
+        """From the start."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySound:
+    """Samples in memory, (S,): float32, or 16 bits."""
+
+    samples: Samples | Packed
+    rate: int
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds."""
+        return len(self.samples) / self.rate
+
+    def __iter__(self) -> Iterator[Samples]:
+        """Ten seconds at a time."""
+        size = round(BLOCK_S * self.rate)
+        for first in range(0, len(self.samples), size):
+            block = self.samples[first : first + size]
+            yield block.astype(np.float32) / (FULL_SCALE if block.dtype == np.int16 else 1)
+
+
+@dataclass(frozen=True)
+class FileSound:
+    """A recording of any rate, decoded and resampled to `rate` while it is heard."""
+
+    path: Path
+    rate: int
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds, by its header."""
+        return probe(self.path).duration_s
+
+    def __iter__(self) -> Iterator[Samples]:
+        """Ten seconds at a time; raises DataError as `audio.blocks`."""
+        resampler: StreamResampler | None = None
+        for frames, rate in blocks(self.path, BLOCK_S):
+            resampler = resampler or StreamResampler(rate, self.rate, str(self.path))
+            yield resampler.push(frames)
+        if resampler is not None:
+            yield resampler.flush()
+
+
 def hear(
     backend: Backend,
-    samples: Samples | NDArray[np.int16],
+    sound: Sound,
     config: DetectorConfig,
     policy: StatePolicy,
     progress: Callable[[int, int], None] | None = None,
 ) -> Hearing:
-    """Push a stream, (S,) float or 16 bits, through a recognizer: the one that `listen` runs.
+    """Push a stream through a recognizer: the one that `listen` runs. `progress` is in seconds.
 
     Raises:
-        DataError: a sample is not finite, or the model's answer is not a number.
+        DataError: the sound's, or the model's answer is not a number.
         UsageError: a threshold is for a word that the model does not have.
     """
     step_s = backend.step_samples / backend.sample_rate
     tape = Tape(Detector(backend.labels, step_s, config))
     recognizer = Recognizer(backend, tape, policy)
-    events = []
-    block = round(BLOCK_S * backend.sample_rate)
-    for first in range(0, len(samples), block):
-        events += recognizer.push(to_float(samples[first : first + block]))
+    events: list[Event] = []
+    samples, total_s = 0, round(sound.duration_s)
+    for block in sound:
+        events += recognizer.push(block)
+        samples += len(block)
         if progress is not None:
-            progress(min(first + block, len(samples)), len(samples))
+            progress(min(total_s, samples // backend.sample_rate), total_s)
     events += recognizer.flush()
-    duration_s = len(samples) / backend.sample_rate
+    duration_s = samples / backend.sample_rate
     return Hearing(backend.labels, step_s, duration_s, tape.log_posteriors, tuple(events))
-
-
-def to_float(samples: Samples | NDArray[np.int16]) -> Samples:
-    """Samples in [-1, 1], from 16 bits if they are."""
-    if samples.dtype == np.int16:
-        return (samples / np.float32(FULL_SCALE)).astype(np.float32, copy=False)
-    return samples.astype(np.float32, copy=False)

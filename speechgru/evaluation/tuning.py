@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from speechgru.audio import Samples
-from speechgru.corpora.packed import Packed
 from speechgru.corpora.truth import Truth
 from speechgru.detector import DetectorConfig
 from speechgru.evaluation.events import EventReport, score_events
-from speechgru.evaluation.hearing import hear
+from speechgru.evaluation.hearing import Sound, hear
 from speechgru.state_policy import StatePolicy
 from speechgru.streaming import Backend
 
@@ -53,7 +51,7 @@ class Trial:
 
 def tune(
     backend: Backend,
-    samples: Samples | Packed,
+    sound: Sound,
     truth: Truth,
     grid: Sequence[DetectorConfig] = GRID,
     progress: Callable[[int, int], None] | None = None,
@@ -64,20 +62,22 @@ def tune(
     What follows an event depends on the detector, so the policy "event" is tried with the best
     detector of the others only.
     """
-    total = (len(POLICIES) + 1) * len(samples)
+    total = (len(POLICIES) + 1) * round(sound.duration_s)
 
     def report_from(start: int) -> Callable[[int, int], None] | None:
         return None if progress is None else lambda done, _: progress(start + done, total)
 
     trials = []
     for number, policy in enumerate(POLICIES):
-        heard = hear(backend, samples, grid[0], policy, report_from(number * len(samples)))
+        heard = hear(backend, sound, grid[0], policy, report_from(number * round(sound.duration_s)))
         trials += [
             Trial(config, policy, score_events(truth, heard.replay(config), heard.duration_s))
             for config in grid
         ]
     config, policy = min(trials, key=_rank).config, StatePolicy(mode="event")
-    heard = hear(backend, samples, config, policy, report_from(len(POLICIES) * len(samples)))
+    heard = hear(
+        backend, sound, config, policy, report_from(len(POLICIES) * round(sound.duration_s))
+    )
     trials.append(Trial(config, policy, score_events(truth, heard.events, heard.duration_s)))
     return sorted(trials, key=_rank)
 

@@ -1,0 +1,52 @@
+"""`speechgru bench listen`: what listening with a model costs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechgru.cli.terminal import out, print_json, progress_bar
+
+
+def bench_listen(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's file.")],
+    minutes: Annotated[
+        int, typer.Option(min=3, max=60 * 24, help="Of audio; 60 for what an hour changes.")
+    ] = 3,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Cores for the network.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Push 20 ms chunks as fast as it goes: real-time factor, time for a chunk, memory."""
+    import torch
+
+    from speechgru.backend import TorchBackend
+    from speechgru.evaluation.listening import measure_listening
+    from speechgru.modelfile import load_model
+    from speechgru.streaming import open_recognizer
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        backend = TorchBackend(load_model(model))
+        with progress_bar("listening, in minutes") as progress:
+            cost = measure_listening(backend, open_recognizer(backend), minutes, progress=progress)
+    finally:
+        torch.set_num_threads(before)
+    if json:
+        print_json(cost.as_dict())
+        return
+    chunk = cost.chunk_us
+    out.print(f"{minutes} minutes in 20 ms chunks, {threads} thread(s), through PyTorch")
+    out.print(f"real-time factor    [bold]{cost.real_time_factor:.4f}[/]")
+    out.print(
+        f"a chunk             p50 {chunk['p50']:.0f} us, p95 {chunk['p95']:.0f} us, "
+        f"p99 {chunk['p99']:.0f} us"
+    )
+    out.print(
+        f"over the bare call  {cost.overhead_ratio:.3f} times (bare: p50 {cost.bare_us:.0f} us)"
+    )
+    out.print(f"last / second min   {cost.last_over_second:.3f} (median chunk)")
+    out.print(
+        f"memory              peak {cost.peak_mb:.0f} MB, "
+        f"growth {cost.growth_mb_per_hour:.2f} MB an hour"
+    )

@@ -1,0 +1,97 @@
+"""What `evaluate --streaming` found, as tables that fit 80 columns."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from speechgru.cli.terminal import out
+
+if TYPE_CHECKING:
+    from speechgru.evaluation.streams import StreamReport
+    from speechgru.evaluation.tuning import Trial
+
+TRIALS = 8
+
+
+def print_stream(report: "StreamReport") -> None:
+    """Recall over time, and the figures last."""
+    events = report.events
+    out.print()
+    _print_recall(report)
+    config, policy = report.config, report.policy
+    state = f" of {policy.silence_s:g} s" if policy.mode == "silence" else ""
+    out.line(f"stream         {report.case.title}")
+    out.line(
+        f"detector       smoothing {config.smoothing_s:g} s, threshold {config.threshold:g}"
+        f"{' and others by word' if config.thresholds else ''}, "
+        f"at least {config.min_duration_s:g} s; state: {policy.mode}{state}"
+    )
+    out.line(
+        f"words          {events.n:,}: matched {len(events.matched):,}, "
+        f"wrong {len(events.wrong):,}, missed {events.missed:,}; "
+        f"false alarms {len(events.false_alarms):,}"
+    )
+    low, high = events.false_reject_ci95
+    out.print(
+        f"false rejects  [bold]{100 * events.false_reject_rate:.2f} %[/] "
+        f"(95 % interval {100 * low:.2f} to {100 * high:.2f})"
+    )
+    low, high = events.false_alarms_ci95
+    out.print(
+        f"false alarms   [bold]{events.false_alarms_per_hour:.2f} an hour[/] "
+        f"(95 % interval {low:.2f} to {high:.2f}; {events.hours:.2f} hours)"
+    )
+    latency = events.latency_ms
+    if events.matched:
+        out.print(
+            f"latency        p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms "
+            "from the word's end"
+        )
+
+
+def print_trials(trials: "Sequence[Trial]") -> None:
+    """The best detectors, and the best one of each state policy; nothing where none was tried."""
+    if not trials:
+        return
+    from rich.table import Table
+
+    best_of_each = {trial.policy.mode: trial for trial in reversed(trials)}
+    shown = [*trials[:TRIALS], *(t for t in best_of_each.values() if t not in trials[:TRIALS])]
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("state")
+    for heading in (
+        "smooth s", "thresh.", "least s", "errors", "matched", "wrong", "false", "missed", "p50 ms"
+    ):  # fmt: skip
+        table.add_column(heading, justify="right")
+    for trial in shown:
+        config, report = trial.config, trial.report
+        counts = len(report.matched), len(report.wrong), len(report.false_alarms), report.missed
+        p50 = report.latency_ms["p50"]
+        table.add_row(
+            trial.policy.mode,
+            f"{config.smoothing_s:g}",
+            f"{config.threshold:g}",
+            f"{config.min_duration_s:g}",
+            f"{report.errors:,}",
+            *(f"{count:,}" for count in counts),
+            "-" if p50 is None else f"{p50:.0f}",
+        )
+    out.line(f"{len(trials)} detectors tried; the fewest errors first")
+    out.print(table)
+
+
+def _print_recall(report: "StreamReport") -> None:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("minutes")
+    for heading in ("words", "recognized %", "95 % interval"):
+        table.add_column(heading, justify="right")
+    for row in report.events.recall_by_minutes(report.events.bin_minutes):
+        table.add_row(
+            f"{row['from']:g} to {row['to']:g}",
+            f"{row['n']:,}",
+            f"{100 * row['recall']:.2f}",
+            f"{100 * row['low']:.2f} to {100 * row['high']:.2f}",
+        )
+    out.print(table)
+    out.print()

@@ -1,0 +1,43 @@
+"""One split of a corpus under a protocol, its recordings decoded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from speechgru.corpora.corpus import Corpus, Task
+from speechgru.corpora.embedded import embedded_corpus
+from speechgru.corpora.packed import PackedAudio, pack
+from speechgru.corpora.protocols import make_task
+from speechgru.corpora.reading import open_corpus
+
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True)
+class SplitAudio:
+    """A task, one of its splits, and the samples of that split and of all background noise."""
+
+    corpus: Corpus
+    task: Task
+    split: str
+    packed: PackedAudio
+
+
+def open_split_audio(
+    data: str | Path,
+    protocol: str,
+    split: str,
+    rate: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> SplitAudio:
+    """Open a directory, a CSV manifest or the embedded corpus, and decode one split of it.
+
+    Raises:
+        UsageError: there is no such protocol.
+        DataError: the corpus cannot be read, or the split has no clips.
+    """
+    corpus = open_corpus(embedded_corpus() if str(data) == EMBEDDED else Path(data))
+    task = make_task(protocol, corpus)
+    task.split(split)  # tells of an empty split before anything is decoded
+    only = replace(corpus, clips=corpus.split(split))
+    return SplitAudio(corpus, task, split, pack(only, rate, progress=progress))

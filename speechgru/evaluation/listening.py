@@ -1,0 +1,137 @@
+"""What listening costs: time for each chunk and memory, over a long stream."""
+
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speechgru.audio import Samples
+from speechgru.errors import UsageError
+from speechgru.streaming import Backend, Recognizer
+
+CHUNK_S = 0.02
+CHUNKS_A_MINUTE = round(60 / CHUNK_S)
+#: The first one warms up, the second and the last one are compared.
+FEWEST_MINUTES = 3
+
+
+@dataclass(frozen=True)
+class ListeningCost:
+    """Cost of a stream in 20 ms chunks, after its first minute.
+
+    `chunk_us` are quantiles; `bare_us` is the median of the backend alone on the same chunks.
+    `last_over_second` is the last minute's median chunk over the second minute's.
+    """
+
+    minutes: int
+    real_time_factor: float
+    chunk_us: dict[str, float]
+    bare_us: float
+    overhead_ratio: float
+    last_over_second: float
+    peak_mb: float
+    growth_mb_per_hour: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "minutes": self.minutes,
+            "real_time_factor": self.real_time_factor,
+            "overhead_ratio": self.overhead_ratio,
+            "chunk_us": self.chunk_us,
+            "bare_us": self.bare_us,
+            "last_over_second": self.last_over_second,
+            "peak_mb": self.peak_mb,
+            "growth_mb_per_hour": self.growth_mb_per_hour,
+        }
+
+
+def measure_listening(
+    backend: Backend,
+    recognizer: Recognizer,
+    minutes: int = FEWEST_MINUTES,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> ListeningCost:
+    """Push `minutes` of sound, quiet and loud by turns, as fast as it goes.
+
+    The backend is timed alone and within the recognizer in the first minute, turn by turn, so that
+    what else the machine does weighs on both alike.
+
+    Raises:
+        UsageError: fewer than three minutes.
+    """
+    if minutes < FEWEST_MINUTES:
+        raise UsageError(f"minutes {minutes}: at least {FEWEST_MINUTES} are needed, to compare two")
+    sound = _sound(round(CHUNK_S * backend.sample_rate), seed)
+    pushed, bare = _pairs(backend, recognizer, sound, progress, minutes)
+    # All that the measuring needs is there before memory is looked at.
+    times_us = np.ones((minutes - 1, CHUNKS_A_MINUTE))
+    gc.collect()
+    early_mb = peak_mb = 0.0
+    for minute in range(minutes - 1):
+        for i in range(CHUNKS_A_MINUTE):
+            times_us[minute, i] = _timed_us(recognizer.push, next(sound))
+        peak_mb = peak_memory_mb()
+        early_mb = early_mb or peak_mb
+        if progress is not None:
+            progress(minute + 2, minutes)
+    p50, p95, p99 = np.quantile(times_us, [0.5, 0.95, 0.99]).tolist()
+    return ListeningCost(
+        minutes=minutes,
+        real_time_factor=float(times_us.mean()) / (1e6 * CHUNK_S),
+        chunk_us={"p50": p50, "p95": p95, "p99": p99},
+        bare_us=float(np.median(bare)),
+        overhead_ratio=float(np.median(pushed) / np.median(bare)),
+        last_over_second=float(np.median(times_us[-1]) / np.median(times_us[0])),
+        peak_mb=peak_mb,
+        growth_mb_per_hour=(peak_mb - early_mb) / max(1, minutes - 2) * 60,
+    )
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has held, in megabytes."""
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def _pairs(
+    backend: Backend,
+    recognizer: Recognizer,
+    sound: Iterator[Samples],
+    progress: Callable[[int, int], None] | None,
+    minutes: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Times of the recognizer and of the bare backend on the same chunks, first few left out."""
+    times_us = np.ones((2, CHUNKS_A_MINUTE))
+    state = backend.initial_state()
+    for i in range(CHUNKS_A_MINUTE):
+        chunk = next(sound)
+        times_us[0, i] = _timed_us(recognizer.push, chunk)
+        started = perf_counter()
+        _, state = backend(chunk, state)
+        times_us[1, i] = 1e6 * (perf_counter() - started)
+    if progress is not None:
+        progress(1, minutes)
+    return times_us[0, 100:], times_us[1, 100:]
+
+
+def _timed_us(call: Callable[[Samples], object], chunk: Samples) -> float:
+    started = perf_counter()
+    call(chunk)
+    return 1e6 * (perf_counter() - started)
+
+
+def _sound(chunk: int, seed: int) -> Iterator[Samples]:
+    """Chunks without end: a second of noise, a second of hardly any."""
+    noise = np.random.default_rng(seed).normal(0.0, 0.1, (50, chunk)).astype(np.float32)
+    while True:
+        yield from noise
+        yield from noise * np.float32(1e-3)

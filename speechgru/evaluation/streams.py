@@ -1,0 +1,99 @@
+"""A model on a stream with a truth: what its detector makes of it."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from speechgru.corpora.split_audio import SplitAudio
+from speechgru.corpora.streams import StreamPlan, make_stream
+from speechgru.corpora.truth import Truth, read_truth
+from speechgru.detector import DetectorConfig
+from speechgru.errors import DataError
+from speechgru.evaluation.events import EventReport, score_events
+from speechgru.evaluation.hearing import ArraySound, FileSound, Hearing, Sound, hear
+from speechgru.state_policy import StatePolicy
+from speechgru.streaming import Backend
+
+
+@dataclass(frozen=True)
+class StreamCase:
+    """A sound, what is said in it, and for reports what it is."""
+
+    sound: Sound
+    truth: Truth
+    source: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """In a few words."""
+        if "audio" in self.source:
+            return str(self.source["audio"])
+        return "{protocol}, {split} split, {minutes:g} minutes, seed {seed}".format(**self.source)
+
+
+@dataclass(frozen=True)
+class StreamReport:
+    """Events against truth, by a detector and a state policy."""
+
+    case: StreamCase
+    config: DetectorConfig
+    policy: StatePolicy
+    hearing: Hearing
+    events: EventReport
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures for JSON."""
+        return self.events.as_dict() | {
+            "stream": self.case.source,
+            "decoder": self.config.model_dump(),
+            "state_policy": self.policy.model_dump(),
+        }
+
+
+def case_of_split(audio: SplitAudio, plan: StreamPlan) -> StreamCase:
+    """The seeded stream of a split, in memory.
+
+    Raises:
+        DataError: the split has no clip of a word, or the stream is too short to hold one.
+    """
+    stream = make_stream(audio, plan)
+    if not stream.truth.words:
+        raise DataError(
+            f"a stream of {plan.minutes:g} minutes holds no clip; a longer one is needed"
+        )
+    made = {"protocol": audio.task.protocol, "split": audio.split, **asdict(plan)}
+    return StreamCase(ArraySound(stream.samples, stream.rate), stream.truth, made)
+
+
+def case_of_files(
+    audio: Path, truth: Path | None, rate: int, labels: tuple[str, ...]
+) -> StreamCase:
+    """A recording and its truth; by default the .json beside it.
+
+    Raises:
+        DataError: one of them cannot be read, or the truth is not of this recording.
+    """
+    sound = FileSound(audio, rate)
+    truth_path = truth or audio.with_suffix(".json")
+    duration_s = sound.duration_s
+    read = read_truth(truth_path)
+    read.check_fits(duration_s, labels, str(truth_path))
+    return StreamCase(sound, read, {"audio": str(audio), "truth": str(truth_path)})
+
+
+def evaluate_stream(
+    backend: Backend,
+    case: StreamCase,
+    config: DetectorConfig,
+    policy: StatePolicy,
+    progress: Callable[[int, int], None] | None = None,
+) -> StreamReport:
+    """Hear a stream and score its events.
+
+    Raises:
+        DataError, UsageError: as `hear`.
+    """
+    heard = hear(backend, case.sound, config, policy, progress)
+    scored = score_events(case.truth, heard.events, heard.duration_s)
+    return StreamReport(case, config, policy, heard, scored)
