@@ -118,6 +118,10 @@ class SpeechGRU(nn.Module):
     def _cells(self) -> Iterable[GRU]:
         return cast("Iterable[GRU]", self.layers)
 
+    def steps(self, duration_s: float) -> int:
+        """Whole steps in a duration, to the nearest and at least one."""
+        return max(1, round(duration_s * self.sample_rate / self.step_samples))
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""

@@ -139,4 +139,4 @@ def _steps(model: SpeechGRU, key: str, default_s: float) -> int:
             f"the model's {key} is {seconds!r}; "
             f"seconds above 0 and up to {LONGEST_CLIP_S:g} are needed"
         )
-    return max(1, round(seconds * model.sample_rate / model.step_samples))
+    return model.steps(seconds)

@@ -26,7 +26,6 @@ def demo(
     err.print("loading torch ...")
     from speechgru.cli.clip_tables import print_clips
     from speechgru.corpora import open_corpus
-    from speechgru.corpora.embedded import embedded_corpus
     from speechgru.corpora.packed import pack
     from speechgru.corpora.protocols import make_task
     from speechgru.device import select_device
@@ -49,7 +48,7 @@ def demo(
 
     err.print("2. evaluating on voices it never heard")
     model = load_model(result.model, chosen)
-    corpus = open_corpus(embedded_corpus())
+    corpus = open_corpus(recipe.data.directory)
     task = make_task(recipe.data.protocol, corpus)
     clips = evaluate_clips(model, task, "testing", pack(corpus, model.sample_rate))
     if not json:

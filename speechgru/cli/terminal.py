@@ -79,6 +79,8 @@ def progress_bar(description: str, enabled: bool = True) -> Iterator[ProgressCal
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=err.console, transient=True) as progress:
+    with Progress(
+        *columns, console=err.console, transient=True, disable=not err.is_terminal
+    ) as progress:
         task = progress.add_task(description, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

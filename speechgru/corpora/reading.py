@@ -4,24 +4,28 @@ import os
 from pathlib import Path
 
 from speechgru.corpora.corpus import Corpus
+from speechgru.corpora.embedded import embedded_corpus
 from speechgru.corpora.folders import read_folders, read_split_folders, split_folders
 from speechgru.corpora.listing import BACKGROUND_NOISE, list_words
 from speechgru.corpora.manifest import read_manifest
 from speechgru.corpora.speech_commands import read_speech_commands, splitting
 from speechgru.errors import DataError
 
+#: The name under which the corpus in the package is opened.
+EMBEDDED = "embedded"
+
 
 def open_corpus(path: str | os.PathLike[str]) -> Corpus:
     """List the recordings of a directory or manifest with their words, speakers and splits.
 
-    Nothing is decoded. The clips are in the order of their paths (of the lines, in a manifest),
-    the same on every system.
+    "embedded" is the corpus in the package. Nothing is decoded. The clips are in the order of their
+    paths (of the lines, in a manifest), the same on every system.
 
     Raises:
         DataError: no such directory, nothing in it that is a corpus, fewer than two words, or a
             line of a manifest that is wrong.
     """
-    path = Path(path).expanduser()
+    path = embedded_corpus() if path == EMBEDDED else Path(path).expanduser()
     if path.is_dir():
         corpus = _read_directory(path)
     elif path.exists():

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from speechgru.corpora import open_corpus
 from speechgru.corpora.corpus import Corpus, Task
