@@ -99,15 +99,31 @@ def augment_samples(
     sample_rate: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Shift, speed, gain and background noise: (B, S) float -> (B, S).
+    """Shift, speed, gain and background noise: (B, S) float -> (B, S)."""
+    samples = vary_time(samples, config, sample_rate, generator)
+    return vary_sound(samples, noise, config, generator)
+
+
+def vary_time(
+    samples: Tensor, config: AugmentConfig, sample_rate: int, generator: torch.Generator
+) -> Tensor:
+    """Shift and speed: (B, S) float -> (B, S)."""
+    if not config.shift_ms and not config.speed:
+        return samples
+    size = (len(samples),)
+    speed = uniform(size, -config.speed, config.speed, samples, generator).add_(1)
+    shift = uniform(size, -1, 1, samples, generator) * config.shift_ms * sample_rate / 1000
+    return warp(samples, speed, shift)
+
+
+def vary_sound(
+    samples: Tensor, noise: Tensor | None, config: AugmentConfig, generator: torch.Generator
+) -> Tensor:
+    """Gain and background noise: (B, S) float -> (B, S).
 
     `noise` is (N,), the background recordings end to end on the samples' scale; None adds none.
     """
     batch, length = samples.shape
-    if config.shift_ms or config.speed:
-        speed = uniform((batch,), -config.speed, config.speed, samples, generator).add_(1)
-        shift = uniform((batch,), -1, 1, samples, generator) * config.shift_ms * sample_rate / 1000
-        samples = warp(samples, speed, shift)
     if noise is not None and config.noise_probability and len(noise) > length:
         crops = noise_crops(noise, batch, length, generator).float()
         snr_db = uniform((batch,), *config.snr_db, samples, generator)
