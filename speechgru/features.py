@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 
+#: The spectra of that many clips stay in a CPU's cache; a whole batch takes twice the time.
+_CACHED_CLIPS = 16
+
+
 class FeatureConfig(BaseModel):
     """The frontend's settings; 30 ms Hann windows every 10 ms by default."""
 
@@ -71,39 +75,45 @@ class Features(nn.Module):
     """Log mel bands or MFCC of uncentred frames: (B, S) -> (B, T, F), T = (S - window) // hop + 1.
 
     The logarithm is natural with a floor: ln(mel power + 1e-6); the cepstra are its orthonormal
-    DCT-II (Davis and Mermelstein, 1980), all as torchaudio's transforms with `log_mels=True` and
-    `center=False` have them. The window is zero-padded on both sides to the transform's length,
+    DCT-II (Davis and Mermelstein, 1980), all as torchaudio's MFCC with `log_mels=True` and
+    `center=False` has them. The window is zero-padded on both sides to the transform's length,
     which changes no power and needs no further sample.
     """
+
+    mel: Tensor
+    dct: Tensor
 
     def __init__(self, config: FeatureConfig) -> None:
         super().__init__()
         self.config = config
-        spectrum = {
-            "n_fft": config.fft_samples,
-            "win_length": config.window_samples,
-            "hop_length": config.hop_samples,
-            "pad": (config.fft_samples - config.window_samples) // 2,
-            "center": False,
-            "n_mels": config.mels,
-            "f_min": config.low_hz,
-            "f_max": config.high_hz,
-        }
-        if config.kind == "mfcc":
-            self.transform = torchaudio.transforms.MFCC(
-                config.sample_rate, n_mfcc=config.cepstra, log_mels=True, melkwargs=spectrum
-            )
-        else:
-            self.transform = torchaudio.transforms.MelSpectrogram(config.sample_rate, **spectrum)
+        self.spectrogram = torchaudio.transforms.Spectrogram(
+            n_fft=config.fft_samples,
+            win_length=config.window_samples,
+            hop_length=config.hop_samples,
+            pad=(config.fft_samples - config.window_samples) // 2,
+            center=False,
+            power=None,
+        )
+        bins = config.fft_samples // 2 + 1
+        mel = torchaudio.functional.melscale_fbanks(
+            bins, config.low_hz, config.high_hz, config.mels, config.sample_rate
+        )
+        # Each bin's row stands twice: for the squares of its real and of its imaginary part.
+        self.register_buffer("mel", mel.repeat_interleave(2, dim=0))
+        self.register_buffer(
+            "dct", torchaudio.functional.create_dct(config.cepstra, config.mels, norm="ortho")
+        )
 
     def forward(self, samples: Tensor) -> Tensor:
         """(B, S) -> (B, T, F); fewer samples than a window give T = 0."""
         if samples.shape[-1] < self.config.window_samples:
             return samples.new_zeros(*samples.shape[:-1], 0, self.config.size)
-        spectrum = self.transform(samples)  # (B, F, T)
-        if self.config.kind == "logmel":
-            spectrum = torch.log(spectrum + 1e-6)
-        return spectrum.transpose(-1, -2)
+        if samples.device.type == "cpu" and len(samples) > _CACHED_CLIPS:
+            return torch.cat([self(part) for part in samples.split(_CACHED_CLIPS)])
+        spectrum = self.spectrogram(samples).transpose(-1, -2)  # (B, T, bins), complex
+        squares = torch.view_as_real(spectrum).square().flatten(-2)  # (B, T, 2 bins)
+        log_mel = torch.log(squares @ self.mel + 1e-6)
+        return log_mel @ self.dct if self.config.kind == "mfcc" else log_mel
 
 
 def features(samples: Tensor, config: FeatureConfig) -> Tensor:
