@@ -1,8 +1,8 @@
 """Proof that live equals offline: a recording whole against the same recording in chunks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from speechgru.audio import Samples
 from speechgru.backend import TorchBackend
 from speechgru.decoding import Tape
 from speechgru.errors import DataError
-from speechgru.model import SpeechGRU
+from speechgru.model import FRAMES_PER_STEP, SpeechGRU
 from speechgru.streaming import Recognizer
 
 FEATURE_TOLERANCE, LOG_POSTERIOR_TOLERANCE = 1e-5, 1e-4
@@ -67,24 +67,22 @@ def verify(
         raise DataError(
             f"{len(samples)} samples: to compare, at least one step of {step} is needed"
         )
-    features, log_posteriors = _whole(model, samples)
+    whole = _whole(model, samples)
     plans = chunkings(len(samples), step, model.sample_rate, seed)
     found = []
     for done, (name, sizes) in enumerate(plans.items(), 1):
-        heard_features, heard = _chunked(model, samples, sizes)
-        steps = len(heard)
-        frames = len(features) // len(log_posteriors)
-        found.append(
-            Difference(
-                name,
-                steps,
-                _largest(heard_features, features[: steps * frames]),
-                _largest(heard, log_posteriors[:steps]),
-            )
-        )
+        found.append(_compare(model, samples, whole, name, sizes))
         if progress is not None:
             progress(done, len(plans))
     return found
+
+
+def compare(model: SpeechGRU, samples: Samples, sizes: Sequence[int]) -> Difference:
+    """Compare a recording, (S,), in chunks of these sizes with the model's answer to the whole.
+
+    The chunks may end before the recording does.
+    """
+    return _compare(model, samples, _whole(model, samples), "given", sizes)
 
 
 def chunkings(samples: int, step_samples: int, rate: int, seed: int) -> dict[str, list[int]]:
@@ -117,31 +115,39 @@ class _FeatureTape(TorchBackend):
         return super().__call__(samples, state)
 
 
-def _whole(model: SpeechGRU, samples: Samples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+class _Answer(NamedTuple):
+    """Features (FRAMES_PER_STEP T, F) and log-posteriors (T, V)."""
+
+    features: NDArray[np.float32]
+    log_posteriors: NDArray[np.floating]
+
+
+def _whole(model: SpeechGRU, samples: Samples) -> _Answer:
     backend = _FeatureTape(model)
     whole = samples[: len(samples) // model.step_samples * model.step_samples]
     log_posteriors, _ = backend(whole, backend.initial_state())
-    return backend.features[0], log_posteriors
+    return _Answer(backend.features[0], log_posteriors)
 
 
-def _chunked(
-    model: SpeechGRU, samples: Samples, sizes: list[int]
-) -> tuple[NDArray[np.float32], NDArray[np.floating]]:
+def _compare(
+    model: SpeechGRU, samples: Samples, whole: _Answer, name: str, sizes: Sequence[int]
+) -> Difference:
     backend, tape = _FeatureTape(model), Tape()
     recognizer = Recognizer(backend, tape)
-    for chunk in _chunks(samples, sizes):
-        recognizer.push(chunk)
-    return np.concatenate(backend.features), tape.log_posteriors
-
-
-def _chunks(samples: Samples, sizes: list[int]) -> Iterator[Samples]:
     place = 0
     for size in sizes:
-        yield samples[place : place + size]
+        recognizer.push(samples[place : place + size])
         place += size
+    features = np.concatenate(backend.features or [whole.features[:0]])
+    steps = len(tape.log_posteriors)
+    assert steps == min(place, len(samples)) // model.step_samples
+    return Difference(
+        name,
+        steps,
+        _largest(features, whole.features[: steps * FRAMES_PER_STEP]),
+        _largest(tape.log_posteriors, whole.log_posteriors[:steps]) if steps else 0.0,
+    )
 
 
 def _largest(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    if a.shape != b.shape:
-        raise AssertionError(f"{a.shape} in chunks, {b.shape} whole")
-    return float(np.abs(a - b).max())
+    return float(np.abs(a - b).max(initial=0.0))

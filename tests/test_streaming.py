@@ -1,0 +1,275 @@
+"""Live equals offline: the recognizer in any chunking, its state, and when it is reset."""
+
+import subprocess
+import sys
+import tracemalloc
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from bands import STEP, BandBackend
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tones import RATE, tone
+
+from speechgru.backend import TorchBackend
+from speechgru.decoding import Tape
+from speechgru.detector import Detector, DetectorConfig
+from speechgru.errors import DataError, UsageError
+from speechgru.features import FeatureConfig
+from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.state_policy import GRID_STEPS, StatePolicy
+from speechgru.streaming import BLOCK_STEPS, Recognizer, open_recognizer, stream_settings
+from speechgru.verification import compare
+
+SIGNALS = {
+    "noise": lambda rng, n: rng.normal(0, 0.1, n),
+    "hum": lambda rng, n: 0.5 * np.sin(np.arange(n) * rng.uniform(0.01, 1.0)),
+    "silence": lambda rng, n: np.zeros(n),
+    "nearly silence": lambda rng, n: rng.normal(0, 1e-5, n),
+    "clipping": lambda rng, n: np.clip(rng.normal(0, 10, n), -1, 1),
+    "a step": lambda rng, n: (np.arange(n) > n // 2).astype(float),
+}
+
+
+@cache
+def network(front, kind):
+    """A small network, its features normalised by what speech-like sound gives."""
+    torch.manual_seed(0)
+    config = ModelConfig(front=front, front_channels=(4, 8), hidden=24, dropout=0.0)
+    model = SpeechGRU(config, FeatureConfig(kind=kind), ("a", "b", "c", "d")).eval()
+    rng = np.random.default_rng(0)
+    loudness = np.repeat(10 ** rng.uniform(-4, 0, (8, 100)), 320, axis=1)
+    sound = rng.normal(0, 0.3, loudness.shape) * loudness
+    model.set_normalisation(model.features(torch.from_numpy(sound).float()))
+    return model
+
+
+def sound(name, length, seed=0):
+    return SIGNALS[name](np.random.default_rng(seed), length).astype(np.float32)
+
+
+def melody(seed=0, seconds=12.0):
+    """Tones of all words with pauses of near silence: (S,)."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    while sum(map(len, parts)) < seconds * RATE:
+        word = ("low", "mid", "high")[rng.integers(3)]
+        parts.append(tone(word, int(rng.integers(1000)), rng.uniform(0.2, 0.6)))
+        parts.append(rng.normal(0, 1e-3, round(rng.uniform(0.1, 1.2) * RATE)).astype(np.float32))
+    return np.concatenate(parts)[: round(seconds * RATE)]
+
+
+def in_chunks(recognizer, samples, sizes):
+    """The events of all chunks; the last one is the rest."""
+    events, place = [], 0
+    for size in sizes:
+        events += recognizer.push(samples[place : place + size])
+        place += size
+    return events + recognizer.push(samples[place:]) + recognizer.flush()
+
+
+@pytest.mark.parametrize("kind", ["mfcc", "logmel"])
+@pytest.mark.parametrize("front", ["stack", "conv"])
+@settings(deadline=None, max_examples=25)
+@given(
+    signal=st.sampled_from(sorted(SIGNALS)),
+    sizes=st.lists(st.one_of(st.integers(1, 5), st.integers(1, 2_000), st.just(320)), min_size=1),
+    seed=st.integers(0, 1_000),
+)
+def test_any_chunking_gives_the_features_and_log_posteriors_of_the_whole(
+    front, kind, signal, sizes, seed
+):
+    difference = compare(network(front, kind), sound(signal, sum(sizes) + 640, seed), sizes)
+    assert difference.features <= 1e-5
+    assert difference.log_posteriors <= 1e-4
+
+
+@pytest.mark.parametrize("front", ["stack", "conv"])
+def test_a_long_recording_does_not_drift(front):
+    """Two minutes at once, in seconds and step by step; every block begins where one ended."""
+    samples = sound("noise", 120 * RATE)
+    for sizes in ([len(samples)], [RATE] * 120, [STEP] * 2_000 + [12_345_678]):
+        difference = compare(network(front, "logmel"), samples, sizes)
+        assert difference.steps == 120 * 50
+        assert difference.log_posteriors <= 1e-4
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    mode=st.sampled_from(["carry", "silence", "event"]),
+    sizes=st.lists(st.integers(1, 20_000), max_size=20),
+    seed=st.integers(0, 50),
+)
+def test_events_are_the_same_in_any_chunking_under_every_policy(mode, sizes, seed):
+    policy = StatePolicy(mode=mode, silence_s=0.3)
+    samples = melody(seed, 6.0)
+    whole = in_chunks(open_recognizer(BandBackend(), policy=policy), samples, [])
+    chunked = in_chunks(open_recognizer(BandBackend(), policy=policy), samples, sizes)
+    assert chunked == whole
+    assert whole
+
+
+def test_one_sample_at_a_time_is_a_chunking_too():
+    samples = melody(3, 1.5)
+    whole = in_chunks(open_recognizer(BandBackend()), samples, [])
+    single = in_chunks(open_recognizer(BandBackend()), samples, [1] * len(samples))
+    assert single == whole
+    assert whole
+
+
+def test_nothing_is_computed_twice_and_blocks_are_bounded():
+    backend = BandBackend()
+    recognizer = Recognizer(backend, Tape())
+    samples = melody(0, 20.0)
+    in_chunks(recognizer, np.concatenate([samples, samples[:100]]), [7, 200_000, 1, 319])
+    assert sum(backend.blocks) == len(samples)
+    assert max(backend.blocks) <= BLOCK_STEPS * STEP
+    assert recognizer.time_s == pytest.approx(20.0)
+
+
+def test_time_and_last_posteriors_follow_the_whole_steps():
+    recognizer = open_recognizer(BandBackend())
+    assert recognizer.log_posteriors is None
+    recognizer.push(tone("mid", 0)[: STEP - 1])
+    assert recognizer.time_s == 0.0
+    assert recognizer.log_posteriors is None
+    recognizer.push(tone("mid", 0)[STEP - 1 : STEP + 5])
+    assert recognizer.time_s == pytest.approx(0.02)
+    assert recognizer.labels[recognizer.log_posteriors.argmax()] == "mid"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_sample_that_is_no_number_is_told_with_its_place_and_not_heard(bad):
+    samples = melody(1, 4.0)
+    recognizer = open_recognizer(BandBackend())
+    events = recognizer.push(samples[:10_000])
+    broken = samples[10_000:12_000].copy()
+    broken[77] = bad
+    with pytest.raises(DataError, match=r"sample 10077 of the stream is (nan|inf|-inf)"):
+        recognizer.push(broken)
+    events += recognizer.push(samples[10_000:])
+    assert events == in_chunks(open_recognizer(BandBackend()), samples, [])
+
+
+def test_a_model_whose_answer_is_no_number_is_told():
+    model = SpeechGRU(ModelConfig(hidden=8), FeatureConfig(), ("a", "b")).eval()
+    with torch.no_grad():
+        model.head.weight.fill_(torch.nan)
+    with pytest.raises(DataError, match="not a number"):
+        Recognizer(TorchBackend(model), Tape()).push(np.zeros(640, np.float32))
+
+
+def test_two_channels_are_a_mistake_of_the_caller():
+    with pytest.raises(ValueError, match="one channel"):
+        open_recognizer(BandBackend()).push(np.zeros((320, 2), np.float32))
+
+
+def test_after_a_reset_a_stream_begins_anew():
+    samples = melody(2, 5.0)
+    recognizer = open_recognizer(BandBackend(), policy=StatePolicy(mode="silence"))
+    first = in_chunks(recognizer, samples, [12_345])
+    recognizer.reset()
+    assert recognizer.time_s == 0.0
+    assert recognizer.log_posteriors is None
+    assert in_chunks(recognizer, samples, [500]) == first
+
+
+def test_samples_that_were_pushed_are_not_kept():
+    model = network("conv", "logmel")
+    recognizer = Recognizer(TorchBackend(model), Detector(model.labels, 0.02))
+    samples = sound("noise", 20 * RATE + 100)
+    recognizer.push(samples)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(3):
+        recognizer.push(samples.copy())
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 50_000
+
+
+def states_after(recognizer, backend, samples):
+    """(time_s, state) at the begin of each block that the backend was given."""
+    recognizer.push(samples)
+    starts = np.cumsum([0, *backend.blocks[:-1]]) / RATE
+    return list(zip(starts.tolist(), backend.states, strict=True))
+
+
+def test_carry_never_resets():
+    backend = BandBackend()
+    recognizer = open_recognizer(backend, policy=StatePolicy(mode="carry"))
+    for second in np.split(np.concatenate([tone("low", 0, 1.0), np.zeros(9 * RATE)]), 10):
+        recognizer.push(second.astype(np.float32))
+    assert all(state["layer0"].any() for state in backend.states[1:])
+
+
+def test_after_an_event_the_recurrent_state_is_reset_and_the_sound_goes_on():
+    backend = BandBackend()
+    recognizer = open_recognizer(backend, policy=StatePolicy(mode="event"))
+    (event,) = recognizer.push(tone("low", 0, 0.5))
+    starts = np.cumsum([0, *backend.blocks[:-1]]) / RATE
+    resets = [
+        (start, state)
+        for start, state in zip(starts[1:], backend.states[1:], strict=True)
+        if not state["layer0"].any()
+    ]
+    ((start_s, state),) = resets
+    assert event.t <= start_s < event.t + GRID_STEPS * 0.02
+    assert state["samples"].any()
+
+
+def test_quiet_resets_the_state_though_the_model_goes_on_answering_a_word():
+    rng = np.random.default_rng(0)
+    quiet = rng.normal(0, 2e-3, 3 * RATE).astype(np.float32)
+    samples = np.concatenate([quiet, tone("low", 0, 0.5), quiet])
+    for mode in ("carry", "silence"):
+        policy = StatePolicy(mode=mode, silence_s=0.5)
+        recognizer = open_recognizer(BandBackend(), policy=policy)
+        (event,) = recognizer.push(samples)
+        assert event.word == "low"
+        answer = recognizer.labels[recognizer.log_posteriors.argmax()]
+        assert answer == {"carry": "low", "silence": "_silence_"}[mode]
+
+
+def test_a_word_in_loud_background_is_not_quiet():
+    """What is quiet is told from the background's own level, so noise may be quiet, words not."""
+    backend = BandBackend()
+    rng = np.random.default_rng(0)
+    background = rng.normal(0, 0.02, 4 * RATE).astype(np.float32)
+    background[2 * RATE : 3 * RATE] += tone("mid", 1, 1.0)
+    recognizer = open_recognizer(backend, policy=StatePolicy(mode="silence", silence_s=0.5))
+    times = [
+        time_s
+        for time_s, state in states_after(recognizer, backend, background)[1:]
+        if not state["layer0"].any()
+    ]
+    assert any(time_s < 2.0 for time_s in times)
+    assert not any(2.1 < time_s < 3.4 for time_s in times)
+    assert any(time_s >= 3.5 for time_s in times)
+
+
+def test_settings_come_from_the_model_and_what_is_asked_for_comes_before():
+    metadata = {"decoder": {"threshold": 0.9, "thresholds": {"low": 0.3}}, "state_policy": {}}
+    assert stream_settings({}) == (DetectorConfig(), StatePolicy())
+    assert stream_settings(metadata)[0].needed("low") == 0.3
+    config, policy = stream_settings(metadata, threshold=0.6, mode="event")
+    assert config.needed("low") == config.needed("mid") == 0.6
+    assert policy.mode == "event"
+    with pytest.raises(UsageError, match=r"threshold 1\.5"):
+        stream_settings({}, threshold=1.5)
+    with pytest.raises(UsageError, match="carry, silence, event"):
+        stream_settings({}, mode="never")
+    with pytest.raises(DataError, match=r"decoder settings: treshold .*"):
+        stream_settings({"decoder": {"treshold": 0.5}})
+    with pytest.raises(DataError, match=r"state policy: silence_s 0"):
+        stream_settings({"state_policy": {"silence_s": 0}})
+
+
+def test_without_torch():
+    code = (
+        "import sys, speechgru.streaming, speechgru.detector, speechgru.decoding\n"
+        "assert 'torch' not in sys.modules and 'librosa' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
