@@ -1,0 +1,64 @@
+"""`speechgru bench`: what training and listening cost."""
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from speechgru.cli.bench_listen import bench_listen
+from speechgru.cli.terminal import err, out, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from speechgru.training.benchmark import TrainingCost
+
+bench = typer.Typer(
+    help="Measure what training and listening cost.", no_args_is_help=True, rich_markup_mode=None
+)
+
+bench.command("listen")(bench_listen)
+
+
+@bench.command("train")
+def bench_train(
+    recipe: Annotated[
+        str, typer.Option(metavar="RECIPE", help="A recipe's name or TOML file.")
+    ] = "gsc-open-12",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a setting: model.hidden=64.", metavar="KEY=VALUE"),
+    ] = None,
+    clips: Annotated[int, typer.Option(min=1, help="Made clips to draw from.")] = 4096,
+    batches: Annotated[int, typer.Option(min=1, help="Batches to measure.")] = 20,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Clips a second of the whole training loop, and of the bare network on ready features."""
+    from speechgru.device import select_device
+    from speechgru.training.benchmark import measure_training
+    from speechgru.training.recipe import load_recipe
+
+    chosen = select_device(device)
+    settings = load_recipe(recipe, overrides or [])
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores / 2:
+        err.line(f"load average {load:.1f} on {cores} cores: other programs slow this down")
+    with progress_bar("batches") as progress:
+        cost = measure_training(settings, chosen, clips, batches, progress)
+    if json:
+        print_json({"recipe": recipe, "device": str(chosen), "load": load, **cost.as_dict()})
+    else:
+        _print(recipe, str(chosen), cost)
+
+
+def _print(recipe: str, device: str, cost: "TrainingCost") -> None:
+    low, high = cost.loop_over_bare_quartiles
+    out.line(
+        f"{recipe} on {device}, {cost.threads} thread(s): {cost.parameters:,} parameters, "
+        f"{cost.batches} batches of {cost.batch_size}"
+    )
+    out.line(f"training loop       {cost.clips_per_second:.0f} clips/s")
+    out.line(f"forward, backward   {cost.bare_clips_per_second:.0f} clips/s, on ready features")
+    out.line(f"loop over bare      {cost.loop_over_bare:.3f} (quartiles {low:.3f} to {high:.3f})")
+    shares = ", ".join(f"{stage} {100 * share:.1f} %" for stage, share in cost.stages.items())
+    out.line(f"a step              {shares}")
+    out.line(f"memory              peak {cost.peak_mb:.0f} MB")

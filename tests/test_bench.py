@@ -1,0 +1,94 @@
+"""`bench train`: the true loop and the bare network, on made clips."""
+
+import json
+
+import pytest
+import torch
+from runs import CPU, QUICK
+
+from speechgru.cli import main
+from speechgru.training.benchmark import TrainingCost, made_data, measure_training
+from speechgru.training.recipe import Recipe, load_recipe, parse_recipe, recipe_names
+from speechgru.training.trainer import STAGES, Trainer
+
+SMALL = ("--set", "model.hidden=8", "--set", "training.batch_size=4", "--set", "model.layers=1")
+
+
+def small_recipe(protocol: str = "folder") -> Recipe:
+    table = QUICK | {"data": {"protocol": protocol, "clip_s": 0.3}, "training": {"batch_size": 8}}
+    return parse_recipe(table, "small")
+
+
+@pytest.fixture(scope="module")
+def cost() -> TrainingCost:
+    return measure_training(small_recipe(), CPU, clips=80, batches=5)
+
+
+def test_the_loop_costs_more_than_the_bare_network(cost):
+    """It draws, varies and makes features, which the bare network is given."""
+    assert 0 < cost.clips_per_second < cost.bare_clips_per_second
+    low, high = cost.loop_over_bare_quartiles
+    assert 0 < low <= cost.loop_over_bare <= high
+    assert cost.loop_over_bare < 1
+
+
+def test_the_stages_are_shares_of_a_step(cost):
+    assert tuple(cost.stages) == STAGES
+    assert sum(cost.stages.values()) == pytest.approx(1)
+    assert all(share > 0 for share in cost.stages.values())
+
+
+def test_memory_holds_at_least_the_clips(cost):
+    assert cost.peak_mb > 80 * 0.3 * 16_000 * 2 / 2**20
+
+
+def test_progress_tells_each_batch():
+    heard: list[tuple[int, int]] = []
+    measure_training(small_recipe(), CPU, 40, 3, lambda done, total: heard.append((done, total)))
+    assert heard == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_has_made_clips(name):
+    """Of the shape, and with the labels, that the recipe trains on; no file is touched."""
+    recipe = load_recipe(name)
+    small = recipe.model.model_copy(update={"hidden": 4, "layers": 1})
+    data = made_data(recipe, 350)
+    trainer = Trainer(recipe.model_copy(update={"model": small}), data, CPU)
+    assert trainer.batches.clips.shape[1] == (recipe.data.clip_s or 1.0) * 16_000
+    assert len(trainer.model.labels) in (12, 35)
+    assert not any(clip.path.exists() for clip in data.corpus.clips)
+    assert trainer.train_step().isfinite()
+
+
+def test_made_clips_are_as_long_as_the_recipe_says():
+    data = made_data(small_recipe(), 10)
+    assert set(data.packed.lengths.tolist()) == {4_800}
+    first = torch.from_numpy(data.packed.samples(data.corpus.clips[0].path)).float()
+    assert first.std().item() == pytest.approx(8_000 / 3**0.5, rel=0.1)
+
+
+def test_json_is_one_object_with_the_figures(capsys):
+    arguments = ["bench", "train", "--clips", "100", "--batches", "2", "--device", "cpu", "--json"]
+    assert main([*arguments, *SMALL]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    keys = {"clips_per_second", "bare_clips_per_second", "loop_over_bare", "stages", "peak_mb"}
+    assert keys <= printed.keys()
+    assert printed["recipe"] == "gsc-open-12"
+    assert (printed["batch_size"], printed["batches"]) == (4, 2)
+
+
+def test_the_table_names_recipe_and_figures(capsys):
+    arguments = ["bench", "train", "--recipe", "my-words", "--clips", "100", "--batches", "1"]
+    assert main([*arguments, "--device", "cpu", *SMALL]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("my-words on cpu")
+    for name in ("training loop", "forward, backward", "loop over bare", *STAGES):
+        assert name in printed
+
+
+def test_what_makes_no_sense_is_refused(capsys):
+    assert main(["bench", "train", "--recipe", "nothing"]) == 2
+    assert main(["bench", "train", "--batches", "0"]) == 2
+    assert main(["bench", "train", "--device", "tpu"]) == 2
+    assert capsys.readouterr().out == ""
