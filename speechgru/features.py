@@ -11,7 +11,6 @@ import torchaudio
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-
 #: The spectra of that many clips stay in a CPU's cache; a whole batch takes twice the time.
 _CACHED_CLIPS = 16
 
@@ -113,7 +112,17 @@ class Features(nn.Module):
         spectrum = self.spectrogram(samples).transpose(-1, -2)  # (B, T, bins), complex
         squares = torch.view_as_real(spectrum).square().flatten(-2)  # (B, T, 2 bins)
         log_mel = torch.log(squares @ self.mel + 1e-6)
-        return log_mel @ self.dct if self.config.kind == "mfcc" else log_mel
+        return self._cepstra(log_mel) if self.config.kind == "mfcc" else log_mel
+
+    def _cepstra(self, log_mel: Tensor) -> Tensor:
+        """The DCT-II, (B, T, M) -> (B, T, F).
+
+        The mean goes around the product, as it is what all bands have in common: in near silence it
+        is so large that a sum of few frames and one of many, rounded in another order, would differ
+        by more than live and offline may.
+        """
+        mean = log_mel.mean(dim=-1, keepdim=True)
+        return (log_mel - mean) @ self.dct + mean * self.dct.sum(dim=0)
 
 
 def features(samples: Tensor, config: FeatureConfig) -> Tensor:
