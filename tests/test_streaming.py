@@ -35,14 +35,12 @@ SIGNALS = {
 
 @cache
 def network(front, kind):
-    """A small network, its features normalised by what speech-like sound gives."""
+    """A small network, its features normalised by what all the signals give."""
     torch.manual_seed(0)
     config = ModelConfig(front=front, front_channels=(4, 8), hidden=24, dropout=0.0)
     model = SpeechGRU(config, FeatureConfig(kind=kind), ("a", "b", "c", "d")).eval()
-    rng = np.random.default_rng(0)
-    loudness = np.repeat(10 ** rng.uniform(-4, 0, (8, 100)), 320, axis=1)
-    sound = rng.normal(0, 0.3, loudness.shape) * loudness
-    model.set_normalisation(model.features(torch.from_numpy(sound).float()))
+    kinds = [sound(name, RATE, seed) for name in SIGNALS for seed in range(4)]
+    model.set_normalisation(model.features(torch.from_numpy(np.stack(kinds))))
     return model
 
 
