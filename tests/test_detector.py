@@ -1,0 +1,221 @@
+"""The detector on posteriors that are made: what fires, when, and what held the rest."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speechgru.decoding import Event
+from speechgru.detector import Detector, DetectorConfig
+from speechgru.errors import DataError, UsageError
+from speechgru.labels import BLANK, SILENCE, UNKNOWN
+
+LABELS = (SILENCE, UNKNOWN, BLANK, "go", "stop")
+STEP_S = 0.02
+PLAIN = DetectorConfig(
+    smoothing_s=0.0, threshold=0.5, min_duration_s=0.0, refractory_s=0.0, release=1.0
+)
+
+
+def posteriors(seconds, *pulses, floor=SILENCE):
+    """Log-posteriors (T, V): `pulses` are (label, from s, to s, probability), else the floor."""
+    steps = round(seconds / STEP_S)
+    p = np.full((steps, len(LABELS)), 1e-4)
+    p[:, LABELS.index(floor)] = 1.0
+    for label, start, stop, probability in pulses:
+        inside = slice(round(start / STEP_S), round(stop / STEP_S))
+        p[inside] = 1e-4
+        p[inside, LABELS.index(floor)] = 1 - probability
+        p[inside, LABELS.index(label)] = probability
+    return np.log(p / p.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def events(config, log_posteriors, chunks=()):
+    detector = Detector(LABELS, STEP_S, config)
+    found = []
+    for part in np.split(log_posteriors, chunks):
+        found += detector.push(part)
+    return found + detector.flush()
+
+
+def with_(**changes):
+    return PLAIN.model_copy(update=changes)
+
+
+def test_a_word_fires_once_at_the_step_that_settles_it():
+    (event,) = events(PLAIN, posteriors(3, ("go", 1.0, 2.0, 0.9)))
+    assert event.word == "go"
+    assert event.t == pytest.approx(1.02)
+    assert event.start_s == pytest.approx(1.0)
+    assert event.end_s == pytest.approx(1.02)
+    assert event.score == pytest.approx(0.9, abs=0.01)
+
+
+@pytest.mark.parametrize("label", [SILENCE, UNKNOWN, BLANK])
+def test_what_is_no_word_never_fires(label):
+    assert events(PLAIN, posteriors(3, (label, 1.0, 2.0, 0.99))) == []
+
+
+def test_smoothing_asks_for_as_much_evidence_as_its_window():
+    """With a mean over 0.2 s a word of probability 0.9 passes 0.5 after 6 of 10 steps."""
+    smoothed = with_(smoothing_s=0.2)
+    (event,) = events(smoothed, posteriors(3, ("go", 1.0, 2.0, 0.9)))
+    assert event.t == pytest.approx(1.12)
+    assert event.start_s == pytest.approx(1.0)
+    assert events(smoothed, posteriors(3, ("go", 1.0, 1.1, 0.9))) == []
+
+
+def test_the_stream_begins_with_no_evidence():
+    """The first steps are averaged with nothing, not with themselves."""
+    (event,) = events(with_(smoothing_s=0.2), posteriors(1, ("go", 0.0, 1.0, 0.9)))
+    assert event.t == pytest.approx(0.12)
+
+
+def test_min_duration_holds_a_spike():
+    patient = with_(min_duration_s=0.1)
+    assert events(patient, posteriors(3, ("go", 1.0, 1.08, 0.9))) == []
+    (event,) = events(patient, posteriors(3, ("go", 1.0, 1.1, 0.9)))
+    assert event.t == pytest.approx(1.1)
+
+
+def test_each_word_has_its_threshold():
+    heard = posteriors(4, ("go", 1.0, 1.5, 0.6), ("stop", 2.0, 2.5, 0.6))
+    found = events(with_(threshold=0.8, thresholds={"stop": 0.55}), heard)
+    assert [event.word for event in found] == ["stop"]
+
+
+def test_of_two_words_over_low_thresholds_the_likelier_fires():
+    p = np.full((50, len(LABELS)), 1e-4)
+    p[:, LABELS.index("go")], p[:, LABELS.index("stop")] = 0.4, 0.6
+    assert [event.word for event in events(with_(threshold=0.3), np.log(p))] == ["stop"]
+
+
+def test_refractory_time_keeps_another_word_back():
+    heard = posteriors(4, ("go", 1.0, 1.3, 0.9), ("stop", 1.4, 1.7, 0.9))
+    assert [event.word for event in events(PLAIN, heard)] == ["go", "stop"]
+    assert [event.word for event in events(with_(refractory_s=1.0), heard)] == ["go"]
+    # It delays a word that lasts, rather than losing it.
+    (_, late) = events(with_(refractory_s=0.5), heard)
+    assert late.t == pytest.approx(1.52)
+
+
+def test_an_answer_that_lasts_is_one_event_until_it_is_released():
+    """A recurrent network may go on answering the last word for seconds."""
+    lasting = posteriors(10, ("go", 1.0, 9.0, 0.9))
+    assert len(events(PLAIN, lasting)) == 1
+    again = posteriors(10, ("go", 1.0, 4.0, 0.9), ("go", 4.2, 8.0, 0.9))
+    assert [event.t for event in events(PLAIN, again)] == pytest.approx([1.02, 4.22])
+
+
+def test_release_decides_how_deep_a_dip_separates_two_words():
+    dip = posteriors(4, ("go", 1.0, 2.0, 0.9), ("go", 2.0, 2.2, 0.4), ("go", 2.2, 3.0, 0.9))
+    assert len(events(with_(release=0.9), dip)) == 2
+    assert len(events(with_(release=0.7), dip)) == 1
+
+
+def test_a_word_begins_where_its_posterior_rises():
+    rising = posteriors(4, ("go", 1.0, 1.2, 0.2), ("go", 1.2, 1.4, 0.6), ("go", 1.4, 2.0, 0.9))
+    (event,) = events(with_(threshold=0.8), rising)
+    assert event.start_s == pytest.approx(1.0)
+    assert event.end_s == pytest.approx(1.42)
+    assert event.start_s < event.end_s <= event.t
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10_000), cuts=st.lists(st.integers(0, 300), max_size=12))
+def test_any_chunking_gives_the_same_events_and_verdicts(seed, cuts):
+    rng = np.random.default_rng(seed)
+    walk = np.cumsum(rng.normal(0, 0.8, (300, len(LABELS))), axis=0)
+    walk -= np.logaddexp.reduce(walk, axis=1, keepdims=True)
+    config = DetectorConfig(
+        smoothing_s=0.06, threshold=0.4, min_duration_s=0.04, refractory_s=0.2, release=0.9
+    )
+    whole, chunked = (Detector(LABELS, STEP_S, config) for _ in range(2))
+    expected = whole.push(walk) + whole.flush()
+    found = []
+    for part in np.split(walk, sorted(cuts)):
+        found += chunked.push(part)
+    assert found + chunked.flush() == expected
+    assert chunked.explain(3.0, 3.0) == whole.explain(3.0, 3.0)
+    assert chunked.time_s == whole.time_s == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize(
+    ("config", "pulse", "gate"),
+    [
+        (with_(threshold=0.8), ("go", 1.0, 1.5, 0.6), "threshold"),
+        (with_(min_duration_s=0.3), ("go", 1.0, 1.2, 0.9), "duration"),
+        (PLAIN, ("go", 1.0, 1.2, 0.9), "event"),
+    ],
+)
+def test_explain_names_the_word_and_the_gate_that_held_it(config, pulse, gate):
+    detector = Detector(LABELS, STEP_S, config)
+    detector.push(posteriors(3, pulse))
+    (verdict,) = detector.explain(1.1)
+    assert (verdict.word, verdict.gate) == ("go", gate)
+    assert verdict.start_s == pytest.approx(1.0)
+    assert verdict.end_s == pytest.approx(pulse[2])
+    assert verdict.score == pytest.approx(pulse[3], abs=0.01)
+    assert verdict.threshold == config.threshold
+    assert detector.explain(2.5) == []
+    assert [v.gate for v in detector.near_misses()] == ([gate] if gate != "event" else [])
+    assert detector.near_misses(since_s=2.0) == []
+
+
+def test_explain_tells_of_the_refractory_time_and_of_a_word_that_still_lasts():
+    detector = Detector(LABELS, STEP_S, with_(refractory_s=1.0, release=0.5))
+    detector.push(posteriors(3, ("go", 1.0, 1.3, 0.9), ("stop", 1.4, 1.7, 0.9)))
+    assert [verdict.gate for verdict in detector.explain(1.4)] == ["event", "refractory"]
+    detector.reset()
+    dip = ("go", 1.0, 1.5, 0.9), ("go", 1.5, 1.6, 0.26), ("go", 1.6, 2.0, 0.9)
+    detector.push(posteriors(3, dip[0], dip[1], dip[2]))
+    (verdict,) = detector.explain(1.7)
+    assert verdict.gate == "event"
+    assert verdict.end_s == pytest.approx(2.0)
+
+
+def test_explanations_of_a_long_stream_are_bounded():
+    detector = Detector(LABELS, STEP_S, with_(threshold=0.8))
+    blips = posteriors(1, ("go", 0.2, 0.4, 0.6), ("stop", 0.6, 0.8, 0.6))
+    for _ in range(400):
+        detector.push(blips)
+    assert len(detector.near_misses()) == 256
+    assert detector.explain(399.7)
+
+
+def test_reset_forgets_all():
+    detector = Detector(LABELS, STEP_S, with_(refractory_s=5.0))
+    heard = posteriors(2, ("go", 0.5, 1.0, 0.9))
+    first = detector.push(heard)
+    detector.reset()
+    assert detector.explain(0.5) == []
+    assert detector.push(heard) == first
+
+
+def test_settings_that_are_wrong_are_told():
+    with pytest.raises(DataError, match=r"model\.safetensors: thresold 0\.5: .*not permitted"):
+        DetectorConfig.parse({"thresold": 0.5}, "model.safetensors")
+    with pytest.raises(DataError, match="threshold 2"):
+        DetectorConfig.parse({"threshold": 2}, "model.safetensors")
+    with pytest.raises(UsageError, match=r"threshold left=0\.5: a word of the model \(go, stop\)"):
+        Detector(LABELS, STEP_S, with_(thresholds={"left": 0.5}))
+    with pytest.raises(UsageError, match=r"threshold go=1\.5"):
+        Detector(LABELS, STEP_S, with_(thresholds={"go": 1.5}))
+
+
+def test_an_event_for_json_has_its_latency_and_what_came_on_top():
+    event = Event("go", start_s=11.9, end_s=12.3, score=0.97, t=12.34)
+    assert event.as_dict(delay_ms=1.0) == {
+        "t": 12.34,
+        "start": 11.9,
+        "end": 12.3,
+        "word": "go",
+        "score": 0.97,
+        "latency_ms": 41.0,
+    }
+
+
+def test_labels_without_a_word_give_nothing():
+    detector = Detector((SILENCE, UNKNOWN), STEP_S)
+    assert detector.push(np.log(np.full((10, 2), 0.5))) == []
+    assert detector.time_s == pytest.approx(0.2)
