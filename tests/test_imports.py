@@ -1,0 +1,156 @@
+"""The order of the rooms: a file imports only from rooms above its own."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "speechgru"
+
+#: From the ground up. A room is a file or a folder of the package.
+ROOMS = (
+    *("__init__", "errors", "files", "audio", "labels"),
+    *("features", "cells", "model", "modelfile", "device"),
+    *("decoding", "detector", "state_policy"),
+    *("corpora", "augment", "training"),
+    *("recognition", "streaming", "backend", "verification", "evaluation"),
+    *("runtime", "export"),
+    *("native", "levels", "pcm", "devices", "microphone", "sources"),
+    *("listening", "recording", "actions"),
+    "cli",
+)
+
+#: What runs without torch: listening to an exported model, and everything about recordings.
+TORCH_FREE = (
+    *("errors", "files", "audio", "labels", "corpora"),
+    *("decoding", "detector", "state_policy", "streaming", "runtime"),
+    *("native", "levels", "pcm", "devices", "microphone", "sources"),
+    *("listening", "recording", "actions"),
+    "cli",
+)
+
+HEAVY = {"torch", "torchaudio", "librosa"}
+#: What makes a command's first word slow.
+SLOW = HEAVY | {"numpy", "scipy", "soundfile", "soxr", "pydantic", "safetensors", "matplotlib"}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    names = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        names[".".join(parts).removesuffix(".__init__")] = path
+    return names
+
+
+MODULES = modules()
+
+
+def imports(path: Path, at_import: bool = False, types: bool = True) -> Iterator[str]:
+    """What a file imports; only when it is itself imported, or only when it runs."""
+
+    def visit(node: ast.AST, inside_function: bool) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                if types and not at_import:
+                    yield from visit(child, inside_function)
+            elif isinstance(child, ast.Import) and not (at_import and inside_function):
+                yield from (alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom) and not (at_import and inside_function):
+                assert child.level == 0, f"{path}: relative import"
+                module = child.module or ""
+                for alias in child.names:
+                    submodule = f"{module}.{alias.name}"
+                    yield submodule if submodule in MODULES else module
+            else:
+                function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+                yield from visit(child, inside_function or function)
+
+    yield from visit(ast.parse(path.read_text(encoding="utf-8")), False)
+
+
+def room(module: str) -> str:
+    """speechgru.corpora.packed -> corpora"""
+    return [*module.split("."), "__init__"][1]
+
+
+def own(names: Iterator[str]) -> set[str]:
+    return {name for name in names if name.split(".")[0] == "speechgru"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_file_imports_only_from_rooms_above_its_own(module):
+    place = ROOMS.index(room(module))
+    for name in own(imports(MODULES[module])):
+        assert ROOMS.index(room(name)) <= place, f"{module} imports {name}"
+
+
+def test_no_two_files_need_each_other():
+    graph = {name: own(imports(path, types=False)) for name, path in MODULES.items()}
+    packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    for name in graph:  # whoever imports a file imports its package first
+        graph[name] = {used for used in graph[name] if used not in packages or name in packages}
+    list(TopologicalSorter(graph).static_order())
+
+
+def loaded_by(module: str) -> set[str]:
+    """All that an import of a module imports, as far as it is ours to say."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        if name in MODULES:
+            waiting += imports(MODULES[name], at_import=True)
+            waiting += [name.rpartition(".")[0]] * ("." in name)
+    return found
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) in TORCH_FREE])
+def test_what_listens_and_what_reads_recordings_needs_no_torch(module):
+    assert not {name.split(".")[0] for name in loaded_by(module)} & HEAVY
+
+
+def test_the_command_line_imports_what_is_slow_when_it_runs():
+    assert not {name.split(".")[0] for name in loaded_by("speechgru.cli")} & SLOW
+
+
+def test_the_search_finds_what_is_there():
+    """Or the tests above would pass on anything."""
+    assert "torch" in loaded_by("speechgru.training.loop")
+    assert "numpy" in loaded_by("speechgru.streaming")
+    assert "speechgru.training.loop" in set(imports(MODULES["speechgru.cli.train"]))
+    assert "speechgru.training.loop" not in set(
+        imports(MODULES["speechgru.cli.train"], at_import=True)
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["train", "--help"], ["data", "--help"], ["bench", "train", "--help"]]
+)
+def test_help_loads_nothing_slow(arguments):
+    """In a process of its own: what is really loaded, by whatever way."""
+    code = f"""
+import json, sys
+import speechgru
+before = sorted(sys.modules)
+from speechgru.cli import main
+code = main({arguments or ["--help"]})
+print(json.dumps([code, before, sorted(sys.modules)]), file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    code, after_import, after_help = json.loads(done.stderr)
+    assert code == 0
+    assert "Usage:" in done.stdout
+    assert not {"typer", "rich", *SLOW} & set(after_import)
+    # typer reads a verb's options with pydantic, where it is installed.
+    assert not (SLOW - {"pydantic"} if arguments else SLOW) & set(after_help)
