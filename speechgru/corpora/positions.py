@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 _FRAME_S = 0.02
 #: Between the clip's noise floor and its loudest frame, in decibels, a word begins at this share.
 _RISE = 0.3
+#: A clip whose levels differ by less than this is all word.
+_ALIKE_DB = 10.0
 #: What lies deeper under the loudest frame is noise, in digital silence too.
 _DEEPEST_DB = 50.0
 #: A pause inside a word, as before the t of "right", is no longer than this.
@@ -28,6 +30,8 @@ def word_span(samples: NDArray[np.floating | np.integer], rate: int) -> tuple[fl
         return 0.0, len(samples) / rate
     level_db = 10 * np.log10(np.maximum(power / power.max(), 10 ** (-_DEEPEST_DB / 10)))
     floor_db = np.quantile(level_db, 0.1)
+    if floor_db > -_ALIKE_DB:
+        return 0.0, len(samples) / rate
     loud = np.flatnonzero(level_db >= (1 - _RISE) * floor_db)
     breaks = np.flatnonzero(np.diff(loud) > round(_PAUSE_S / _FRAME_S) + 1)
     stretches = np.split(loud, breaks + 1)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -167,11 +168,19 @@ def write_stream(
     return truth
 
 
+def _described(audio: SplitAudio, plan: StreamPlan) -> dict[str, Any]:
+    """What a stream is made of and how, for JSON."""
+    settings = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(plan).items()
+    }
+    return {"protocol": audio.task.protocol, "split": audio.split, **settings}
+
+
 def _truth(
     audio: SplitAudio, plan: StreamPlan, words: tuple[SpokenWord, ...], samples: int
 ) -> Truth:
-    made = {"protocol": audio.task.protocol, "split": audio.split, **asdict(plan)}
-    return Truth(duration_s=samples / audio.packed.rate, made=made, words=words)
+    return Truth(duration_s=samples / audio.packed.rate, made=_described(audio, plan), words=words)
 
 
 def _decks(audio: SplitAudio, rng: np.random.Generator) -> dict[str, Iterator[Example]]:

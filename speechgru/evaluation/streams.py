@@ -1,7 +1,7 @@
 """A model on a stream with a truth: what its detector makes of it."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,7 @@ def case_of_split(audio: SplitAudio, plan: StreamPlan) -> StreamCase:
         raise DataError(
             f"a stream of {plan.minutes:g} minutes holds no clip; a longer one is needed"
         )
-    made = {"protocol": audio.task.protocol, "split": audio.split, **asdict(plan)}
-    return StreamCase(ArraySound(stream.samples, stream.rate), stream.truth, made)
+    return StreamCase(ArraySound(stream.samples, stream.rate), stream.truth, stream.truth.made)
 
 
 def case_of_files(
