@@ -5,6 +5,7 @@ TensorBoard's files lie in tensorboard/, where it is installed.
 
 import fcntl
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,24 +30,24 @@ class RunDirectory:
         self.board = self.root / "tensorboard"
 
     def check_free(self) -> None:
-        """Make sure that no run is here.
+        """Make sure that a run can begin here.
 
         Raises:
             UsageError: there is one.
+            SpeechGRUError: the folder cannot be written.
         """
         if self.recipe.exists():
             raise UsageError(
                 f"{self.root}: holds a run already; --resume {self.root} goes on with it, "
                 "--out elsewhere begins another"
             )
+        folders = (self.root, *self.root.absolute().parents)
+        there = next(folder for folder in folders if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise SpeechGRUError(f"{self.root}: {there} is not a directory that can be written")
 
     def create(self, recipe: Recipe) -> None:
-        """Begin a run here.
-
-        Raises:
-            UsageError: there is one already.
-            SpeechGRUError: the folder cannot be written.
-        """
+        """Begin a run here; raises what `check_free` does."""
         self.check_free()
         write_atomic(self.recipe, recipe.to_toml())
 
