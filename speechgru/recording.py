@@ -1,26 +1,27 @@
 """Keeping what was heard: all of it in one file, or each event's stretch in its own."""
 
 import re
+import struct
 import time
-import wave
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import numpy as np
 
 from speechgru.audio import Samples
 from speechgru.decoding import Event
 from speechgru.errors import SpeechGRUError, UsageError
-from speechgru.files import atomic_path
+from speechgru.files import write_atomic
 from speechgru.listening import Heard
 
 #: Kept around a word: a network is sure of it only near its end, so the more before it.
 BEFORE_S, AFTER_S = 0.7, 0.3
 #: Stretches longer than this are cut at their beginning.
 _LONGEST_S = 10.0
+_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 #: A WAV file says its length in 32 bits.
 _MOST_BYTES = 2**32 - 4096
 
@@ -48,10 +49,10 @@ class Recorder:
         check_new(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("xb")
+            self._file = self.path.open("xb", buffering=0)
         except OSError as error:
             raise SpeechGRUError(f"{path}: cannot be written: {error.strerror}") from error
-        self._wave = _wav(self._file, rate)
+        self._rate = rate
         self._bytes = 0
         self.push(np.empty(0, np.float32))
 
@@ -62,26 +63,23 @@ class Recorder:
             SpeechGRUError: the disk is full, or the file has the 37 hours that a WAV file holds.
         """
         content = _as_int16(samples)
-        self._bytes += len(content)
-        if self._bytes > _MOST_BYTES:
+        if self._bytes + len(content) > _MOST_BYTES:
             raise SpeechGRUError(f"{self.path}: full: a WAV file holds 4 GiB")
         try:
-            self._wave.writeframes(content)  # and the length in the header
-            self._file.flush()
+            self._write(content, _HEADER.size + self._bytes)
+            self._bytes += len(content)
+            self._write(_header(self._rate, self._bytes), 0)
         except OSError as error:
             raise SpeechGRUError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
-        """Close the file.
+        """Close the file; all of it is written already."""
+        self._file.close()
 
-        Raises:
-            SpeechGRUError: the disk is full.
-        """
-        try:
-            self._wave.close()
-            self._file.close()
-        except OSError as error:
-            raise SpeechGRUError(f"{self.path}: cannot be written: {error.strerror}") from error
+    def _write(self, content: bytes, place: int) -> None:
+        self._file.seek(place)
+        while content:
+            content = content[self._file.write(content) :]
 
 
 class EventClips:
@@ -128,8 +126,8 @@ class EventClips:
         stretch = kept[start - self._first : self._stop(event) - self._first]
         word = re.sub(r"[^\w-]", "_", event.word)
         path = self.folder / word / f"{self._began}-{event.t:09.2f}.wav"
-        with atomic_path(path) as temporary, _wav(temporary.open("wb"), self.rate) as file:
-            file.writeframes(_as_int16(stretch))
+        content = _as_int16(stretch)
+        write_atomic(path, _header(self.rate, len(content)) + content)
         return path
 
     def _forget(self) -> None:
@@ -177,7 +175,7 @@ class Keepers:
         trace: TracebackType | None,
     ) -> None:
         if self._recorder is not None:
-            self._tried(self._recorder.close)
+            self._recorder.close()
         if self._clips is not None:
             self._tried(self._clips.flush)
 
@@ -191,12 +189,11 @@ class Keepers:
         return True
 
 
-def _wav(file: IO[bytes], rate: int) -> wave.Wave_write:
-    writer = wave.Wave_write(file)
-    writer.setnchannels(1)
-    writer.setsampwidth(2)
-    writer.setframerate(rate)
-    return writer
+def _header(rate: int, size_bytes: int) -> bytes:
+    """Of a WAV file with one channel of 16 bits."""
+    riff = (b"RIFF", _HEADER.size - 8 + size_bytes, b"WAVE")
+    form = (b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
+    return _HEADER.pack(*riff, *form, b"data", size_bytes)
 
 
 def _as_int16(samples: Samples) -> bytes:

@@ -1,15 +1,13 @@
 """`speechgru listen`: words from a microphone, a file or a pipe, as they are said."""
 
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from speechgru.cli.interrupts import Interrupts
 from speechgru.cli.listen_source import SourceOptions
 from speechgru.cli.listen_views import JsonLineView, JsonView, LineView, View
 from speechgru.cli.terminal import err, out
@@ -100,7 +98,7 @@ def listen(
     interrupted = False
     try:
         with (
-            _sigterm_interrupts(),
+            Interrupts() as interrupts,
             quiet_native_code(keep_python=True) if source.is_microphone else nullcontext(),
             view,
             actions,
@@ -108,7 +106,7 @@ def listen(
             keepers,
         ):
             view.begin(sound.name, detector.words)
-            for heard in hear(recognizer, sound.blocks):
+            for heard in hear(recognizer, interrupts.between(sound.blocks)):
                 summary.add(heard, sound.overruns)
                 view.show(heard)
                 for told in heard.events:
@@ -178,20 +176,3 @@ def _view(recognizer: "Recognizer", summary: "Summary", jsonl: bool, json: bool)
 
         return PanelView(recognizer, summary)
     return LineView()
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM end it as Ctrl-C does, hooks and files too."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread hears of signals
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

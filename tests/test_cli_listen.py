@@ -1,0 +1,296 @@
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+from tone_listener import stream, tone_listener
+from virtual_microphone import plug
+
+from speechgru.audio import read
+from speechgru.cli import main
+from speechgru.modelfile import save_model
+
+__all__ = ["plug"]  # a fixture
+
+RATE = 16_000
+WORDS = ["low", "high", "mid", "mid", "low"]
+PROGRAM = [sys.executable, "-c", "from speechgru.cli import entry_point; entry_point()"]
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory):
+    """A model file, and a recording of tones with their times."""
+    folder = tmp_path_factory.mktemp("listen")
+    save_model(tone_listener(), folder / "tones.safetensors")
+    samples, spans = stream(WORDS, seed=900)
+    soundfile.write(folder / "tones.wav", samples, RATE)
+    return SimpleNamespace(
+        model=str(folder / "tones.safetensors"), file=str(folder / "tones.wav"), spans=spans
+    )
+
+
+@pytest.fixture
+def listen(heard, capsys):
+    """Runs the verb in this process; gives its exit code, stdout and stderr."""
+
+    def run(*arguments):
+        code = main(["listen", heard.model, *map(str, arguments)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def pipe(monkeypatch):
+    """Puts bytes on stdin."""
+
+    def put(content):
+        stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(content)))
+        monkeypatch.setattr(sys, "stdin", stdin)
+
+    return put
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def words(events):
+    return [event["word"] for event in events]
+
+
+def test_a_files_words_are_told_in_time_one_json_line_each(listen, heard):
+    code, out, err = listen("--input", heard.file, "--jsonl")
+    assert code == 0
+    events = lines(out)
+    assert words(events) == WORDS
+    for event, (_, start_s, end_s) in zip(events, heard.spans, strict=True):
+        assert list(event) == ["t", "start", "end", "word", "score", "latency_ms"]
+        assert start_s - 0.05 <= event["start"] <= event["end"] <= event["t"] <= end_s + 0.5
+        assert event["latency_ms"] == pytest.approx(1000 * (event["t"] - event["end"]), abs=0.1)
+    assert "5 events" in err
+    assert "low 2, high 1, mid 2" in err
+
+
+def test_lines_and_the_object_at_the_end_say_the_same(listen, heard):
+    _, jsonl, _ = listen("--input", heard.file, "--jsonl")
+    _, plain, _ = listen("--input", heard.file)
+    assert [line.split()[2] for line in plain.splitlines()] == WORDS
+    code, out, _ = listen("--input", heard.file, "--json")
+    (told,) = lines(out)
+    assert code == 0
+    assert told["events"] == lines(jsonl)
+    assert told["words"] == {"low": 2, "high": 1, "mid": 2}
+    assert told["seconds"] == pytest.approx(len(read(Path(heard.file))) / RATE, abs=1e-3)
+    assert (told["overruns"], told["interrupted"]) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("sample_format", "numpy_type", "scale"), [("s16le", "<i2", 32_768), ("f32le", "<f4", 1)]
+)
+def test_a_pipe_gives_the_files_events(listen, pipe, heard, sample_format, numpy_type, scale):
+    _, expected, _ = listen("--input", heard.file, "--jsonl")
+    pipe((read(Path(heard.file)) * scale).astype(numpy_type).tobytes())
+    code, out, _ = listen("--input", "-", "--format", sample_format, "--jsonl")
+    assert code == 0
+    assert out == expected
+
+
+def test_another_rate_and_channels_on_a_pipe(listen, pipe, heard):
+    samples = np.repeat(read(Path(heard.file)), 3)  # 48 kHz
+    pipe(np.stack([samples, samples], axis=1).astype("<f4").tobytes())
+    options = ("--rate", 48_000, "--channels", 2, "--format", "f32le", "--jsonl")
+    code, out, _ = listen("--input", "-", *options)
+    assert code == 0
+    assert words(lines(out)) == WORDS
+
+
+def test_what_is_recorded_gives_the_same_events_again(listen, heard, tmp_path):
+    copy = tmp_path / "new" / "copy.wav"
+    clips = tmp_path / "clips"
+    code, out, _ = listen("--input", heard.file, "--jsonl", "--record", copy, "--save-dir", clips)
+    assert code == 0
+    assert np.abs(read(copy) - read(Path(heard.file))).max() < 1e-4
+    assert listen("--input", copy, "--jsonl")[1] == out
+    kept = sorted(clips.rglob("*.wav"), key=lambda path: path.stem)
+    assert [path.parent.name for path in kept] == WORDS
+    code, out, _ = listen("--input", heard.file, "--record", copy)
+    assert code == 2  # what was recorded is not replaced
+
+
+def test_hooks_run_with_the_event_and_their_failures_are_told(listen, heard, tmp_path):
+    out = tmp_path / "out"
+    code, _, err = listen(
+        "--input", heard.file,
+        "--on", f"low=sh -c 'echo $SPEECHGRU_WORD $SPEECHGRU_T >> {out}'",
+        "--on", "high=false",
+        "--on", "mid=sleep 60",
+        "--on-timeout", "0.3",
+    )  # fmt: skip
+    assert code == 0
+    assert [line.split()[0] for line in out.read_text().splitlines()] == ["low", "low"]
+    assert "--on high=false: exit code 1" in err
+    assert "--on mid=sleep 60: killed after 0.3 s" in err
+
+
+def test_thresholds_hold_words_back_and_explain_says_so(listen, heard):
+    options = ("--threshold", "0.8", "--threshold", "low=1", "--explain", "--jsonl")
+    code, out, err = listen("--input", heard.file, *options)
+    assert code == 0
+    assert words(lines(out)) == ["high", "mid", "mid"]
+    held = [line for line in err.splitlines() if "held by threshold" in line]
+    assert len([line for line in held if "nearly low" in line]) == 2
+    assert all("1.00 is needed" in line for line in held if "nearly low" in line)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--input", "none.wav"], 4, "none.wav: cannot be read"),
+        (["--input", "FILE", "--jsonl", "--json"], 2, "only one of them"),
+        (["--input", "FILE", "--device", "usb"], 2, "--device: does not go with a file"),
+        (["--input", "FILE", "--rate", "8000"], 2, "--rate: does not go with a file"),
+        (["--input", "-", "--realtime"], 2, "--realtime: does not go with stdin"),
+        (["--input", "-", "--format", "mp3"], 2, "--format mp3: s16le or f32le"),
+        (["--input", "-", "--rate", "0"], 2, "--rate 0: a positive number"),
+        (["--input", "-", "--channels", "0"], 2, "--channels 0: 1 to 64"),
+        (["--input", "FILE", "--on", "low"], 2, "WORD=COMMAND is needed"),
+        (["--input", "FILE", "--on", "low=no-such-program"], 2, "is no program"),
+        (["--input", "FILE", "--on", "go=true"], 2, "the model has no word go; it has low, mid"),
+        (["--input", "FILE", "--threshold", "go=0.5"], 2, "threshold go=0.5"),
+        (["--input", "FILE", "--threshold", "1.5"], 2, "--threshold 1.5: a number above 0"),
+        (["--input", "FILE", "--threshold", "low=high"], 2, "--threshold low=high: a number"),
+        (["--input", "FILE", "--record", "all.mp3"], 2, "all.mp3: a name that ends in .wav"),
+    ],
+)
+def test_options_that_make_no_sense_are_told(listen, pipe, heard, options, code, said):
+    pipe(b"")
+    found, out, err = listen(*(heard.file if option == "FILE" else option for option in options))
+    assert (found, out) == (code, "")
+    assert said in err
+    assert err.count("error: ") == 1
+
+
+def test_without_a_model_it_is_said_how_to_get_one(capsys):
+    assert main(["listen"]) == 2
+    assert "speechgru demo" in capsys.readouterr().err
+
+
+def test_a_pipe_that_breaks_off_within_a_sample_is_told(listen, pipe, heard):
+    pipe((read(Path(heard.file)) * 32_767).astype("<i2").tobytes() + b"\x01")
+    code, out, err = listen("--input", "-", "--jsonl")
+    assert (code, words(lines(out))) == (0, WORDS)
+    assert "ends in the middle of a sample: 1 of 2 bytes" in err
+
+
+def test_nan_on_a_pipe_ends_it_after_what_came_before(listen, pipe, heard, tmp_path):
+    samples = np.append(read(Path(heard.file)), np.nan)
+    pipe(np.pad(samples, (0, 50)).astype("<f4").tobytes())
+    copy = tmp_path / "copy.wav"
+    code, out, err = listen("--input", "-", "--format", "f32le", "--jsonl", "--record", copy)
+    assert code == 4
+    assert f"stdin: sample {len(samples) - 1} is nan" in err
+    heard_words = words(lines(out))
+    assert heard_words == WORDS[: len(heard_words)]
+    assert len(heard_words) >= 4
+    assert read(copy).size > 0
+
+
+def begin(heard, *arguments, **options):
+    """The verb in a process of its own."""
+    return subprocess.Popen(
+        [*PROGRAM, "listen", heard.model, *arguments], stderr=subprocess.PIPE, **options
+    )
+
+
+def test_events_of_an_endless_pipe_are_told_at_once_and_ctrl_c_ends_it(heard, tmp_path):
+    copy = tmp_path / "copy.wav"
+    content = (read(Path(heard.file)) * 32_767).astype("<i2").tobytes()
+    process = begin(
+        heard, "--input", "-", "--jsonl", "--record", str(copy),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    process.stdin.write(content)
+    process.stdin.flush()
+    # The pipe stays open: only what is flushed at once can arrive.
+    events = [json.loads(process.stdout.readline()) for _ in WORDS]
+    assert words(events) == WORDS
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out == b""
+    assert b"interrupted: " in err
+    assert b"5 events" in err
+    assert np.abs(read(copy) - read(Path(heard.file))).max() < 1e-3
+
+
+def test_whoever_reads_may_stop_reading(heard):
+    process = begin(heard, "--input", heard.file, "--jsonl", stdout=subprocess.PIPE)
+    process.stdout.close()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert b"Traceback" not in err
+    assert b"Exception" not in err
+
+
+def test_a_terminal_shows_a_panel_that_fits_it(heard):
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80", "LINES": "30"}
+    process = begin(heard, "--input", heard.file, stdout=theirs, env=environment)
+    os.close(theirs)
+    shown = bytearray()
+
+    def watch():
+        # Linux says with an error that the other end has gone.
+        while content := _read_terminal(ours):
+            shown.extend(content)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    _, err = process.communicate(timeout=60)
+    watcher.join()
+    os.close(ours)
+    assert process.returncode == 0, err
+    rows = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).splitlines()
+    assert max(map(len, rows)) <= 80
+    last = "\n".join(rows[-25:])
+    assert "level" in last
+    assert [row.split()[3] for row in rows[-25:] if " ms " in row and " s  " in row][:5] == WORDS
+    assert "5 events, latency p50" in last
+
+
+def _read_terminal(descriptor):
+    try:
+        return os.read(descriptor, 65_536)
+    except OSError:
+        return b""
+
+
+def test_a_microphones_words_are_told_while_it_listens(plug, heard):
+    process = begin(heard, "--jsonl", "--rate", "48000", stdout=subprocess.PIPE)
+    begun = process.stderr.readline()
+    assert begun.startswith(b"listening to microphone default, 48000 Hz")
+    plug("play", heard.file)
+    events = [json.loads(process.stdout.readline()) for _ in WORDS]
+    assert words(events) == WORDS
+    for event, (_, start_s, _) in zip(events, heard.spans, strict=True):
+        offset_s = events[0]["start"] - heard.spans[0][1]
+        assert event["start"] - start_s == pytest.approx(offset_s, abs=0.15)
+        # Posteriors, resampler and sound server together.
+        assert event["latency_ms"] < 1_000
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"5 events" in err
+    assert b"Expression" not in err  # PortAudio's own messages

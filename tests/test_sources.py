@@ -1,0 +1,155 @@
+import io
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speechgru.audio import StreamResampler, read, to_mono
+from speechgru.errors import DataError, UsageError
+from speechgru.pcm import PcmDecoder, parse_format
+from speechgru.sources import file_blocks, pcm_blocks
+
+RATE = 16_000
+
+
+def sound(seconds=0.7, rate=RATE, channels=1, seed=0):
+    """Coloured noise, (S, channels) float32."""
+    rng = np.random.default_rng(seed)
+    walk = np.cumsum(rng.normal(0.0, 1.0, (round(seconds * rate), channels)), axis=0)
+    return (0.5 * walk / np.abs(walk).max()).astype(np.float32)
+
+
+def joined(blocks):
+    return np.concatenate([block.samples for block in blocks])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    from_rate=st.sampled_from([8_000, 16_000, 22_050, 44_100, 48_000, 96_000]),
+    cuts=st.lists(st.integers(0, 3_000), max_size=12),
+    channels=st.integers(1, 3),
+)
+def test_a_stream_is_resampled_as_the_whole_is(from_rate, cuts, channels):
+    frames = sound(0.1, from_rate, channels)
+    resampler = StreamResampler(from_rate)
+    pieces = [resampler.push(piece) for piece in np.split(frames, sorted(cuts))]
+    streamed = np.concatenate([*pieces, resampler.flush()])
+    assert np.array_equal(streamed, to_mono(frames, from_rate, RATE))
+
+
+def test_a_stream_comes_out_within_its_stated_delay():
+    for from_rate, delay_s in ((44_100, 0.041), (48_000, 0.041), (96_000, 0.081)):
+        resampler, block = StreamResampler(from_rate), from_rate // 50
+        heard = given_back = 0
+        for piece in np.split(sound(1.0, from_rate), range(block, from_rate, block)):
+            heard += len(piece)
+            given_back += len(resampler.push(piece))
+            assert heard / from_rate - given_back / RATE <= delay_s
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_sample_that_is_not_finite_is_told_by_its_place_in_the_stream(value):
+    resampler = StreamResampler(48_000, name="stdin")
+    resampler.push(np.zeros(1_000, np.float32))
+    broken = np.zeros(500, np.float32)
+    broken[7] = value
+    with pytest.raises(DataError, match="stdin: sample 1007 is"):
+        resampler.push(broken)
+
+
+@pytest.mark.parametrize(("sample_format", "numpy_type"), [("s16le", "<i2"), ("f32le", "<f4")])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_pcm_is_decoded_in_any_chunking(sample_format, numpy_type, channels):
+    frames = sound(0.01, channels=channels)
+    scale = 32_768 if sample_format == "s16le" else 1
+    content = (frames * scale).astype(numpy_type).tobytes()
+    for size in (1, 3, 64, len(content)):
+        decoder = PcmDecoder(parse_format(sample_format), channels)
+        chunks = [content[i : i + size] for i in range(0, len(content), size)]
+        decoded = np.concatenate([decoder.push(chunk) for chunk in chunks])
+        assert decoded.shape == frames.shape
+        assert np.abs(decoded - frames).max() <= 1 / 32_768
+        assert decoder.rest == b""
+
+
+def test_full_scale_pcm_is_full_scale():
+    decoded = PcmDecoder("s16le").push(np.array([-32_768, 32_767], "<i2").tobytes())
+    assert decoded[0, 0] == -1.0
+    assert decoded[1, 0] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_what_is_wrong_with_pcm_options_is_named():
+    with pytest.raises(UsageError, match="--format mp3: s16le or f32le"):
+        parse_format("mp3")
+    with pytest.raises(UsageError, match="--channels 0"):
+        PcmDecoder("s16le", 0)
+    with pytest.raises(UsageError, match="--rate 0"):
+        list(pcm_blocks(io.BytesIO(b""), RATE, 0))
+
+
+def test_a_pipe_gives_what_was_written_into_it():
+    frames = sound(1.5, 48_000, 2)
+    content = (frames * 32_768).astype("<i2").tobytes()
+    heard = joined(pcm_blocks(io.BytesIO(content), RATE, 48_000, "s16le", 2))
+    assert len(heard) == 1.5 * RATE
+    assert np.abs(heard - to_mono(frames, 48_000, RATE)).max() < 1e-4
+
+
+def test_a_pipe_that_ends_within_a_sample_is_told_and_heard_to_there():
+    told = []
+    content = np.zeros((100, 2), "<f4").tobytes()[:-3]
+    heard = joined(pcm_blocks(io.BytesIO(content), RATE, RATE, "f32le", 2, told.append))
+    assert len(heard) == 99
+    assert told == ["stdin: ends in the middle of a sample: 5 of 8 bytes; they are left out"]
+
+
+def test_a_pipe_that_sends_nan_is_an_error_with_its_place():
+    samples = np.zeros(2_000, "<f4")
+    samples[1_234] = np.nan
+    with pytest.raises(DataError, match="stdin: sample 1234 is nan"):
+        list(pcm_blocks(io.BytesIO(samples.tobytes()), RATE, RATE, "f32le"))
+
+
+def test_an_empty_pipe_has_no_samples_and_no_complaint():
+    told = []
+    assert len(joined(pcm_blocks(io.BytesIO(b""), RATE, 48_000, tell=told.append))) == 0
+    assert told == []
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_file_in_blocks_is_the_file_as_a_whole(tmp_path, rate, suffix):
+    path = tmp_path / f"sound.{suffix}"
+    soundfile.write(path, sound(2.3, rate, 2), rate)
+    assert np.array_equal(joined(file_blocks(path, RATE)), read(path))
+
+
+def test_a_file_in_real_time_takes_as_long_as_it_lasts(tmp_path):
+    path = tmp_path / "sound.wav"
+    soundfile.write(path, sound(0.3), RATE)
+    began = time.monotonic()
+    blocks = []
+    for block in file_blocks(path, RATE, realtime=True):
+        blocks.append(block)
+        heard_s = sum(len(each.samples) for each in blocks) / RATE
+        # A block is there once it has been spoken, and not before.
+        assert time.monotonic() >= block.start_clock_s + heard_s
+    assert time.monotonic() - began >= 0.3
+    assert np.array_equal(joined(blocks), read(path))
+
+
+def test_a_file_that_breaks_off_or_is_none_is_named(tmp_path):
+    whole = tmp_path / "whole.wav"
+    soundfile.write(whole, sound(0.5), RATE)
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(whole.read_bytes()[:-1_000])
+    with pytest.raises(DataError, match=r"broken\.wav: truncated"):
+        list(file_blocks(broken, RATE))
+    (tmp_path / "text.wav").write_text("no sound")
+    with pytest.raises(DataError, match=r"text\.wav: not a readable audio file"):
+        list(file_blocks(tmp_path / "text.wav", RATE))
+    with pytest.raises(DataError, match=r"none\.wav"):
+        list(file_blocks(tmp_path / "none.wav", RATE))
