@@ -9,13 +9,16 @@ from torch import Tensor
 
 from speechgru.augment import (
     AugmentConfig,
-    augment_samples,
     colour,
     mask_features,
     mix_noise,
     noise_crops,
+    swap_halves,
     uniform,
+    vary_sound,
+    vary_time,
     warp,
+    warp_bands,
 )
 
 RATE = 16_000
@@ -35,6 +38,13 @@ def noise(*size: int, seed: int = 1) -> Tensor:
 def tone(hertz: float, samples: int = RATE) -> Tensor:
     """(1, S)"""
     return 0.5 * torch.sin(2 * torch.pi * hertz * torch.arange(samples) / RATE)[None]
+
+
+def varied(
+    clips: Tensor, sound: Tensor | None, config: AugmentConfig, random: torch.Generator
+) -> Tensor:
+    """Time, then sound: (B, S) -> (B, S)"""
+    return vary_sound(vary_time(clips, config, RATE, random), sound, config, random)
 
 
 def strongest_hertz(samples: Tensor) -> float:
@@ -131,7 +141,7 @@ def test_random_numbers_lie_between_the_limits():
 
 def test_zero_settings_change_nothing():
     clips, features = noise(4, 3_200), noise(4, 20, 40)
-    assert torch.equal(augment_samples(clips, noise(9_999), NOTHING, RATE, generator()), clips)
+    assert torch.equal(varied(clips, noise(9_999), NOTHING, generator()), clips)
     assert torch.equal(mask_features(features, NOTHING, 10.0, generator()), features)
     assert torch.equal(colour(features, 0.0, generator()), features)
 
@@ -142,19 +152,19 @@ def test_zero_settings_change_nothing():
 def test_the_generator_decides_everything(config):
     clips, sound, features = noise(4, 3_200), noise(9_999), noise(4, 20, 40)
 
-    def varied(seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    def all_of_it(seed: int) -> tuple[Tensor, Tensor, Tensor]:
         random = generator(seed)
         return (
-            augment_samples(clips, sound, config, RATE, random),
+            varied(clips, sound, config, random),
             colour(features, config.colour_db, random),
             mask_features(features, config, 10.0, random),
         )
 
     before = clips.clone()
     torch.manual_seed(1)
-    first = varied(7)
+    first = all_of_it(7)
     torch.manual_seed(2)
-    for one, again, other in zip(first, varied(7), varied(8), strict=True):
+    for one, again, other in zip(first, all_of_it(7), all_of_it(8), strict=True):
         assert torch.equal(one, again)
         assert not torch.equal(one, other)
     assert torch.equal(clips, before)
@@ -162,17 +172,17 @@ def test_the_generator_decides_everything(config):
 
 def test_each_clip_is_varied_in_its_own_way_within_full_scale():
     clips = tone(500).repeat(8, 1)
-    varied = augment_samples(clips, noise(20_000), AugmentConfig(gain_db=30), RATE, generator())
-    assert varied.abs().max() == 1
+    found = varied(clips, noise(20_000), AugmentConfig(gain_db=30), generator())
+    assert found.abs().max() == 1
     for i in range(1, 8):
-        assert not torch.allclose(varied[0], varied[i], atol=1e-3)
+        assert not torch.allclose(found[0], found[i], atol=1e-3)
 
 
 def test_the_shift_is_as_wide_as_promised():
     config = NOTHING.model_copy(update={"shift_ms": 50.0})
     click = torch.zeros(500, 4_000)
     click[:, 2_000] = 1
-    moved = augment_samples(click, None, config, RATE, generator()).argmax(dim=1) - 2_000
+    moved = varied(click, None, config, generator()).argmax(dim=1) - 2_000
     assert 700 < moved.max() <= 800
     assert -800 <= moved.min() < -700
 
@@ -180,7 +190,7 @@ def test_the_shift_is_as_wide_as_promised():
 def test_the_speed_is_as_varied_as_promised():
     config = NOTHING.model_copy(update={"speed": 0.2})
     clips = tone(500).repeat(40, 1)
-    heard = [strongest_hertz(c) for c in augment_samples(clips, None, config, RATE, generator())]
+    heard = [strongest_hertz(c) for c in varied(clips, None, config, generator())]
     assert 400 * 0.99 < min(heard) < 420
     assert 580 < max(heard) < 600 * 1.01
 
@@ -188,7 +198,7 @@ def test_the_speed_is_as_varied_as_promised():
 def test_the_gain_is_as_wide_as_promised():
     config = NOTHING.model_copy(update={"gain_db": 6.0})
     clips = noise(500, 100) / 10
-    gain = augment_samples(clips, None, config, RATE, generator()) / clips
+    gain = varied(clips, None, config, generator()) / clips
     torch.testing.assert_close(gain, gain[:, :1].expand_as(gain), atol=1e-4, rtol=1e-3)
     gain_db = 20 * gain[:, 0].log10()
     assert -6.01 <= gain_db.min() < -5.8
@@ -198,7 +208,7 @@ def test_the_gain_is_as_wide_as_promised():
 def test_noise_is_as_frequent_and_as_loud_as_promised():
     config = NOTHING.model_copy(update={"noise_probability": 0.7, "snr_db": (5.0, 15.0)})
     clips = tone(500, 1_000).repeat(2_000, 1) / 10
-    added = augment_samples(clips, noise(20_000), config, RATE, generator()) - clips
+    added = varied(clips, noise(20_000), config, generator()) - clips
     power = added.square().mean(dim=1)
     noisy = power > 0
     assert noisy.float().mean().item() == pytest.approx(0.7, abs=0.04)
@@ -210,7 +220,7 @@ def test_noise_is_as_frequent_and_as_loud_as_promised():
 def test_noise_shorter_than_a_clip_is_left_out():
     config = NOTHING.model_copy(update={"noise_probability": 1.0})
     clips = noise(2, 1_000)
-    assert torch.equal(augment_samples(clips, noise(999), config, RATE, generator()), clips)
+    assert torch.equal(varied(clips, noise(999), config, generator()), clips)
 
 
 def test_colour_is_one_smooth_curve_a_clip_of_the_promised_size():
@@ -224,6 +234,49 @@ def test_colour_is_one_smooth_curve_a_clip_of_the_promised_size():
     # The highest of four cosines over 40 bands turns by pi * 4 / 40 a band.
     steepest = curve_db.diff(dim=1).square().mean() / curve_db.square().mean()
     assert steepest < (math.pi * 4 / 40) ** 2
+
+
+def test_swapped_halves_begin_in_the_middle_of_the_word():
+    """Silence, 100 samples of one tone, 100 of another, silence."""
+    clip = torch.zeros(1, 1_000)
+    low, high = tone(400, 100)[0], tone(2_000, 100)[0]
+    clip[0, 300:500] = torch.cat([low, high])
+    (swapped,) = swap_halves(clip)
+    assert not swapped[:300].any()
+    assert not swapped[500:].any()
+    expected, heard = torch.cat([high, low]), swapped[310:390]
+    # Where the energy begins and ends is known to a few samples.
+    moved = [expected[10 + by : 90 + by] for by in range(-8, 9)]
+    assert max(torch.corrcoef(torch.stack([heard, part]))[0, 1] for part in moved) > 0.95
+    torch.testing.assert_close(swapped.square().sum(), clip.square().sum())
+
+
+@pytest.mark.parametrize("clip", [torch.zeros(1, 50), torch.ones(1, 50), torch.eye(1, 50)])
+def test_halves_of_what_is_no_word_do_no_harm(clip):
+    assert sorted(swap_halves(clip)[0].tolist()) == sorted(clip[0].tolist())
+
+
+def test_each_clip_has_its_own_halves():
+    clips = noise(3, 500) * torch.linspace(0, 1, 500)
+    together = swap_halves(clips)
+    for i in range(3):
+        assert torch.equal(together[i : i + 1], swap_halves(clips[i : i + 1]))
+
+
+def test_a_stretch_along_the_bands_moves_a_peak_by_the_factor():
+    bands = torch.arange(40.0)
+    peak = torch.exp(-((bands - 20) ** 2) / 8).expand(3, 2, 40)
+    stretched = warp_bands(peak, torch.tensor([0.9, 1.0, 1.25]))
+    assert torch.equal(stretched[1], peak[1])
+    for clip, factor in zip(stretched, (0.9, 1.0, 1.25), strict=True):
+        place = (clip * bands).sum(dim=1) / clip.sum(dim=1)
+        torch.testing.assert_close(place, torch.full((2,), 20 / factor), atol=0.2, rtol=0)
+
+
+def test_a_stretch_is_linear_between_bands_and_holds_the_last_one():
+    features = torch.arange(10.0).expand(1, 1, 10)
+    stretched = warp_bands(features, torch.tensor([1.1]))[0, 0]
+    torch.testing.assert_close(stretched, (torch.arange(10.0) * 1.1).clamp(max=9))
 
 
 def runs(masked: Tensor) -> list[int]:
