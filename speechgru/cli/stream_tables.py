@@ -23,8 +23,9 @@ def print_stream(report: "StreamReport") -> None:
     out.line(
         f"detector       smoothing {config.smoothing_s:g} s, threshold {config.threshold:g}"
         f"{' and others by word' if config.thresholds else ''}, "
-        f"at least {config.min_duration_s:g} s; state: {policy.mode}{state}"
+        f"for {config.min_duration_s:g} s"
     )
+    out.line(f"state          {policy.mode}{state}")
     out.line(
         f"words          {events.n:,}: matched {len(events.matched):,}, "
         f"wrong {len(events.wrong):,}, missed {events.missed:,}; "

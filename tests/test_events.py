@@ -1,0 +1,350 @@
+"""Events against truth: who belongs to whom, the figures, the choice of a detector."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import soundfile
+from bands import BandBackend
+from hypothesis import given
+from hypothesis import strategies as st
+from listener import listening_model, tone_split
+from matplotlib import image
+from tones import RATE
+
+from speechgru.backend import TorchBackend
+from speechgru.cli import main
+from speechgru.corpora.streams import StreamPlan, write_stream
+from speechgru.corpora.truth import SpokenWord, Truth
+from speechgru.decoding import Event
+from speechgru.detector import DetectorConfig
+from speechgru.errors import DataError
+from speechgru.evaluation.det import THRESHOLDS, det_curve
+from speechgru.evaluation.events import poisson_interval, score_events
+from speechgru.evaluation.hearing import ArraySound, FileSound, hear
+from speechgru.evaluation.metrics import wilson_interval
+from speechgru.evaluation.streams import case_of_files, case_of_split, evaluate_stream
+from speechgru.evaluation.tuning import GRID, POLICIES, tune
+from speechgru.modelfile import load_model, save_model
+from speechgru.state_policy import StatePolicy
+
+
+def truth(*words):
+    """From (word, start, end)."""
+    spoken = tuple(SpokenWord(word=word, start=start, end=end) for word, start, end in words)
+    return Truth(words=spoken)
+
+
+def event(word, t):
+    return Event(word, t - 0.3, t - 0.1, 0.9, t)
+
+
+def counts(report):
+    return len(report.matched), len(report.wrong), report.missed, len(report.false_alarms)
+
+
+GO = ("go", 10.0, 10.5)
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([], (0, 0, 1, 0)),
+        ([event("go", 10.6)], (1, 0, 0, 0)),
+        ([event("go", 9.3)], (1, 0, 0, 0)),
+        ([event("go", 11.24)], (1, 0, 0, 0)),
+        ([event("go", 11.26)], (0, 0, 1, 1)),
+        ([event("go", 9.2)], (0, 0, 1, 1)),
+        ([event("stop", 10.6)], (0, 1, 0, 0)),
+        ([event("go", 10.6), event("go", 11.0)], (1, 0, 0, 1)),
+        ([event("stop", 10.2), event("go", 10.6)], (1, 0, 0, 1)),
+        ([event("stop", 10.2), event("left", 10.6)], (0, 1, 0, 1)),
+    ],
+)
+def test_what_becomes_of_a_word_and_its_events(events, expected):
+    assert counts(score_events(truth(GO), events, 60.0)) == expected
+
+
+def test_speech_that_is_no_word_gives_false_alarms_only():
+    report = score_events(truth(("_unknown_", 1.0, 1.5)), [event("go", 1.6)], 3600.0)
+    assert counts(report) == (0, 0, 0, 1)
+    assert report.false_alarms_per_hour == 1.0
+    assert report.false_reject_rate == 0.0
+
+
+def test_words_close_to_each_other_get_their_own_events_first():
+    """Both events lie near both words; the labels decide, then the order."""
+    words = truth(("go", 1.0, 1.4), ("stop", 1.6, 2.0), ("go", 2.2, 2.6))
+    report = score_events(words, [event("stop", 1.5), event("go", 2.1), event("go", 2.7)], 60.0)
+    assert counts(report) == (3, 0, 0, 0)
+    assert sorted((spoken.start, found.t) for spoken, found in report.matched) == [
+        (1.0, 2.1),
+        (1.6, 1.5),
+        (2.2, 2.7),
+    ]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 30)), max_size=15),
+    st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0, 32)), max_size=15),
+)
+def test_every_word_and_every_event_is_counted_once(words, events):
+    spoken = truth(*((word, start, start + 0.4) for word, start in words))
+    report = score_events(spoken, [event(word, t) for word, t in events], 40.0)
+    matched, wrong, missed, alarms = counts(report)
+    assert matched + wrong + missed == report.n == len(words)
+    assert matched + wrong + alarms == len(events)
+    assert min(matched, wrong, missed, alarms) >= 0
+    assert report.errors == wrong + missed + alarms
+    for word, found in (*report.matched, *report.wrong):
+        assert word.start - 0.75 <= found.t <= word.end + 0.75
+    assert all(word.word == found.word for word, found in report.matched)
+    assert all(word.word != found.word for word, found in report.wrong)
+
+
+def test_figures_and_their_intervals():
+    words = truth(*(("go", 10.0 * i, 10.0 * i + 0.5) for i in range(20)))
+    found = [event("go", 10.0 * i + 0.5 + 0.01 * i) for i in range(18)]
+    report = score_events(words, [*found, event("go", 205.0), event("go", 208.0)], 1_800.0)
+    told = report.as_dict()
+    assert told["words"] == 20
+    assert told["false_reject_rate"] == pytest.approx(0.1)
+    assert told["false_reject_rate_ci95"] == list(wilson_interval(2, 20))
+    assert told["false_alarms_per_hour"] == pytest.approx(4.0)
+    low, high = told["false_alarms_per_hour_ci95"]
+    assert low < 4.0 < high
+    assert told["hours"] == 0.5
+    assert told["latency_ms"]["p50"] == pytest.approx(85.0)
+    assert told["latency_ms"]["p95"] == pytest.approx(161.5)
+
+
+def test_recall_by_minutes_since_the_start():
+    words = truth(*(("go", 30.0 * i + 1, 30.0 * i + 1.5) for i in range(8)))
+    found = [event("go", 30.0 * i + 1.6) for i in (0, 1, 2, 6, 7)]
+    rows = score_events(words, found, 240.0).recall_by_minutes(1.0)
+    assert [(row["from"], row["to"], row["n"], row["recall"]) for row in rows] == [
+        (0, 1, 2, 1.0),
+        (1, 2, 2, 0.5),
+        (2, 3, 2, 0.0),
+        (3, 4, 2, 1.0),
+    ]
+
+
+def test_without_events_there_is_no_latency():
+    assert score_events(truth(GO), [], 60.0).latency_ms == {"p50": None, "p95": None}
+
+
+@pytest.mark.parametrize("count", [1, 3, 10, 50])
+def test_the_interval_of_a_count_leaves_out_a_fortieth_at_each_end(count):
+    """By the Poisson distribution itself: P(X >= count) and P(X <= count) at the bounds."""
+    low, high = poisson_interval(count)
+
+    def at_most(k, mean):
+        return sum(math.exp(-mean + i * math.log(mean) - math.lgamma(i + 1)) for i in range(k + 1))
+
+    assert 1 - at_most(count - 1, low) == pytest.approx(0.025, abs=1e-6)
+    assert at_most(count, high) == pytest.approx(0.025, abs=1e-6)
+
+
+def test_no_event_at_all_leaves_room_for_some():
+    low, high = poisson_interval(0)
+    assert low == 0.0
+    assert high == pytest.approx(-math.log(0.025), abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    """The testing tones."""
+    return tone_split(tmp_path_factory.mktemp("tones"))
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    """The network that listens to them."""
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_model(listening_model(tmp_path_factory.mktemp("training")), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def backend(model_file):
+    return TorchBackend(load_model(model_file))
+
+
+def test_a_network_that_learned_the_tones_hears_them_in_a_stream(backend, tones):
+    case = case_of_split(tones, StreamPlan(minutes=1.0, snr_db=(10, 20)))
+    report = evaluate_stream(backend, case, DetectorConfig(smoothing_s=0.1), StatePolicy())
+    events = report.events
+    assert events.false_reject_rate < 0.1
+    assert len(events.false_alarms) <= 2
+    # A tone is known once the window is full of it, long before it ends.
+    assert -600 < events.latency_ms["p50"] < 0
+    assert report.as_dict()["stream"]["minutes"] == 1.0
+
+
+def test_a_file_and_the_same_samples_in_memory_are_heard_alike(backend, tones, tmp_path):
+    plan = StreamPlan(minutes=0.4)
+    write_stream(tmp_path / "s.flac", tones, plan)
+    from_file = case_of_files(tmp_path / "s.flac", None, RATE, backend.labels)
+    in_memory = case_of_split(tones, plan)
+    reports = [
+        evaluate_stream(backend, case, DetectorConfig(), StatePolicy())
+        for case in (from_file, in_memory)
+    ]
+    assert reports[0].hearing.events == reports[1].hearing.events
+    assert counts(reports[0].events) == counts(reports[1].events)
+    assert from_file.sound.duration_s == in_memory.sound.duration_s
+
+
+def test_other_detectors_are_heard_from_the_same_posteriors(tones):
+    """What is replayed is what would have been heard."""
+    sound = case_of_split(tones, StreamPlan(minutes=0.4)).sound
+    heard = hear(BandBackend(), sound, DetectorConfig(), StatePolicy(mode="silence"))
+    for config in GRID[:: len(GRID) // 6]:
+        afresh = hear(BandBackend(), sound, config, StatePolicy(mode="silence"))
+        assert heard.replay(config) == list(afresh.events)
+
+
+@pytest.mark.parametrize("mode", ["carry", "event"])
+def test_the_curve_goes_from_many_false_alarms_to_many_misses(backend, tones, mode):
+    case = case_of_split(tones, StreamPlan(minutes=0.2))
+    config, policy = DetectorConfig(smoothing_s=0.1), StatePolicy(mode=mode)
+    report = evaluate_stream(backend, case, config, policy)
+    points = det_curve(backend, case.sound, case.truth, report.hearing, config, policy)
+    assert [point.threshold for point in points] == list(THRESHOLDS)
+    first, last = points[0], points[-1]
+    assert first.false_alarms_per_hour >= last.false_alarms_per_hour
+    assert first.false_reject_rate < last.false_reject_rate
+    own = next(point for point in points if point.threshold == config.threshold)
+    assert own.false_reject_rate == report.events.false_reject_rate
+    assert own.false_alarms_per_hour == report.events.false_alarms_per_hour
+
+
+def test_tuning_ranks_every_detector_and_policy_by_its_errors(backend, tones):
+    case = case_of_split(tones, StreamPlan(minutes=0.5))
+    grid = GRID[::7]
+    heard = []
+    trials = tune(backend, case.sound, case.truth, grid, lambda done, of: heard.append((done, of)))
+    assert len(trials) == len(grid) * len(POLICIES) + 1
+    errors = [trial.report.errors for trial in trials]
+    assert errors == sorted(errors)
+    assert heard[-1][0] == heard[-1][1]
+    best = trials[0]
+    again = evaluate_stream(backend, case, best.config, best.policy)
+    assert again.events.errors == best.report.errors
+
+
+def test_a_state_that_latches_is_found_to_need_resets(tones):
+    """Carried, this backend answers a word for ever, so a repeated one is missed."""
+    case = case_of_split(tones, StreamPlan(minutes=0.5, snr_db=(30, 40), gap_s=(1.5, 2.0)))
+    best = tune(BandBackend(), case.sound, case.truth, GRID[::7])[0]
+    assert best.policy.mode != "carry"
+    carried = evaluate_stream(BandBackend(), case, best.config, StatePolicy(mode="carry"))
+    assert carried.events.errors > best.report.errors
+
+
+def run(capsys, *arguments):
+    code = main(["evaluate", *map(str, arguments), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_evaluate_streaming_makes_the_stream_itself(model_file, tones, tmp_path, capsys):
+    manifest = tones.corpus.root / "tones.csv"
+    picture = tmp_path / "det.png"
+    options = ["--streaming", "--minutes", "0.5", "--seed", "2", "--picture", picture]
+    code, told = run(capsys, model_file, "--data", manifest, *options)
+    assert code == 0
+    assert told["n"] == 18
+    assert told["words"] == told["matched"] + told["wrong"] + told["missed"] > 10
+    assert told["stream"]["seed"] == 2
+    assert told["false_reject_rate"] < 0.2
+    assert set(told["latency_ms"]) == {"p50", "p95"}
+    assert told["hours"] == pytest.approx(0.5 / 60)
+    assert image.imread(picture).shape[2] in (3, 4)
+    write_stream(tmp_path / "s.flac", tones, StreamPlan(minutes=0.5, seed=2))
+    code, of_file = run(capsys, model_file, "--streaming", "--audio", tmp_path / "s.flac")
+    assert code == 0
+    assert {key: of_file[key] for key in ("words", "matched", "false_alarms")} == {
+        key: told[key] for key in ("words", "matched", "false_alarms")
+    }
+
+
+def test_evaluate_streaming_as_tables(model_file, tones, capsys):
+    manifest = str(tones.corpus.root / "tones.csv")
+    options = ["--data", manifest, "--streaming", "--minutes", "0.3", "--state", "silence"]
+    assert main(["evaluate", str(model_file), *options]) == 0
+    told = capsys.readouterr().out
+    for expected in ("false rejects", "false alarms", "latency", "silence of 0.5 s", "accuracy"):
+        assert expected in told
+    assert max(map(len, told.splitlines())) <= 80
+
+
+def test_what_tuning_chose_is_kept_in_the_model(model_file, tones, tmp_path, capsys):
+    mine = tmp_path / "mine.safetensors"
+    save_model(load_model(model_file), mine)
+    manifest = tones.corpus.root / "tones.csv"
+    options = ["--data", manifest, "--streaming", "--minutes", "0.3", "--split", "validation"]
+    code, told = run(capsys, mine, *options, "--tune", "--keep")
+    assert code == 0
+    assert told["trials"][0]["errors"] == told["wrong"] + told["missed"] + told["false_alarms"]
+    kept = load_model(mine).metadata
+    assert kept["decoder"] == told["decoder"]
+    assert kept["state_policy"] == told["state_policy"]
+    assert kept["decoder_chosen_on"]["split"] == "validation"
+    code, again = run(capsys, mine, *options)
+    assert again["decoder"] == told["decoder"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--audio", "s.flac"], 2, "--audio: is of a stream, so --streaming"),
+        (["--tune"], 2, "--streaming is needed"),
+        (["--streaming", "--truth", "t.json"], 2, "--audio FILE is needed"),
+        (["--streaming", "--tune"], 2, "--split validation is needed"),
+        (["--streaming", "--keep"], 2, "--tune is needed"),
+        (["--streaming", "--state", "never"], 2, "carry, silence, event"),
+        (["--streaming", "--threshold", "0"], 2, "threshold 0"),
+        (["--streaming", "--minutes", "0.01"], 4, "holds no clip"),
+        (["--streaming", "--audio", "none.flac"], 4, "none.flac"),
+    ],
+)
+def test_options_that_make_no_sense_are_told(model_file, tones, capsys, options, code, message):
+    arguments = ["evaluate", str(model_file), "--data", str(tones.corpus.root / "tones.csv")]
+    assert main([*arguments, *options]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_nothing_to_evaluate_on_is_told(model_file, capsys):
+    assert main(["evaluate", str(model_file)]) == 2
+    assert "--data DIR" in capsys.readouterr().err
+
+
+def test_a_truth_that_does_not_fit_its_audio_gives_exit_code_4(model_file, tones, tmp_path, capsys):
+    for name, minutes in (("short", 0.2), ("long", 0.3)):
+        write_stream(tmp_path / f"{name}.wav", tones, StreamPlan(minutes=minutes))
+    options = ["--streaming", "--audio", str(tmp_path / "short.wav")]
+    long = ["--truth", str(tmp_path / "long.json")]
+    assert main(["evaluate", str(model_file), *options, *long]) == 4
+    assert "long.json: describes 18.000 s" in capsys.readouterr().err
+    (tmp_path / "short.json").unlink()
+    assert main(["evaluate", str(model_file), *options]) == 4
+    assert "short.json: cannot be read" in capsys.readouterr().err
+
+
+def test_a_stream_whose_audio_is_no_number_is_told():
+    samples = np.zeros(RATE, np.float32)
+    samples[5] = np.nan
+    with pytest.raises(DataError, match="sample 5"):
+        hear(BandBackend(), ArraySound(samples, RATE), DetectorConfig(), StatePolicy())
+
+
+def test_a_file_at_another_rate_is_heard_at_the_models(tmp_path):
+    time_s = np.arange(2 * 44_100) / 44_100
+    soundfile.write(tmp_path / "s.wav", 0.3 * np.sin(2 * np.pi * 900 * time_s), 44_100)
+    sound = FileSound(tmp_path / "s.wav", RATE)
+    assert sound.duration_s == pytest.approx(2.0)
+    assert sum(map(len, sound)) == pytest.approx(2 * RATE, abs=2)
+    (found,) = hear(BandBackend(), sound, DetectorConfig(), StatePolicy()).events
+    assert found.word == "mid"
