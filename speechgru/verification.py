@@ -53,6 +53,7 @@ def verify(
     model: SpeechGRU,
     samples: Samples,
     seed: int = 0,
+    name: str = "the recording",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Difference]:
     """Compare a recording, (S,), in several chunkings through `Recognizer` with the model's answer.
@@ -65,13 +66,13 @@ def verify(
     step = model.step_samples
     if len(samples) < step:
         raise DataError(
-            f"{len(samples)} samples: to compare, at least one step of {step} is needed"
+            f"{name}: {len(samples)} samples; to compare, at least one step of {step} is needed"
         )
     whole = _whole(model, samples)
     plans = chunkings(len(samples), step, model.sample_rate, seed)
     found = []
-    for done, (name, sizes) in enumerate(plans.items(), 1):
-        found.append(_compare(model, samples, whole, name, sizes))
+    for done, (chunking, sizes) in enumerate(plans.items(), 1):
+        found.append(_compare(model, samples, whole, chunking, sizes))
         if progress is not None:
             progress(done, len(plans))
     return found

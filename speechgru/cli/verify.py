@@ -29,7 +29,7 @@ def verify(
     for file in files:
         samples = read(file, network.sample_rate)
         with progress_bar(f"comparing {file.name}") as progress:
-            found[str(file)] = verify_recording(network, samples, seed, progress)
+            found[str(file)] = verify_recording(network, samples, seed, str(file), progress)
     differences = [difference for of_file in found.values() for difference in of_file]
     passed = all(difference.passed for difference in differences)
     if json:

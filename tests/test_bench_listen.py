@@ -1,0 +1,75 @@
+"""`speechgru bench listen`: what listening costs."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from bands import BandBackend
+from tones import untrained_model
+
+from speechgru.cli import main
+from speechgru.errors import UsageError
+from speechgru.evaluation.listening import measure_listening, peak_memory_mb
+from speechgru.modelfile import save_model
+from speechgru.streaming import open_recognizer
+
+
+def test_the_figures_of_a_network(tmp_path, capsys):
+    save_model(untrained_model(), tmp_path / "m.safetensors")
+    assert main(["bench", "listen", str(tmp_path / "m.safetensors"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["minutes"] == 3
+    chunk = told["chunk_us"]
+    assert 0 < chunk["p50"] <= chunk["p95"] <= chunk["p99"]
+    # The mean chunk, in seconds over its 20 ms, is the real-time factor.
+    assert chunk["p50"] / 20_000 / 4 < told["real_time_factor"] < chunk["p99"] / 20_000 * 4
+    assert told["overhead_ratio"] > 1.0
+    assert told["bare_us"] > 0
+    assert told["last_over_second"] == pytest.approx(1.0, abs=0.5)
+    assert told["peak_mb"] > 50
+    assert told["growth_mb_per_hour"] >= 0
+
+
+class SlowingBackend(BandBackend):
+    """Takes longer with every chunk, and keeps what it heard."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def __call__(self, samples, state):
+        until = time.perf_counter() + 1e-8 * len(self.blocks)
+        self.kept.append(np.ones(2_000))
+        answer = super().__call__(samples, state)
+        while time.perf_counter() < until:
+            pass
+        return answer
+
+
+def test_a_backend_that_slows_down_and_grows_is_found_out():
+    backend = SlowingBackend()
+    cost = measure_listening(backend, open_recognizer(backend))
+    assert cost.last_over_second > 1.05
+    assert cost.growth_mb_per_hour > 100
+
+
+def test_a_backend_that_does_not_is_not():
+    backend = BandBackend()
+    done = []
+    recognizer = open_recognizer(backend)
+    cost = measure_listening(backend, recognizer, progress=lambda n, of: done.append((n, of)))
+    assert cost.growth_mb_per_hour < 100
+    assert done == [(1, 3), (2, 3), (3, 3)]
+    assert recognizer.time_s == pytest.approx(180.0)
+
+
+def test_two_minutes_cannot_be_compared():
+    with pytest.raises(UsageError, match="at least 3"):
+        measure_listening(BandBackend(), open_recognizer(BandBackend()), minutes=2)
+
+
+def test_peak_memory_is_in_megabytes():
+    held = np.ones(25_000_000)
+    assert 200 < peak_memory_mb() < 100_000
+    assert held.nbytes == 200_000_000
