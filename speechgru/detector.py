@@ -137,7 +137,7 @@ class Detector:
         smoothed = self._smooth(posteriors)
         onset, reached, sustained = self._rises(posteriors, smoothed)
         top = smoothed.argmax(axis=1)
-        score = np.take_along_axis(smoothed, top[:, None], axis=1)[:, 0]
+        score = smoothed.max(axis=1)
         near = score >= NEAR * self._needed[top]
         events = []
         for i, (word, is_near) in enumerate(zip(top.tolist(), near.tolist(), strict=True)):
