@@ -11,9 +11,6 @@ import torchaudio
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-#: The spectra of that many clips stay in a CPU's cache; a whole batch takes twice the time.
-_CACHED_CLIPS = 16
-
 
 class FeatureConfig(BaseModel):
     """The frontend's settings; 30 ms Hann windows every 10 ms by default."""
@@ -107,8 +104,6 @@ class Features(nn.Module):
         """(B, S) -> (B, T, F); fewer samples than a window give T = 0."""
         if samples.shape[-1] < self.config.window_samples:
             return samples.new_zeros(*samples.shape[:-1], 0, self.config.size)
-        if samples.device.type == "cpu" and len(samples) > _CACHED_CLIPS:
-            return torch.cat([self(part) for part in samples.split(_CACHED_CLIPS)])
         spectrum = self.spectrogram(samples).transpose(-1, -2)  # (B, T, bins), complex
         squares = torch.view_as_real(spectrum).square().flatten(-2)  # (B, T, 2 bins)
         log_mel = torch.log(squares @ self.mel + 1e-6)
