@@ -179,7 +179,8 @@ def loudest_start(samples: Samples | NDArray[np.int16], length_samples: int) -> 
 
 def _averaged(frames: NDArray[np.floating], name: str, first: int = 0) -> Samples:
     """The mean of the channels, all of it finite; `first` is where in a stream the frames begin."""
-    mono = frames if frames.ndim == 1 else frames.mean(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):  # it is told in words below
+        mono = frames if frames.ndim == 1 else frames.mean(axis=1)
     finite = np.isfinite(mono)
     if not finite.all():
         place = int(np.argmin(finite))

@@ -60,6 +60,13 @@ def test_a_sample_that_is_not_finite_is_told_by_its_place_in_the_stream(value):
         resampler.push(broken)
 
 
+@pytest.mark.filterwarnings("error")
+def test_channels_without_a_finite_mean_are_told_in_words_alone():
+    for frame in ([np.inf, -np.inf], [3e38, 3e38]):
+        with pytest.raises(DataError, match="stdin: sample 0 is (nan|inf)"):
+            StreamResampler(RATE, name="stdin").push(np.array([frame], np.float32))
+
+
 @pytest.mark.parametrize(("sample_format", "numpy_type"), [("s16le", "<i2"), ("f32le", "<f4")])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_pcm_is_decoded_in_any_chunking(sample_format, numpy_type, channels):

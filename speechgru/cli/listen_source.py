@@ -56,7 +56,7 @@ class SourceOptions:
         """Find what is wrong before a model is loaded.
 
         Raises:
-            UsageError: options that do not go together, or stdin is a terminal.
+            UsageError: options that do not go together, or stdin gives no PCM.
             AudioDeviceError: no such microphone, none at all, or no PortAudio.
             DataError: the file is missing, or no audio file.
         """
@@ -120,7 +120,7 @@ class SourceOptions:
 
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError(
-                "--input -: stdin is a terminal; PCM is needed, as from "
+                "--input -: stdin is closed, or a terminal; PCM is needed, as from "
                 "`arecord -f S16_LE -r 16000 | speechgru listen MODEL --input -`"
             )
         channels = PIPE_CHANNELS if self.channels is None else self.channels
