@@ -131,6 +131,11 @@ def test_recall_by_minutes_since_the_start():
     ]
 
 
+@pytest.mark.parametrize(("minutes", "width"), [(3, 1), (20, 5), (90, 30), (1_440, 60)])
+def test_a_table_of_recall_is_neither_coarse_nor_long(minutes, width):
+    assert score_events(truth(GO), [], 60.0 * minutes).bin_minutes == width
+
+
 def test_without_events_there_is_no_latency():
     assert score_events(truth(GO), [], 60.0).latency_ms == {"p50": None, "p95": None}
 

@@ -100,9 +100,9 @@ class EventReport:
 
     @property
     def bin_minutes(self) -> float:
-        """A width that cuts the stream into some five to twenty stretches."""
-        widths = (1, 2, 5, 10, 15, 30, 60, 120, 240)
-        return next((w for w in widths if self.duration_s / 60 / w <= 8), 480)
+        """A width for a table: one minute of a short stream, an hour of a day."""
+        minutes = self.duration_s / 60
+        return next((width for most, width in ((8, 1), (40, 5), (240, 30)) if minutes <= most), 60)
 
     def as_dict(self) -> dict[str, Any]:
         """The figures for JSON."""
