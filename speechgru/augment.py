@@ -30,7 +30,7 @@ class AugmentConfig(BaseModel):
     #: Size of a smooth random change of the spectrum, as of another microphone or room.
     colour_db: float = Field(3.0, ge=0.0, le=20.0)
     #: Largest stretch of the spectrum along the bands, either way, as of another vocal tract.
-    band_warp: float = Field(0.1, ge=0.0, le=0.5)
+    band_warp: float = Field(0.0, ge=0.0, le=0.5)
     #: SpecAugment (Park et al., 2019): masks over time and their longest duration.
     time_masks: int = Field(2, ge=0, le=10)
     time_mask_ms: float = Field(150.0, ge=0.0, le=1000.0)

@@ -26,10 +26,6 @@ from speechgru.training.recipe import Recipe, SamplingConfig
 
 #: The target of a step that is asked for nothing.
 NO_TARGET = -100
-#: A word has ended where this share of its clip's energy has passed.
-WORD_END = 0.97
-#: How long after a word's end its answer is asked for.
-DELAY_S = 0.06
 
 
 @dataclass(frozen=True)
@@ -72,8 +68,9 @@ class ClipBatches:
             [has_anagram(example.label, task.labels) for example in examples], device=device
         )
         self.noise = background(corpus, packed, model.sample_rate).to(device)
-        self.tail_steps = model.steps(recipe.training.tail_ms / 1000)
-        self.delay_steps = model.steps(DELAY_S)
+        steps = clip_samples // model.step_samples
+        tail = model.steps(recipe.training.tail_ms / 1000)
+        self.asked = torch.arange(steps, device=device) >= steps - tail
 
     def __len__(self) -> int:
         """Clips in the training split."""
@@ -102,25 +99,8 @@ class ClipBatches:
         if UNKNOWN in self.model.vocabulary:
             samples, targets = self.make_unknown(samples, targets, self.can_be_scrambled[chosen])
         samples = vary_time(samples, config, self.model.sample_rate, generator)
-        asked = self.asked_steps(samples)
         samples = vary_sound(samples, self.noise, config, generator)
-        return samples, torch.where(asked, targets[:, None], NO_TARGET)
-
-    def asked_steps(self, samples: Tensor) -> Tensor:
-        """Which steps are asked for the word: (B, S) -> (B, T).
-
-        With `ask = "word-end"` those after the word's end (where 97 % of the energy have passed)
-        and a short delay, so that the answer is learned close to the sound and held; at least the
-        tail, which is scored.
-        """
-        energy = samples.unflatten(1, (-1, self.model.step_samples)).square().sum(dim=2)
-        passed = energy.cumsum(dim=1)
-        ended = passed > WORD_END * passed[:, -1:]  # (B, T)
-        first = (~ended).sum(dim=1, keepdim=True) + self.delay_steps
-        if self.recipe.training.ask == "tail":
-            first.fill_(energy.shape[1])
-        step = torch.arange(energy.shape[1], device=samples.device)
-        return step >= first.clamp(max=energy.shape[1] - self.tail_steps)
+        return samples, torch.where(self.asked, targets[:, None], NO_TARGET)
 
     def make_unknown(
         self, samples: Tensor, targets: Tensor, allowed: Tensor

@@ -4,7 +4,7 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -73,8 +73,6 @@ class TrainingConfig(_Section):
     average_decay: float = Field(0.999, ge=0.0, lt=1.0)
     #: How much of a clip's end is asked for its word.
     tail_ms: float = Field(200.0, gt=0)
-    #: What is asked for the word: the clip's "tail" alone, or all from the "word-end" on.
-    ask: Literal["tail", "word-end"] = "word-end"
     #: Validations in the run.
     validations: int = Field(30, ge=1)
     #: Validations without a better one after which the run ends early; 0 never does.
