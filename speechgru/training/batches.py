@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speechgru.augment import (
+    augment_samples,
     colour,
     mask_features,
     swap_halves,
     uniform,
-    vary_sound,
-    vary_time,
     warp_bands,
 )
 from speechgru.corpora.corpus import Corpus, Example, Task
@@ -98,8 +97,7 @@ class ClipBatches:
         targets = self.targets[chosen]
         if UNKNOWN in self.model.vocabulary:
             samples, targets = self.make_unknown(samples, targets, self.can_be_scrambled[chosen])
-        samples = vary_time(samples, config, self.model.sample_rate, generator)
-        samples = vary_sound(samples, self.noise, config, generator)
+        samples = augment_samples(samples, self.noise, config, self.model.sample_rate, generator)
         return samples, torch.where(self.asked, targets[:, None], NO_TARGET)
 
     def make_unknown(
