@@ -52,7 +52,7 @@ class SamplingConfig(_Section):
     #: The unknown words are told apart in training (and count as one in recognition).
     separate_unknown_words: bool = True
     #: Share of the clips made into `_unknown_`: a word with its halves swapped, or backwards.
-    made_unknown_share: float = Field(0.1, ge=0.0, lt=1.0)
+    made_unknown_share: float = Field(0.04, ge=0.0, lt=1.0)
 
 
 class TrainingConfig(_Section):
