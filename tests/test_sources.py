@@ -63,7 +63,7 @@ def test_a_sample_that_is_not_finite_is_told_by_its_place_in_the_stream(value):
 @pytest.mark.filterwarnings("error")
 def test_channels_without_a_finite_mean_are_told_in_words_alone():
     for frame in ([np.inf, -np.inf], [3e38, 3e38]):
-        with pytest.raises(DataError, match="stdin: sample 0 is (nan|inf)"):
+        with pytest.raises(DataError, match=r"stdin: sample 0 is (nan|inf)"):
             StreamResampler(RATE, name="stdin").push(np.array([frame], np.float32))
 
 
