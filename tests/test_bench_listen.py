@@ -24,6 +24,8 @@ def test_the_figures_of_a_network(tmp_path, capsys):
     assert 0 < chunk["p50"] <= chunk["p95"] <= chunk["p99"]
     # The mean chunk, in seconds over its 20 ms, is the real-time factor.
     assert chunk["p50"] / 20_000 / 4 < told["real_time_factor"] < chunk["p99"] / 20_000 * 4
+    # The processor is not at work for longer than the clock goes, with one thread.
+    assert 0 < told["cpu_real_time_factor"] < 1.5 * told["real_time_factor"]
     assert told["overhead_ratio"] > 1.0
     assert told["bare_us"] > 0
     assert told["last_over_second"] == pytest.approx(1.0, abs=0.5)

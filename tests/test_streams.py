@@ -240,6 +240,7 @@ def test_data_stream_on_the_command_line(split, tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     truth = read_truth(tmp_path / "s.json")
     assert told["words"] == len(truth.words) > 5
+    assert told["unknown_words"] == 0
     assert told["snr_db"] == [10, 10]
     assert {entry.snr_db for entry in truth.words} == {10.0}
     assert soundfile.info(out).frames == round(0.2 * 60 * RATE)

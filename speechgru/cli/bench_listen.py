@@ -1,11 +1,12 @@
 """`speechgru bench listen`: what listening with a model costs."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from speechgru.cli.terminal import out, print_json, progress_bar
+from speechgru.cli.terminal import err, out, print_json, progress_bar
 
 
 def bench_listen(
@@ -24,6 +25,9 @@ def bench_listen(
     from speechgru.modelfile import load_model
     from speechgru.streaming import open_recognizer
 
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores / 2:
+        err.line(f"load average {load:.1f} on {cores} cores: other programs slow this down")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -37,7 +41,10 @@ def bench_listen(
         return
     chunk = cost.chunk_us
     out.print(f"{minutes} minutes in 20 ms chunks, {threads} thread(s), through PyTorch")
-    out.print(f"real-time factor    [bold]{cost.real_time_factor:.4f}[/]")
+    out.print(
+        f"real-time factor    [bold]{cost.real_time_factor:.4f}[/] "
+        f"(of the processor {cost.cpu_real_time_factor:.4f})"
+    )
     out.print(
         f"a chunk             p50 {chunk['p50']:.0f} us, p95 {chunk['p95']:.0f} us, "
         f"p99 {chunk['p99']:.0f} us"
@@ -45,7 +52,7 @@ def bench_listen(
     out.print(
         f"over the bare call  {cost.overhead_ratio:.3f} times (bare: p50 {cost.bare_us:.0f} us)"
     )
-    out.print(f"last / second min   {cost.last_over_second:.3f} (median chunk)")
+    out.print(f"last / second min   {cost.last_over_second:.3f} (quick chunks)")
     out.print(
         f"memory              peak {cost.peak_mb:.0f} MB, "
         f"growth {cost.growth_mb_per_hour:.2f} MB an hour"

@@ -54,7 +54,7 @@ def stream(
                 "truth": str(output.with_suffix(".json")),
                 "duration_s": truth.duration_s,
                 "words": words,
-                "unknown": len(truth.words) - words,
+                "unknown_words": len(truth.words) - words,
                 **truth.made,
             }
         )
