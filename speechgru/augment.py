@@ -10,6 +10,7 @@ from typing import Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
+from torch.nn import functional
 
 
 class AugmentConfig(BaseModel):
@@ -61,14 +62,22 @@ def warp(samples: Tensor, speed: Tensor, shift_samples: Tensor) -> Tensor:
     """
     length = samples.shape[1]
     middle = (length - 1) / 2
-    time = torch.arange(length, device=samples.device, dtype=torch.float32)
-    source = (time[None] - middle - shift_samples[:, None]) * speed[:, None] + middle  # (B, S)
-    inside = (source >= 0) & (source <= length - 1)
-    source = source.clamp_(0, length - 1)
-    left = source.long().clamp_(max=length - 2)
-    fraction = source.sub_(left)
-    before, after = samples.gather(1, left), samples.gather(1, left.add_(1))
-    return torch.lerp(before, after, fraction).mul_(inside)
+    time = torch.arange(length, device=samples.device) - middle
+    source = torch.addcmul(
+        (middle - shift_samples * speed)[:, None], time, speed[:, None]
+    )  # (B, S)
+    nearest = source.clamp(0, length - 1)
+    beyond = nearest.ne(source)
+    left = nearest.int()
+    fraction = nearest.frac_()
+    # A pick from the flat batch by 32-bit places takes half the time of a gather by 64-bit ones.
+    padded = functional.pad(samples, (0, 1))
+    left += torch.arange(len(samples), device=samples.device, dtype=torch.int32)[:, None] * (
+        length + 1
+    )
+    before = padded.view(-1).index_select(0, left.view(-1)).view_as(samples)
+    after = padded.view(-1).index_select(0, left.add_(1).view(-1)).view_as(samples)
+    return before.lerp_(after, fraction).masked_fill_(beyond, 0.0)
 
 
 def mix_noise(
@@ -78,10 +87,11 @@ def mix_noise(
 
     A clip that is all but silent gets noise as a clip of RMS `floor` would.
     """
-    power = samples.square().mean(dim=1).clamp_min(floor**2)
-    noise_power = noise.square().mean(dim=1).clamp_min(1e-10)
-    scale = torch.sqrt(power / noise_power * 10 ** (-snr_db / 10)) * applied
-    return samples + scale[:, None] * noise
+    root = math.sqrt(samples.shape[1])
+    rms = torch.linalg.vector_norm(samples, dim=1).div_(root).clamp_min_(floor)
+    noise_rms = torch.linalg.vector_norm(noise, dim=1).div_(root).clamp_min_(1e-5)
+    scale = rms / noise_rms * 10 ** (-snr_db / 20) * applied
+    return torch.addcmul(samples, scale[:, None], noise)
 
 
 def noise_crops(noise: Tensor, count: int, length: int, generator: torch.Generator) -> Tensor:

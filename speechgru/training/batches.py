@@ -90,31 +90,27 @@ class ClipBatches:
         """The next `count` clips' varied samples (B, S), and their targets (B, T)."""
         config, generator = self.recipe.augment, self.generator
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        samples = self.clips[chosen].float() / FULL_SCALE
         # A background recording has one level; a room has any.
-        level = uniform((count,), 0, 1, samples, generator).square()
-        samples *= torch.where(self.is_silence[chosen], level, 1.0)[:, None]
+        level = uniform((count,), 0, 1, self.weights, generator).square()
+        scale = torch.where(self.is_silence[chosen], level, 1.0) / FULL_SCALE
+        samples = self.clips[chosen].float().mul_(scale[:, None])
         targets = self.targets[chosen]
         if UNKNOWN in self.model.vocabulary:
-            samples, targets = self.make_unknown(samples, targets, self.can_be_scrambled[chosen])
+            self.make_unknown(samples, targets, self.can_be_scrambled[chosen])
         samples = augment_samples(samples, self.noise, config, self.model.sample_rate, generator)
         return samples, torch.where(self.asked, targets[:, None], NO_TARGET)
 
-    def make_unknown(
-        self, samples: Tensor, targets: Tensor, allowed: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Turn a share of the words into words that do not exist: (B, S), (B,), (B,) -> same.
+    def make_unknown(self, samples: Tensor, targets: Tensor, allowed: Tensor) -> None:
+        """Turn a share of the words into words that do not exist, in place: (B, S), (B,), (B,).
 
         So the model learns to refuse what it never heard. The clips of a batch stand in random
         order: the first have their halves swapped, the next are played backwards.
         """
         half = round(len(samples) * self.recipe.sampling.made_unknown_share / 2)
-        swapped, backwards, rest = samples.split([half, half, len(samples) - 2 * half])
-        scrambled = torch.cat([swap_halves(swapped), backwards.flip(1), rest])
-        made = allowed & (torch.arange(len(samples), device=samples.device) < 2 * half)
-        unknown = self.model.vocabulary.id(UNKNOWN)
-        samples = torch.where(made[:, None], scrambled, samples)
-        return samples, targets.masked_fill(made, unknown)
+        words, made = samples[: 2 * half], allowed[: 2 * half]
+        scrambled = torch.cat([swap_halves(words[:half]), words[half:].flip(1)])
+        words.copy_(torch.where(made[:, None], scrambled, words))
+        targets[: 2 * half].masked_fill_(made, self.model.vocabulary.id(UNKNOWN))
 
     @torch.no_grad()
     def featurize(self, samples: Tensor, targets: Tensor) -> Batch:
