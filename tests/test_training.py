@@ -422,7 +422,7 @@ def test_the_average_is_the_sum_it_is_said_to_be():
         average.update(step)
         decay = min(0.9, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * math.sin(step)
-    assert average.model.weight.item() == pytest.approx(expected, abs=1e-5)
+        assert average.model.weight.item() == pytest.approx(expected, abs=1e-5)
     assert not average.model.weight.requires_grad
 
 
