@@ -30,12 +30,20 @@ class StatePolicy(BaseModel):
     "carry": never. "silence": while it has been quiet for `silence_s` or longer, measured by the
     level against its lowest one of the last ten seconds. "event": after each event. The samples and
     the convolutions' frames are carried always: the sound goes on.
+
+    The default is for models that were trained on single clips. One such (373 K, `commands-12`) on
+    a 20-minute stream of validation clips, 342 words, with the best of 84 detectors each: 81 errors
+    (words not matched, and false alarms) with "silence", 117 with "event", 198 with "carry".
+    `evaluate --streaming --tune --keep` chooses for a model, and writes it into its file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mode: Mode = "carry"
+    mode: Mode = "silence"
     silence_s: float = Field(0.5, ge=0.1, le=60.0)
+
+    def __str__(self) -> str:
+        return f"silence of {self.silence_s:g} s" if self.mode == "silence" else self.mode
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], source: str) -> Self:
@@ -50,6 +58,9 @@ class StatePolicy(BaseModel):
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
             raise DataError(f"{source}: {name} {first['input']!r}: {first['msg']}") from error
+
+
+CARRY = StatePolicy(mode="carry")
 
 
 class Resets:

@@ -10,7 +10,7 @@ from speechgru.audio import Samples
 from speechgru.decoding import Decoder, Event
 from speechgru.detector import Detector, DetectorConfig
 from speechgru.errors import DataError, UsageError
-from speechgru.state_policy import MODES, Resets, StatePolicy
+from speechgru.state_policy import CARRY, MODES, Resets, StatePolicy
 
 #: What a backend carries: named arrays of fixed shape; the recurrent ones are named layer0, ...
 State = dict[str, Any]
@@ -56,14 +56,13 @@ class Recognizer:
     """Recognizes words in a stream: samples in, in any chunking, and the same events out.
 
     Keeps the samples of an unfinished step, the backend's state and the decoder's, and no more.
+    Without a policy the state is carried for ever.
     """
 
-    def __init__(
-        self, backend: Backend, decoder: Decoder, policy: StatePolicy | None = None
-    ) -> None:
+    def __init__(self, backend: Backend, decoder: Decoder, policy: StatePolicy = CARRY) -> None:
         self.backend = backend
         self.decoder = decoder
-        self.policy = policy or StatePolicy()
+        self.policy = policy
         self.reset()
 
     def reset(self) -> None:

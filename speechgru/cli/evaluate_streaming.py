@@ -125,5 +125,5 @@ def _draw(backend: Any, report: "StreamReport", picture: Path) -> None:
     chosen = OperatingPoint(
         report.config.threshold, events.false_alarms_per_hour, events.false_reject_rate
     )
-    title = f"{case.title}\n{events.n:,} words, state: {report.policy.mode}"
+    title = f"{case.title}\n{events.n:,} words, state: {report.policy}"
     save_det_picture(points, chosen, title, picture)

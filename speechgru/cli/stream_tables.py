@@ -18,14 +18,13 @@ def print_stream(report: "StreamReport") -> None:
     out.print()
     _print_recall(report)
     config, policy = report.config, report.policy
-    state = f" of {policy.silence_s:g} s" if policy.mode == "silence" else ""
     out.line(f"stream         {report.case.title}")
     out.line(
         f"detector       smoothing {config.smoothing_s:g} s, threshold {config.threshold:g}"
         f"{' and others by word' if config.thresholds else ''}, "
         f"for {config.min_duration_s:g} s"
     )
-    out.line(f"state          {policy.mode}{state}")
+    out.line(f"state          {policy}")
     out.line(
         f"words          {events.n:,}: matched {len(events.matched):,}, "
         f"wrong {len(events.wrong):,}, missed {events.missed:,}; "
@@ -55,7 +54,7 @@ def print_trials(trials: "Sequence[Trial]") -> None:
         return
     from rich.table import Table
 
-    best_of_each = {trial.policy.mode: trial for trial in reversed(trials)}
+    best_of_each = {str(trial.policy): trial for trial in reversed(trials)}
     shown = [*trials[:TRIALS], *(t for t in best_of_each.values() if t not in trials[:TRIALS])]
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("state")
@@ -68,7 +67,7 @@ def print_trials(trials: "Sequence[Trial]") -> None:
         counts = len(report.matched), len(report.wrong), len(report.false_alarms), report.missed
         p50 = report.latency_ms["p50"]
         table.add_row(
-            trial.policy.mode,
+            str(trial.policy),
             f"{config.smoothing_s:g}",
             f"{config.threshold:g}",
             f"{config.min_duration_s:g}",

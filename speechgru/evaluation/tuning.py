@@ -9,7 +9,7 @@ from speechgru.corpora.truth import Truth
 from speechgru.detector import DetectorConfig
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.hearing import Sound, hear
-from speechgru.state_policy import StatePolicy
+from speechgru.state_policy import CARRY, StatePolicy
 from speechgru.streaming import Backend
 
 SMOOTHING_S = (0.06, 0.1, 0.2, 0.3)
@@ -21,7 +21,11 @@ GRID = tuple(
     for smoothing_s, threshold, min_duration_s in product(SMOOTHING_S, THRESHOLDS, MIN_DURATION_S)
 )
 #: Policies whose resets do not depend on the detector.
-POLICIES = (StatePolicy(mode="carry"), StatePolicy(mode="silence"))
+POLICIES = (
+    CARRY,
+    StatePolicy(mode="silence", silence_s=0.3),
+    StatePolicy(mode="silence", silence_s=0.5),
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Trial:
         """For JSON."""
         report = self.report
         return {
-            "state": self.policy.mode,
+            "state_policy": self.policy.model_dump(),
             "smoothing_s": self.config.smoothing_s,
             "threshold": self.config.threshold,
             "min_duration_s": self.config.min_duration_s,
