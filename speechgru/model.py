@@ -82,6 +82,8 @@ class SpeechGRU(nn.Module):
             raise DataError(f"unknown words need the label {UNKNOWN} among {list(labels)}")
         self.metadata = dict(metadata or {})
         self.features = Features(features)
+        self.log_prior: Tensor
+        self.register_buffer("log_prior", torch.zeros(len(self.vocabulary)))
         self.mean: Tensor
         self.deviation: Tensor
         self.register_buffer("mean", torch.zeros(features.size))
@@ -170,14 +172,23 @@ class SpeechGRU(nn.Module):
         return torch.log_softmax(logits.float(), dim=-1), new_state
 
     def fold(self, log_posteriors: Tensor) -> Tensor:
-        """Add the unknown words' posteriors to that of `_unknown_`: (..., V + U) -> (..., V)."""
+        """Posteriors of the labels, as if all were equally likely: (..., V + U) -> (..., V).
+
+        The unknown words' posteriors are added to that of `_unknown_`, and what the labels' shares
+        in training (`log_prior`) put into them is taken out again.
+        """
         if not self.unknown_words:
-            return log_posteriors
+            return torch.log_softmax(log_posteriors - self.log_prior, dim=-1)
         labels, words = log_posteriors.split([len(self.labels), len(self.unknown_words)], dim=-1)
         unknown = self.vocabulary.id(UNKNOWN)
         column = torch.cat([labels[..., unknown : unknown + 1], words], dim=-1)
         total = torch.logsumexp(column, dim=-1, keepdim=True)
-        return torch.cat([labels[..., :unknown], total, labels[..., unknown + 1 :]], dim=-1)
+        folded = torch.cat([labels[..., :unknown], total, labels[..., unknown + 1 :]], dim=-1)
+        return torch.log_softmax(folded - self.log_prior, dim=-1)
+
+    def set_prior(self, shares: Tensor) -> None:
+        """Tell how often each label was drawn in training: (V,) positive, sum 1."""
+        self.log_prior.copy_(shares.log() + math.log(len(self.vocabulary)))
 
     def set_normalisation(self, features: Tensor) -> None:
         """Fix the mean and deviation of each feature from raw training features (..., F)."""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from speechgru.augment import (
     augment_samples,
@@ -25,6 +26,10 @@ from speechgru.training.recipe import Recipe, SamplingConfig
 
 #: The target of a step that is asked for nothing.
 NO_TARGET = -100
+#: How much more than words the spectra of silence are varied: noise is of any colour.
+SILENCE_COLOUR = 3.0
+#: Points of a second's random level of noise, as of steps, clicks and breath.
+LEVEL_POINTS = 12
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,20 @@ class ClipBatches:
         tail = model.steps(recipe.training.tail_ms / 1000)
         self.asked = torch.arange(steps, device=device) >= steps - tail
 
+    def label_shares(self) -> Tensor:
+        """How often each label of the model is drawn, made words included: (V,), sum 1."""
+        labels, unknown_words = len(self.model.labels), len(self.model.unknown_words)
+        outputs = torch.arange(labels + unknown_words, device=self.targets.device)
+        unknown = self.model.vocabulary.id(UNKNOWN) if UNKNOWN in self.model.vocabulary else 0
+        label = torch.where(outputs < labels, outputs, unknown)[self.targets]
+        shares = torch.bincount(label, self.weights, minlength=labels)
+        if UNKNOWN in self.model.vocabulary:
+            scrambled = self.recipe.sampling.made_unknown_share * self.can_be_scrambled
+            moved = torch.bincount(label, self.weights * scrambled, minlength=labels)
+            shares = shares - moved
+            shares[unknown] += moved.sum()
+        return shares.clamp_min(1e-6)
+
     def __len__(self) -> int:
         """Clips in the training split."""
         return len(self.clips)
@@ -90,10 +109,10 @@ class ClipBatches:
         """The next `count` clips' varied samples (B, S), and their targets (B, T)."""
         config, generator = self.recipe.augment, self.generator
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        # A background recording has one level; a room has any.
-        level = uniform((count,), 0, 1, self.weights, generator).square()
-        scale = torch.where(self.is_silence[chosen], level, 1.0) / FULL_SCALE
-        samples = self.clips[chosen].float().mul_(scale[:, None])
+        samples = self.clips[chosen].float().div_(FULL_SCALE)
+        if SILENCE in self.model.vocabulary:
+            level = silence_level(count, samples.shape[1], samples, generator)
+            samples = torch.where(self.is_silence[chosen][:, None], samples * level, samples)
         targets = self.targets[chosen]
         if UNKNOWN in self.model.vocabulary:
             self.make_unknown(samples, targets, self.can_be_scrambled[chosen])
@@ -125,6 +144,9 @@ class ClipBatches:
             features = warp_bands(features, factor)
         if config.colour_db and on_bands:
             curve = colour(torch.zeros_like(features[:, :1]), config.colour_db, generator)
+            if SILENCE in model.vocabulary:
+                silent = (targets == model.vocabulary.id(SILENCE)).any(dim=1)
+                curve = torch.where(silent[:, None, None], curve * SILENCE_COLOUR, curve)
             features = features + curve / model.deviation
         hop_ms = model.features.config.hop_ms
         return Batch(mask_features(features, config, hop_ms, generator), state, targets)
@@ -181,23 +203,35 @@ def sampling_weights(
     return weights / weights.sum()
 
 
+def silence_level(count: int, length: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Random levels for background noise, (count, length) in [0, 1]; half are steady, half move.
+
+    A background recording has one level; a room has any, and noises that come and go: no word
+    either.
+    """
+    steady = uniform((count, 1), 0, 1, like, generator).square()
+    points = uniform((count, 1, LEVEL_POINTS), 0, 1, like, generator).square()
+    moving = functional.interpolate(points, size=length, mode="linear").squeeze(1)
+    moves = uniform((count, 1), 0, 1, like, generator) < 0.5
+    return steady * torch.where(moves, moving, 1.0)
+
+
 def background(corpus: Corpus, packed: PackedAudio, sample_rate: int) -> Tensor:
     """Noise to mix in, end to end on the scale of [-1, 1]: (N,).
 
-    The training part of the corpus' background recordings; for a corpus without any, a minute of
-    white, pink and brown noise, seeded.
+    The training part of the corpus' background recordings, and a minute of white, pink and brown
+    noise, seeded.
     """
-    if corpus.noises:
-        first, last = NOISE_PARTS["training"]
-        parts = [packed.samples(path) for path in corpus.noises]
-        parts = [part[int(first * len(part)) : int(last * len(part))] for part in parts]
-        return torch.from_numpy(np.concatenate(parts)).float() / FULL_SCALE
+    first, last = NOISE_PARTS["training"]
+    recorded = [packed.samples(path) for path in corpus.noises]
+    noises = [
+        part[int(first * len(part)) : int(last * len(part))] / FULL_SCALE for part in recorded
+    ]
     random = np.random.default_rng(0)
     length = 20 * sample_rate
     hertz = np.fft.rfftfreq(length, 1 / sample_rate)
-    noises = []
     for slope in (0.0, 0.5, 1.0):  # amplitude falls with this power of the frequency
         spectrum = np.fft.rfft(random.standard_normal(length)) / np.maximum(hertz, 30.0) ** slope
         noise = np.fft.irfft(spectrum, length)
         noises.append(0.1 * noise / noise.std())
-    return torch.from_numpy(np.concatenate(noises)).float()
+    return torch.from_numpy(np.concatenate(noises).astype(np.float32))

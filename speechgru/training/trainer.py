@@ -36,6 +36,7 @@ class Trainer:
             data.task, data.corpus, data.packed, recipe, self.model, generator
         )
         self.model.set_normalisation(self.batches.raw_features())
+        self.model.set_prior(self.batches.label_shares())
         self.validation = Validation(data.task, data.packed, self.model, config.tail_ms)
         self.steps = max(1, round(config.epochs * len(self.batches) / config.batch_size))
         self.validate_every = max(1, math.ceil(self.steps / config.validations))
