@@ -164,8 +164,19 @@ def test_unknown_words_count_as_unknown():
 
 
 def test_without_unknown_words_nothing_is_folded():
-    outputs = torch.randn(2, 5, 3)
-    assert SpeechGRU(ModelConfig(), FeatureConfig(), ("a", "b", "c")).fold(outputs) is outputs
+    outputs = torch.randn(2, 5, 3).log_softmax(dim=-1)
+    model = SpeechGRU(ModelConfig(), FeatureConfig(), ("a", "b", "c"))
+    torch.testing.assert_close(model.fold(outputs), outputs)
+
+
+def test_what_training_shares_put_into_the_posteriors_is_taken_out():
+    """Bayes: p(label | x) / p(label), normalised, is the posterior under equal priors."""
+    model = SpeechGRU(ModelConfig(), FeatureConfig(), ("a", "b", "c"))
+    shares, likelihoods = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.2, 0.3, 0.4])
+    model.set_prior(shares)
+    trained = (shares * likelihoods) / (shares * likelihoods).sum()
+    expected = likelihoods / likelihoods.sum()
+    torch.testing.assert_close(model.fold(trained.log()).exp(), expected)
 
 
 def test_unknown_words_need_a_label():

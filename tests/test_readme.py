@@ -25,7 +25,8 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     lines = [line for block in blocks("sh") for line in block.splitlines()]
-    return [line.split("&&")[-1].strip() for line in lines if "speechgru" in line.split("&&")[-1]]
+    last = [re.split(r"&&|\|", line)[-1].strip() for line in lines]
+    return [command for command in last if command.startswith("speechgru ")]
 
 
 def test_the_readme_shows_commands():
