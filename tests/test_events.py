@@ -321,8 +321,11 @@ def test_options_that_make_no_sense_are_told(model_file, tones, capsys, options,
     assert message in capsys.readouterr().err
 
 
-def test_nothing_to_evaluate_on_is_told(model_file, capsys):
-    assert main(["evaluate", str(model_file)]) == 2
+@pytest.mark.parametrize(
+    "options", [[], ["--streaming", "--audio", "s.flac", "--carry-state"], ["--min-accuracy", "0"]]
+)
+def test_nothing_to_evaluate_on_is_told(model_file, capsys, options):
+    assert main(["evaluate", str(model_file), *options]) == 2
     assert "--data DIR" in capsys.readouterr().err
 
 

@@ -34,21 +34,26 @@ def evaluate(
     orders: Annotated[int, typer.Option(min=1, max=1000, help="Random orders of that stream.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Decides orders and streams.")] = 0,
     streaming: Annotated[
-        bool, typer.Option("--streaming", help="Also a stream: words, noise, others' words, gaps.")
+        bool, typer.Option("--streaming", help="Also a stream of the clips, with noise and gaps.")
     ] = False,
     audio: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="This recording is the stream.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A recording to stream instead; DIR may be left out."),
     ] = None,
     truth: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its words. [default: .json beside it]")
+        Path | None,
+        typer.Option(metavar="FILE", help="Its words and times. [default: the .json beside it]"),
     ] = None,
-    minutes: Annotated[float, typer.Option(help="Of the stream that is made of DIR.")] = 20.0,
+    minutes: Annotated[float, typer.Option(help="Length of the stream made of DIR.")] = 20.0,
     state: Annotated[
         str | None,
-        typer.Option(metavar="POLICY", help="In the stream: carry, silence or event."),
+        typer.Option(
+            metavar="POLICY", help="When the stream resets the state: carry, silence, event."
+        ),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(metavar="X", help="Of the stream's detector, for all words.")
+        float | None,
+        typer.Option(metavar="X", help="The stream's detector needs this, for all words."),
     ] = None,
     tune: Annotated[
         bool, typer.Option("--tune", help="Try detectors and policies on the stream first.")
@@ -74,7 +79,7 @@ def evaluate(
         audio, truth, minutes, seed, split, state, threshold, tune, keep, picture
     )
     options.check(streaming)
-    if data is None and audio is None:
+    if data is None and (audio is None or carry_state or min_accuracy is not None):
         raise UsageError("--data DIR: recordings to evaluate on are needed")
     from speechgru.device import select_device
     from speechgru.modelfile import load_model
