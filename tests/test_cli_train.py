@@ -223,3 +223,14 @@ def test_on_a_terminal_a_live_line_fits_eighty_columns(recipe):
     assert max(map(len, live)) <= 80
     assert re.search(r"100% loss \d\.\d{3}  validation \d+\.\d\d %  \d+ clips/s", live[-1])
     assert "next: speechgru evaluate run/model.safetensors --data DIR" in plain
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch, before, after):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "to be restored")
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    else:
+        monkeypatch.setenv("OMP_WAIT_POLICY", before)
+    assert main(["--version"]) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == after
