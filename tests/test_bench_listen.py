@@ -41,7 +41,7 @@ class SlowingBackend(BandBackend):
         self.kept = []
 
     def __call__(self, samples, state):
-        until = time.perf_counter() + 1e-8 * len(self.blocks)
+        until = time.perf_counter() + 5e-8 * len(self.blocks)
         self.kept.append(np.ones(2_000))
         answer = super().__call__(samples, state)
         while time.perf_counter() < until:

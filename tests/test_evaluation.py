@@ -43,6 +43,7 @@ def relabelled(model, labels):
     weights["head.weight"] = torch.stack([weights["head.weight"][row] for row in rows])
     bias = weights["head.bias"]
     weights["head.bias"] = torch.stack([bias[row] if row >= 0 else bias[0] - 100 for row in rows])
+    weights["log_prior"] = other.log_prior
     other.load_state_dict(weights)
     return other.eval()
 

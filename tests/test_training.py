@@ -28,6 +28,7 @@ from speechgru.training.batches import (
     has_anagram,
     outputs_of,
     sampling_weights,
+    silence_level,
     unknown_words,
 )
 from speechgru.training.preparation import prepare
@@ -321,12 +322,31 @@ def test_words_that_are_turned_round_become_unknown(trainer, monkeypatch):
     assert not torch.equal(made[0], samples[0])
 
 
+def test_the_levels_of_silence_are_steady_or_move():
+    generator = torch.Generator().manual_seed(0)
+    level = silence_level(400, 1_000, torch.zeros(1), generator)
+    level = level.expand(400, 1_000)
+    assert level.min() >= 0
+    assert level.max() <= 1
+    moves = (level.std(dim=1) > 0).float().mean().item()
+    assert moves == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_shares_of_the_labels_are_those_of_the_draws(tones):
+    """No label is unknown here, so the shares are those of the weights."""
+    trainer = make_trainer(quick_recipe(tones))
+    shares = trainer.batches.label_shares()
+    assert shares.sum().item() == pytest.approx(1.0)
+    drawn = torch.bincount(trainer.batches.targets, trainer.batches.weights)
+    torch.testing.assert_close(shares, drawn)
+
+
 def test_words_of_the_same_letters_are_found():
     labels = ("no", "on", "yes")
     assert [has_anagram(word, labels) for word in labels] == [True, True, False]
 
 
-def test_the_background_is_the_training_part_of_the_recordings(tmp_path):
+def test_the_background_begins_with_the_training_part_of_the_recordings(tmp_path):
     for word in ("low", "mid"):
         (tmp_path / word).mkdir()
         for speaker in "abc":
@@ -336,7 +356,8 @@ def test_the_background_is_the_training_part_of_the_recordings(tmp_path):
     soundfile.write(tmp_path / "_background_noise_" / "ramp.wav", ramp, 16_000, "PCM_16")
     corpus = open_corpus(tmp_path)
     noise = background(corpus, pack(corpus), 16_000)
-    np.testing.assert_allclose(noise, ramp[:12_800], atol=1e-4)
+    np.testing.assert_allclose(noise[:12_800], ramp[:12_800], atol=1e-4)
+    assert len(noise) == 12_800 + 60 * 16_000
 
 
 def test_without_recordings_of_noise_there_is_some_of_three_colours(trainer):
