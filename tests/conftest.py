@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# As the command line does, before torch is loaded: see speechgru.cli.app.main.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("SPEECHGRU_SHARED", PROJECT.parent / "shared"))
 
