@@ -120,7 +120,7 @@ def test_a_damaged_header_is_refused(path, capsys, position):
     content = bytearray(path.read_bytes())
     content[position] ^= 0xFF
     path.write_bytes(content)
-    refused(path, capsys)
+    assert refused(path, capsys)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"{}", b"\x80\x04\x95pickle", b"x" * 5_000])
@@ -139,7 +139,7 @@ def test_another_safetensors_file_is_refused(tmp_path, capsys, metadata):
 
 def test_a_header_that_is_no_json_is_refused(path, capsys):
     save_file(load_file(path), path, {"speechgru": "{'labels': "})
-    refused(path, capsys)
+    assert refused(path, capsys)
 
 
 def test_a_newer_format_says_what_to_do(path, capsys):
@@ -172,7 +172,7 @@ HEADER_CHANGES = {
 
 @pytest.mark.parametrize("change", HEADER_CHANGES.values(), ids=HEADER_CHANGES.keys())
 def test_a_header_that_does_not_fit_is_refused(path, capsys, change):
-    refused(rewritten(path, change), capsys)
+    assert refused(rewritten(path, change), capsys)
 
 
 TENSOR_CHANGES = {
