@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from speechgru.audio import Samples
+from speechgru.labels import Outputs
 from speechgru.model import SpeechGRU, State
 
 
@@ -19,8 +20,13 @@ class TorchBackend:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The V labels, in the order of the log-posteriors."""
+        """What the model can answer."""
         return self.model.labels
+
+    @property
+    def outputs(self) -> Outputs:
+        """The columns of the log-posteriors: each head's labels, side by side."""
+        return self.model.outputs
 
     @property
     def sample_rate(self) -> int:

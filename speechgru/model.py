@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from speechgru.cells import GRU, CausalConv2d
 from speechgru.errors import DataError
 from speechgru.features import FeatureConfig, Features
-from speechgru.labels import UNKNOWN, Vocabulary
+from speechgru.labels import UNKNOWN, Head, Outputs, Spelling, Units, Vocabulary
 
 #: What a stream carries from chunk to chunk: named tensors of fixed shape, batch first.
 State = dict[str, Tensor]
@@ -40,10 +40,28 @@ class ModelConfig(BaseModel):
     residual: bool = True
     #: Share of features that are dropped between layers in training, the same at every step.
     dropout: float = Field(0.1, ge=0.0, lt=1.0)
-    head: Literal["classify"] = "classify"
+    #: "classify": a label for each step; "ctc": the words as they are said, with blanks between
+    #: them (Graves et al., 2006). Of two heads on one encoder the first is the one that is listened
+    #: to. `head = "ctc"` is short for `heads = ["ctc"]`.
+    heads: tuple[Head, ...] = ("classify",)
+    #: What a CTC head writes: a token a word, or its characters.
+    ctc_units: Units = "words"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_head(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "head" not in values:
+            return values
+        if "heads" in values:
+            raise ValueError("head and heads: only one of them")
+        return {
+            ("heads" if k == "head" else k): [v] if k == "head" else v for k, v in values.items()
+        }
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if not self.heads or len(set(self.heads)) < len(self.heads):
+            raise ValueError(f"heads {list(self.heads)} must name at least one head, each once")
         if self.front == "conv" and len(self.front_channels) < 2:
             raise ValueError(
                 f"front_channels {list(self.front_channels)} must hold at least two convolutions"
@@ -54,16 +72,18 @@ class ModelConfig(BaseModel):
 
 
 class SpeechGRU(nn.Module):
-    """Features, their normalisation, a front, recurrent layers and a head, as one function.
+    """Features, their normalisation, a front, recurrent layers and heads, as one function.
 
-    `labels` are the V outputs. `unknown_words` are words that the head tells apart in training and
-    that all count as `_unknown_` in the log-posteriors.
+    `labels` are what it can answer. The V columns of the log-posteriors are `outputs`: of a
+    classify head the labels, of a CTC head its tokens; with both, those of one beside the other's.
+    `unknown_words` are words that a classify head tells apart in training and that all count as
+    `_unknown_` in the log-posteriors.
 
     Args:
         metadata: provenance, protocol, figures; kept in the model's file.
 
     Raises:
-        DataError: there are unknown words, but no label for them.
+        DataError: there are unknown words, but no label for them, or no classify head.
     """
 
     def __init__(
@@ -80,6 +100,13 @@ class SpeechGRU(nn.Module):
         self.unknown_words = tuple(unknown_words)
         if self.unknown_words and UNKNOWN not in self.vocabulary:
             raise DataError(f"unknown words need the label {UNKNOWN} among {list(labels)}")
+        if self.unknown_words and "classify" not in config.heads:
+            raise DataError("unknown words are told apart by a classify head only")
+        self.spelling = Spelling.of(self.labels, config.ctc_units)
+        self.outputs: Outputs = {
+            head: self.labels if head == "classify" else self.spelling.tokens
+            for head in config.heads
+        }
         self.metadata = dict(metadata or {})
         self.features = Features(features)
         self.log_prior: Tensor
@@ -100,12 +127,18 @@ class SpeechGRU(nn.Module):
             for _ in range(config.layers + 1)
         )
         self.dropout = LockedDropout(config.dropout)
-        self.head = nn.Linear(config.hidden, len(self.vocabulary) + len(self.unknown_words))
+        self.head = nn.Linear(config.hidden, sum(self.head_widths.values()))
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The V labels, in the order of the log-posteriors."""
+        """What the model can answer; a classify head's columns are in their order."""
         return self.vocabulary.labels
+
+    @property
+    def head_widths(self) -> dict[Head, int]:
+        """Columns of each head in training, where the unknown words have their own."""
+        more: dict[Head, int] = {"classify": len(self.unknown_words)}
+        return {head: len(labels) + more.get(head, 0) for head, labels in self.outputs.items()}
 
     @property
     def sample_rate(self) -> int:
@@ -149,7 +182,8 @@ class SpeechGRU(nn.Module):
         """
         state = self.initial_state(len(samples)) if state is None else state
         if samples.shape[-1] < self.step_samples:  # no convolution takes an empty sequence
-            return samples.new_zeros(len(samples), 0, len(self.labels)), state
+            columns = sum(map(len, self.outputs.values()))
+            return samples.new_zeros(len(samples), 0, columns), state
         features, context = self.extract(samples, state["samples"])
         log_posteriors, state = self.encode(features, state)
         return self.fold(log_posteriors), state | {"samples": context}
@@ -162,16 +196,32 @@ class SpeechGRU(nn.Module):
         return (self.features(stretch) - self.mean) / self.deviation, kept
 
     def encode(self, features: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, FRAMES_PER_STEP T, F) -> log-posteriors (B, T, V + unknown words), and state."""
+        """(B, FRAMES_PER_STEP T, F) -> log-posteriors (B, T, V + unknown words), and state.
+
+        Each head's columns are log-posteriors of their own: their exponentials sum to 1.
+        """
         x, new_state = self.front(features, state)
         x = self.project(x)  # (B, T, H)
         for i, layer in enumerate(self.layers):
             y, new_state[f"layer{i}"] = layer(self.dropout(self.norms[i](x)), state[f"layer{i}"])
             x = x + y if self.config.residual else y
-        logits = self.head(self.dropout(self.norms[-1](x)))
-        return torch.log_softmax(logits.float(), dim=-1), new_state
+        logits = self.head(self.dropout(self.norms[-1](x))).float()
+        heads = self.split_heads(logits).values()
+        return torch.cat([torch.log_softmax(head, dim=-1) for head in heads], dim=-1), new_state
+
+    def split_heads(self, columns: Tensor) -> dict[Head, Tensor]:
+        """Each head's columns of what `encode` gives: views, (..., width of the head)."""
+        widths = self.head_widths
+        return dict(zip(widths, columns.split(list(widths.values()), dim=-1), strict=True))
 
     def fold(self, log_posteriors: Tensor) -> Tensor:
+        """What `encode` gives with the classify head's columns those of its labels: (..., V)."""
+        heads = self.split_heads(log_posteriors)
+        if "classify" in heads:
+            heads["classify"] = self._fold_labels(heads["classify"])
+        return torch.cat(list(heads.values()), dim=-1)
+
+    def _fold_labels(self, log_posteriors: Tensor) -> Tensor:
         """Posteriors of the labels, as if all were equally likely: (..., V + U) -> (..., V).
 
         The unknown words' posteriors are added to that of `_unknown_`, and what the labels' shares

@@ -28,6 +28,7 @@ def save_model(model: SpeechGRU, path: Path) -> None:
         "format_version": FORMAT_VERSION,
         "labels": list(model.labels),
         "unknown_words": list(model.unknown_words),
+        "outputs": {head: list(labels) for head, labels in model.outputs.items()},
         "features": model.features.config.model_dump(),
         "model": model.config.model_dump(mode="json"),
         "metadata": model.metadata,

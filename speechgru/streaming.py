@@ -10,6 +10,7 @@ from speechgru.audio import Samples
 from speechgru.decoding import Decoder, Event
 from speechgru.detector import Detector, DetectorConfig
 from speechgru.errors import DataError, UsageError
+from speechgru.labels import Outputs
 from speechgru.state_policy import CARRY, MODES, Resets, StatePolicy
 
 #: What a backend carries: named arrays of fixed shape; the recurrent ones are named layer0, ...
@@ -25,7 +26,12 @@ class Backend(Protocol):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The V labels, in the order of the log-posteriors."""
+        """What the model can answer."""
+        ...
+
+    @property
+    def outputs(self) -> Outputs:
+        """The V columns of the log-posteriors: each head's labels, side by side."""
         ...
 
     @property

@@ -4,6 +4,8 @@ As a recurrent network may, it goes on answering the last word until another one
 its state is reset.
 """
 
+from typing import ClassVar
+
 import numpy as np
 from tones import RATE
 
@@ -20,6 +22,7 @@ class BandBackend:
     """
 
     labels = (SILENCE, UNKNOWN, *BANDS_HZ)
+    outputs: ClassVar = {"classify": labels}
     sample_rate = RATE
     step_samples = STEP
 

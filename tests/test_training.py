@@ -24,6 +24,7 @@ from speechgru.training import board, loop
 from speechgru.training.average import WeightAverage
 from speechgru.training.batches import (
     NO_TARGET,
+    NO_WORD,
     background,
     has_anagram,
     outputs_of,
@@ -287,6 +288,17 @@ def test_a_batch_asks_for_the_clips_end_only(trainer):
     assert (words == words[:, :1]).all()
     assert set(words.unique().tolist()) == {0, 1, 2}
     assert not any(part.any() for part in batch.state.values())
+    assert torch.equal(batch.words, words[:, :1])
+
+
+def test_a_clip_of_silence_has_no_word(trainer, monkeypatch):
+    batches = trainer.batches
+    vocabulary = type(batches.model.vocabulary)((SILENCE, *trainer.data.task.labels[1:]))
+    monkeypatch.setattr(batches.model, "vocabulary", vocabulary)
+    batch = batches.draw(32)
+    output = batch.targets[:, -1]
+    assert set(output.unique().tolist()) == {0, 1, 2}
+    assert torch.equal(batch.words[:, 0], torch.where(output == 0, NO_WORD, output))
 
 
 def test_the_generator_is_all_that_a_batch_depends_on(trainer):

@@ -26,6 +26,8 @@ from speechgru.training.recipe import Recipe, SamplingConfig
 
 #: The target of a step that is asked for nothing.
 NO_TARGET = -100
+#: Stands behind the last word of a row.
+NO_WORD = -1
 #: How much more than words the spectra of silence are varied: noise is of any colour.
 SILENCE_COLOUR = 3.0
 #: Points of a second's random level of noise, as of steps, clicks and breath.
@@ -34,11 +36,16 @@ LEVEL_POINTS = 12
 
 @dataclass(frozen=True)
 class Batch:
-    """Varied features (B, 2 T, F), the state they begin in, and a target per step (B, T)."""
+    """Varied features (B, 2 T, F), the state they begin in, and what is said in them.
+
+    `targets` (B, T) has an output for each step; `words` (B, N) those of the words in their order,
+    unknown words too, and `NO_WORD` after the last one.
+    """
 
     features: Tensor
     state: State
     targets: Tensor
+    words: Tensor
 
 
 class ClipBatches:
@@ -137,6 +144,9 @@ class ClipBatches:
         model, generator, config = self.model, self.generator, self.recipe.augment
         state = model.initial_state(len(samples))
         features, _ = model.extract(samples, state["samples"])
+        words = targets[:, -1:]  # a clip's end is asked for its word
+        silence = model.vocabulary.id(SILENCE) if SILENCE in model.vocabulary else NO_TARGET
+        silent = words == silence
         on_bands = model.features.config.kind == "logmel"
         if config.band_warp and on_bands:
             low, high = 1 - config.band_warp, 1 + config.band_warp
@@ -144,12 +154,11 @@ class ClipBatches:
             features = warp_bands(features, factor)
         if config.colour_db and on_bands:
             curve = colour(torch.zeros_like(features[:, :1]), config.colour_db, generator)
-            if SILENCE in model.vocabulary:
-                silent = (targets == model.vocabulary.id(SILENCE)).any(dim=1)
-                curve = torch.where(silent[:, None, None], curve * SILENCE_COLOUR, curve)
+            curve = torch.where(silent[:, :, None], curve * SILENCE_COLOUR, curve)
             features = features + curve / model.deviation
         hop_ms = model.features.config.hop_ms
-        return Batch(mask_features(features, config, hop_ms, generator), state, targets)
+        features = mask_features(features, config, hop_ms, generator)
+        return Batch(features, state, targets, words.masked_fill(silent, NO_WORD))
 
 
 def has_anagram(word: str, labels: tuple[str, ...]) -> bool:
