@@ -1,17 +1,18 @@
 """The detector: a stream's posteriors to events, and the reasons where there is none."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from speechgru.decoding import Event
-from speechgru.errors import DataError, UsageError
+from speechgru.errors import UsageError
 from speechgru.labels import Vocabulary
+from speechgru.settings import Settings
 
 #: What decides, in this order: a word that passed them all is an event.
 Gate = Literal["threshold", "duration", "held", "refractory", "event"]
@@ -25,10 +26,8 @@ ONSET = 0.1
 MOST_VERDICTS = 256
 
 
-class DetectorConfig(BaseModel):
+class DetectorConfig(Settings):
     """When a word is an event; a model's file may hold its own under `decoder`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     #: The posteriors' mean over this long decides (Chen, Parada and Heigold, 2014).
     smoothing_s: float = Field(0.2, ge=0.0, le=2.0)
@@ -42,20 +41,6 @@ class DetectorConfig(BaseModel):
     #: A word can fire again once it has fallen below this share of its threshold: a recurrent
     #: network may go on answering the last word for as long as nothing else is said.
     release: float = Field(0.8, gt=0.0, le=1.0)
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], source: str) -> "DetectorConfig":
-        """Settings from a model's metadata, or from options.
-
-        Raises:
-            DataError: a name is unknown or a value out of range; the message begins with `source`.
-        """
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
-            raise DataError(f"{source}: {name} {first['input']!r}: {first['msg']}") from error
 
     def needed(self, word: str) -> float:
         """The threshold of a word."""

@@ -1,15 +1,15 @@
 """When a stream's recurrent state is reset: a setting, and what follows it along a stream."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, get_args
+from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from speechgru.audio import Samples
 from speechgru.decoding import Event
-from speechgru.errors import DataError
+from speechgru.settings import Settings
 
 #: The state may be reset at every fifth step of the stream, so that the places depend on no
 #: chunking, and what lies between two of them can be computed at once.
@@ -24,7 +24,7 @@ Mode = Literal["carry", "silence", "event"]
 MODES = get_args(Mode)
 
 
-class StatePolicy(BaseModel):
+class StatePolicy(Settings):
     """When a stream's recurrent state goes back to zeros; a model's file may hold its own.
 
     "carry": never. "silence": while it has been quiet for `silence_s` or longer, measured by the
@@ -37,27 +37,11 @@ class StatePolicy(BaseModel):
     `evaluate --streaming --tune --keep` chooses for a model, and writes it into its file.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     mode: Mode = "silence"
     silence_s: float = Field(0.5, ge=0.1, le=60.0)
 
     def __str__(self) -> str:
         return f"silence of {self.silence_s:g} s" if self.mode == "silence" else self.mode
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], source: str) -> Self:
-        """A policy from a model's metadata.
-
-        Raises:
-            DataError: a name is unknown or a value out of range; the message begins with `source`.
-        """
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
-            raise DataError(f"{source}: {name} {first['input']!r}: {first['msg']}") from error
 
 
 CARRY = StatePolicy(mode="carry")

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "speechgru"
 
 #: From the ground up. A room is a file or a folder of the package.
 ROOMS = (
-    *("__init__", "errors", "files", "audio", "labels"),
+    *("__init__", "errors", "files", "settings", "audio", "labels"),
     *("features", "cells", "model", "modelfile", "device"),
     *("decoding", "detector", "state_policy"),
     *("corpora", "augment", "training"),
@@ -27,7 +27,7 @@ ROOMS = (
 
 #: What runs without torch: listening to an exported model, and everything about recordings.
 TORCH_FREE = (
-    *("errors", "files", "audio", "labels", "corpora"),
+    *("errors", "files", "settings", "audio", "labels", "corpora"),
     *("decoding", "detector", "state_policy", "streaming", "runtime"),
     *("native", "levels", "pcm", "devices", "microphone", "sources"),
     *("listening", "recording", "actions"),
