@@ -197,6 +197,8 @@ def test_settings_that_are_wrong_are_told():
         DetectorConfig.parse({"thresold": 0.5}, "model.safetensors")
     with pytest.raises(DataError, match="threshold 2"):
         DetectorConfig.parse({"threshold": 2}, "model.safetensors")
+    with pytest.raises(DataError, match=r"decoder: 0\.5: a table of settings is needed"):
+        DetectorConfig.parse(0.5, "decoder")
     with pytest.raises(UsageError, match=r"threshold left=0\.5: a word of the model \(go, stop\)"):
         Detector(LABELS, STEP_S, with_(thresholds={"left": 0.5}))
     with pytest.raises(UsageError, match=r"threshold go=1\.5"):

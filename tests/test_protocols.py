@@ -198,17 +198,57 @@ def test_without_long_enough_noise_silence_is_digital(gsc_open: Path, tmp_path: 
 def test_folder_takes_every_word_and_fits_the_clips(fsdd: Path) -> None:
     corpus = open_corpus(fsdd)
     task = make_task("folder", corpus)
-    assert task.labels == corpus.words
-    assert sum(counts(task)) == 3_000
-    durations_s = [soundfile.info(e.path).duration for e in task.split("training") if e.path]
+    assert task.labels == (SILENCE, UNKNOWN, *corpus.words)
+    words = [e for split in SPLITS for e in task.split(split) if e.label in corpus.words]
+    assert len(words) == 3_000
+    paths = [e.path for e in task.split("training") if e.path]
+    durations_s = [soundfile.info(path).duration for path in paths]
     assert 0.93 <= np.mean(np.array(durations_s) <= task.clip_s) < 0.99
     assert task.clip_s * 10 == pytest.approx(round(task.clip_s * 10))
 
 
-def test_folder_takes_some_words_in_their_order(fsdd: Path) -> None:
-    task = make_task("folder", open_corpus(fsdd), words=["two", "one"])
-    assert task.labels == ("two", "one")
-    assert sum(counts(task)) == 600
+def test_folder_takes_some_words_in_their_order_and_the_others_as_unknown(fsdd: Path) -> None:
+    corpus = open_corpus(fsdd)
+    task = make_task("folder", corpus, words=["two", "one"])
+    assert task.labels == (SILENCE, UNKNOWN, "two", "one")
+    labels = {split: Counter(e.label for e in task.split(split)) for split in SPLITS}
+    assert sum(labels[split]["two"] + labels[split]["one"] for split in SPLITS) == 600
+    of_others = [c for c in corpus.split("training") if c.word not in ("two", "one")]
+    unknown = [e for e in task.split("training") if e.label == UNKNOWN]
+    assert [(e.path, e.word) for e in unknown] == [(c.path, c.word) for c in of_others]
+
+
+def test_what_folder_scores_is_words_alone(fsdd: Path) -> None:
+    """Silence and other speech are trained on, so that words do not fire on them in a stream."""
+    task = make_task("folder", open_corpus(fsdd))
+    labels = {split: Counter(e.label for e in task.split(split)) for split in SPLITS}
+    spoken = labels["training"].total() - labels["training"][SILENCE]
+    assert labels["training"][SILENCE] == -(-spoken // 10)
+    for split in ("validation", "testing"):
+        assert not labels[split].keys() & {SILENCE, UNKNOWN}
+
+
+def test_folder_trains_on_recorded_silence_unknown_speech_and_noise(tmp_path: Path) -> None:
+    folders = ("auf", "zu", SILENCE, UNKNOWN, "_other_", "_background_noise_")
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+        for speaker in ("anna", "boris", "clara", "dora", "emil", "fred"):
+            path = tmp_path / folder / f"{speaker}_1.wav"
+            soundfile.write(path, np.zeros(8_000 * (6 if "noise" in folder else 2)), 8_000)
+    task = make_task("folder", open_corpus(tmp_path))
+    training = task.split("training")
+    speakers = {e.speaker for e in training if e.label == "auf"}
+    for label in (SILENCE, UNKNOWN):  # the words' own speakers: the others stay unheard
+        found = {(e.path.parent.name, e.speaker) for e in training if e.label == label and e.path}
+        assert found == {(label, speaker) for speaker in speakers}
+    assert not any(e.path and e.path.parent.name == "_other_" for e in training)
+    shutil.rmtree(tmp_path / SILENCE)
+    task = make_task("folder", open_corpus(tmp_path))
+    silence = [e for e in task.split("training") if e.label == SILENCE]
+    assert {e.path.parent.name for e in silence if e.path} == {"_background_noise_"}
+    # Clips of two seconds out of the training part of six.
+    assert task.clip_s == 2.0
+    assert all(e.start_s is not None and e.start_s + 2.0 <= 0.8 * 6.0 for e in silence)
 
 
 @pytest.mark.parametrize(

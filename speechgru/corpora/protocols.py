@@ -15,7 +15,7 @@ from speechgru.audio import probe
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus, Example, Task
 from speechgru.corpora.silence import cut_silence
 from speechgru.errors import DataError, UsageError
-from speechgru.labels import COMMANDS, SILENCE, UNKNOWN
+from speechgru.labels import COMMANDS, NOT_WORDS, SILENCE, UNKNOWN
 
 _NAMES_V1 = (
     "bed bird cat dog down eight five four go happy house left marvin nine no off on one right "
@@ -24,7 +24,8 @@ _NAMES_V1 = (
 WORDS_V1 = tuple(_NAMES_V1.split())
 WORDS_V2 = tuple(sorted((*WORDS_V1, "backward", "follow", "forward", "learn", "visual")))
 
-TWELVE = (SILENCE, UNKNOWN, *COMMANDS)
+_NO_WORD = (SILENCE, UNKNOWN)
+TWELVE = (*_NO_WORD, *COMMANDS)
 
 _PROBED, _SHORTEST_S, _LONGEST_S = 300, 0.5, 3.0
 
@@ -37,8 +38,8 @@ def make_task(
     """Apply a protocol to a corpus: the labels, and the examples of every split.
 
     The same corpus and seed give the same examples on every system. `words` restricts `folder` to
-    some of the words, in that order. A split may come out empty: `Task.split` says so when it is
-    needed.
+    some of the words, in that order; the others count as unknown. A split may come out empty:
+    `Task.split` says so when it is needed.
 
     Raises:
         UsageError: there is no such protocol, or `words` is given to another one than `folder`.
@@ -52,7 +53,7 @@ def make_task(
         raise UsageError(f"words are chosen with protocol folder only; {protocol} has its own")
     description, labels, examples_of = _RULES[protocol]
     if protocol == "folder":
-        labels = tuple(words) if words is not None else corpus.words
+        labels += tuple(words) if words is not None else corpus.words
     _check(protocol, corpus, labels)
     splits = {split: examples_of(corpus, split, labels, seed) for split in SPLITS}
     if not any(splits.values()):
@@ -62,7 +63,7 @@ def make_task(
 
 
 def _check(protocol: str, corpus: Corpus, labels: tuple[str, ...]) -> None:
-    needed = [label for label in labels if not label.startswith("_")]
+    needed = [label for label in labels if label not in NOT_WORDS]
     if missing := [word for word in needed if word not in corpus.words]:
         raise DataError(
             f"{corpus.root}: protocol {protocol} needs {len(needed)} words; "
@@ -81,6 +82,22 @@ def _all_words(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -
     """Each clip of a word under its own label."""
     wanted = frozenset(labels)
     return _labelled(clip for clip in corpus.split(split) if clip.word in wanted)
+
+
+def _folder(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:
+    """Every word; to train on, silence and other speech too, which no figure counts."""
+    spoken = labels[len(_NO_WORD) :]
+    words = _all_words(corpus, split, spoken, seed)
+    if split != "training":
+        return words
+    clips = corpus.split(split)
+    others = (
+        clip
+        for clip in clips
+        if clip.word == UNKNOWN or not (clip.word in labels or clip.word.startswith("_"))
+    )
+    silence = _silence(corpus, split, tenth(words), seed, _usual_length_s(corpus, spoken))
+    return words + _labelled(others, UNKNOWN) + silence
 
 
 def _tensorflow_12(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:
@@ -106,10 +123,14 @@ def _commands_12(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int)
     clips = corpus.split(split)
     commands = _labelled(clip for clip in clips if clip.word in COMMANDS)
     others = (clip for clip in clips if clip.word not in (*COMMANDS, SILENCE))
-    silence = _labelled(clip for clip in clips if clip.word == SILENCE)
-    if not silence:
-        silence = cut_silence(corpus.noises, split, tenth(commands), seed)
+    silence = _silence(corpus, split, tenth(commands), seed)
     return commands + _labelled(others, UNKNOWN) + silence
+
+
+def _silence(corpus: Corpus, split: str, count: int, seed: int, clip_s: float = 1.0) -> Examples:
+    """What is recorded as `_silence_`; where the split has none, cut noise."""
+    recorded = _labelled(clip for clip in corpus.split(split) if clip.word == SILENCE)
+    return recorded or cut_silence(corpus.noises, split, count, seed, clip_s)
 
 
 def tenth(examples: Examples) -> int:
@@ -118,7 +139,7 @@ def tenth(examples: Examples) -> int:
 
 
 class _Rule(NamedTuple):
-    """What a protocol is; `folder` takes its labels from the corpus."""
+    """What a protocol is; `folder` takes its words from the corpus."""
 
     description: str
     labels: tuple[str, ...]
@@ -143,7 +164,7 @@ _RULES = {
         TWELVE,
         _tensorflow_12,
     ),
-    "folder": _Rule("every word of a directory or manifest", (), _all_words),
+    "folder": _Rule("every word of a directory or manifest", _NO_WORD, _folder),
     "commands-12": _Rule(
         "ten commands, every other word as unknown, _silence_ or cut noise as silence",
         TWELVE,

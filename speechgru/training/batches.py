@@ -1,5 +1,6 @@
 """Training batches made on the device: draw, cut, vary; no Python per clip."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from speechgru.augment import (
     warp_bands,
 )
 from speechgru.corpora.corpus import Corpus, Example, Task
-from speechgru.corpora.packed import FULL_SCALE, PackedAudio
+from speechgru.corpora.packed import FULL_SCALE, Packed, PackedAudio, to_packed
 from speechgru.corpora.silence import NOISE_PARTS
 from speechgru.errors import DataError
 from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN
@@ -69,7 +70,10 @@ class ClipBatches:
         examples = task.split("training")
         clip_samples = model.steps(task.clip_s) * model.step_samples
         self.model, self.recipe, self.generator = model, recipe, generator
-        self.clips = torch.from_numpy(packed.gather(examples, clip_samples)).to(device)
+        clips = packed.gather(examples, clip_samples)
+        noise = background(corpus, packed, model.sample_rate)
+        fill_silence(clips, examples, noise)
+        self.clips, self.noise = torch.from_numpy(clips).to(device), noise.to(device)
         self.targets = torch.tensor(outputs_of(examples, model), device=device)
         weights = sampling_weights(examples, task.labels, recipe.sampling)
         self.weights = torch.from_numpy(weights).to(device)
@@ -78,7 +82,6 @@ class ClipBatches:
         self.can_be_scrambled = ~self.is_silence & ~torch.tensor(
             [has_anagram(example.label, task.labels) for example in examples], device=device
         )
-        self.noise = background(corpus, packed, model.sample_rate).to(device)
         steps = clip_samples // model.step_samples
         tail = model.steps(recipe.training.tail_ms / 1000)
         self.asked = torch.arange(steps, device=device) >= steps - tail
@@ -210,6 +213,18 @@ def sampling_weights(
         shares |= {key: weight * root / sum(roots.values()) for key, root in roots.items()}
     weights = np.array([shares[e.label, e.word] / counts[e.label, e.word] for e in examples])
     return weights / weights.sum()
+
+
+def fill_silence(clips: Packed, examples: Sequence[Example], noise: Tensor) -> None:
+    """Digital silence becomes stretches of noise, seeded, as no room is silent: (N, S), in place.
+
+    `noise` is (M,) as `background` has it.
+    """
+    random = np.random.default_rng(0)
+    for clip, example in zip(clips, examples, strict=True):
+        if example.path is None:
+            start = random.integers(0, len(noise) - len(clip))
+            clip[:] = to_packed(noise[start : start + len(clip)].numpy())
 
 
 def silence_level(count: int, length: int, like: Tensor, generator: torch.Generator) -> Tensor:
