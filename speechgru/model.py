@@ -1,14 +1,14 @@
 """The acoustic model: (samples, state) -> (log-posteriors, state)."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Self, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from speechgru.cells import GRU, CausalConv2d
+from speechgru.cells import GATED, CausalConv2d, Cell, CellName, make_cell
 from speechgru.errors import DataError
 from speechgru.features import FeatureConfig, Features
 from speechgru.labels import UNKNOWN, Head, Outputs, Spelling, Units, Vocabulary
@@ -31,7 +31,11 @@ class ModelConfig(BaseModel):
     front_channels: tuple[int, ...] = (16, 32)
     #: Frames and bands that a convolution spans.
     front_kernel: int = Field(5, ge=2, le=15)
-    cell: Literal["gru"] = "gru"
+    cell: CellName = "gru"
+    #: Added at first to the bias of the gate that keeps the state; an LSTM's begins at 1 plus this.
+    keep_bias: float = Field(0.0, ge=-5.0, le=5.0)
+    #: Steps that a layer of the Transformer sees, its own included.
+    context_steps: int = Field(50, ge=2, le=1000)
     layers: int = Field(2, ge=1, le=16)
     hidden: int = Field(128, ge=1, le=4096)
     #: Layer normalisation before each recurrent layer and before the head.
@@ -68,6 +72,8 @@ class ModelConfig(BaseModel):
             )
         if any(channels < 1 for channels in self.front_channels):
             raise ValueError(f"front_channels {list(self.front_channels)} must be positive")
+        if self.keep_bias and self.cell not in GATED:
+            raise ValueError(f"keep_bias {self.keep_bias:g}: cell {self.cell!r} has no such gate")
         return self
 
 
@@ -121,7 +127,7 @@ class SpeechGRU(nn.Module):
             else StackFront(features.size)
         )
         self.project = nn.Linear(self.front.size, config.hidden)
-        self.layers = nn.ModuleList(GRU(config.hidden, config.hidden) for _ in range(config.layers))
+        self.layers = nn.ModuleList(make_layer(config) for _ in range(config.layers))
         self.norms = nn.ModuleList(
             nn.LayerNorm(config.hidden) if config.layer_norm else nn.Identity()
             for _ in range(config.layers + 1)
@@ -150,8 +156,10 @@ class SpeechGRU(nn.Module):
         """Samples from one output to the next."""
         return self.features.config.hop_samples * FRAMES_PER_STEP
 
-    def _cells(self) -> Iterable[GRU]:
-        return cast("Iterable[GRU]", self.layers)
+    @property
+    def cells(self) -> list[Cell]:
+        """The recurrent layers."""
+        return cast("list[Cell]", list(self.layers))
 
     def steps(self, duration_s: float) -> int:
         """Whole steps in a duration, to the nearest and at least one."""
@@ -171,7 +179,7 @@ class SpeechGRU(nn.Module):
         """The state at a recording's start: zeros, as after silence; (B, ...) each."""
         shapes: dict[str, tuple[int, ...]] = {"samples": (self.features.config.context_samples,)}
         shapes |= self.front.state_sizes
-        shapes |= {f"layer{i}": layer.state_size for i, layer in enumerate(self._cells())}
+        shapes |= {f"layer{i}": layer.state_size for i, layer in enumerate(self.cells)}
         return {name: self.mean.new_zeros(batch_size, *shape) for name, shape in shapes.items()}
 
     def forward(self, samples: Tensor, state: State | None = None) -> tuple[Tensor, State]:
@@ -245,6 +253,12 @@ class SpeechGRU(nn.Module):
         flat = features.reshape(-1, features.shape[-1]).double()
         self.mean.copy_(flat.mean(dim=0))
         self.deviation.copy_(flat.std(dim=0).clamp_min(1e-3))
+
+
+def make_layer(config: ModelConfig) -> Cell:
+    """A recurrent layer as the configuration has it."""
+    width = config.hidden
+    return make_cell(config.cell, width, width, config.keep_bias, config.context_steps)
 
 
 class LockedDropout(nn.Module):

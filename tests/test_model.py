@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
+from speechgru.cells import CELL_NAMES
 from speechgru.errors import DataError
 from speechgru.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN
@@ -26,6 +27,11 @@ SETTINGS = {
         ModelConfig(front="conv", front_channels=(4, 6, 8), front_kernel=3, hidden=16),
         LOGMEL,
     ),
+}
+SETTINGS |= {
+    cell: (ModelConfig(cell=cell, hidden=16, context_steps=10), LOGMEL)
+    for cell in CELL_NAMES
+    if cell != "gru"
 }
 NEAR = {"atol": 1e-5, "rtol": 1e-5}
 all_settings = pytest.mark.parametrize("name", SETTINGS)
@@ -251,6 +257,9 @@ def test_dropout_is_the_same_at_every_step():
         ({"hiden": 4}, "hiden"),
         ({"dropout": 1.0}, "dropout"),
         ({"layers": 0}, "layers"),
+        ({"cell": "grue"}, "cell"),
+        ({"cell": "rnn", "keep_bias": 1.0}, "cell 'rnn' has no such gate"),
+        ({"cell": "transformer", "context_steps": 1}, "context_steps"),
         ({"cell": "lstm4"}, "cell"),
     ],
 )

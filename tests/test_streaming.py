@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tones import RATE, tone
 
 from speechgru.backend import TorchBackend
+from speechgru.cells import CELL_NAMES
 from speechgru.decoding import Tape
 from speechgru.detector import Detector, DetectorConfig
 from speechgru.errors import DataError, UsageError
@@ -34,10 +35,10 @@ SIGNALS = {
 
 
 @cache
-def network(front, kind):
+def network(front, kind, cell="gru"):
     """A small network, its features normalised by what all the signals give."""
     torch.manual_seed(0)
-    config = ModelConfig(front=front, front_channels=(4, 8), hidden=24, dropout=0.0)
+    config = ModelConfig(front=front, front_channels=(4, 8), cell=cell, hidden=24, dropout=0.0)
     model = SpeechGRU(config, FeatureConfig(kind=kind), ("a", "b", "c", "d")).eval()
     kinds = [sound(name, RATE, seed) for name in SIGNALS for seed in range(4)]
     model.set_normalisation(model.features(torch.from_numpy(np.stack(kinds))))
@@ -82,6 +83,18 @@ def test_any_chunking_gives_the_features_and_log_posteriors_of_the_whole(
     difference = compare(network(front, kind), sound(signal, sum(sizes) + 640, seed), sizes)
     assert difference.features <= 1e-5
     assert difference.log_posteriors <= 1e-4
+
+
+@pytest.mark.parametrize("cell", CELL_NAMES)
+@settings(deadline=None, max_examples=8)
+@given(
+    signal=st.sampled_from(sorted(SIGNALS)),
+    sizes=st.lists(st.integers(1, 5_000), min_size=1, max_size=12),
+    seed=st.integers(0, 1_000),
+)
+def test_every_cell_gives_in_any_chunking_what_it_gives_for_the_whole(cell, signal, sizes, seed):
+    samples = sound(signal, sum(sizes) + 640, seed)
+    assert compare(network("conv", "logmel", cell), samples, sizes).passed
 
 
 @pytest.mark.parametrize("front", ["stack", "conv"])

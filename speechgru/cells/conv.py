@@ -1,38 +1,7 @@
-"""The recurrent and the streaming convolutional layers: each (x, state) -> (y, state).
-
-A layer's state is one tensor of fixed shape (B, ...), zeros at the start of a recording, so that
-any chunking of the input gives the output of the whole.
-"""
+"""The streaming convolution."""
 
 import torch
 from torch import Tensor, nn
-
-
-class GRU(nn.Module):
-    """One gated recurrent layer (Cho et al., 2014), reset gate after the product as in cuDNN.
-
-        r = sigmoid(W_r x + U_r h)    z = sigmoid(W_z x + U_z h)
-        n = tanh(W_n x + r * (U_n h)) h' = (1 - z) * n + z * h      (biases left out)
-
-    3 (H I + H^2 + 2 H) parameters.
-    """
-
-    def __init__(self, inputs: int, hidden: int) -> None:
-        super().__init__()
-        self.hidden = hidden
-        self.gru = nn.GRU(inputs, hidden, batch_first=True)
-        for gate in self.gru.get_parameter("weight_hh_l0").data.split(hidden):
-            nn.init.orthogonal_(gate)
-
-    @property
-    def state_size(self) -> tuple[int, ...]:
-        """Shape of a stream's state."""
-        return (self.hidden,)
-
-    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, I), (B, H) -> (B, T, H), (B, H)."""
-        y, last = self.gru(x, state.unsqueeze(0).contiguous())
-        return y, last.squeeze(0)
 
 
 class CausalConv2d(nn.Module):

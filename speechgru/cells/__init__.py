@@ -1,0 +1,79 @@
+"""The layers of a stream: each (x, state) -> (y, state), in a file for each family."""
+
+from typing import Literal, get_args
+
+from speechgru.cells.conv import CausalConv2d
+from speechgru.cells.elman import RNN
+from speechgru.cells.gru import GRU, ChoGRU
+from speechgru.cells.light import MGU, LiGRU
+from speechgru.cells.lstm import LSTM
+from speechgru.cells.minimal import MinGRU, MinLSTM
+from speechgru.cells.protocol import Cell, Step, UnrolledCell
+from speechgru.cells.statespace import SelectiveSSM
+from speechgru.cells.transformer import CausalTransformer
+
+CellName = Literal[
+    "rnn",
+    "lstm",
+    "lstmp",
+    "gru",
+    "gru-cho",
+    "mgu",
+    "ligru",
+    "mingru",
+    "minlstm",
+    "ssm",
+    "transformer",
+]
+CELL_NAMES: tuple[str, ...] = get_args(CellName)
+#: Those with a gate that keeps the state, whose bias can be chosen.
+GATED = {
+    "lstm": LSTM,
+    "gru": GRU,
+    "gru-cho": ChoGRU,
+    "mgu": MGU,
+    "ligru": LiGRU,
+    "mingru": MinGRU,
+    "minlstm": MinLSTM,
+}
+#: Memory cells of an LSTMP to each of its outputs (Sak et al. have 1.3 to 4).
+LSTMP_CELLS = 2
+
+__all__ = [
+    "CELL_NAMES",
+    "GATED",
+    "GRU",
+    "LSTM",
+    "MGU",
+    "RNN",
+    "CausalConv2d",
+    "CausalTransformer",
+    "Cell",
+    "CellName",
+    "ChoGRU",
+    "LiGRU",
+    "MinGRU",
+    "MinLSTM",
+    "SelectiveSSM",
+    "Step",
+    "UnrolledCell",
+    "make_cell",
+]
+
+
+def make_cell(
+    name: CellName, inputs: int, outputs: int, keep_bias: float = 0.0, context: int = 50
+) -> Cell:
+    """A recurrent layer by name, (B, T, inputs) -> (B, T, outputs).
+
+    Args:
+        keep_bias: added to the bias of the gate that keeps the state; for those that have one.
+        context: steps that a Transformer sees.
+    """
+    if name in GATED:
+        return GATED[name](inputs, outputs, keep_bias)
+    if name == "lstmp":
+        return LSTM(inputs, LSTMP_CELLS * outputs, keep_bias, projection=outputs)
+    if name == "transformer":
+        return CausalTransformer(inputs, outputs, context)
+    return {"rnn": RNN, "ssm": SelectiveSSM}[name](inputs, outputs)

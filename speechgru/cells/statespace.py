@@ -1,0 +1,70 @@
+"""A diagonal state-space layer whose dynamics follow the input."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from speechgru.cells.protocol import Cell, Step
+from speechgru.cells.scan import linear_recurrence
+
+#: N, the states of each channel.
+STATES = 8
+#: The time constants that the channels begin with, in steps: 1 / delta.
+SLOWEST_STEPS, FASTEST_STEPS = 1000.0, 10.0
+
+
+class SelectiveSSM(Cell):
+    """A selective state space (Mamba's S6; Gu and Dao, 2023, arXiv 2312.00752, algorithm 2).
+
+        u, g = W_u x, W_g x                     delta = softplus(W_d u + b_d)   (H,)
+        A = -exp(a)  (H, N)                     B, C = W_B u, W_C u             (N,)
+        h' = exp(delta A) * h + delta u B       (H, N), equation 2a with exp(delta A) of equation 4
+        y = W_o ((h' C + D * u) * silu(g))
+
+    Without Mamba's convolution, as a front has some; W_d is of low rank. A channel with N = 1 and
+    A = -1 is a gated unit, its update gate 1 - exp(-delta) (theorem 1 there). The transition is
+    below 1 whatever the input, so the state is bounded.
+    """
+
+    def __init__(self, inputs: int, hidden: int, states: int = STATES) -> None:
+        super().__init__()
+        self.inputs, self.outputs, self.state_size = inputs, hidden, (hidden, states)
+        self.rank = max(1, hidden // 16)
+        self.input = nn.Linear(inputs, 2 * hidden, bias=False)  # u, g
+        self.selection = nn.Linear(hidden, self.rank + 2 * states, bias=False)  # delta, B, C
+        self.delta = nn.Linear(self.rank, hidden)
+        # Flat, as weight decay is for matrices alone: these are no weights of a sum.
+        rates = torch.arange(1.0, states + 1).log().repeat(hidden)
+        self.log_rates = nn.Parameter(rates)
+        self.skip = nn.Parameter(torch.ones(hidden))
+        self.output = nn.Linear(hidden, hidden, bias=False)
+        low, high = math.log(1 / SLOWEST_STEPS), math.log(1 / FASTEST_STEPS)
+        delta = torch.empty(hidden).uniform_(low, high).exp()
+        self.delta.bias.data = torch.log(torch.expm1(delta))  # the inverse of softplus
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, I), (B, H, N) -> (B, T, H), (B, H, N)."""
+        keep, taken, read, u, gate = self._parts(x)
+        h = linear_recurrence(keep, taken, state)
+        return self._answer(h, read, u, gate), h[:, -1]
+
+    def step(self, x: Tensor, state: Tensor) -> Step:
+        """(B, I), (B, H, N) -> (B, H), (B, H, N), gates."""
+        keep, taken, read, u, gate = self._parts(x)
+        h = keep * state + taken
+        return Step(self._answer(h, read, u, gate), h, {"update": 1 - keep.mean(dim=-1)})
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """What is kept and taken (..., H, N), C (..., N), u and the gate (..., H)."""
+        states = self.state_size[1]
+        u, gate = self.input(x).chunk(2, dim=-1)
+        delta, write, read = self.selection(u).split([self.rank, states, states], dim=-1)
+        delta = nn.functional.softplus(self.delta(delta))
+        rates = self.log_rates.exp().view(self.state_size)
+        keep = torch.exp(-delta.unsqueeze(-1) * rates)
+        return keep, (delta * u).unsqueeze(-1) * write.unsqueeze(-2), read, u, gate
+
+    def _answer(self, h: Tensor, read: Tensor, u: Tensor, gate: Tensor) -> Tensor:
+        y = (h * read.unsqueeze(-2)).sum(dim=-1) + self.skip * u
+        return self.output(y * nn.functional.silu(gate))
