@@ -16,6 +16,7 @@ class TorchBackend:
     """`(samples (T step_samples,), state) -> (log_posteriors (T, V), state)` through PyTorch."""
 
     def __init__(self, model: SpeechGRU) -> None:
+        model.check_streams()
         self.model = model.eval()
 
     @property

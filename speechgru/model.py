@@ -8,16 +8,15 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from speechgru.cells import GATED, CausalConv2d, Cell, CellName, make_cell
-from speechgru.errors import DataError
+from speechgru.cells import GATED, Bidirectional, Cell, CellName, LockedDropout, make_cell
+from speechgru.cells.pooling import AttentionPooling
+from speechgru.errors import DataError, UsageError
 from speechgru.features import FeatureConfig, Features
+from speechgru.fronts import FRAMES_PER_STEP, ConvFront, StackFront
 from speechgru.labels import UNKNOWN, Head, Outputs, Spelling, Units, Vocabulary
 
 #: What a stream carries from chunk to chunk: named tensors of fixed shape, batch first.
 State = dict[str, Tensor]
-
-#: Frames to a step: the network answers every second frame, 50 times a second.
-FRAMES_PER_STEP = 2
 
 
 class ModelConfig(BaseModel):
@@ -42,8 +41,16 @@ class ModelConfig(BaseModel):
     layer_norm: bool = True
     #: A recurrent layer's input is added to its output.
     residual: bool = True
-    #: Share of features that are dropped between layers in training, the same at every step.
+    #: Share of features that are dropped between layers in training.
     dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    #: "locked": the same features at every step of a sequence (Gal and Ghahramani, 2016); "step":
+    #: others at each step (Zaremba et al., 2014).
+    dropout_mask: Literal["locked", "step"] = "locked"
+    #: Each layer also hears the clip from its end. Such a model needs whole clips.
+    bidirectional: bool = False
+    #: "last": every step has its answer; "attention": one answer for a whole clip, from a weighted
+    #: mean of its steps. Such a model needs whole clips.
+    pooling: Literal["last", "attention"] = "last"
     #: "classify": a label for each step; "ctc": the words as they are said, with blanks between
     #: them (Graves et al., 2006). Of two heads on one encoder the first is the one that is listened
     #: to. `head = "ctc"` is short for `heads = ["ctc"]`.
@@ -72,9 +79,18 @@ class ModelConfig(BaseModel):
             )
         if any(channels < 1 for channels in self.front_channels):
             raise ValueError(f"front_channels {list(self.front_channels)} must be positive")
+        if self.pooling == "attention" and "ctc" in self.heads:
+            raise ValueError('pooling "attention" has one answer for a clip; a CTC head needs many')
         if self.keep_bias and self.cell not in GATED:
             raise ValueError(f"keep_bias {self.keep_bias:g}: cell {self.cell!r} has no such gate")
         return self
+
+    @property
+    def whole_clips(self) -> tuple[str, ...]:
+        """The settings by which a model needs whole clips, and cannot be a stream."""
+        found = {"bidirectional = true": self.bidirectional}
+        found['pooling = "attention"'] = self.pooling == "attention"
+        return tuple(name for name, needed in found.items() if needed)
 
 
 class SpeechGRU(nn.Module):
@@ -132,7 +148,9 @@ class SpeechGRU(nn.Module):
             nn.LayerNorm(config.hidden) if config.layer_norm else nn.Identity()
             for _ in range(config.layers + 1)
         )
-        self.dropout = LockedDropout(config.dropout)
+        dropout = LockedDropout if config.dropout_mask == "locked" else nn.Dropout
+        self.dropout = dropout(config.dropout)
+        self.pooling = AttentionPooling(config.hidden) if config.pooling == "attention" else None
         self.head = nn.Linear(config.hidden, sum(self.head_widths.values()))
 
     @property
@@ -160,6 +178,18 @@ class SpeechGRU(nn.Module):
     def cells(self) -> list[Cell]:
         """The recurrent layers."""
         return cast("list[Cell]", list(self.layers))
+
+    def check_streams(self) -> None:
+        """See that the model can be listened to while the sound goes on.
+
+        Raises:
+            UsageError: it needs whole clips.
+        """
+        if self.config.whole_clips:
+            raise UsageError(
+                f"the model needs whole clips (model.{' and model.'.join(self.config.whole_clips)})"
+                ", so it has no stream and no state to carry: it can evaluate and recognize clips"
+            )
 
     def steps(self, duration_s: float) -> int:
         """Whole steps in a duration, to the nearest and at least one."""
@@ -213,7 +243,10 @@ class SpeechGRU(nn.Module):
         for i, layer in enumerate(self.layers):
             y, new_state[f"layer{i}"] = layer(self.dropout(self.norms[i](x)), state[f"layer{i}"])
             x = x + y if self.config.residual else y
-        logits = self.head(self.dropout(self.norms[-1](x))).float()
+        x = self.norms[-1](x)
+        if self.pooling is not None:
+            x = self.pooling(x).unsqueeze(1).expand_as(x)
+        logits = self.head(self.dropout(x)).float()
         heads = self.split_heads(logits).values()
         return torch.cat([torch.log_softmax(head, dim=-1) for head in heads], dim=-1), new_state
 
@@ -257,64 +290,9 @@ class SpeechGRU(nn.Module):
 
 def make_layer(config: ModelConfig) -> Cell:
     """A recurrent layer as the configuration has it."""
-    width = config.hidden
-    return make_cell(config.cell, width, width, config.keep_bias, config.context_steps)
 
+    def one() -> Cell:
+        width = config.hidden
+        return make_cell(config.cell, width, width, config.keep_bias, config.context_steps)
 
-class LockedDropout(nn.Module):
-    """Dropout with one mask for all steps (Gal and Ghahramani, 2016): (B, T, H) -> (B, T, H)."""
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, H) -> (B, T, H); the identity outside training."""
-        if not self.training or not self.probability:
-            return x
-        mask = nn.functional.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), self.probability)
-        return x * mask
-
-
-class StackFront(nn.Module):
-    """Frames joined in pairs: (B, 2 T, F) -> (B, T, 2 F)."""
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.size = features * FRAMES_PER_STEP
-        self.state_sizes: dict[str, tuple[int, ...]] = {}
-
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, 2 T, F) -> (B, T, 2 F); carries nothing."""
-        batch, frames, features = x.shape
-        return x.reshape(batch, frames // FRAMES_PER_STEP, features * FRAMES_PER_STEP), {}
-
-
-class ConvFront(nn.Module):
-    """Causal convolutions over frames and bands: (B, 2 T, F) -> (B, T, C F').
-
-    Each halves the bands until few are left; the first one halves the frames to steps.
-    """
-
-    def __init__(self, bands: int, channels: Sequence[int], kernel: int) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList()
-        self.state_sizes: dict[str, tuple[int, ...]] = {}
-        inputs = 1
-        for i, outputs in enumerate(channels):
-            band_stride = 2 if bands > 5 else 1
-            stride = FRAMES_PER_STEP if i == 0 else 1
-            conv = CausalConv2d(
-                inputs, outputs, bands, kernel, stride=stride, band_stride=band_stride
-            )
-            self.convs.append(conv)
-            self.state_sizes[f"conv{i}"] = conv.state_size
-            inputs, bands = outputs, math.ceil(bands / band_stride)
-        self.size = inputs * bands
-
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, 2 T, F) -> (B, T, C F'), and the convolutions' last frames."""
-        x, new_state = x.unsqueeze(1), {}
-        for i, conv in enumerate(self.convs):
-            x, new_state[f"conv{i}"] = conv(x, state[f"conv{i}"])
-        return x.transpose(1, 2).flatten(2), new_state
+    return Bidirectional(one(), one()) if config.bidirectional else one()

@@ -249,6 +249,13 @@ def test_dropout_is_the_same_at_every_step():
     assert LockedDropout(0.4).eval()(x) is x
 
 
+def test_dropout_can_be_another_one_at_every_step():
+    model = SpeechGRU(ModelConfig(dropout=0.4, dropout_mask="step"), FeatureConfig(), ("a", "b"))
+    dropped = model.train().dropout(torch.ones(50, 6, 40)) == 0
+    assert dropped.float().mean().item() == pytest.approx(0.4, abs=0.05)
+    assert (dropped != dropped[:, :1]).float().mean().item() == pytest.approx(0.4, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

@@ -2,7 +2,9 @@
 
 from typing import Literal, get_args
 
+from speechgru.cells.bidirectional import Bidirectional
 from speechgru.cells.conv import CausalConv2d
+from speechgru.cells.dropout import LockedDropout
 from speechgru.cells.elman import RNN
 from speechgru.cells.gru import GRU, ChoGRU
 from speechgru.cells.light import MGU, LiGRU
@@ -46,12 +48,14 @@ __all__ = [
     "LSTM",
     "MGU",
     "RNN",
+    "Bidirectional",
     "CausalConv2d",
     "CausalTransformer",
     "Cell",
     "CellName",
     "ChoGRU",
     "LiGRU",
+    "LockedDropout",
     "MinGRU",
     "MinLSTM",
     "SelectiveSSM",

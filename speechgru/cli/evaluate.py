@@ -85,6 +85,8 @@ def evaluate(
     from speechgru.modelfile import load_model
 
     network = load_model(model, select_device(device))
+    if carry_state or streaming:
+        network.check_streams()
     split_audio = open_split(network, data, protocol, split) if data is not None else None
     clips = carried = heard = None
     if split_audio is not None:

@@ -75,7 +75,9 @@ def evaluate_carried(
 
     Raises:
         DataError: as `evaluate_clips`.
+        UsageError: the model needs whole clips.
     """
+    model.check_streams()
     examples = task.split(split)
     truth = label_ids(model, task, examples)
     clips = gather_clips(model, packed, examples)
