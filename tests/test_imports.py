@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "speechgru"
 ROOMS = (
     *("__init__", "errors", "files", "settings", "audio", "labels"),
     *("features", "cells", "fronts", "model", "modelfile", "device"),
-    *("decoding", "detector", "state_policy"),
+    *("decoding", "detector", "grammar", "prefix_beam", "ctc", "state_policy"),
     *("corpora", "augment", "training"),
     *("recognition", "streaming", "backend", "verification", "evaluation"),
     *("runtime", "export"),
@@ -28,7 +28,8 @@ ROOMS = (
 #: What runs without torch: listening to an exported model, and everything about recordings.
 TORCH_FREE = (
     *("errors", "files", "settings", "audio", "labels", "corpora"),
-    *("decoding", "detector", "state_policy", "streaming", "runtime"),
+    *("decoding", "detector", "grammar", "prefix_beam", "ctc"),
+    *("state_policy", "streaming", "runtime"),
     *("native", "levels", "pcm", "devices", "microphone", "sources"),
     *("listening", "recording", "actions"),
     "cli",

@@ -1,0 +1,197 @@
+"""What the posteriors of a CTC head say: events of a stream, scores of a clip. Needs no torch."""
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from speechgru.decoding import Event
+from speechgru.errors import UsageError
+from speechgru.grammar import Grammar, any_words
+from speechgru.labels import BOUNDARY, NOT_WORDS, Spelling
+from speechgru.prefix_beam import BestPath, PrefixBeam, Search, Span
+from speechgru.settings import Settings
+
+
+class CTCConfig(Settings):
+    """How words are searched for; a model's file may hold its own under `decoder`."""
+
+    #: Hypotheses that are followed; 1 takes the likeliest token of each step.
+    beam: int = Field(8, ge=1, le=1000)
+    #: Score that a word needs, and words that need another one.
+    threshold: float = Field(0.0, ge=0.0, le=1.0)
+    thresholds: dict[str, float] = Field(default_factory=dict)
+    #: A token of the beam begins only where its posterior is at least this: noise begins none.
+    floor: float = Field(0.05, ge=0.0, lt=1.0)
+    #: A word on which this share of the hypotheses agrees is decided at once, any other one by the
+    #: likeliest of them, this long after it was said.
+    sure: float = Field(0.95, gt=0.5, le=1.0)
+    settle_s: float = Field(0.2, ge=0.0, le=10.0)
+    #: A pause inside a phrase of a grammar is no longer than this.
+    pause_s: float = Field(1.0, ge=0.0, le=60.0)
+    #: The same word again begins later than this after its end.
+    repeat_s: float = Field(0.1, ge=0.0, le=10.0)
+
+    def needed(self, word: str) -> float:
+        """The threshold of a word."""
+        return self.thresholds.get(word, self.threshold)
+
+
+class CTCDecoder:
+    """Words as the tokens of a CTC head say them, each once; in any chunking the same.
+
+    A word's score is the highest posterior of its token; of a word in characters, their geometric
+    mean. It lies where the likeliest alignment has its tokens: a CTC head says a word with a spike
+    near its end.
+
+    Args:
+        spelling: the head's tokens, in the order of the log-posteriors.
+        words: what can be an event; with a grammar its words are.
+        step_s: seconds from one step to the next.
+
+    Raises:
+        UsageError: a threshold is for a word that cannot be one, or out of range; a grammar needs
+            a beam.
+    """
+
+    def __init__(
+        self,
+        spelling: Spelling,
+        words: Sequence[str],
+        step_s: float,
+        config: CTCConfig | None = None,
+        grammar: Grammar | None = None,
+    ) -> None:
+        self.config = config or CTCConfig()
+        self.spelling, self.step_s = spelling, step_s
+        if grammar is not None and self.config.beam == 1:
+            raise UsageError("a grammar restricts a beam: at least 2 hypotheses are needed, not 1")
+        grammar = grammar or any_words(words, spelling)
+        self.words = grammar.words
+        for word, threshold in self.config.thresholds.items():
+            if word not in self.words or not 0 <= threshold <= 1:
+                raise UsageError(
+                    f"threshold {word}={threshold:g}: a word of the model ({', '.join(self.words)})"
+                    " and a number from 0 to 1 are needed"
+                )
+        # A word may have a letter twice.
+        repeat_steps = 0 if spelling.in_characters else round(self.config.repeat_s / step_s)
+        self._search: Search = (
+            BestPath(repeat_steps)
+            if self.config.beam == 1
+            else PrefixBeam(
+                grammar,
+                self.config.beam,
+                round(self.config.settle_s / step_s),
+                round(self.config.pause_s / step_s),
+                repeat_steps,
+                self.config.sure,
+                self.config.floor,
+            )
+        )
+        longest = max((len(spelling.spell(word)) for word in self.words), default=0)
+        #: The characters of a word that is not over; those of one that is too long fall out.
+        self._spelled: deque[Span] = deque(maxlen=longest + 1)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new stream."""
+        self._step = self._free = 0
+        self._search.reset()
+        self._spelled.clear()
+
+    @property
+    def time_s(self) -> float:
+        """Seconds of the stream that have been heard."""
+        return self._step * self.step_s
+
+    def push(self, log_posteriors: NDArray[np.floating]) -> list[Event]:
+        """The next steps, (T, V); gives the events that they settle."""
+        events = []
+        for posteriors in np.exp(log_posteriors.astype(np.float64)).tolist():
+            self._step += 1
+            for span in self._search.step(posteriors):
+                events += self._event(span)
+        return events
+
+    def flush(self) -> list[Event]:
+        """The stream is over: gives the words that were still open."""
+        return [event for span in self._search.flush() for event in self._event(span)]
+
+    def _event(self, span: Span) -> list[Event]:
+        """The word that a token is, or ends, if there is one."""
+        token = self.spelling.tokens[span.token]
+        if not self.spelling.in_characters:
+            return self._word(token, [span])
+        self._spelled.append(span)
+        if token not in NOT_WORDS:
+            return []
+        *characters, _ = spelled = list(self._spelled)
+        self._spelled.clear()
+        if token != BOUNDARY:
+            return []
+        return self._word("".join(self.spelling.tokens[s.token] for s in characters), spelled)
+
+    def _word(self, word: str, spans: Sequence[Span]) -> list[Event]:
+        score = float(np.exp(np.mean(np.log([span.peak for span in spans]))))
+        if word not in self.words or score < self.config.needed(word):
+            return []
+        # Hypotheses differ in their alignments: a word may seem to begin in the one before it.
+        self._free, free = max(spans[-1].last + 1, self._free), self._free
+        first = min(max(spans[0].first, free), self._free - 1)
+        return [
+            Event(
+                word,
+                start_s=self.step_s * first,
+                end_s=self.step_s * self._free,
+                score=score,
+                t=self.time_s,
+            )
+        ]
+
+
+def sequence_scores(
+    log_posteriors: NDArray[np.floating], sequences: Sequence[Sequence[int]]
+) -> NDArray[np.float64]:
+    """Log-probability that each sequence of tokens is all that was said: (B, T, V) -> (B, K).
+
+        a_t(s) = p_t(y_s) (a_t-1(s) + a_t-1(s - 1) + a_t-1(s - 2))
+
+    y being the sequence with blanks (token 0) around and between its tokens; the last term is there
+    only where y_s is neither a blank nor y_s-2.
+
+    Source: A. Graves et al., "Connectionist temporal classification", ICML 2006, equations 6 and 7.
+
+    >>> half = np.log([[[0.5, 0.5], [0.5, 0.5]]])
+    >>> np.exp(sequence_scores(half, [(), (1,), (1, 1)])).tolist()
+    [[0.25, 0.75, 0.0]]
+    """
+    longest = max(map(len, sequences))
+    y = np.zeros((len(sequences), 2 * longest + 1), np.int64)  # (K, S)
+    for row, tokens in zip(y, sequences, strict=True):
+        row[1 : 2 * len(tokens) : 2] = tokens
+    may_skip = np.zeros(y.shape, bool)
+    may_skip[:, 2:] = (y[:, 2:] != 0) & (y[:, 2:] != y[:, :-2])
+    batch, steps, _ = log_posteriors.shape
+    a = np.full((batch, *y.shape), -np.inf)
+    a[:, :, 0] = 0.0  # before the first step: nothing said
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for t in range(steps):
+            before = np.logaddexp(a, _shifted(a, 1))
+            skipped = np.where(may_skip, _shifted(a, 2), -np.inf)
+            a = np.logaddexp(before, skipped) + log_posteriors[:, t, y]
+            if t == 0:
+                a[:, :, 2:] = -np.inf
+    ends = 2 * np.array([len(tokens) for tokens in sequences])
+    rows = np.arange(len(sequences))
+    with_token = np.where(ends > 0, a[:, rows, ends - 1], -np.inf)
+    return np.logaddexp(a[:, rows, ends], with_token)
+
+
+def _shifted(a: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Moved on by `count` places along the last axis."""
+    moved = np.full_like(a, -np.inf)
+    moved[..., count:] = a[..., :-count] if a.shape[-1] > count else a[..., :0]
+    return moved

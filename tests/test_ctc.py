@@ -1,0 +1,382 @@
+"""CTC decoding, against every path there is."""
+
+import re
+import tracemalloc
+from collections import defaultdict
+from itertools import groupby, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speechgru.ctc import CTCConfig, CTCDecoder, sequence_scores
+from speechgru.errors import DataError, UsageError
+from speechgru.grammar import any_words, parse_grammar
+from speechgru.labels import BLANK, BOUNDARY, UNKNOWN, Spelling
+from speechgru.prefix_beam import BestPath, PrefixBeam
+
+STEP_S = 0.02
+LABELS = ("go", "no", "on")
+WORDS = Spelling.of(LABELS, "words")
+CHARACTERS = Spelling.of((UNKNOWN, *LABELS), "characters")
+GRAMMARS = {
+    "go (no|on)": "g(n|o)",
+    "go\ngo on": "g|go",
+    "[go] no\non on on": "g?n|ooo",
+    "no (go|on) [on]": "n(g|o)o?",
+}
+
+
+def random_posteriors(rng, steps, tokens, sharpness=1.0):
+    """(T, V) of any shape: from nearly even to nearly certain."""
+    scores = sharpness * rng.standard_normal((steps, tokens))
+    scores[:, 0] += rng.uniform(-1, 2)
+    return np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
+
+
+def sums_over_paths(posteriors):
+    """Of each sequence of tokens the probability: the sum over all paths that leave it."""
+    sums = defaultdict(float)
+    for path in product(range(posteriors.shape[1]), repeat=len(posteriors)):
+        said = tuple(token for token, _ in groupby(path) if token)
+        sums[said] += np.prod([p[token] for p, token in zip(posteriors, path, strict=True)])
+    return sums
+
+
+def likeliest(sums, accepted=lambda said: True):
+    """The likeliest sequence that is accepted, and how clearly."""
+    ranked = sorted(((p, said) for said, p in sums.items() if accepted(said)), reverse=True)
+    return ranked[0][1], ranked[0][0] / ranked[1][0] if len(ranked) > 1 else np.inf
+
+
+def exhaustive(grammar):
+    """A beam that gives up nothing and decides at the end."""
+    return PrefixBeam(grammar, 10**6, 10**6, 10**6, sure=2.0, least_share=0.0)
+
+
+def searched(search, posteriors):
+    spans = [span for row in posteriors.tolist() for span in search.step(row)]
+    return spans + search.flush()
+
+
+def tokens_of(spans):
+    return tuple(span.token for span in spans)
+
+
+def log(posteriors):
+    return np.log(np.maximum(posteriors, 1e-30))
+
+
+def heard(decoder, log_posteriors, cuts=()):
+    events = [e for part in np.split(log_posteriors, cuts) for e in decoder.push(part)]
+    return events + decoder.flush()
+
+
+def spoken(*said, tokens=WORDS.tokens, clarity=0.99, gap=10, held=2):
+    """Posteriors in which tokens are said one after the other, a while apart: (T, V)."""
+    rows = []
+    for token in said:
+        rows += [BLANK] * gap + [token] * held
+    ids = [tokens.index(token) for token in [*rows, *[BLANK] * gap]]
+    p = np.full((len(ids), len(tokens)), (1 - clarity) / (len(tokens) - 1))
+    p[np.arange(len(ids)), ids] = clarity
+    return p
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_the_beam_finds_the_likeliest_of_all_sequences(seed):
+    rng = np.random.default_rng(seed)
+    posteriors = random_posteriors(rng, rng.integers(1, 7), 4, rng.uniform(0.3, 4))
+    said, _ = likeliest(sums_over_paths(posteriors))
+    assert tokens_of(searched(exhaustive(any_words(LABELS, WORDS)), posteriors)) == said
+
+
+@pytest.mark.parametrize("text", GRAMMARS)
+@pytest.mark.parametrize("seed", range(5))
+def test_with_a_grammar_it_finds_the_likeliest_whole_phrases(text, seed):
+    rng = np.random.default_rng([seed, len(text)])
+    posteriors = random_posteriors(rng, rng.integers(1, 7), 4, rng.uniform(0.3, 4))
+    letters = re.compile(f"({GRAMMARS[text]})*")
+    said, _ = likeliest(
+        sums_over_paths(posteriors),
+        lambda said: letters.fullmatch("".join(WORDS.tokens[token][0] for token in said)),
+    )
+    assert tokens_of(searched(exhaustive(parse_grammar(text, WORDS)), posteriors)) == said
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_in_characters_it_finds_the_likeliest_words(seed):
+    rng = np.random.default_rng(seed)
+    spelling = Spelling.of(("on", "o"), "characters")
+    posteriors = random_posteriors(rng, 5, len(spelling.tokens), rng.uniform(1, 4))
+    words = re.compile("((on?)_)*")
+    said, _ = likeliest(
+        sums_over_paths(posteriors),
+        lambda said: words.fullmatch("".join(spelling.tokens[token][0] for token in said)),
+    )
+    assert tokens_of(searched(exhaustive(any_words(("on", "o"), spelling)), posteriors)) == said
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_best_path_is_the_likeliest_path(seed):
+    rng = np.random.default_rng(seed)
+    posteriors = random_posteriors(rng, rng.integers(1, 30), 4, rng.uniform(0.3, 4))
+    path = [int(row.argmax()) for row in posteriors]
+    spans, step = [], 0
+    for token, run in groupby(path):
+        steps = range(step, step := step + len(list(run)))
+        if token:
+            peak = max(posteriors[t, token] for t in steps)
+            spans.append((token, steps[0], steps[-1], peak))
+    assert searched(BestPath(), posteriors) == spans
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_decides_early_decides_as_the_end_does_where_it_is_clear(seed):
+    """Little is left to doubt in these: deciding at once and pruning must not change a word."""
+    rng = np.random.default_rng(seed)
+    said = [LABELS[i % len(LABELS)] for i in np.cumsum(rng.integers(1, len(LABELS), size=6))]
+    p = spoken(*said, clarity=0.9, gap=int(rng.integers(1, 6)), held=int(rng.integers(1, 4)))
+    p = p * rng.uniform(0.7, 1.3, p.shape)
+    p /= p.sum(axis=1, keepdims=True)
+    for beam in (1, 2, 8, 100):
+        decoder = CTCDecoder(WORDS, LABELS, STEP_S, CTCConfig(beam=beam))
+        assert [event.word for event in heard(decoder, log(p))] == said
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 10_000),
+    cuts=st.lists(st.integers(0, 200), max_size=12),
+    beam=st.sampled_from([1, 2, 5, 8]),
+    text=st.sampled_from([None, *GRAMMARS]),
+    characters=st.booleans(),
+)
+def test_any_chunking_gives_the_same_events(seed, cuts, beam, text, characters):
+    rng = np.random.default_rng(seed)
+    spelling = CHARACTERS if characters else WORDS
+    p = random_posteriors(rng, 200, len(spelling.tokens), rng.uniform(2, 6)).astype(np.float32)
+    grammar = parse_grammar(text, spelling) if text and beam > 1 else None
+    config = CTCConfig(beam=beam, settle_s=0.1, pause_s=0.3)
+    whole, chunked, single = (
+        CTCDecoder(spelling, LABELS, STEP_S, config, grammar) for _ in range(3)
+    )
+    expected = heard(whole, np.log(p))
+    assert heard(chunked, np.log(p), sorted(cuts)) == expected
+    assert heard(single, np.log(p), range(1, 200)) == expected
+    assert all(0 <= e.start_s < e.end_s <= e.t <= 4.0 for e in expected)
+    assert [e.t for e in expected] == sorted(e.t for e in expected)
+    assert [e.end_s for e in expected] == sorted(e.end_s for e in expected)
+
+
+def test_a_word_is_an_event_once_with_its_time_and_score():
+    decoder = CTCDecoder(WORDS, LABELS, STEP_S)
+    p = spoken("go", "go", "no", gap=20, held=3, clarity=0.999)
+    events = heard(decoder, log(p))
+    assert [event.word for event in events] == ["go", "go", "no"]
+    for number, event in enumerate(events):
+        first = (number + 1) * 20 + number * 3
+        assert event.start_s == pytest.approx(first * STEP_S)
+        assert event.end_s <= (first + 3) * STEP_S + 1e-9
+        assert event.t == pytest.approx((first + 1) * STEP_S)  # clear at once
+        assert event.score == pytest.approx(0.999)
+
+
+def test_a_word_that_is_said_for_long_is_one_event():
+    for beam in (1, 8):
+        decoder = CTCDecoder(WORDS, LABELS, STEP_S, CTCConfig(beam=beam))
+        events = heard(decoder, log(spoken("go", held=500)))
+        assert [event.word for event in events] == ["go"]
+
+
+def test_a_word_that_flickers_is_one_event():
+    held = spoken("go", held=60)
+    held[20::7] = held[0]
+    for beam in (1, 8):
+        decoder = CTCDecoder(WORDS, LABELS, STEP_S, CTCConfig(beam=beam))
+        assert [event.word for event in heard(decoder, log(held))] == ["go"]
+        decoder = CTCDecoder(WORDS, LABELS, STEP_S, CTCConfig(beam=beam, repeat_s=0.0))
+        assert len(heard(decoder, log(held))) > 5
+
+
+def test_a_doubtful_word_is_decided_after_a_while():
+    """At 0.6 for a step the beam does not agree; nothing more comes that could settle it."""
+    p = spoken("go", gap=50, held=1, clarity=0.999)
+    p[50] = [0.4, 0.6, 0.0, 0.0]
+    config = CTCConfig(settle_s=0.2)
+    decoder = CTCDecoder(WORDS, LABELS, STEP_S, config)
+    (event,) = heard(decoder, log(p))
+    assert event.t == pytest.approx(51 * STEP_S + 0.2)
+    assert event.score == pytest.approx(0.6)
+    p[50] = [0.6, 0.4, 0.0, 0.0]
+    decoder.reset()
+    assert heard(decoder, log(p)) == []
+
+
+def test_the_beam_hears_what_the_best_path_does_not():
+    """Two steps of 0.4 each are likelier a word than two blanks, which the best path takes."""
+    p = spoken("go", gap=50, held=2, clarity=0.999)
+    p[50:52] = [0.45, 0.4, 0.075, 0.075]
+    for beam, words in ((1, []), (8, ["go"])):
+        decoder = CTCDecoder(WORDS, LABELS, STEP_S, CTCConfig(beam=beam))
+        assert [event.word for event in heard(decoder, log(p))] == words
+
+
+def test_words_have_thresholds():
+    p = np.concatenate([spoken(word, clarity=0.8) for word in ("go", "no")])
+    config = CTCConfig(threshold=0.9, thresholds={"no": 0.7})
+    decoder = CTCDecoder(WORDS, LABELS, STEP_S, config)
+    assert [event.word for event in heard(decoder, log(p))] == ["no"]
+
+
+def test_unknown_words_are_no_events():
+    spelling = Spelling.of((UNKNOWN, *LABELS), "words")
+    p = spoken("go", UNKNOWN, "no", UNKNOWN, tokens=spelling.tokens)
+    for beam in (1, 8):
+        decoder = CTCDecoder(spelling, LABELS, STEP_S, CTCConfig(beam=beam))
+        assert [event.word for event in heard(decoder, log(p))] == ["go", "no"]
+
+
+@pytest.mark.parametrize("beam", [1, 8])
+def test_characters_become_the_words_of_the_vocabulary(beam):
+    said = ["o", "n", BOUNDARY, "n", "o", BOUNDARY, UNKNOWN, "g", "o", BOUNDARY]
+    p = spoken(*said, tokens=CHARACTERS.tokens, gap=3)
+    decoder = CTCDecoder(CHARACTERS, LABELS, STEP_S, CTCConfig(beam=beam))
+    events = heard(decoder, log(p))
+    assert [event.word for event in events] == ["on", "no", "go"]
+    first = events[0]
+    assert first.start_s == pytest.approx(3 * STEP_S)
+    assert first.end_s == pytest.approx((3 * 3 + 2 * 2 + 1 + (beam == 1)) * STEP_S)
+    assert first.score == pytest.approx(0.99)
+
+
+def test_characters_that_are_no_word_are_none():
+    """The best path writes what it hears; the beam writes words only."""
+    said = ["g", "n", BOUNDARY, "n", UNKNOWN, "o", *"ogogogog", BOUNDARY, "n", "o", BOUNDARY]
+    p = spoken(*said, tokens=CHARACTERS.tokens, gap=2)
+    decoder = CTCDecoder(CHARACTERS, LABELS, STEP_S, CTCConfig(beam=1))
+    assert [event.word for event in heard(decoder, log(p))] == ["no"]
+    decoder = CTCDecoder(CHARACTERS, LABELS, STEP_S, CTCConfig(beam=20))
+    assert {event.word for event in heard(decoder, log(p))} <= set(LABELS)
+
+
+# Phrases.
+
+
+def commands(text="go (no|on)\non", **config):
+    grammar = parse_grammar(text, WORDS)
+    return CTCDecoder(WORDS, LABELS, STEP_S, CTCConfig(**config), grammar)
+
+
+def test_a_phrase_is_told_when_it_is_whole():
+    events = heard(commands(), log(spoken("go", "no", "on")))
+    assert [event.word for event in events] == ["go", "no", "on"]
+    go, no, on = events
+    assert go.t == no.t > no.start_s > go.end_s
+    assert on.t > no.t
+
+
+def test_a_phrase_that_is_not_ended_is_not_told():
+    pause = spoken(gap=100)
+    assert heard(commands(), log(spoken("go"))) == []
+    late = np.concatenate([spoken("go"), pause, spoken("no")])
+    assert heard(commands(pause_s=1.0), log(late)) == []
+    assert len(heard(commands(pause_s=5.0), log(late))) == 2
+    # What follows is heard.
+    again = np.concatenate([spoken("go"), pause, spoken("on")])
+    assert [event.word for event in heard(commands(pause_s=1.0), log(again))] == ["on"]
+
+
+def test_after_a_pause_nothing_goes_on_with_a_phrase_that_was_told():
+    late = np.concatenate([spoken("go"), spoken(gap=100), spoken("no")])
+    assert [event.word for event in heard(commands("go\ngo no"), log(late))] == ["go"]
+    soon = np.concatenate([spoken("go"), spoken("no")])
+    assert [event.word for event in heard(commands("go\ngo no"), log(soon))] == ["go", "no"]
+
+
+def test_a_phrase_helps_to_hear_its_words():
+    """After "go" only "no" may come: it wins with little, where "on" was likelier."""
+    p = spoken("go", "on", clarity=0.99)
+    on = slice(10 + 2 + 10, 10 + 2 + 10 + 2)
+    p[on] = [0.05, 0.0, 0.35, 0.6]
+    assert [event.word for event in heard(commands("go no"), log(p))] == ["go", "no"]
+    free = CTCDecoder(WORDS, LABELS, STEP_S)
+    assert [event.word for event in heard(free, log(p))] == ["go", "on"]
+
+
+def test_a_grammar_needs_a_beam():
+    with pytest.raises(UsageError, match="at least 2 hypotheses"):
+        commands(beam=1)
+
+
+# Hours.
+
+
+@pytest.mark.parametrize("text", [None, "go (no|on)"])
+def test_memory_and_doubt_are_bounded(text):
+    """Babble that no hypothesis is sure of; five times as much of it takes no more memory."""
+    rng = np.random.default_rng(0)
+    grammar = parse_grammar(text, WORDS) if text else None
+    decoder = CTCDecoder(WORDS, LABELS, STEP_S, CTCConfig(pause_s=0.5), grammar)
+    babble = log(random_posteriors(rng, 400, 4, 1.5))
+    decoder.push(babble)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(4):
+        decoder.push(babble)
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 20_000
+    beam = decoder._search._beam
+    assert len(beam) <= 9
+    assert max(len(h.prefix) for h in beam) <= 25
+
+
+def test_after_long_silence_a_word_is_heard_as_at_the_start():
+    silence = np.tile(log(np.array([[0.97, 0.02, 0.005, 0.005]])), (60_000, 1))  # 20 minutes
+    decoder = CTCDecoder(WORDS, LABELS, STEP_S)
+    assert decoder.push(silence) == []
+    (late,) = heard(decoder, log(spoken("go")))
+    (early,) = heard(CTCDecoder(WORDS, LABELS, STEP_S), log(spoken("go")))
+    assert late.t - early.t == pytest.approx(1_200)
+    assert late.score == early.score
+
+
+def test_reset_forgets_all():
+    decoder = CTCDecoder(CHARACTERS, LABELS, STEP_S)
+    p = log(spoken("o", "n", BOUNDARY, tokens=CHARACTERS.tokens))
+    first = heard(decoder, p)
+    decoder.push(p[:20])
+    decoder.reset()
+    assert decoder.time_s == 0.0
+    assert heard(decoder, p) == first != []
+
+
+# Clips.
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sequences_are_scored_by_the_sum_over_their_paths(seed):
+    rng = np.random.default_rng(seed)
+    clips = np.stack([random_posteriors(rng, 5, 4, 2.0) for _ in range(2)])
+    sequences = [(), (1,), (2, 2), (1, 2, 3), (3, 3, 3), (1, 2, 1, 2, 1), (1, 1, 1, 1)]
+    expected = [[sums_over_paths(p)[said] for said in sequences] for p in clips]
+    np.testing.assert_allclose(np.exp(sequence_scores(np.log(clips), sequences)), expected)
+
+
+def test_settings_that_are_wrong_are_told():
+    with pytest.raises(DataError, match=r"model\.safetensors: beem 3: .*not permitted"):
+        CTCConfig.parse({"beem": 3}, "model.safetensors")
+    with pytest.raises(DataError, match="beam 0"):
+        CTCConfig.parse({"beam": 0}, "model.safetensors")
+    config = CTCConfig(thresholds={"left": 0.5})
+    with pytest.raises(
+        UsageError, match=r"threshold left=0\.5: a word of the model \(go, no, on\)"
+    ):
+        CTCDecoder(WORDS, LABELS, STEP_S, config)
+
+
+def test_a_model_without_words_says_nothing():
+    decoder = CTCDecoder(Spelling((BLANK, UNKNOWN)), (), STEP_S)
+    assert heard(decoder, np.log(np.full((20, 2), 0.5))) == []
