@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "speechgru"
 #: From the ground up. A room is a file or a folder of the package.
 ROOMS = (
     *("__init__", "errors", "files", "settings", "audio", "labels"),
-    *("features", "cells", "fronts", "model", "modelfile", "device"),
+    *("row_threads", "features", "cells", "fronts", "model", "modelfile", "device"),
     *("decoding", "detector", "grammar", "prefix_beam", "ctc", "state_policy"),
     *("corpora", "augment", "training"),
     *("recognition", "streaming", "backend", "verification", "evaluation"),

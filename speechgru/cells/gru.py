@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from speechgru.cells.gru_loop import gru_sequence
 from speechgru.cells.protocol import (
     Cell,
     Step,
@@ -32,6 +33,9 @@ class GRU(Cell):
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, I), (B, H) -> (B, T, H), (B, H)."""
+        if self.training and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+            return gru_sequence(x, state, *(self.gru.get_parameter(name) for name in names))
         y, last = self.gru(x, state.unsqueeze(0).contiguous())
         return y, last.squeeze(0)
 
