@@ -82,7 +82,7 @@ def listen(
     hooks = [parse_hook(text) for text in on or []]
     if record is not None:
         check_new(record)
-    recognizer, detector = _open_recognizer(model, threshold or [])
+    recognizer, detector = _open_recognizer(model, threshold or [], source.is_microphone)
     check_words(hooks, detector.words)
 
     from speechgru.cli.listen_explain import NearMisses
@@ -123,8 +123,13 @@ def listen(
         raise typer.Exit(SpeechGRUError.exit_code)
 
 
-def _open_recognizer(path: Path, thresholds: Sequence[str]) -> "tuple[Recognizer, Detector]":
-    """The model with its own detector settings, but for the thresholds given."""
+def _open_recognizer(
+    path: Path, thresholds: Sequence[str], live: bool
+) -> "tuple[Recognizer, Detector]":
+    """The model with its own detector settings, but for the thresholds given.
+
+    What is `live` comes in blocks of a step or two, and must not wait for a compilation later.
+    """
     if err.is_terminal:
         err.line(f"loading {path} ...")
     from speechgru.backend import TorchBackend
@@ -133,6 +138,8 @@ def _open_recognizer(path: Path, thresholds: Sequence[str]) -> "tuple[Recognizer
     from speechgru.streaming import open_recognizer
 
     backend = TorchBackend(load_model(path))
+    for steps in (1, 2) if live else ():
+        backend.compile(steps)
     own = DetectorConfig.parse(backend.metadata.get("decoder", {}), f"{path}: decoder")
     recognizer = open_recognizer(backend, _with_thresholds(own, thresholds))
     assert isinstance(recognizer.decoder, Detector)
