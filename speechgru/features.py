@@ -11,6 +11,11 @@ import torchaudio
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from speechgru.row_threads import in_parts
+
+#: Recordings of a second whose spectra fit into a processor core's cache.
+_TOGETHER = 8
+
 
 class FeatureConfig(BaseModel):
     """The frontend's settings; 30 ms Hann windows every 10 ms by default."""
@@ -104,8 +109,29 @@ class Features(nn.Module):
         """(B, S) -> (B, T, F); fewer samples than a window give T = 0."""
         if samples.shape[-1] < self.config.window_samples:
             return samples.new_zeros(*samples.shape[:-1], 0, self.config.size)
+        few = samples.ndim == 1 or len(samples) <= _TOGETHER
+        if few or samples.requires_grad or samples.device.type != "cpu":
+            return self._of_frames(samples)
+        return self._in_cache(samples)
+
+    def _in_cache(self, samples: Tensor) -> Tensor:
+        """The same a few recordings at a time, which takes half as long on a processor."""
+        frames = (samples.shape[1] - self.config.window_samples) // self.config.hop_samples + 1
+        features = samples.new_empty(len(samples), frames, self.config.size)
+
+        def run(rows: slice) -> None:
+            parts = zip(
+                features[rows].split(_TOGETHER), samples[rows].split(_TOGETHER), strict=True
+            )
+            for part, its_samples in parts:
+                part.copy_(self._of_frames(its_samples))
+
+        in_parts(run, len(samples))
+        return features
+
+    def _of_frames(self, samples: Tensor) -> Tensor:
         spectrum = self.spectrogram(samples).transpose(-1, -2)  # (B, T, bins), complex
-        squares = torch.view_as_real(spectrum).square().flatten(-2)  # (B, T, 2 bins)
+        squares = torch.view_as_real(spectrum).square_().flatten(-2)  # (B, T, 2 bins)
         log_mel = torch.log(squares @ self.mel + 1e-6)
         return self._cepstra(log_mel) if self.config.kind == "mfcc" else log_mel
 

@@ -181,3 +181,15 @@ def test_units_become_samples():
 def test_settings_that_make_no_sense_are_refused(settings, said):
     with pytest.raises(ValidationError, match=said):
         FeatureConfig(**settings)
+
+
+@all_configs
+def test_many_recordings_give_what_each_gives_alone(config):
+    """On a processor a few are done at a time, in threads."""
+    samples = torch.cat([noise(3_000, seed) for seed in range(37)])
+    alone = torch.cat([features(row, config) for row in samples.split(1)])
+    torch.testing.assert_close(features(samples, config), alone, atol=1e-5, rtol=0)
+    assert samples.requires_grad_() is samples
+    with_gradient = features(samples, config)
+    assert with_gradient.requires_grad
+    torch.testing.assert_close(with_gradient.detach(), alone, atol=1e-5, rtol=0)
