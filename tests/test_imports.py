@@ -18,7 +18,7 @@ ROOMS = (
     *("row_threads", "features", "cells", "fronts", "model", "modelfile", "device"),
     *("decoding", "detector", "grammar", "prefix_beam", "ctc", "state_policy"),
     *("corpora", "augment", "training"),
-    *("recognition", "streaming", "backend", "verification", "evaluation"),
+    *("recognition", "streaming", "backend", "verification", "evaluation", "inspection"),
     *("runtime", "export"),
     *("native", "levels", "pcm", "devices", "microphone", "sources"),
     *("listening", "recording", "actions"),

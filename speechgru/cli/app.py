@@ -14,6 +14,7 @@ from speechgru.cli.demo import demo
 from speechgru.cli.devices import devices
 from speechgru.cli.evaluate import evaluate
 from speechgru.cli.info import info
+from speechgru.cli.inspect import inspect
 from speechgru.cli.listen import listen
 from speechgru.cli.recognize import recognize
 from speechgru.cli.terminal import tell_error
@@ -36,6 +37,7 @@ app.command()(recognize)
 app.command()(listen)
 app.command()(devices)
 app.command()(info)
+app.command()(inspect)
 app.command()(verify)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")

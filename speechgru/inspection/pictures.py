@@ -1,0 +1,186 @@
+"""Pictures of what goes on inside a model, as PNG."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speechgru.files import atomic_path
+from speechgru.inspection.gradients import GradientNorms
+from speechgru.inspection.trace import Trace
+from speechgru.labels import NOT_WORDS
+
+#: Labels drawn in a colour of their own: the surest ones that reach this.
+MOST_LABELS, SHOWN_FROM = 8, 0.1
+_SPECTROGRAM_INCHES, _PANEL_INCHES, _WIDTH_INCHES = 1.8, 1.5, 9.0
+
+
+def save_gates_picture(trace: Trace, title: str, path: Path) -> None:
+    """Draw the gates of every layer under the spectrogram: units (y) over time, their mean above.
+
+    A gate's units stand in the order of their means, so that slow ones are apart from quick ones.
+
+    Raises:
+        SpeechGRUError: the folder cannot be written, or the disk is full.
+    """
+    panels = [(i, name, v) for i, gates in enumerate(trace.layers) for name, v in gates.items()]
+    figure, axes = _figure(1 + len(panels), trace, title)
+    for panel, (layer, name, values) in zip(axes[1:], panels, strict=True):
+        if name.endswith("attention"):
+            strongest = max(float(v.max()) for _, n, v in panels if n.endswith("attention"))
+            image = _draw_attention(panel, values, trace, strongest)
+        else:
+            image = _draw_units(panel, name, values, trace)
+        panel.set_title(f"layer {layer + 1}: {_told(name)}", fontsize="small", loc="left")
+    figure.colorbar(image, ax=axes[1:], aspect=40)
+    axes[-1].set_xlabel("seconds")
+    _save(figure, path)
+
+
+def save_posteriors_picture(trace: Trace, title: str, path: Path) -> None:
+    """Draw each head's posteriors over time under the spectrogram.
+
+    Raises:
+        SpeechGRUError: the folder cannot be written, or the disk is full.
+    """
+    figure, axes = _figure(1 + len(trace.posteriors), trace, title)
+    time_s = (1 + np.arange(trace.steps)) * trace.step_s  # an answer is there when its step ends
+    for panel, (head, posteriors) in zip(axes[1:], trace.posteriors.items(), strict=True):
+        highest = posteriors.max(axis=0)
+        order = np.argsort(-highest)
+        for column in [c for c in order if highest[c] >= SHOWN_FROM][:MOST_LABELS]:
+            label = trace.labels[head][column]
+            style = {"color": "0.6", "linestyle": _FILLER.get(label, "-")}
+            shown = style if label in NOT_WORDS else {}
+            # A legend leaves out what begins with an underscore.
+            panel.plot(time_s, posteriors[:, column], label=label.strip("_"), **shown)
+        panel.set_ylim(-0.02, 1.02)
+        panel.grid(alpha=0.3)
+        panel.set_title(f"{head}: posteriors", fontsize="small", loc="left")
+        panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
+    axes[-1].set_xlabel("seconds")
+    _save(figure, path)
+
+
+def save_gradient_picture(
+    of_model: Sequence[GradientNorms],
+    others: Sequence[GradientNorms],
+    step_s: float,
+    title: str,
+    path: Path,
+) -> None:
+    """Draw how the gradient's norm changes backwards in time; the others dashed.
+
+    Raises:
+        SpeechGRUError: the folder cannot be written, or the disk is full.
+    """
+    from matplotlib.figure import Figure  # slow to import, and only needed here
+
+    figure = Figure(figsize=(7.2, 4.5), layout="constrained", dpi=120)
+    axes = figure.add_subplot()
+    for curves, style in ((of_model, "-"), (others, "--")):
+        for curve in curves:
+            back_s = np.arange(len(curve.norms)) * step_s
+            axes.plot(back_s, np.maximum(curve.norms, 1e-30), style, label=curve.name)
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], 1e-9))
+    axes.set_xlabel("seconds back from the word")
+    axes.set_ylabel("|d log p(word) / d h|, relative")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    axes.set_title(title, fontsize="medium", parse_math=False)
+    _save(figure, path)
+
+
+_FILLER = {"_silence_": "--", "_unknown_": ":", "_blank_": "--"}
+_MEANINGS = {
+    "update": "update gate, the share of the state that is replaced",
+    "reset": "reset gate, 0 forgets the state in what is proposed",
+    "forget": "forget gate, 0 forgets the memory",
+    "input": "input gate, 1 writes into the memory",
+    "output": "output gate, 1 shows the memory",
+    "state": "state (the cell has no gates)",
+    "attention": "attention, mean of the heads",
+}
+
+
+def _told(name: str) -> str:
+    direction, _, gate = name.rpartition(" ") if name.startswith("backward ") else ("", "", name)
+    return f"{direction} {_MEANINGS.get(gate, gate)}".strip()
+
+
+def _figure(panels: int, trace: Trace, title: str) -> tuple[Any, list[Any]]:
+    """A figure of panels above each other, the first one the spectrogram; they share the time."""
+    import librosa.display
+    from matplotlib.figure import Figure  # slow to import, and only needed here
+
+    heights = [_SPECTROGRAM_INCHES] + [_PANEL_INCHES] * (panels - 1)
+    figure = Figure(figsize=(_WIDTH_INCHES, sum(heights) + 0.8), layout="constrained", dpi=120)
+    axes = list(figure.subplots(panels, sharex=True, height_ratios=heights, squeeze=False)[:, 0])
+    frames = len(trace.log_mel_db)
+    shown = trace.log_mel_db.T
+    librosa.display.specshow(
+        np.maximum(shown, shown.max() - 80),
+        sr=trace.sample_rate,
+        x_coords=(0.5 + np.arange(frames)) / frames * trace.duration_s,
+        x_axis="time",
+        y_axis="mel",
+        fmin=trace.low_hz,
+        fmax=trace.high_hz,
+        htk=True,
+        cmap="magma",
+        ax=axes[0],
+    )
+    axes[0].set(xlabel=None, ylabel="Hz")
+    axes[0].label_outer()
+    figure.suptitle(title, fontsize="medium", parse_math=False)
+    return figure, axes
+
+
+def _draw_units(panel: Any, name: str, values: NDArray[np.float32], trace: Trace) -> Any:
+    """(T, units) as an image, and the units' mean as a line on an axis of its own."""
+    mixed = values[:, np.argsort(values.mean(axis=0), kind="stable")].T
+    signed = name.endswith("state")
+    image = panel.imshow(
+        mixed,
+        aspect="auto",
+        origin="lower",
+        interpolation="nearest",
+        extent=(0, trace.duration_s, 0, len(mixed)),
+        vmin=-1 if signed else 0,
+        vmax=1,
+        cmap="RdBu_r" if signed else "viridis",
+    )
+    panel.set_ylabel("units")
+    if signed:
+        return image
+    mean = panel.twinx()
+    time_s = (0.5 + np.arange(trace.steps)) * trace.step_s
+    mean.plot(time_s, values.mean(axis=1), color="white", linewidth=2.5)
+    mean.plot(time_s, values.mean(axis=1), color="black", linewidth=1.2)
+    mean.set_ylim(0, 1)
+    mean.set_ylabel("mean", fontsize="small")
+    return image
+
+
+def _draw_attention(panel: Any, values: NDArray[np.float32], trace: Trace, strongest: float) -> Any:
+    """(T, steps back) as an image, now below."""
+    image = panel.imshow(
+        values.T,
+        aspect="auto",
+        origin="lower",
+        interpolation="nearest",
+        extent=(0, trace.duration_s, 0, values.shape[1] * trace.step_s),
+        vmin=0,
+        vmax=strongest,
+        cmap="viridis",
+    )
+    panel.set_ylabel("seconds back")
+    return image
+
+
+def _save(figure: Any, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
