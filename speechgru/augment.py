@@ -100,28 +100,24 @@ def noise_crops(noise: Tensor, count: int, length: int, generator: torch.Generat
     return noise.unfold(0, length, 1)[starts]
 
 
-def augment_samples(
-    samples: Tensor,
-    noise: Tensor | None,
+def time_changes(
+    count: int,
     config: AugmentConfig,
     sample_rate: int,
+    like: Tensor,
     generator: torch.Generator,
-) -> Tensor:
-    """Shift, speed, gain and background noise: (B, S) float -> (B, S)."""
-    samples = vary_time(samples, config, sample_rate, generator)
-    return vary_sound(samples, noise, config, generator)
+) -> tuple[Tensor, Tensor]:
+    """Random speeds and shifts in samples for `warp`: (count,), (count,)."""
+    speed = uniform((count,), -config.speed, config.speed, like, generator).add_(1)
+    shift = uniform((count,), -1, 1, like, generator) * config.shift_ms * sample_rate / 1000
+    return speed, shift
 
 
-def vary_time(
-    samples: Tensor, config: AugmentConfig, sample_rate: int, generator: torch.Generator
-) -> Tensor:
-    """Shift and speed: (B, S) float -> (B, S)."""
-    if not config.shift_ms and not config.speed:
-        return samples
-    size = (len(samples),)
-    speed = uniform(size, -config.speed, config.speed, samples, generator).add_(1)
-    shift = uniform(size, -1, 1, samples, generator) * config.shift_ms * sample_rate / 1000
-    return warp(samples, speed, shift)
+def warp_times(times: Tensor, speed: Tensor, shift_samples: Tensor, length: int) -> Tensor:
+    """Where samples of clips of `length` lie after `warp`, kept within them: (B, N) -> (B, N)."""
+    middle = (length - 1) / 2
+    moved = (times - middle) / speed[:, None] + middle + shift_samples[:, None]
+    return moved.clamp(0, length)
 
 
 def vary_sound(

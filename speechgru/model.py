@@ -268,18 +268,25 @@ class SpeechGRU(nn.Module):
         The unknown words' posteriors are added to that of `_unknown_`, and what the labels' shares
         in training (`log_prior`) put into them is taken out again.
         """
+        return torch.log_softmax(self.add_up_unknown(log_posteriors) - self.log_prior, dim=-1)
+
+    def add_up_unknown(self, log_posteriors: Tensor) -> Tensor:
+        """Posteriors of the labels, the unknown words' in `_unknown_`: (..., V + U) -> (..., V)."""
         if not self.unknown_words:
-            return torch.log_softmax(log_posteriors - self.log_prior, dim=-1)
+            return log_posteriors
         labels, words = log_posteriors.split([len(self.labels), len(self.unknown_words)], dim=-1)
         unknown = self.vocabulary.id(UNKNOWN)
         column = torch.cat([labels[..., unknown : unknown + 1], words], dim=-1)
         total = torch.logsumexp(column, dim=-1, keepdim=True)
-        folded = torch.cat([labels[..., :unknown], total, labels[..., unknown + 1 :]], dim=-1)
-        return torch.log_softmax(folded - self.log_prior, dim=-1)
+        return torch.cat([labels[..., :unknown], total, labels[..., unknown + 1 :]], dim=-1)
 
     def set_prior(self, shares: Tensor) -> None:
-        """Tell how often each label was drawn in training: (V,) positive, sum 1."""
-        self.log_prior.copy_(shares.log() + math.log(len(self.vocabulary)))
+        """Tell how often each label was asked for in training: (V,), sum 1.
+
+        One that never was is left as improbable as training left it.
+        """
+        excess = shares.log() + math.log(len(self.vocabulary))
+        self.log_prior.copy_(torch.where(shares > 0, excess, 0.0))
 
     def set_normalisation(self, features: Tensor) -> None:
         """Fix the mean and deviation of each feature from raw training features (..., F)."""

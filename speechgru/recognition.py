@@ -100,6 +100,50 @@ def score_clips(
     return np.concatenate(scores)
 
 
+def score_carried(
+    model: SpeechGRU,
+    clips: Tensor,
+    order: NDArray[np.int64],
+    rows: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Log scores of clips heard one after the other in an order, the state carried: (N, V).
+
+    Nothing is reset between two clips: neither the recurrent layers, nor the convolutions, nor the
+    samples that two frames share. For speed the order runs as `rows` streams side by side, its
+    first clips in the first row and so on; each row begins with the clip before its first one,
+    unscored, so that no scored clip follows a reset. Clips are (N, S) 16 bits or float.
+
+    Raises:
+        DataError: the model's answer is not a number.
+    """
+    n = len(clips)
+    positions = stream_positions(n, rows)  # (R, C)
+    columns = positions.shape[1]
+    heard, state = order[positions % n], None
+    scores = np.empty((n, len(model.labels)), np.float32)
+    with inference(model):
+        for column in range(columns):
+            batch = to_device(clips[torch.from_numpy(heard[:, column])], model)  # (R, S)
+            log_posteriors, state = model(batch, state)
+            if column > 0:
+                scored = positions[:, column] < n
+                of_rows = word_scores(model, log_posteriors)
+                scores[heard[scored, column]] = of_rows[scored]
+            if progress is not None:
+                progress(column + 1, columns)
+    return scores
+
+
+def stream_positions(n: int, rows: int) -> NDArray[np.int64]:
+    """Which of n positions of an order each row hears when: (R, 1 + ceil(n / R)).
+
+    The first column is the lead-in; it and positions from n on wrap around and do not count.
+    """
+    columns = -(-n // min(rows, n))
+    return np.arange(min(rows, n))[:, np.newaxis] * columns + np.arange(-1, columns)
+
+
 def word_scores(model: SpeechGRU, log_posteriors: Tensor) -> NDArray[np.float32]:
     """Log scores of clips by the model's tail: (B, T, V) on any device -> (B, V).
 
@@ -113,9 +157,9 @@ def word_scores(model: SpeechGRU, log_posteriors: Tensor) -> NDArray[np.float32]
     return isolated_word(last, tail)
 
 
-def to_device(clips: Samples | NDArray[np.int16], model: SpeechGRU) -> Tensor:
+def to_device(clips: Samples | NDArray[np.int16] | Tensor, model: SpeechGRU) -> Tensor:
     """Samples as the model takes them, on its device: (B, S) float32, from 16 bits if they are."""
-    batch = torch.from_numpy(clips).to(model.device)
+    batch = torch.as_tensor(clips).to(model.device)
     return batch if batch.is_floating_point() else batch.float() / FULL_SCALE
 
 

@@ -14,11 +14,12 @@ from speechgru.augment import (
     mix_noise,
     noise_crops,
     swap_halves,
+    time_changes,
     uniform,
     vary_sound,
-    vary_time,
     warp,
     warp_bands,
+    warp_times,
 )
 
 RATE = 16_000
@@ -44,7 +45,8 @@ def varied(
     clips: Tensor, sound: Tensor | None, config: AugmentConfig, random: torch.Generator
 ) -> Tensor:
     """Time, then sound: (B, S) -> (B, S)"""
-    return vary_sound(vary_time(clips, config, RATE, random), sound, config, random)
+    changes = time_changes(len(clips), config, RATE, clips, random)
+    return vary_sound(warp(clips, *changes), sound, config, random)
 
 
 def strongest_hertz(samples: Tensor) -> float:
@@ -68,6 +70,19 @@ def test_a_faster_clip_is_shorter_about_its_middle():
     assert faster[500 + 320] == pytest.approx(1, abs=1e-3)
     assert not faster[:100].any()  # before the clip began
     assert not faster[-100:].any()
+
+
+def test_a_moment_of_a_clip_is_found_again_after_warping():
+    click = torch.zeros(3, 1_001)
+    places = torch.tensor([[300.0, 600.0], [100.0, 900.0], [450.0, 500.0]])
+    click.scatter_(1, places.long(), 1.0)
+    speed, shift = torch.tensor([1.2, 0.9, 0.85]), torch.tensor([50.0, -20.0, 7.0])
+    warped = warp(click, speed, shift)
+    for row, moved in zip(warped, warp_times(places, speed, shift, 1_001), strict=True):
+        found = row.nonzero().flatten()
+        for place in moved.clamp(0, 1_000):
+            assert (found - place).abs().min() <= 1
+    assert warp_times(places, speed, shift + 5_000, 1_001).eq(1_001).all()
 
 
 @pytest.mark.parametrize("shift", [-700, -1, 0, 1, 1_600])

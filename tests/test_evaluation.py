@@ -17,14 +17,13 @@ from speechgru.evaluation.carried import (
     CarriedReport,
     evaluate_carried,
     random_orders,
-    stream_positions,
 )
 from speechgru.evaluation.clips import evaluate_clips, gather_clips
 from speechgru.evaluation.metrics import wilson_interval
 from speechgru.evaluation.pictures import save_confusion_picture
 from speechgru.evaluation.report import ClipReport
 from speechgru.model import SpeechGRU
-from speechgru.recognition import clip_samples, score_clips, tail_steps, to_device
+from speechgru.recognition import clip_samples, score_clips, stream_positions, tail_steps, to_device
 
 
 @pytest.fixture(scope="module")

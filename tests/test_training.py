@@ -11,9 +11,9 @@ import pytest
 import soundfile
 import torch
 from runs import CPU, assert_same_run, metrics, quick_recipe
-from tones import TONES_HZ, tone, write_tones
+from tones import TONES_HZ, write_tones
 
-from speechgru.corpora import Example, open_corpus, pack
+from speechgru.corpora import Example
 from speechgru.decoding import isolated_word
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.features import FeatureConfig
@@ -25,11 +25,9 @@ from speechgru.training.average import WeightAverage
 from speechgru.training.batches import (
     NO_TARGET,
     NO_WORD,
-    background,
     has_anagram,
     outputs_of,
     sampling_weights,
-    silence_level,
     unknown_words,
 )
 from speechgru.training.preparation import prepare
@@ -206,7 +204,7 @@ def test_the_recipe_can_set_the_clips_length(tones):
     recipe = quick_recipe(tones)
     longer = recipe.model_copy(update={"data": recipe.data.model_copy(update={"clip_s": 0.8})})
     assert prepare(longer).task.clip_s == 0.8
-    assert make_trainer(longer).batches.clips.shape[1] == 12_800
+    assert make_trainer(longer).batches.clips.clip_samples == 12_800
 
 
 # What is drawn.
@@ -288,23 +286,13 @@ def test_a_batch_asks_for_the_clips_end_only(trainer):
     assert (words == words[:, :1]).all()
     assert set(words.unique().tolist()) == set(range(5))  # silence, made words, three tones
     assert not any(part.any() for part in batch.state.values())
-    assert torch.equal(batch.words, words[:, :1])
-
-
-def test_a_clip_of_silence_has_no_word(trainer, monkeypatch):
-    batches = trainer.batches
-    vocabulary = type(batches.model.vocabulary)((SILENCE, *trainer.data.task.labels[1:]))
-    monkeypatch.setattr(batches.model, "vocabulary", vocabulary)
-    batch = batches.draw(32)
-    output = batch.targets[:, -1]
-    assert set(output.unique().tolist()) == {0, 1, 2}
-    assert torch.equal(batch.words[:, 0], torch.where(output == 0, NO_WORD, output))
+    assert torch.equal(batch.words, words[:, :1].masked_fill(words[:, :1] == 0, NO_WORD))
 
 
 def test_the_generator_is_all_that_a_batch_depends_on(trainer):
-    before = trainer.batches.generator.get_state()
+    before = trainer.batches.clips.generator.get_state()
     first, second = trainer.batches.draw(8), trainer.batches.draw(8)
-    trainer.batches.generator.set_state(before)
+    trainer.batches.clips.generator.set_state(before)
     torch.manual_seed(99)
     again = trainer.batches.draw(8)
     assert torch.equal(again.features, first.features)
@@ -313,57 +301,34 @@ def test_the_generator_is_all_that_a_batch_depends_on(trainer):
 
 
 def test_drawing_leaves_the_clips_as_they_are(trainer):
-    before = trainer.batches.clips.clone()
+    before = trainer.batches.clips.clips.clone()
     trainer.batches.draw(64)
-    assert torch.equal(trainer.batches.clips, before)
+    assert torch.equal(trainer.batches.clips.clips, before)
 
 
 def test_words_that_are_turned_round_become_unknown(trainer, monkeypatch):
     """A share of a batch is played with its halves swapped, or backwards, as no word at all."""
-    batches = trainer.batches
-    monkeypatch.setattr(batches.model, "vocabulary", type(batches.model.vocabulary)(("a", UNKNOWN)))
-    sampling = batches.recipe.sampling.model_copy(update={"made_unknown_share": 0.5})
-    monkeypatch.setattr(batches, "recipe", batches.recipe.model_copy(update={"sampling": sampling}))
-    samples, targets = torch.randn(8, 400), torch.zeros(8, dtype=torch.long)
-    made = samples.clone()
-    batches.make_unknown(made, targets, torch.tensor([True, True, True, False] * 2))
-    assert targets.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
+    clips = trainer.batches.clips
+    monkeypatch.setattr(clips.model, "vocabulary", type(clips.model.vocabulary)(("a", UNKNOWN)))
+    sampling = clips.recipe.sampling.model_copy(update={"made_unknown_share": 0.5})
+    monkeypatch.setattr(clips, "recipe", clips.recipe.model_copy(update={"sampling": sampling}))
+    samples, outputs = torch.randn(8, 400), torch.zeros(8, dtype=torch.long)
+    made, spans = samples.clone(), torch.tensor([[100, 150]] * 8)
+    clips.make_unknown(made, outputs, spans, torch.tensor([True, True, True, False] * 2))
+    assert outputs.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
     assert torch.equal(made[2], samples[2].flip(0))
     assert torch.equal(made[3:], samples[3:])
     assert sorted(made[0].tolist()) == sorted(samples[0].tolist())
     assert not torch.equal(made[0], samples[0])
-
-
-def test_silence_without_recordings_is_stretches_of_made_noise(trainer):
-    """Each its own, seeded; what was recorded stays as it is."""
-    silent = trainer.batches.is_silence
-    clips = trainer.batches.clips[silent].double()
-    assert len(clips) == 2
-    assert (clips.std(dim=1) > 0.02 * 32_768).all()
-    assert not torch.equal(clips[0], clips[1])
-    task, packed = trainer.data.task, trainer.data.packed
-    recorded = [e for e in task.split("training") if e.path]
-    expected = torch.from_numpy(packed.gather(recorded, 8_000))
-    assert torch.equal(trainer.batches.clips[~silent], expected)
-    again = make_trainer(trainer.recipe)
-    assert torch.equal(again.batches.clips, trainer.batches.clips)
-
-
-def test_the_levels_of_silence_are_steady_or_move():
-    generator = torch.Generator().manual_seed(0)
-    level = silence_level(400, 1_000, torch.zeros(1), generator)
-    level = level.expand(400, 1_000)
-    assert level.min() >= 0
-    assert level.max() <= 1
-    moves = (level.std(dim=1) > 0).float().mean().item()
-    assert moves == pytest.approx(0.5, abs=0.1)
+    assert spans.tolist() == [[100, 150]] * 2 + [[250, 300]] + [[100, 150]] * 5
 
 
 def test_the_shares_of_the_labels_are_those_of_the_draws(trainer):
     """Counted over many batches: silence, what was made of words, and the tones."""
     shares = trainer.batches.label_shares()
     assert shares.sum().item() == pytest.approx(1.0)
-    targets = torch.cat([trainer.batches.vary(100)[1][:, -1] for _ in range(60)])
+    size = trainer.recipe.training.batch_size
+    targets = torch.cat([trainer.batches.vary(size).targets[:, -1] for _ in range(400)])
     counted = torch.bincount(targets, minlength=5) / len(targets)
     torch.testing.assert_close(shares.float(), counted, atol=0.02, rtol=0)
 
@@ -371,35 +336,6 @@ def test_the_shares_of_the_labels_are_those_of_the_draws(trainer):
 def test_words_of_the_same_letters_are_found():
     labels = ("no", "on", "yes")
     assert [has_anagram(word, labels) for word in labels] == [True, True, False]
-
-
-def test_the_background_begins_with_the_training_part_of_the_recordings(tmp_path):
-    for word in ("low", "mid"):
-        (tmp_path / word).mkdir()
-        for speaker in "abc":
-            soundfile.write(tmp_path / word / f"{speaker}.wav", tone(word, ord(speaker)), 16_000)
-    (tmp_path / "_background_noise_").mkdir()
-    ramp = np.linspace(0, 0.9, 16_000)
-    soundfile.write(tmp_path / "_background_noise_" / "ramp.wav", ramp, 16_000, "PCM_16")
-    corpus = open_corpus(tmp_path)
-    noise = background(corpus, pack(corpus), 16_000)
-    np.testing.assert_allclose(noise[:12_800], ramp[:12_800], atol=1e-4)
-    assert len(noise) == 12_800 + 60 * 16_000
-
-
-def test_without_recordings_of_noise_there_is_some_of_three_colours(trainer):
-    data = trainer.data
-    noise = background(data.corpus, data.packed, 16_000)
-    assert torch.equal(noise, background(data.corpus, data.packed, 16_000))
-    assert len(noise) == 60 * 16_000
-    tilts = []
-    for part in noise.split(20 * 16_000):
-        assert part.std().item() == pytest.approx(0.1, rel=0.01)
-        power = torch.fft.rfft(part).abs().square()
-        hertz = torch.fft.rfftfreq(len(part), 1 / 16_000)
-        low, high = (power[(hertz > f) & (hertz < 2 * f)].mean() for f in (200, 3_200))
-        tilts.append(10 * math.log10(low / high) / 4)  # dB an octave
-    assert tilts == pytest.approx([0, 3, 6], abs=0.3)
 
 
 # The step.
@@ -430,7 +366,8 @@ def test_the_loss_is_the_smoothed_cross_entropy_of_what_is_asked(trainer):
             if target != NO_TARGET:
                 losses.append(-0.9 * scores[target] - 0.1 * scores.mean())
     assert len(losses) == 40
-    torch.testing.assert_close(trainer.loss(batch), torch.stack(losses).mean())
+    loss, _ = trainer.loss(batch)
+    torch.testing.assert_close(loss, torch.stack(losses).mean())
 
 
 def test_the_learning_rate_rises_and_falls():

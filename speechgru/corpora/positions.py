@@ -14,26 +14,58 @@ _DEEPEST_DB = 50.0
 _PAUSE_S = 0.15
 
 
+#: Clips that are looked at together.
+_TOGETHER = 1024
+
+
 def word_span(samples: NDArray[np.floating | np.integer], rate: int) -> tuple[float, float]:
-    """Start and end in seconds of the word in a clip, (S,); the whole clip if it is all alike.
+    """Start and end in seconds of the word in a clip, (S,); the whole clip if it is all alike."""
+    first, last = word_spans(samples[np.newaxis], rate)[0]
+    return float(first / rate), float(last / rate)
+
+
+def word_spans(clips: NDArray[np.floating | np.integer], rate: int) -> NDArray[np.int64]:
+    """Where the words of clips begin and end, in samples: (N, S) -> (N, 2).
 
     The stretch with the most energy among those whose level rises well over the clip's noise floor
-    (its level in the quietest tenth), pauses inside a word bridged.
+    (its level in the quietest tenth), pauses inside a word bridged; the whole clip where its levels
+    are all alike.
     """
     frame = round(_FRAME_S * rate)
-    frames = len(samples) // frame
+    frames = clips.shape[1] // frame
+    spans = np.tile(np.array([0, clips.shape[1]], np.int64), (len(clips), 1))
     if frames < 3:
-        return 0.0, len(samples) / rate
-    power = samples[: frames * frame].astype(np.float64).reshape(frames, frame)
-    power = np.square(power).mean(axis=1)
-    if not power.any():
-        return 0.0, len(samples) / rate
-    level_db = 10 * np.log10(np.maximum(power / power.max(), 10 ** (-_DEEPEST_DB / 10)))
-    floor_db = np.quantile(level_db, 0.1)
-    if floor_db > -_ALIKE_DB:
-        return 0.0, len(samples) / rate
-    loud = np.flatnonzero(level_db >= (1 - _RISE) * floor_db)
-    breaks = np.flatnonzero(np.diff(loud) > round(_PAUSE_S / _FRAME_S) + 1)
-    stretches = np.split(loud, breaks + 1)
-    best = max(stretches, key=lambda stretch: power[stretch].sum())
-    return float(best[0] * frame / rate), float((best[-1] + 1) * frame / rate)
+        return spans
+    for start in range(0, len(clips), _TOGETHER):
+        part = clips[start : start + _TOGETHER, : frames * frame].astype(np.float32)
+        part = part.reshape(len(part), frames, frame)
+        power = np.einsum("nts,nts->nt", part, part, dtype=np.float64)
+        found, first, last = _loudest_stretch(power)
+        chosen = start + np.flatnonzero(found)
+        spans[chosen] = frame * np.stack([first, last + 1], axis=1)[found]
+    return spans
+
+
+def _loudest_stretch(
+    power: NDArray[np.float64],
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """Of clips' power in frames, (N, T): whether a word stands out, its first and last frame."""
+    peak = np.maximum(power.max(axis=1, keepdims=True), 1e-30)
+    level_db = 10 * np.log10(np.maximum(power / peak, 10 ** (-_DEEPEST_DB / 10)))
+    floor_db = np.quantile(level_db, 0.1, axis=1, keepdims=True)
+    loud = level_db >= (1 - _RISE) * floor_db
+    frames = np.arange(power.shape[1])
+    # A stretch begins where the last loud frame is too long ago to be bridged.
+    last_loud = np.maximum.accumulate(np.where(loud, frames, -len(frames)), axis=1)
+    before = np.pad(last_loud[:, :-1], ((0, 0), (1, 0)), constant_values=-len(frames))
+    begins = loud & (frames - before > round(_PAUSE_S / _FRAME_S) + 1)
+    stretch = np.where(loud, np.cumsum(begins, axis=1), 0)  # 0: in none
+    width = power.shape[1] + 1
+    places = stretch + width * np.arange(len(power))[:, np.newaxis]
+    energy = np.bincount(places.ravel(), power.ravel(), minlength=width * len(power))
+    energy = energy.reshape(len(power), width)
+    best = stretch == energy[:, 1:].argmax(axis=1)[:, np.newaxis] + 1
+    first = best.argmax(axis=1)
+    last = len(frames) - 1 - best[:, ::-1].argmax(axis=1)
+    stands_out = (floor_db[:, 0] <= -_ALIKE_DB) & power.any(axis=1)
+    return stands_out, first, last

@@ -1,38 +1,36 @@
-"""Training batches made on the device: draw, cut, vary; no Python per clip."""
+"""Training batches of single clips, made on the device: draw, cut, vary; no Python per clip."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from speechgru.augment import (
-    augment_samples,
     colour,
     mask_features,
     swap_halves,
+    time_changes,
     uniform,
+    vary_sound,
+    warp,
     warp_bands,
+    warp_times,
 )
 from speechgru.corpora.corpus import Corpus, Example, Task
-from speechgru.corpora.packed import FULL_SCALE, Packed, PackedAudio, to_packed
-from speechgru.corpora.silence import NOISE_PARTS
+from speechgru.corpora.packed import FULL_SCALE, PackedAudio
+from speechgru.corpora.positions import word_spans
 from speechgru.errors import DataError
 from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN
 from speechgru.model import SpeechGRU, State
+from speechgru.training.noise import noise_alone, noise_bank
 from speechgru.training.recipe import Recipe, SamplingConfig
 
 #: The target of a step that is asked for nothing.
 NO_TARGET = -100
 #: Stands behind the last word of a row.
 NO_WORD = -1
-#: How much more than words the spectra of silence are varied: noise is of any colour.
-SILENCE_COLOUR = 3.0
-#: Points of a second's random level of noise, as of steps, clicks and breath.
-LEVEL_POINTS = 12
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,29 @@ class Batch:
     words: Tensor
 
 
-class ClipBatches:
-    """Endless class-balanced batches of a task's training clips, made on the model's device.
+@dataclass(frozen=True)
+class Clips:
+    """Clips (N, S), the output that each trains (N,), its word's first and last sample (N, 2)."""
 
-    All clips lie there as 16-bit samples; a batch is drawn, varied (time, level, noise, spectrum,
-    masks) and turned into features by a few batched operations. Every random number comes from
-    `generator`, so that its state is the whole state of the sampler.
+    samples: Tensor
+    outputs: Tensor
+    spans: Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Varied samples (B, S), a target per step (B, T), and the words in their order (B, N)."""
+
+    samples: Tensor
+    targets: Tensor
+    words: Tensor
+
+
+class TrainingClips:
+    """A task's training clips on the model's device, drawn balanced by class and varied.
+
+    All clips lie there as 16-bit samples. Every random number comes from `generator`, so that its
+    state is the whole state of the sampler.
     """
 
     def __init__(
@@ -68,41 +83,30 @@ class ClipBatches:
     ) -> None:
         device = model.device
         examples = task.split("training")
-        clip_samples = model.steps(task.clip_s) * model.step_samples
+        clips = packed.gather(examples, model.steps(task.clip_s) * model.step_samples)
+        spans = word_spans(clips, packed.rate)
         self.model, self.recipe, self.generator = model, recipe, generator
-        clips = packed.gather(examples, clip_samples)
-        noise = background(corpus, packed, model.sample_rate)
-        fill_silence(clips, examples, noise)
-        self.clips, self.noise = torch.from_numpy(clips).to(device), noise.to(device)
-        self.targets = torch.tensor(outputs_of(examples, model), device=device)
+        self.clips = torch.from_numpy(clips).to(device)
+        self.spans = torch.from_numpy(spans).to(device)
+        self.outputs = torch.tensor(outputs_of(examples, model), device=device)
         weights = sampling_weights(examples, task.labels, recipe.sampling)
         self.weights = torch.from_numpy(weights).to(device)
-        silence = model.vocabulary.id(SILENCE) if SILENCE in model.vocabulary else NO_TARGET
-        self.is_silence = self.targets == silence
+        self.silence = model.vocabulary.id(SILENCE) if SILENCE in model.vocabulary else NO_TARGET
+        self.is_silence = self.outputs == self.silence
         self.can_be_scrambled = ~self.is_silence & ~torch.tensor(
             [has_anagram(example.label, task.labels) for example in examples], device=device
         )
-        steps = clip_samples // model.step_samples
-        tail = model.steps(recipe.training.tail_ms / 1000)
-        self.asked = torch.arange(steps, device=device) >= steps - tail
-
-    def label_shares(self) -> Tensor:
-        """How often each label of the model is drawn, made words included: (V,), sum 1."""
-        labels, unknown_words = len(self.model.labels), len(self.model.unknown_words)
-        outputs = torch.arange(labels + unknown_words, device=self.targets.device)
-        unknown = self.model.vocabulary.id(UNKNOWN) if UNKNOWN in self.model.vocabulary else 0
-        label = torch.where(outputs < labels, outputs, unknown)[self.targets]
-        shares = torch.bincount(label, self.weights, minlength=labels)
-        if UNKNOWN in self.model.vocabulary:
-            scrambled = self.recipe.sampling.made_unknown_share * self.can_be_scrambled
-            moved = torch.bincount(label, self.weights * scrambled, minlength=labels)
-            shares = shares - moved
-            shares[unknown] += moved.sum()
-        return shares.clamp_min(1e-6)
+        words = ~self.is_silence.cpu().numpy()
+        self.noise = noise_bank(corpus, packed, clips[words], spans[words]).to(device)
 
     def __len__(self) -> int:
         """Clips in the training split."""
         return len(self.clips)
+
+    @property
+    def clip_samples(self) -> int:
+        """S, whole steps."""
+        return self.clips.shape[1]
 
     def raw_features(self, most: int = 1000) -> Tensor:
         """Features of up to `most` clips as they are, for the normalisation: (N, T, F)."""
@@ -111,45 +115,49 @@ class ClipBatches:
         with torch.no_grad():
             return torch.cat([self.model.features(part) for part in clips.split(250)])
 
-    def draw(self, count: int) -> Batch:
-        """The next `count` clips, varied."""
-        return self.featurize(*self.vary(count))
-
-    def vary(self, count: int) -> tuple[Tensor, Tensor]:
-        """The next `count` clips' varied samples (B, S), and their targets (B, T)."""
-        config, generator = self.recipe.augment, self.generator
+    def draw(self, count: int) -> Clips:
+        """The next `count` clips, their time varied, some made into unknown words; no noise yet."""
+        config, generator, rate = self.recipe.augment, self.generator, self.model.sample_rate
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         samples = self.clips[chosen].float().div_(FULL_SCALE)
+        outputs, spans = self.outputs[chosen], self.spans[chosen]
         if SILENCE in self.model.vocabulary:
-            level = silence_level(count, samples.shape[1], samples, generator)
-            samples = torch.where(self.is_silence[chosen][:, None], samples * level, samples)
-        targets = self.targets[chosen]
+            silence = noise_alone(self.noise, count, self.clip_samples, generator)
+            samples = torch.where(self.is_silence[chosen][:, None], silence, samples)
         if UNKNOWN in self.model.vocabulary:
-            self.make_unknown(samples, targets, self.can_be_scrambled[chosen])
-        samples = augment_samples(samples, self.noise, config, self.model.sample_rate, generator)
-        return samples, torch.where(self.asked, targets[:, None], NO_TARGET)
+            self.make_unknown(samples, outputs, spans, self.can_be_scrambled[chosen])
+        if config.shift_ms or config.speed:
+            speed, shift = time_changes(count, config, rate, samples, generator)
+            samples = warp(samples, speed, shift)
+            spans = warp_times(spans, speed, shift, self.clip_samples)
+        return Clips(samples, outputs, spans)
 
-    def make_unknown(self, samples: Tensor, targets: Tensor, allowed: Tensor) -> None:
-        """Turn a share of the words into words that do not exist, in place: (B, S), (B,), (B,).
+    def made_words(self, count: int) -> int:
+        """How many of `count` clips are made into unknown words, if they can be: an even number."""
+        share = self.recipe.sampling.made_unknown_share
+        return 2 * max(1, round(count * share / 2)) if share else 0
 
-        So the model learns to refuse what it never heard. The clips of a batch stand in random
-        order: the first have their halves swapped, the next are played backwards.
+    def make_unknown(
+        self, samples: Tensor, outputs: Tensor, spans: Tensor, allowed: Tensor
+    ) -> None:
+        """Turn a share of the words into words that do not exist, in place.
+
+        (B, S), (B,), (B, 2), (B,). So the model learns to refuse what it never heard. The clips of
+        a batch stand in random order: the first have their halves swapped, the next are played
+        backwards.
         """
-        half = round(len(samples) * self.recipe.sampling.made_unknown_share / 2)
+        half = self.made_words(len(samples)) // 2
         words, made = samples[: 2 * half], allowed[: 2 * half]
         scrambled = torch.cat([swap_halves(words[:half]), words[half:].flip(1)])
         words.copy_(torch.where(made[:, None], scrambled, words))
-        targets[: 2 * half].masked_fill_(made, self.model.vocabulary.id(UNKNOWN))
+        backwards = spans[half : 2 * half]
+        turned = samples.shape[1] - backwards.flip(1)
+        backwards.copy_(torch.where(made[half:, None], turned, backwards))
+        outputs[: 2 * half].masked_fill_(made, self.model.vocabulary.id(UNKNOWN))
 
-    @torch.no_grad()
-    def featurize(self, samples: Tensor, targets: Tensor) -> Batch:
-        """Features of varied samples (B, S), themselves varied in spectrum and masked."""
+    def vary_features(self, features: Tensor) -> Tensor:
+        """Normalised features (B, T, F), varied in spectrum."""
         model, generator, config = self.model, self.generator, self.recipe.augment
-        state = model.initial_state(len(samples))
-        features, _ = model.extract(samples, state["samples"])
-        words = targets[:, -1:]  # a clip's end is asked for its word
-        silence = model.vocabulary.id(SILENCE) if SILENCE in model.vocabulary else NO_TARGET
-        silent = words == silence
         on_bands = model.features.config.kind == "logmel"
         if config.band_warp and on_bands:
             low, high = 1 - config.band_warp, 1 + config.band_warp
@@ -157,11 +165,75 @@ class ClipBatches:
             features = warp_bands(features, factor)
         if config.colour_db and on_bands:
             curve = colour(torch.zeros_like(features[:, :1]), config.colour_db, generator)
-            curve = torch.where(silent[:, :, None], curve * SILENCE_COLOUR, curve)
             features = features + curve / model.deviation
+        return features
+
+
+class ClipBatches:
+    """Endless batches of single clips, each from a zero state and asked for its word at its end."""
+
+    def __init__(self, clips: TrainingClips, tail_ms: float) -> None:
+        self.clips = clips
+        steps = clips.clip_samples // clips.model.step_samples
+        places = torch.arange(steps, device=clips.model.device)
+        self.asked = places >= steps - clips.model.steps(tail_ms / 1000)
+
+    def draw(self, count: int) -> Batch:
+        """A batch of the next `count` clips."""
+        return self.featurize(self.vary(count))
+
+    def vary(self, count: int) -> Rows:
+        """The next `count` clips, varied: each a row."""
+        drawn, config = self.clips.draw(count), self.clips.recipe.augment
+        samples = vary_sound(drawn.samples, self.clips.noise, config, self.clips.generator)
+        targets = torch.where(self.asked, drawn.outputs[:, None], NO_TARGET)
+        return Rows(samples, targets, only_words(drawn.outputs[:, None], self.clips))
+
+    @torch.no_grad()
+    def featurize(self, rows: Rows) -> Batch:
+        """Features of varied rows, themselves varied in spectrum and masked."""
+        model, config = self.clips.model, self.clips.recipe.augment
+        state = model.initial_state(len(rows.samples))
+        features, _ = model.extract(rows.samples, state["samples"])
+        features = self.clips.vary_features(features)
         hop_ms = model.features.config.hop_ms
-        features = mask_features(features, config, hop_ms, generator)
-        return Batch(features, state, targets, words.masked_fill(silent, NO_WORD))
+        features = mask_features(features, config, hop_ms, self.clips.generator)
+        return Batch(features, state, rows.targets, rows.words)
+
+    def label_shares(self) -> Tensor:
+        """How often each label of the model is asked for, made words included: (V,), sum 1."""
+        clips, vocabulary = self.clips, self.clips.model.vocabulary
+        labels = fold_outputs(clips.outputs, clips.model)
+        shares = torch.bincount(labels, clips.weights, minlength=len(vocabulary))
+        if UNKNOWN in vocabulary:
+            batch_size = clips.recipe.training.batch_size
+            scrambled = clips.made_words(batch_size) / batch_size * clips.can_be_scrambled
+            moved = torch.bincount(labels, clips.weights * scrambled, minlength=len(vocabulary))
+            shares = shares - moved
+            shares[vocabulary.id(UNKNOWN)] += moved.sum()
+        return shares
+
+    def keep(self, state: State) -> None:
+        """What the batch left behind is forgotten: the next one begins from zeros."""
+
+    @property
+    def carried(self) -> State:
+        """What the next batch needs, beside the generator: nothing."""
+        return {}
+
+
+def only_words(outputs: Tensor, clips: TrainingClips) -> Tensor:
+    """The words among outputs (B, N) in their order, behind them `NO_WORD`: (B, N)."""
+    words = outputs.masked_fill(outputs == clips.silence, NO_WORD)
+    return words.gather(1, (words == NO_WORD).sort(dim=1, stable=True).indices)
+
+
+def fold_outputs(outputs: Tensor, model: SpeechGRU) -> Tensor:
+    """The label of each output of the head: an unknown word's is `_unknown_`."""
+    if not model.unknown_words:
+        return outputs
+    unknown = model.vocabulary.id(UNKNOWN)
+    return torch.where(outputs < len(model.labels), outputs, unknown)
 
 
 def has_anagram(word: str, labels: tuple[str, ...]) -> bool:
@@ -213,49 +285,3 @@ def sampling_weights(
         shares |= {key: weight * root / sum(roots.values()) for key, root in roots.items()}
     weights = np.array([shares[e.label, e.word] / counts[e.label, e.word] for e in examples])
     return weights / weights.sum()
-
-
-def fill_silence(clips: Packed, examples: Sequence[Example], noise: Tensor) -> None:
-    """Digital silence becomes stretches of noise, seeded, as no room is silent: (N, S), in place.
-
-    `noise` is (M,) as `background` has it.
-    """
-    random = np.random.default_rng(0)
-    for clip, example in zip(clips, examples, strict=True):
-        if example.path is None:
-            start = random.integers(0, len(noise) - len(clip))
-            clip[:] = to_packed(noise[start : start + len(clip)].numpy())
-
-
-def silence_level(count: int, length: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Random levels for background noise, (count, length) in [0, 1]; half are steady, half move.
-
-    A background recording has one level; a room has any, and noises that come and go: no word
-    either.
-    """
-    steady = uniform((count, 1), 0, 1, like, generator).square()
-    points = uniform((count, 1, LEVEL_POINTS), 0, 1, like, generator).square()
-    moving = functional.interpolate(points, size=length, mode="linear").squeeze(1)
-    moves = uniform((count, 1), 0, 1, like, generator) < 0.5
-    return steady * torch.where(moves, moving, 1.0)
-
-
-def background(corpus: Corpus, packed: PackedAudio, sample_rate: int) -> Tensor:
-    """Noise to mix in, end to end on the scale of [-1, 1]: (N,).
-
-    The training part of the corpus' background recordings, and a minute of white, pink and brown
-    noise, seeded.
-    """
-    first, last = NOISE_PARTS["training"]
-    recorded = [packed.samples(path) for path in corpus.noises]
-    noises = [
-        part[int(first * len(part)) : int(last * len(part))] / FULL_SCALE for part in recorded
-    ]
-    random = np.random.default_rng(0)
-    length = 20 * sample_rate
-    hertz = np.fft.rfftfreq(length, 1 / sample_rate)
-    for slope in (0.0, 0.5, 1.0):  # amplitude falls with this power of the frequency
-        spectrum = np.fft.rfft(random.standard_normal(length)) / np.maximum(hertz, 30.0) ** slope
-        noise = np.fft.irfft(spectrum, length)
-        noises.append(0.1 * noise / noise.std())
-    return torch.from_numpy(np.concatenate(noises).astype(np.float32))

@@ -37,13 +37,15 @@ class Progress:
 
 @dataclass
 class TrainingState:
-    """The parts of a run that change: weights, their average, the optimiser, random numbers."""
+    """The parts of a run that change: weights and average, optimiser, random numbers, streams."""
 
     model: SpeechGRU
     average: WeightAverage
     optimiser: torch.optim.Optimizer
     generator: torch.Generator
     progress: Progress
+    #: What one batch hands to the next: the state of the streams that are trained on.
+    carried: dict[str, Tensor] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write everything atomically."""
@@ -79,6 +81,7 @@ class TrainingState:
         for i, parameter in enumerate(self._parameters()):
             entries = self.optimiser.state.get(parameter, {})
             tensors |= {f"optimiser.{i}.{k}": torch.as_tensor(v) for k, v in entries.items()}
+        tensors |= {f"carried.{k}": v for k, v in self.carried.items()}
         tensors["random.sampler"] = self.generator.get_state()
         tensors["random.torch"] = torch.get_rng_state()
         if self.model.device.type == "cuda":
@@ -101,6 +104,8 @@ class TrainingState:
                 self.optimiser.state[parameter] = {
                     name: tensor.to(parameter.device) for name, tensor in entries.items()
                 }
+        for name, tensor in part("carried.").items():
+            self.carried[name] = tensor.to(self.model.device)
         self.generator.set_state(stored["random.sampler"])
         torch.set_rng_state(stored["random.torch"])
         if self.model.device.type == "cuda" and "random.cuda" in stored:

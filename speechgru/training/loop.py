@@ -223,10 +223,7 @@ class _Loop:
     def _keep_best(self) -> None:
         trainer, model = self.trainer, self.trainer.state.average.model
         task, recipe = trainer.data.task, trainer.recipe
-        model.metadata = {
-            "protocol": task.protocol,
-            "clip_s": task.clip_s,
-            "tail_s": recipe.training.tail_ms / 1000,
+        model.metadata |= {
             "metrics": self.progress.best_metrics,
             "provenance": provenance(
                 recipe.model_dump(mode="json"),

@@ -55,6 +55,28 @@ class SamplingConfig(_Section):
     made_unknown_share: float = Field(0.04, ge=0.0, lt=1.0)
 
 
+class StreamConfig(_Section):
+    """Training on streams: rows of several clips, each row going on where the last batch ended."""
+
+    #: Clips in a row of a batch; 0 trains on single clips.
+    clips: int = Field(0, ge=0, le=64)
+    #: Length of a row for each of its clips.
+    seconds_per_clip: float = Field(1.15, ge=0.1, le=10.0)
+    #: Share of the rows that take over the state of the last batch; the others begin from zeros.
+    carry_share: float = Field(0.8, ge=0.0, le=1.0)
+    #: Share of the rows whose clips follow each other whole, without a gap; in the others the words
+    #: lie at random, their clips' edges overlapping.
+    abutted_share: float = Field(0.4, ge=0.0, le=1.0)
+    #: A word is asked for from this long after its end on ...
+    after_ms: float = Field(60.0, ge=0.0, le=1000.0)
+    #: ... to this long after it (in rows of whole clips at least to its clip's end).
+    hold_ms: float = Field(500.0, gt=0.0, le=5000.0)
+    #: From this long after that on, silence is asked for, until the next word.
+    release_ms: float = Field(250.0, ge=0.0, le=5000.0)
+    #: Share of the silent steps that are asked.
+    silence_share: float = Field(0.3, ge=0.0, le=1.0)
+
+
 class TrainingConfig(_Section):
     """The optimisation."""
 
@@ -90,7 +112,17 @@ class Recipe(_Section):
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()
     sampling: SamplingConfig = SamplingConfig()
+    stream: StreamConfig = StreamConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        clips, batch = self.stream.clips, self.training.batch_size
+        if clips and batch % clips:
+            raise ValueError(
+                f"training.batch_size {batch} must be a multiple of stream.clips {clips}"
+            )
+        return self
 
     def to_toml(self) -> str:
         """Every setting, resolved."""

@@ -5,16 +5,22 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from speechgru.corpora.corpus import Task
 from speechgru.labels import UNKNOWN
-from speechgru.model import SpeechGRU
+from speechgru.model import SpeechGRU, State
 from speechgru.training.average import WeightAverage
-from speechgru.training.batches import NO_TARGET, Batch, ClipBatches, unknown_words
+from speechgru.training.batches import (
+    Batch,
+    ClipBatches,
+    TrainingClips,
+    unknown_words,
+)
 from speechgru.training.checkpoint import Progress, TrainingState
+from speechgru.training.losses import smoothed_cross_entropy
 from speechgru.training.preparation import PreparedData
 from speechgru.training.recipe import Recipe, TrainingConfig
+from speechgru.training.stream_batches import StreamBatches
 from speechgru.training.validation import Validation
 
 #: The parts of a training step, in their order.
@@ -31,14 +37,20 @@ class Trainer:
         config = recipe.training
         self.recipe, self.data, self.device = recipe, data, device
         self.model = build_model(recipe, data.task, device)
+        self.model.metadata = {
+            "protocol": data.task.protocol,
+            "clip_s": data.task.clip_s,
+            "tail_s": config.tail_ms / 1000,
+        }
         generator = torch.Generator(device=device).manual_seed(config.seed + 1)
-        self.batches = ClipBatches(
-            data.task, data.corpus, data.packed, recipe, self.model, generator
-        )
-        self.model.set_normalisation(self.batches.raw_features())
+        clips = TrainingClips(data.task, data.corpus, data.packed, recipe, self.model, generator)
+        self.batches = make_batches(clips, recipe)
+        self.model.set_normalisation(clips.raw_features())
         self.model.set_prior(self.batches.label_shares())
-        self.validation = Validation(data.task, data.packed, self.model, config.tail_ms)
-        self.steps = max(1, round(config.epochs * len(self.batches) / config.batch_size))
+        self.validation = Validation(
+            data.task, data.packed, self.model, config.tail_ms, carried=bool(recipe.stream.clips)
+        )
+        self.steps = max(1, round(config.epochs * len(clips) / config.batch_size))
         self.validate_every = max(1, math.ceil(self.steps / config.validations))
         self.state = TrainingState(
             self.model,
@@ -46,6 +58,7 @@ class Trainer:
             make_optimiser(self.model, config),
             generator,
             Progress(fingerprint=data.fingerprint),
+            self.batches.carried,
         )
         on_cuda = device.type == "cuda"
         self.bf16 = config.precision == "bf16" or (config.precision == "auto" and on_cuda)
@@ -57,11 +70,12 @@ class Trainer:
         """
         config, state = self.recipe.training, self.state
         self.model.train()
-        samples, targets = self.batches.vary(config.batch_size)
+        rows = self.batches.vary(config.batch_size)
         mark("draw")
-        batch = self.batches.featurize(samples, targets)
+        batch = self.batches.featurize(rows)
         mark("features")
-        loss = self.loss(batch)
+        loss, carried = self.loss(batch)
+        self.batches.keep(carried)
         mark("forward")
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -76,16 +90,30 @@ class Trainer:
         mark("average")
         return loss.detach()
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy of the steps that are asked, with label smoothing."""
+    def loss(self, batch: Batch) -> tuple[Tensor, State]:
+        """Cross-entropy of the steps that are asked, with label smoothing; and the new state.
+
+        The target is smoothed over the labels, not over the outputs: unknown words together are
+        one label.
+        """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            log_posteriors, _ = self.model.encode(batch.features, batch.state)
-        return functional.cross_entropy(
-            log_posteriors.flatten(0, 1),
+            log_posteriors, state = self.model.encode(batch.features, batch.state)
+        outputs = self.model.split_heads(log_posteriors)["classify"]
+        loss = smoothed_cross_entropy(
+            outputs.flatten(0, 1),
+            self.model.add_up_unknown(outputs).flatten(0, 1),
             batch.targets.flatten(),
-            ignore_index=NO_TARGET,
-            label_smoothing=self.recipe.training.label_smoothing,
+            self.recipe.training.label_smoothing,
         )
+        return loss, batch.state | state
+
+
+def make_batches(clips: TrainingClips, recipe: Recipe) -> ClipBatches | StreamBatches:
+    """Batches of single clips, or of streams where the recipe says so."""
+    if not recipe.stream.clips:
+        return ClipBatches(clips, recipe.training.tail_ms)
+    rows = max(1, recipe.training.batch_size // recipe.stream.clips)
+    return StreamBatches(clips, recipe.stream, rows, recipe.training.tail_ms)
 
 
 def build_model(recipe: Recipe, task: Task, device: torch.device) -> SpeechGRU:

@@ -1,0 +1,163 @@
+"""Noise to train with: recorded, made, and what rooms sound like between the words."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from speechgru.augment import noise_crops, uniform
+from speechgru.corpora.corpus import Corpus
+from speechgru.corpora.packed import FULL_SCALE, PackedAudio
+from speechgru.corpora.silence import NOISE_PARTS
+
+#: Root mean square of every noise in a bank.
+NOISE_RMS = 0.1
+#: Seconds of each kind of made noise.
+MADE_S = 60
+#: Recorded noise is also played at these speeds.
+SPEEDS = (0.7, 1.4)
+#: Deviation in decibels of the random filters that change the colour of noise, per cosine.
+FILTER_DB = 8.0
+#: Clips whose edges give the sound of their rooms, at most; from each a second.
+ROOMS = 1500
+#: An edge shorter than this is not used.
+_SHORTEST_EDGE_S = 0.12
+#: Points of a second's random level of noise, as of steps, clicks and breath.
+_LEVEL_POINTS = 12
+#: Levels of noise alone, dB of full scale.
+LEVEL_DB = (-95.0, -15.0)
+
+Noise = NDArray[np.float64]
+
+
+def noise_bank(
+    corpus: Corpus, packed: PackedAudio, clips: NDArray[np.int16], spans: NDArray[np.int64]
+) -> Tensor:
+    """Noises of `NOISE_RMS` end to end: (N,) float32, the same for the same recordings.
+
+    The training part of the background recordings, as it is and at other speeds through random
+    filters; made noise of many kinds; and what is heard before and after the word of training
+    clips, (C, S) with their words' first and last sample (C, 2).
+    """
+    rng = np.random.default_rng(0)
+    noises = [*recorded_noise(corpus, packed, rng), *made_noise(packed.rate, rng)]
+    noises += room_noise(clips, spans, packed.rate, rng)
+    return torch.from_numpy(np.concatenate([_leveled(noise) for noise in noises]))
+
+
+def recorded_noise(
+    corpus: Corpus, packed: PackedAudio, rng: np.random.Generator
+) -> Iterator[Noise]:
+    """Each background recording's training part, then at other speeds and of other colours."""
+    first, last = NOISE_PARTS["training"]
+    for path in corpus.noises:
+        samples = packed.samples(path)
+        part = samples[int(first * len(samples)) : int(last * len(samples))] / FULL_SCALE
+        if len(part) < packed.rate:
+            continue
+        yield part
+        for speed in SPEEDS:
+            places = np.arange(0, len(part) - 1, speed)
+            faster = np.interp(places, np.arange(len(part)), part)
+            piece = 4 * packed.rate
+            for start in range(0, len(faster), piece):
+                yield filtered(faster[start : start + piece][::-1], rng)
+
+
+def made_noise(rate: int, rng: np.random.Generator) -> Iterator[Noise]:
+    """White, pink and brown noise, noise of random colours, hums, knocks."""
+    length = MADE_S * rate // 3
+    hertz = np.fft.rfftfreq(length, 1 / rate)
+    for slope in (0.0, 0.5, 1.0):  # amplitude falls with this power of the frequency
+        spectrum = np.fft.rfft(rng.standard_normal(length)) / np.maximum(hertz, 30.0) ** slope
+        yield np.fft.irfft(spectrum, length)
+    piece = 2 * rate
+    for _ in range(2 * MADE_S * rate // piece):
+        yield filtered(rng.standard_normal(piece), rng)
+    for _ in range(MADE_S * rate // piece):
+        yield _hum(piece, rate, rng)
+    for _ in range(2 * MADE_S * rate // piece):
+        yield _knocks(piece, rate, rng)
+
+
+def room_noise(
+    clips: NDArray[np.int16], spans: NDArray[np.int64], rate: int, rng: np.random.Generator
+) -> Iterator[Noise]:
+    """A second of the longer edge beside the word of some clips, played back and forth."""
+    length = clips.shape[1]
+    ends = np.stack([np.zeros_like(spans[:, 0]), spans[:, 0], spans[:, 1]], axis=1)
+    before = ends[:, 1] >= length - ends[:, 2]
+    first = np.where(before, 0, ends[:, 2])
+    last = np.where(before, ends[:, 1], length)
+    guard = round(0.04 * rate)  # a word's faint begin and end
+    first, last = np.where(before, first, first + guard), np.where(before, last - guard, last)
+    usable = np.flatnonzero(last - first >= _SHORTEST_EDGE_S * rate)
+    for i in rng.permutation(usable)[:ROOMS]:
+        edge = clips[i, first[i] : last[i]] / FULL_SCALE
+        if edge.any():
+            there_and_back = np.concatenate([edge, edge[::-1]])
+            yield np.resize(there_and_back, rate)
+
+
+def filtered(noise: Noise, rng: np.random.Generator) -> Noise:
+    """Noise of another colour, by a random smooth curve over the octaves: (S,) -> (S,)."""
+    spectrum = np.fft.rfft(noise)
+    octave = np.log2(1 + np.arange(len(spectrum))) / math.log2(1 + len(spectrum))
+    curve_db = sum(
+        rng.normal(0, FILTER_DB) * np.cos(math.pi * order * octave + rng.uniform(0, math.pi))
+        for order in range(1, 6)
+    )
+    return np.fft.irfft(spectrum * 10 ** (np.asarray(curve_db) / 20), len(noise))
+
+
+def _hum(length: int, rate: int, rng: np.random.Generator) -> Noise:
+    """Harmonics of a low tone that may slide, as of a motor; a whistle may be a word."""
+    time = np.arange(length) / rate
+    pitch_hz = 10 ** rng.uniform(math.log10(40), math.log10(160))
+    slide = 2 ** (rng.normal(0, 0.3) * np.linspace(-0.5, 0.5, length) * rng.integers(0, 2))
+    phase = 2 * math.pi * np.cumsum(pitch_hz * slide) / rate
+    tones = sum(
+        rng.uniform() ** 2 / order * np.sin(order * phase + rng.uniform(0, 6.3))
+        for order in range(1, int(rng.integers(2, 14)))
+    )
+    pulse = 1 + rng.uniform() * np.sin(2 * math.pi * rng.uniform(0.5, 12) * time)
+    return np.asarray(tones) * pulse + 0.02 * rng.uniform() * rng.standard_normal(length)
+
+
+def _knocks(length: int, rate: int, rng: np.random.Generator) -> Noise:
+    """Bursts that die away, as of doors, keys, steps and dishes, over a faint hiss."""
+    noise = 0.01 * rng.uniform() * rng.standard_normal(length)
+    decay_s = 10 ** rng.uniform(-2.5, -0.7)
+    for start in rng.integers(0, length, rng.integers(1, 16)):
+        burst = filtered(rng.standard_normal(min(length - start, rate // 2) + 2), rng)
+        burst = burst[: length - start] * np.exp(
+            -np.arange(len(burst[: length - start])) / (decay_s * rate)
+        )
+        noise[start : start + len(burst)] += rng.uniform(0.2, 1) * burst
+    return noise
+
+
+def _leveled(noise: Noise) -> NDArray[np.float32]:
+    rms = math.sqrt(np.square(noise).mean())
+    return (noise * (NOISE_RMS / max(rms, 1e-9))).astype(np.float32)
+
+
+def noise_alone(bank: Tensor, count: int, length: int, generator: torch.Generator) -> Tensor:
+    """Stretches of a bank at any level, half of them rising and falling: (count, length)."""
+    crops = noise_crops(bank, count, length, generator).float()
+    level_db = uniform((count, 1), *LEVEL_DB, crops, generator)
+    return (
+        crops * moving_level(count, length, crops, generator) * (10 ** (level_db / 20) / NOISE_RMS)
+    )
+
+
+def moving_level(count: int, length: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Random levels, (count, length) in [0, 1]: half are 1 throughout, half move."""
+    points = uniform((count, 1, _LEVEL_POINTS), 0, 1, like, generator).square()
+    moving = functional.interpolate(points, size=length, mode="linear").squeeze(1)
+    moves = uniform((count, 1), 0, 1, like, generator) < 0.5
+    return torch.where(moves, moving, 1.0)

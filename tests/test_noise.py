@@ -1,0 +1,97 @@
+"""The noise that is trained with: of the training part, of every colour, at any level."""
+
+import math
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tones import tone
+
+from speechgru.corpora import open_corpus, pack
+from speechgru.corpora.positions import word_spans
+from speechgru.training.noise import (
+    LEVEL_DB,
+    NOISE_RMS,
+    made_noise,
+    moving_level,
+    noise_alone,
+    noise_bank,
+    recorded_noise,
+    room_noise,
+)
+
+RATE = 16_000
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    for word in ("low", "mid"):
+        (tmp_path / word).mkdir()
+        for speaker in "abc":
+            soundfile.write(tmp_path / word / f"{speaker}.wav", tone(word, ord(speaker)), RATE)
+    (tmp_path / "_background_noise_").mkdir()
+    ramp = np.linspace(0, 0.9, 2 * RATE)
+    soundfile.write(tmp_path / "_background_noise_" / "ramp.wav", ramp, RATE, "PCM_16")
+    return open_corpus(tmp_path)
+
+
+def test_recorded_noise_is_the_training_part_then_the_same_at_other_speeds(corpus):
+    first, *others = recorded_noise(corpus, pack(corpus), np.random.default_rng(0))
+    assert len(first) == 0.8 * 2 * RATE
+    np.testing.assert_allclose(first, np.linspace(0, 0.9, 2 * RATE)[: len(first)], atol=1e-4)
+    lengths = sorted(len(other) / len(first) for other in others)
+    assert lengths == pytest.approx([1 / 1.4, 1 / 0.7], rel=1e-3)
+
+
+def test_made_noise_begins_with_three_colours():
+    noises = list(made_noise(RATE, np.random.default_rng(0)))
+    tilts = []
+    for noise in noises[:3]:
+        power = np.square(np.abs(np.fft.rfft(noise)))
+        hertz = np.fft.rfftfreq(len(noise), 1 / RATE)
+        low, high = (power[(hertz > f) & (hertz < 2 * f)].mean() for f in (200, 3_200))
+        tilts.append(10 * math.log10(low / high) / 4)  # dB an octave
+    assert tilts == pytest.approx([0, 3, 6], abs=0.3)
+    assert all(np.isfinite(noise).all() and noise.any() for noise in noises)
+
+
+def test_a_room_is_heard_beside_its_word():
+    """Here the word is loud, and the room hisses faintly around it."""
+    random = np.random.default_rng(0)
+    clip = random.normal(0, 30, RATE)
+    clip[8_000:12_000] += 10_000 * np.sin(np.arange(4_000))
+    clips = clip[np.newaxis].astype(np.int16)
+    (room,) = room_noise(clips, word_spans(clips, RATE), RATE, random)
+    assert len(room) == RATE
+    assert np.abs(room).max() < 200 / 32768
+    edge = round(0.04 * RATE)  # kept away from the word
+    np.testing.assert_array_equal(room[: 8_000 - edge], clips[0, : 8_000 - edge] / 32768)
+
+
+def test_a_bank_is_level_and_the_same_each_time(corpus):
+    packed = pack(corpus)
+    clips = np.stack([packed.samples(clip.path)[:RATE] for clip in corpus.clips])
+    spans = word_spans(clips, RATE)
+    bank = noise_bank(corpus, packed, clips, spans)
+    assert torch.equal(bank, noise_bank(corpus, packed, clips, spans))
+    assert bank.isfinite().all()
+    seconds = bank[: len(bank) // RATE * RATE].view(-1, RATE)
+    rms = seconds.square().mean(dim=1).sqrt()
+    assert rms.median().item() == pytest.approx(NOISE_RMS, rel=0.1)
+
+
+def test_noise_alone_is_of_any_level():
+    bank = NOISE_RMS * torch.randn(RATE * 4, generator=torch.Generator().manual_seed(1))
+    noise = noise_alone(bank, 500, 1_600, torch.Generator().manual_seed(0))
+    level_db = 20 * noise.square().mean(dim=1).sqrt().log10()
+    assert level_db.max().item() == pytest.approx(LEVEL_DB[1], abs=1)
+    assert level_db.quantile(0.1).item() < LEVEL_DB[0] + 12
+
+
+def test_levels_are_steady_or_move():
+    level = moving_level(400, 1_000, torch.zeros(1), torch.Generator().manual_seed(0))
+    assert level.min() >= 0
+    assert level.max() <= 1
+    moves = (level.std(dim=1) > 0).float().mean().item()
+    assert moves == pytest.approx(0.5, abs=0.1)

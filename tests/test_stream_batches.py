@@ -1,0 +1,222 @@
+"""Batches of streams: what is said where, what is asked when, and that rows go on."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from runs import CPU, assert_same_run, quick_recipe
+from tones import write_tones
+
+from speechgru.errors import InterruptedRunError, UsageError
+from speechgru.training import loop
+from speechgru.training.batches import NO_TARGET, NO_WORD, Clips
+from speechgru.training.preparation import prepare
+from speechgru.training.recipe import Recipe, parse_recipe
+from speechgru.training.stream_batches import StreamBatches
+from speechgru.training.trainer import Trainer
+
+RATE, STEP = 16_000, 320
+STILL = {
+    **{"shift_ms": 0, "speed": 0, "gain_db": 0, "noise_probability": 0},
+    **{"colour_db": 0, "time_masks": 0, "band_masks": 0},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPEECHGRU_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory) -> Path:
+    return write_tones(tmp_path_factory.mktemp("tones"))
+
+
+def stream_recipe(tones: Path, training: dict | None = None, **stream: object) -> Recipe:
+    table = quick_recipe(tones, **(training or {})).model_dump()
+    table["stream"] = {"clips": 2} | stream
+    return parse_recipe(table, "quick stream")
+
+
+def make_batches(
+    tones: Path, augment: dict | None = None, rows: int | None = None, **stream: object
+) -> StreamBatches:
+    recipe = stream_recipe(tones, **stream)
+    if augment is not None:
+        recipe = parse_recipe(recipe.model_dump() | {"augment": augment}, "quick stream")
+    batches = Trainer(recipe, prepare(recipe), CPU).batches
+    assert isinstance(batches, StreamBatches)
+    return StreamBatches(batches.clips, recipe.stream, rows, 200.0) if rows else batches
+
+
+def said(outputs: list[int], span_s: tuple[float, float], clip_s: float = 1.0) -> Clips:
+    """Clips of ones where their word is."""
+    first, last = (round(s * RATE) for s in span_s)
+    samples = torch.zeros(len(outputs), round(clip_s * RATE))
+    samples[:, first:last] = 1
+    spans = torch.tensor([[first, last]] * len(outputs))
+    return Clips(samples, torch.tensor(outputs), spans)
+
+
+def at(targets: torch.Tensor, seconds: float) -> int:
+    """The target of the step that ends at a time."""
+    return int(targets[round(seconds * RATE / STEP) - 1])
+
+
+def test_whole_clips_follow_each_other_and_are_asked_after_their_word(tones, monkeypatch):
+    batches = make_batches(
+        tones, rows=1, abutted_share=1.0, silence_share=1.0, seconds_per_clip=1.5
+    )
+    silence = 7
+    monkeypatch.setattr(batches.clips, "silence", silence)
+    # One row: word 1, then silence.
+    clips = said([1, silence], (0.2, 0.5))
+    samples, targets = batches._lay_out(clips, torch.tensor([False]))
+    (row,), (asked,) = samples, targets
+    first = row.nonzero().min().item() / RATE - 0.2  # where the first clip begins
+    assert row[round((first + 0.2) * RATE) : round((first + 0.5) * RATE)].eq(1).all()
+    assert row.sum().item() == 2 * 0.3 * RATE
+    config = batches.config
+    heard = first + 0.5 + config.after_ms / 1000
+    if first > 0.02:
+        assert at(asked, first) == silence
+    assert at(asked, first + 0.3) == NO_TARGET  # while it is said
+    assert at(asked, heard - 0.03) == NO_TARGET
+    assert at(asked, heard + 0.03) == 1
+    assert at(asked, first + 0.99) == 1  # held to the clip's end, or for hold_ms
+    until = first + max(1.0, 0.5 + config.hold_ms / 1000)
+    assert at(asked, until + 0.05) == NO_TARGET
+    assert at(asked, until + config.release_ms / 1000 + 0.05) == silence
+    assert at(asked, first + 1.99) == silence
+
+
+def test_a_clip_that_ends_within_its_word_is_asked_for_it_all_the_same(tones):
+    batches = make_batches(tones, rows=1, abutted_share=1.0, seconds_per_clip=1.0)
+    _, (asked,) = batches._lay_out(said([1, 2], (0.3, 1.0)), torch.tensor([False]))
+    for end_s, word in ((1.0, 1), (2.0, 2)):
+        assert at(asked, end_s - 0.24) == NO_TARGET
+        assert at(asked, end_s - 0.16) == at(asked, end_s - 0.02) == word
+    assert at(asked, 1.1) == 1  # the next word begins at 1.3
+
+
+def test_words_lie_whole_within_a_row_in_their_order(tones):
+    batches = make_batches(tones, rows=50, abutted_share=0.0, clips=4)
+    outputs = [0, 1, 2, 0] * 50
+    clips = said(outputs, (0.3, 0.6))
+    spans = clips.spans.view(50, 4, 2)
+    offsets = batches._scatter(spans, batches.steps * STEP, clips.samples)
+    starts, ends = (spans + offsets[..., None]).unbind(dim=2)
+    assert starts.min() >= 0
+    assert ends.max() <= batches.steps * STEP - 0.14 * RATE
+    gaps = starts[:, 1:] - ends[:, :-1]
+    assert gaps.min() >= -1
+    assert gaps.max() > 0.5 * RATE
+    samples, _ = batches._lay_out(clips, torch.zeros(50, dtype=torch.bool))
+    assert samples.sum(dim=1) == pytest.approx(4 * 0.3 * RATE, abs=1)
+
+
+def test_a_row_goes_on_with_the_word_before_it(tones, monkeypatch):
+    """A word that ended shortly before the row is still asked for in it, if the row goes on."""
+    batches = make_batches(tones, rows=2, abutted_share=0.0, silence_share=1.0)
+    silence = 7
+    monkeypatch.setattr(batches.clips, "silence", silence)
+    hold_s = batches.config.hold_ms / 1000
+    batches.carried["held_s"] = torch.tensor([hold_s - 0.2] * 2)
+    batches.carried["output"] = torch.tensor([2, 2])
+    clips = said([silence] * 4, (0.0, 1.0))
+    _, targets = batches._lay_out(clips, torch.tensor([True, False]))
+    assert at(targets[0], 0.02) == 2
+    assert at(targets[0], hold_s - 0.2 - 0.02) == 2
+    assert at(targets[0], hold_s - 0.2 + 0.1) == NO_TARGET
+    assert targets[0, -1] == targets[1, 0] == silence
+    # Nothing was said in these rows: that word is now further away.
+    length_s = batches.steps * STEP / RATE
+    assert batches.carried["held_s"][0].item() == pytest.approx(hold_s - 0.2 - length_s)
+    assert batches.carried["held_s"][1].item() < -100
+    clips = said([0, 1, 2, 0], (0.2, 0.6))
+    batches._lay_out(clips, torch.tensor([True, True]))
+    assert batches.carried["output"].tolist() == [1, 0]
+    assert (batches.carried["held_s"] > -length_s).all()
+
+
+def test_a_batch_has_the_words_in_their_order_without_silence(tones, monkeypatch):
+    batches = make_batches(tones, rows=2, clips=4)
+    monkeypatch.setattr(batches.clips, "silence", 1)
+    outputs = torch.tensor([0, 1, 2, 0, 1, 1, 2, 1])
+    drawn = said(outputs.tolist(), (0.2, 0.6))
+    monkeypatch.setattr(batches.clips, "draw", lambda count: drawn)
+    monkeypatch.setattr(batches, "_choose_rows", lambda: torch.zeros(2, dtype=torch.bool))
+    assert batches.vary(8).words.tolist() == [[0, 2, 0, NO_WORD], [2] + [NO_WORD] * 3]
+
+
+def test_two_rows_of_a_stream_are_heard_as_one(tones):
+    """What the network says of a row that goes on is what it says of both rows at once."""
+    batches = make_batches(tones, STILL, carry_share=1.0)
+    model = batches.clips.model.eval()
+    first = batches.vary(16)
+    batches.keep(_state_after(model, batches.featurize(first)))
+    second = batches.vary(16)
+    batch = batches.featurize(second)
+    in_parts, _ = model.encode(batch.features, batch.state)
+    whole, _ = model(torch.cat([first.samples, second.samples], dim=1))
+    steps = second.targets.shape[1]
+    torch.testing.assert_close(
+        model.fold(in_parts), whole[:, -steps:], atol=1e-4, rtol=0, check_stride=False
+    )
+
+
+def _state_after(model, batch):
+    _, state = model.encode(batch.features, batch.state)
+    return batch.state | state
+
+
+def test_rows_that_do_not_go_on_begin_from_zeros(tones):
+    batches = make_batches(tones, carry_share=0.5)
+    for name, tensor in batches.clips.model.initial_state(1).items():
+        batches.carried[name] = torch.ones_like(batches.carried[name])
+        assert not tensor.any()
+    goes_on = batches._choose_rows()
+    assert goes_on.any()
+    assert not goes_on.all()
+    for name in batches.clips.model.initial_state(1):
+        of_rows = batches.carried[name].flatten(1)
+        assert torch.equal(of_rows.all(dim=1), goes_on)
+        assert torch.equal(of_rows.any(dim=1), goes_on)
+
+
+def test_counting_the_labels_leaves_the_stream_as_it_was(tones):
+    batches = make_batches(tones)
+    before, random = dict(batches.carried), batches.clips.generator.get_state()
+    shares = batches.label_shares()
+    assert shares.sum().item() == pytest.approx(1.0, abs=1e-5)
+    assert shares.min() > 0
+    assert torch.equal(batches.clips.generator.get_state(), random)
+    assert all(torch.equal(batches.carried[name], before[name]) for name in before)
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tones, tmp_path):
+    recipe = stream_recipe(tones, {"epochs": 16})
+    loop.train(recipe, tmp_path / "whole", CPU)
+    asked = iter(range(1000))
+    with pytest.raises(InterruptedRunError):
+        loop.train(recipe, tmp_path / "halves", CPU, stop=lambda: next(asked) > 5)
+    loop.train(recipe, tmp_path / "halves", CPU, resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "halves")
+
+
+def test_a_stream_learns_to_answer_with_its_state_carried(tones, tmp_path):
+    result = loop.train(
+        stream_recipe(tones, {"epochs": 120}, hold_ms=200, seconds_per_clip=0.6),
+        tmp_path / "run",
+        CPU,
+    )
+    assert result.metrics["validation"]["balanced_accuracy"] > 0.9
+
+
+def test_rows_must_hold_their_clips(tones):
+    with pytest.raises(UsageError, match=r"seconds_per_clip 0\.3: at least"):
+        make_batches(tones, seconds_per_clip=0.3)
+    with pytest.raises(UsageError, match=r"batch_size 16 must be a multiple of stream\.clips 3"):
+        make_batches(tones, clips=3)
