@@ -65,8 +65,18 @@ def test_a_room_is_heard_beside_its_word():
     (room,) = room_noise(clips, word_spans(clips, RATE), RATE, random)
     assert len(room) == RATE
     assert np.abs(room).max() < 200 / 32768
-    edge = round(0.04 * RATE)  # kept away from the word
-    np.testing.assert_array_equal(room[: 8_000 - edge], clips[0, : 8_000 - edge] / 32768)
+    near = round(0.08 * RATE)  # kept away from the word
+    np.testing.assert_array_equal(room[: 8_000 - near], clips[0, : 8_000 - near] / 32768)
+
+
+def test_a_loud_edge_is_no_room():
+    """It may be another word."""
+    random = np.random.default_rng(0)
+    clip = random.normal(0, 30, RATE)
+    clip[8_000:12_000] += 10_000 * np.sin(np.arange(4_000))
+    clip[1_000:2_000] += 3_000 * np.sin(np.arange(1_000))
+    clips = clip[np.newaxis].astype(np.int16)
+    assert not list(room_noise(clips, np.array([[8_000, 12_000]]), RATE, random))
 
 
 def test_a_bank_is_level_and_the_same_each_time(corpus):

@@ -24,8 +24,10 @@ SPEEDS = (0.7, 1.4)
 FILTER_DB = 8.0
 #: Clips whose edges give the sound of their rooms, at most; from each a second.
 ROOMS = 1500
-#: An edge shorter than this is not used.
-_SHORTEST_EDGE_S = 0.12
+#: An edge is a room's where it is this much quieter than the word: else it may be speech.
+QUIETER = 10 ** (-25 / 20)
+#: An edge shorter than this is not used; so much next to the word is not, which may be of it.
+_SHORTEST_EDGE_S, _GUARD_S = 0.12, 0.08
 #: Points of a second's random level of noise, as of steps, clicks and breath.
 _LEVEL_POINTS = 12
 #: Levels of noise alone, dB of full scale.
@@ -93,12 +95,13 @@ def room_noise(
     before = ends[:, 1] >= length - ends[:, 2]
     first = np.where(before, 0, ends[:, 2])
     last = np.where(before, ends[:, 1], length)
-    guard = round(0.04 * rate)  # a word's faint begin and end
+    guard = round(_GUARD_S * rate)
     first, last = np.where(before, first, first + guard), np.where(before, last - guard, last)
     usable = np.flatnonzero(last - first >= _SHORTEST_EDGE_S * rate)
     for i in rng.permutation(usable)[:ROOMS]:
         edge = clips[i, first[i] : last[i]] / FULL_SCALE
-        if edge.any():
+        word = clips[i, spans[i, 0] : spans[i, 1]] / FULL_SCALE
+        if 0 < _rms(edge) < QUIETER * _rms(word):
             there_and_back = np.concatenate([edge, edge[::-1]])
             yield np.resize(there_and_back, rate)
 
@@ -142,8 +145,11 @@ def _knocks(length: int, rate: int, rng: np.random.Generator) -> Noise:
 
 
 def _leveled(noise: Noise) -> NDArray[np.float32]:
-    rms = math.sqrt(np.square(noise).mean())
-    return (noise * (NOISE_RMS / max(rms, 1e-9))).astype(np.float32)
+    return (noise * (NOISE_RMS / max(_rms(noise), 1e-9))).astype(np.float32)
+
+
+def _rms(samples: Noise) -> float:
+    return math.sqrt(np.square(samples).mean())
 
 
 def noise_alone(bank: Tensor, count: int, length: int, generator: torch.Generator) -> Tensor:

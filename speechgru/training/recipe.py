@@ -74,7 +74,7 @@ class StreamConfig(_Section):
     #: From this long after that on, silence is asked for, until the next word.
     release_ms: float = Field(250.0, ge=0.0, le=5000.0)
     #: Share of the silent steps that are asked.
-    silence_share: float = Field(0.3, ge=0.0, le=1.0)
+    silence_share: float = Field(0.2, ge=0.0, le=1.0)
 
 
 class TrainingConfig(_Section):
