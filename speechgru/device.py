@@ -1,5 +1,6 @@
-"""Which device the tensors live on, chosen by name."""
+"""Which device the tensors live on, chosen by name; and how many cores there are."""
 
+import os
 import re
 
 import torch
@@ -39,3 +40,10 @@ def _check_cuda(name: str, index: int) -> None:
     if index >= torch.cuda.device_count():
         last = torch.cuda.device_count() - 1
         raise UsageError(f"--device {name}: the last GPU here is cuda:{last}")
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

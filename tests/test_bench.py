@@ -6,10 +6,14 @@ import pytest
 import torch
 from runs import CPU, QUICK
 
+from speechgru.augment import AugmentConfig
 from speechgru.cli import main
+from speechgru.features import FeatureConfig
+from speechgru.model import ModelConfig, SpeechGRU
 from speechgru.training.benchmark import TrainingCost, made_data, measure_training
 from speechgru.training.recipe import Recipe, load_recipe, parse_recipe, recipe_names
 from speechgru.training.trainer import STAGES, Trainer
+from speechgru.training.usual import UsualFeatures, UsualPipeline
 
 SMALL = ("--set", "model.hidden=8", "--set", "training.batch_size=4", "--set", "model.layers=1")
 
@@ -42,6 +46,11 @@ def test_memory_holds_at_least_the_clips(cost):
     assert cost.peak_mb > 80 * 0.3 * 16_000 * 2 / 2**20
 
 
+def test_an_epoch_is_as_many_clips_as_there_are(cost):
+    assert cost.epoch_s == pytest.approx(80 / cost.clips_per_second)
+    assert cost.corpus_mb == pytest.approx((80 + 70) * 0.3 * 16_000 * 2 / 2**20)
+
+
 def test_progress_tells_each_batch():
     heard: list[tuple[int, int]] = []
     measure_training(small_recipe(), CPU, 40, 3, lambda done, total: heard.append((done, total)))
@@ -64,7 +73,7 @@ def test_every_recipe_has_made_clips(name):
 def test_made_clips_are_as_long_as_the_recipe_says():
     data = made_data(small_recipe(), 10)
     assert set(data.packed.lengths.tolist()) == {4_800}
-    first = torch.from_numpy(data.packed.samples(data.corpus.clips[0].path)).float()
+    first = torch.from_numpy(data.packed.samples(data.corpus.clips[0].path).copy()).float()
     assert first.std().item() == pytest.approx(8_000 / 3**0.5, rel=0.1)
 
 
@@ -92,3 +101,69 @@ def test_what_makes_no_sense_is_refused(capsys):
     assert main(["bench", "train", "--batches", "0"]) == 2
     assert main(["bench", "train", "--device", "tpu"]) == 2
     assert capsys.readouterr().out == ""
+
+
+# The usual pipeline, to compare with.
+
+
+@pytest.mark.parametrize("kind", ["logmel", "mfcc"])
+def test_torchaudios_transforms_make_the_same_features(kind):
+    """So both pipelines feed the same network with the same."""
+    config = FeatureConfig(kind=kind)
+    model = SpeechGRU(ModelConfig(hidden=4, layers=1), config, ("yes", "no"))
+    clip = 0.1 * torch.randn(16_000)
+    ours, _ = model.extract(clip[None], model.initial_state(1)["samples"])
+    torch.testing.assert_close(UsualFeatures(config)(clip).t(), ours[0], atol=1e-4, rtol=0)
+
+
+def test_the_usual_pipeline_reads_files_and_varies_each_clip(tmp_path):
+    trainer = Trainer(small_recipe(), made_data(small_recipe(), 40), CPU)
+    pipeline = UsualPipeline(trainer, tmp_path, workers=1)
+    assert [file.name for file in pipeline.files[:2]] == ["0.wav", "1.wav"]
+    assert len(pipeline.files) == 40
+    clips = pipeline.loader.dataset
+    features, output = clips[3]
+    assert features.shape == (30, 20)
+    assert output == trainer.batches.clips.outputs[3]
+    again, _ = clips[3]
+    assert not torch.equal(features, again)
+    pipeline.turn()
+    assert trainer.state.progress.step == pipeline.turn_batches
+
+
+def test_unvaried_the_usual_clip_is_the_packed_one(tmp_path):
+    recipe = small_recipe()
+    still = AugmentConfig(
+        shift_ms=0, speed=0, gain_db=0, noise_probability=0, time_masks=0, band_masks=0
+    )
+    recipe = recipe.model_copy(update={"augment": still})
+    trainer = Trainer(recipe, made_data(recipe, 40), CPU)
+    features, _ = UsualPipeline(trainer, tmp_path, workers=1).loader.dataset[2]
+    samples = torch.from_numpy(
+        trainer.data.packed.samples(trainer.data.corpus.clips[2].path).copy()
+    )
+    wanted, _ = trainer.model.extract(
+        samples[None] / 32_768, trainer.model.initial_state(1)["samples"]
+    )
+    torch.testing.assert_close(features, wanted[0], atol=1e-4, rtol=0)
+
+
+def test_the_loop_takes_turns_with_a_dataloader(capsys):
+    arguments = ["bench", "train", "--clips", "40", "--batches", "1", "--device", "cpu", "--json"]
+    assert main([*arguments, *SMALL, "--compare-dataloader", "--workers", "1"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["loop_over_dataloader"] > 0
+    low, high = printed["loop_over_dataloader_quartiles"]
+    assert low <= printed["loop_over_dataloader"] <= high
+    assert printed["dataloader_clips_per_second"] > 0
+    assert (printed["dataloader_workers"], printed["dataloader_files"]) == (1, 40)
+
+
+def test_made_clips_may_be_many():
+    """They are in a mapped file, and come again after a thousand."""
+    data = made_data(small_recipe(), 3_000)
+    assert len(data.task.split("training")) == 3_000
+    paths = [clip.path for clip in data.corpus.clips]
+    first, again, other = (data.packed.samples(paths[i]) for i in (5, 5 + 1024, 6))
+    assert (first == again).all()
+    assert not (first == other).all()

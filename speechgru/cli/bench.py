@@ -30,20 +30,31 @@ def bench_train(
     clips: Annotated[int, typer.Option(min=1, help="Made clips to draw from.")] = 4096,
     batches: Annotated[int, typer.Option(min=1, help="Batches to measure.")] = 20,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    compare_dataloader: Annotated[
+        bool,
+        typer.Option(
+            "--compare-dataloader",
+            help="Then in turns with the usual pipeline: worker processes read a file at a time.",
+        ),
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, max=256, help="Its processes; 0 is one for each core.")
+    ] = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Clips a second of the whole training loop, and of the bare network on ready features."""
-    from speechgru.device import select_device
+    from speechgru.device import select_device, usable_cores
     from speechgru.training.benchmark import measure_training
     from speechgru.training.recipe import load_recipe
 
     chosen = select_device(device)
     settings = load_recipe(recipe, overrides or [])
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    load, cores = os.getloadavg()[0], usable_cores()
     if load > cores / 2:
         err.line(f"load average {load:.1f} on {cores} cores: other programs slow this down")
+    dataloader_workers = (workers or cores) if compare_dataloader else 0
     with progress_bar("batches") as progress:
-        cost = measure_training(settings, chosen, clips, batches, progress)
+        cost = measure_training(settings, chosen, clips, batches, progress, dataloader_workers)
     if json:
         print_json({"recipe": recipe, "device": str(chosen), "load": load, **cost.as_dict()})
     else:
@@ -61,4 +72,19 @@ def _print(recipe: str, device: str, cost: "TrainingCost") -> None:
     out.line(f"loop over bare      {cost.loop_over_bare:.3f} (quartiles {low:.3f} to {high:.3f})")
     shares = ", ".join(f"{stage} {100 * share:.1f} %" for stage, share in cost.stages.items())
     out.line(f"a step              {shares}")
-    out.line(f"memory              peak {cost.peak_mb:.0f} MB")
+    out.line(f"an epoch            {cost.epoch_s:.1f} s for {cost.clips:,} clips")
+    if cost.usual is not None:
+        low, high = cost.usual.loop_over_dataloader_quartiles
+        out.line(
+            f"usual pipeline      {cost.usual.dataloader_clips_per_second:.0f} clips/s, "
+            f"{cost.usual.dataloader_workers} DataLoader workers"
+        )
+        out.line(
+            f"loop over usual     {cost.usual.loop_over_dataloader:.2f} "
+            f"(quartiles {low:.2f} to {high:.2f})"
+        )
+    on_device = f", of the device's {cost.device_peak_mb:.0f} MB" if cost.device_peak_mb else ""
+    out.line(
+        f"memory              peak {cost.peak_mb:.0f} MB{on_device}; "
+        f"the clips are {cost.corpus_mb:.0f} MB"
+    )

@@ -3,6 +3,7 @@
 import resource
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from speechgru.corpora.corpus import Clip, Corpus, Task
 from speechgru.corpora.packed import PackedAudio
@@ -18,11 +20,14 @@ from speechgru.corpora.protocols import WORDS_V2, make_task
 from speechgru.training.preparation import PreparedData
 from speechgru.training.recipe import Recipe
 from speechgru.training.trainer import STAGES, Trainer
+from speechgru.training.usual import UsualCost, measure_usual
 
 #: Clips that only the validation would hear.
 _VALIDATION_CLIPS = 70
 #: Batches before the clock runs: memory is claimed and kernels are chosen in the first ones.
 _WARM_UP = 2
+#: Made clips differ up to this many; then they come again.
+_DIFFERENT = 1024
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,9 @@ class TrainingCost:
     The bare network is the forward and the backward pass of the same network on ready features.
     The two take turns, so that what else the machine does falls on both; speeds are of the median
     batch, `loop_over_bare` is the median ratio of two neighbours, and its quartiles say how quiet
-    the machine was. `stages` are shares of a step; `peak_mb` is of the process, on CUDA of the
-    device's memory.
+    the machine was. `stages` are shares of a step. `corpus_mb` is what the clips take, `peak_mb`
+    what the process took, mapped files included, `device_peak_mb` what it took of a GPU's memory.
+    `epoch_s` is the time of as many clips as there are. `usual` compares with a DataLoader.
     """
 
     batch_size: int
@@ -45,11 +51,17 @@ class TrainingCost:
     loop_over_bare: float
     loop_over_bare_quartiles: tuple[float, float]
     stages: dict[str, float]
+    clips: int
+    epoch_s: float
+    corpus_mb: float
     peak_mb: float
+    device_peak_mb: float
+    usual: UsualCost | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+        """For JSON; what compares with a DataLoader stands beside the rest, if it was measured."""
+        table = asdict(self)
+        return table | (table.pop("usual") or {})
 
 
 def measure_training(
@@ -58,10 +70,12 @@ def measure_training(
     clips: int = 4096,
     batches: int = 20,
     progress: Callable[[int, int], None] | None = None,
+    dataloader_workers: int = 0,
 ) -> TrainingCost:
     """Run the loop of a recipe on `clips` made clips, in turns with the bare network.
 
-    `progress` hears of the batches.
+    `progress` hears of the batches. With `dataloader_workers`, the loop then takes turns with the
+    usual pipeline of as many processes, for about as many batches.
     """
     trainer = Trainer(recipe, made_data(recipe, clips), device)
     bench = _Bench(trainer)
@@ -81,6 +95,10 @@ def measure_training(
             stages_s[stage].append(seconds)
         if progress is not None:
             progress(number + 1, batches)
+    usual = None
+    if dataloader_workers:
+        with tempfile.TemporaryDirectory() as folder:
+            usual = measure_usual(trainer, Path(folder), dataloader_workers, batches, bench.now)
     ratios = sorted(bare / loop for bare, loop in zip(bares_s, loops_s, strict=True))
     medians = {stage: statistics.median(seconds) for stage, seconds in stages_s.items()}
     size = recipe.training.batch_size
@@ -94,7 +112,12 @@ def measure_training(
         loop_over_bare=statistics.median(ratios),
         loop_over_bare_quartiles=(ratios[batches // 4], ratios[-1 - batches // 4]),
         stages={stage: seconds / sum(medians.values()) for stage, seconds in medians.items()},
-        peak_mb=_peak_mb(device),
+        clips=clips,
+        epoch_s=clips / size * statistics.median(loops_s),
+        corpus_mb=trainer.data.packed.buffer.nbytes / 2**20,
+        peak_mb=_peak_mb(),
+        device_peak_mb=_device_peak_mb(device),
+        usual=usual,
     )
 
 
@@ -115,11 +138,22 @@ def made_data(recipe: Recipe, clips: int) -> PreparedData:
     packed = PackedAudio(
         paths=tuple(clip.path for clip in corpus.clips),
         lengths=np.full(len(words), length),
-        buffer=np.random.default_rng(0).integers(-8000, 8000, len(words) * length, np.int16),
+        buffer=_made_buffer(len(words), length),
         rate=rate,
         fingerprint="",
     )
     return PreparedData(corpus, task, packed, fingerprint="")
+
+
+def _made_buffer(clips: int, length: int) -> NDArray[np.int16]:
+    """Noise in a mapped file that is gone with the process, as a packed corpus is mapped."""
+    different = min(clips, _DIFFERENT)
+    noise = np.random.default_rng(0).integers(-8000, 8000, (different, length), np.int16)
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    for start in range(0, clips, different):
+        file.write(noise[: clips - start].data)
+    file.flush()
+    return np.asarray(np.memmap(file, np.int16, mode="r"))
 
 
 def _made_task(recipe: Recipe, corpus: Corpus) -> Task:
@@ -137,31 +171,32 @@ class _Bench:
         self.ready = trainer.batches.draw(trainer.recipe.training.batch_size)
 
     def loop_s(self) -> float:
-        began = self._now()
+        began = self.now()
         self.trainer.train_step()
-        return self._now() - began
+        return self.now() - began
 
     def bare_s(self) -> float:
         self.trainer.model.train().zero_grad(set_to_none=True)
-        began = self._now()
+        began = self.now()
         loss, _ = self.trainer.loss(self.ready)
         loss.backward()
-        return self._now() - began
+        return self.now() - began
 
     def stages_s(self) -> dict[str, float]:
         """A step that waits for the device after each stage."""
-        began, seconds = self._now(), {}
+        began, seconds = self.now(), {}
 
         def mark(stage: str) -> None:
             nonlocal began
-            ended = self._now()
+            ended = self.now()
             seconds[stage] = ended - began
             began = ended
 
         self.trainer.train_step(mark)
         return seconds
 
-    def _now(self) -> float:
+    def now(self) -> float:
+        """Seconds, when the device has done all that it was asked for."""
         kind = self.trainer.device.type
         if kind == "cuda":
             torch.cuda.synchronize(self.trainer.device)
@@ -170,8 +205,10 @@ class _Bench:
         return time.perf_counter()
 
 
-def _peak_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+def _peak_mb() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in kB, on macOS in bytes
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _device_peak_mb(device: torch.device) -> float:
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0

@@ -68,14 +68,21 @@ class Trainer:
 
         `mark` hears the name of each of the `STAGES` when it has ended.
         """
-        config, state = self.recipe.training, self.state
-        self.model.train()
-        rows = self.batches.vary(config.batch_size)
+        rows = self.batches.vary(self.recipe.training.batch_size)
         mark("draw")
         batch = self.batches.featurize(rows)
         mark("features")
-        loss, carried = self.loss(batch)
+        loss, carried = self.learn(batch, mark)
         self.batches.keep(carried)
+        return loss
+
+    def learn(
+        self, batch: Batch, mark: Callable[[str], None] = lambda stage: None
+    ) -> tuple[Tensor, State]:
+        """Learn from a batch; gives the loss, still on the device, and the new state."""
+        config, state = self.recipe.training, self.state
+        self.model.train()
+        loss, carried = self.loss(batch)
         mark("forward")
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -88,7 +95,7 @@ class Trainer:
         state.progress.step += 1
         state.average.update(state.progress.step)
         mark("average")
-        return loss.detach()
+        return loss.detach(), carried
 
     def loss(self, batch: Batch) -> tuple[Tensor, State]:
         """Cross-entropy of the steps that are asked, with label smoothing; and the new state.

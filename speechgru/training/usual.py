@@ -1,0 +1,233 @@
+"""The usual way to train on clips, to compare with: worker processes read a file at a time."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+import torch
+import torchaudio
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+
+from speechgru.corpora.packed import PackedAudio
+from speechgru.features import FeatureConfig
+from speechgru.training.batches import NO_TARGET, Batch, outputs_of
+from speechgru.training.recipe import Recipe
+from speechgru.training.trainer import Trainer
+
+#: Files that are written and read, at most: as after an epoch, the system holds them in memory.
+MOST_FILES = 2048
+#: Batches of a turn, for each worker: what the workers have ready at its start counts for little.
+_TURN_PER_WORKER = 4
+
+
+@dataclass(frozen=True)
+class UsualCost:
+    """Our loop beside the usual pipeline, in turns of `turn_batches` batches.
+
+    `loop_over_dataloader` is the median ratio of two neighbouring turns; the quartiles say how
+    quiet the machine was.
+    """
+
+    dataloader_workers: int
+    dataloader_files: int
+    dataloader_clips_per_second: float
+    loop_over_dataloader: float
+    loop_over_dataloader_quartiles: tuple[float, float]
+    turn_batches: int
+    turns: int
+
+
+class UsualClips(Dataset[tuple[Tensor, int]]):
+    """Clips as training scripts commonly have them: a file each time, varied alone, on the CPU.
+
+    soundfile decodes it; torchaudio changes its speed (`SpeedPerturbation`, by three factors), adds
+    noise, makes features of it and masks them, as much as the recipe says. Its spectrum is not
+    varied and no words are made of it, as our own batches are.
+
+    Args:
+        files: recordings at the recipe's rate.
+        outputs: the output that each file trains.
+        noise: background recordings end to end, (N,).
+        mean, deviation: of the features, (F,) each.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        outputs: Sequence[int],
+        noise: Tensor,
+        recipe: Recipe,
+        clip_samples: int,
+        mean: Tensor,
+        deviation: Tensor,
+    ) -> None:
+        self.files, self.outputs, self.noise = files, outputs, noise
+        self.config, self.clip_samples = recipe.augment, clip_samples
+        speed, rate = self.config.speed, recipe.features.sample_rate
+        self.speed = torchaudio.transforms.SpeedPerturbation(rate, [1 - speed, 1.0, 1 + speed])
+        self.features = UsualFeatures(recipe.features)
+        self.mean, self.deviation = mean, deviation
+        hop_ms, bands = recipe.features.hop_ms, recipe.features.size
+        self.time_mask = torchaudio.transforms.TimeMasking(
+            max(1, int(self.config.time_mask_ms / hop_ms))
+        )
+        self.band_mask = torchaudio.transforms.FrequencyMasking(
+            max(1, int(self.config.band_mask_share * bands))
+        )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Features (T, F) of a clip, varied, and its output."""
+        samples, rate = soundfile.read(self.files[index], dtype="float32")
+        clip = self.vary(torch.from_numpy(samples), rate)
+        features = self.features(clip)  # (F, T)
+        features = (features - self.mean[:, None]) / self.deviation[:, None]
+        for _ in range(self.config.time_masks):
+            features = self.time_mask(features)
+        for _ in range(self.config.band_masks):
+            features = self.band_mask(features)
+        return features.t(), self.outputs[index]
+
+    def vary(self, clip: Tensor, rate: int) -> Tensor:
+        """Speed, shift, noise and gain: (S,) -> (clip_samples,)."""
+        config = self.config
+        clip, _ = self.speed(clip)
+        most = int(config.shift_ms * rate / 1000)
+        shift = int(torch.randint(-most, most + 1, ()))
+        missing = self.clip_samples - len(clip)
+        clip = nn.functional.pad(clip, (shift, missing - shift))
+        if torch.rand(()) < config.noise_probability:
+            start = int(torch.randint(0, len(self.noise) - self.clip_samples, ()))
+            noise = self.noise[start : start + self.clip_samples]
+            low, high = config.snr_db
+            clip = torchaudio.functional.add_noise(clip, noise, torch.empty(()).uniform_(low, high))
+        gain_db = torch.empty(()).uniform_(-config.gain_db, config.gain_db)
+        return (clip * 10 ** (gain_db / 20)).clamp(-1, 1)
+
+
+class UsualFeatures(nn.Module):
+    """torchaudio's own transforms for the recipe's features: (S,) -> (F, S // hop).
+
+    Zeros stand before the clip, as in a model's first state.
+    """
+
+    def __init__(self, config: FeatureConfig) -> None:
+        super().__init__()
+        window = {
+            "n_fft": config.fft_samples,
+            "win_length": config.window_samples,
+            "hop_length": config.hop_samples,
+            "pad": (config.fft_samples - config.window_samples) // 2,
+            "center": False,
+            "f_min": config.low_hz,
+            "f_max": config.high_hz,
+            "n_mels": config.mels,
+        }
+        transforms, rate = torchaudio.transforms, config.sample_rate
+        self.before = nn.ConstantPad1d((config.context_samples, 0), 0.0)
+        self.mfcc = config.kind == "mfcc"
+        self.transform = (
+            transforms.MFCC(rate, config.cepstra, log_mels=True, melkwargs=window)
+            if self.mfcc
+            else transforms.MelSpectrogram(rate, **window)
+        )
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """(S,) -> (F, S // hop)."""
+        features = self.transform(self.before(clip[None]))[0]
+        return features if self.mfcc else torch.log(features + 1e-6)
+
+
+class UsualPipeline:
+    """Batches of the usual pipeline for a trainer's network, from files under `folder`."""
+
+    def __init__(self, trainer: Trainer, folder: Path, workers: int) -> None:
+        self.trainer, self.batch_size = trainer, trainer.recipe.training.batch_size
+        clips = trainer.batches.clips
+        examples = tuple(e for e in trainer.data.task.split("training") if e.path)
+        self.files = write_files([e.path for e in examples if e.path], trainer.data.packed, folder)
+        dataset = UsualClips(
+            self.files,
+            outputs_of(examples[: len(self.files)], trainer.model),
+            clips.noise.cpu(),
+            trainer.recipe,
+            clips.clip_samples,
+            trainer.model.mean.cpu(),
+            trainer.model.deviation.cpu(),
+        )
+        self.turn_batches = _TURN_PER_WORKER * workers
+        chosen = RandomSampler(
+            dataset, replacement=True, num_samples=self.turn_batches * self.batch_size
+        )
+        self.loader = DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=chosen,
+            num_workers=workers,
+            pin_memory=trainer.device.type == "cuda",
+            persistent_workers=True,
+        )
+        steps = trainer.model.steps(trainer.data.task.clip_s)
+        self.asked = torch.arange(steps, device=trainer.device) >= (
+            steps - trainer.model.steps(trainer.recipe.training.tail_ms / 1000)
+        )
+
+    def turn(self) -> None:
+        """Train on the next `turn_batches` batches; the workers have nothing left to do then."""
+        model, device = self.trainer.model, self.trainer.device
+        for features, outputs in self.loader:
+            features = features.to(device, non_blocking=True)
+            column = outputs.to(device, non_blocking=True)[:, None]
+            targets = torch.where(self.asked, column, NO_TARGET)
+            state = model.initial_state(len(features))
+            self.trainer.learn(Batch(features, state, targets, column))
+
+
+def write_files(paths: Sequence[Path], packed: PackedAudio, folder: Path) -> list[Path]:
+    """Write packed recordings as files, at most `MOST_FILES`; gives their names in `folder`."""
+    files = []
+    for number, path in enumerate(paths[:MOST_FILES]):
+        files.append(folder / f"{number}.wav")
+        soundfile.write(files[-1], packed.samples(path), packed.rate, "PCM_16")
+    return files
+
+
+def measure_usual(
+    trainer: Trainer, folder: Path, workers: int, batches: int, now: Callable[[], float]
+) -> UsualCost:
+    """Train in turns from our batches and by the usual pipeline, whose files lie in `folder`.
+
+    About `batches` of each. `now` gives seconds when the device has done all it was asked for.
+    """
+    usual = UsualPipeline(trainer, folder, workers)
+    turns = max(1, round(batches / usual.turn_batches))
+    usual.turn()  # the workers start
+    ours_s: list[float] = []
+    usual_s: list[float] = []
+
+    def ours() -> None:
+        for _ in range(usual.turn_batches):
+            trainer.train_step()
+
+    for number in range(turns):
+        pair = [(ours, ours_s), (usual.turn, usual_s)]
+        for run, seconds in pair if number % 2 else reversed(pair):
+            began = now()
+            run()
+            seconds.append(now() - began)
+    ratios = sorted(theirs / own for theirs, own in zip(usual_s, ours_s, strict=True))
+    clips = usual.turn_batches * usual.batch_size
+    return UsualCost(
+        dataloader_workers=workers,
+        dataloader_files=len(usual.files),
+        dataloader_clips_per_second=clips / statistics.median(usual_s),
+        loop_over_dataloader=statistics.median(ratios),
+        loop_over_dataloader_quartiles=(ratios[turns // 4], ratios[-1 - turns // 4]),
+        turn_batches=usual.turn_batches,
+        turns=turns,
+    )
