@@ -13,8 +13,10 @@ from torch import Tensor
 
 from speechgru.audio import Samples, fit, loudest_start, read
 from speechgru.corpora.packed import FULL_SCALE
+from speechgru.ctc import sequence_scores
 from speechgru.decoding import isolated_word
 from speechgru.errors import DataError
+from speechgru.labels import Spelling, columns
 from speechgru.model import SpeechGRU
 
 #: What a model that says nothing of its clips was trained on.
@@ -80,7 +82,7 @@ def tail_steps(model: SpeechGRU) -> int:
 
 def score_clips(
     model: SpeechGRU,
-    clips: Samples | NDArray[np.int16],
+    clips: Samples | NDArray[np.int16] | Tensor,
     batch_size: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
@@ -145,16 +147,24 @@ def stream_positions(n: int, rows: int) -> NDArray[np.int64]:
 
 
 def word_scores(model: SpeechGRU, log_posteriors: Tensor) -> NDArray[np.float32]:
-    """Log scores of clips by the model's tail: (B, T, V) on any device -> (B, V).
+    """Log scores of a model's labels for clips: (B, T, V) on any device -> (B, labels).
+
+    Of a classify head by the clips' tail; of a CTC head by the probability that a clip says just
+    this one word, or nothing, the labels' together being 1.
 
     Raises:
         DataError: the model's answer is not a number.
     """
-    tail = tail_steps(model)
-    last = log_posteriors[:, -tail:].cpu().numpy()
-    if np.isnan(last).any():
+    head = next(iter(model.outputs))
+    heard = log_posteriors[..., columns(model.outputs, head)].cpu().numpy()
+    if np.isnan(heard).any():
         raise DataError("the model's answer is not a number (NaN); its weights are unusable")
-    return isolated_word(last, tail)
+    if head == "classify":
+        return isolated_word(heard, tail_steps(model))
+    spelling = Spelling(model.outputs["ctc"])
+    spelled = [spelling.spell(label) for label in model.labels]
+    scores = sequence_scores(heard, spelled)
+    return (scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)).astype(np.float32)
 
 
 def to_device(clips: Samples | NDArray[np.int16] | Tensor, model: SpeechGRU) -> Tensor:

@@ -89,6 +89,8 @@ class TrainingConfig(_Section):
     warm_up: float = Field(0.05, ge=0.0, lt=1.0)
     weight_decay: float = Field(0.02, ge=0.0)
     label_smoothing: float = Field(0.1, ge=0.0, lt=1.0)
+    #: Of two heads, the CTC head's part in the loss.
+    ctc_weight: float = Field(0.5, gt=0.0, lt=1.0)
     #: Longest gradient (2-norm of all of it).
     clip_norm: float = Field(1.0, gt=0)
     #: Per-step decay of the averaged weights, which are what is kept; 0 keeps the last weights.

@@ -17,7 +17,7 @@ from speechgru.training.batches import (
     unknown_words,
 )
 from speechgru.training.checkpoint import Progress, TrainingState
-from speechgru.training.losses import smoothed_cross_entropy
+from speechgru.training.losses import BatchLoss
 from speechgru.training.preparation import PreparedData
 from speechgru.training.recipe import Recipe, TrainingConfig
 from speechgru.training.stream_batches import StreamBatches
@@ -47,8 +47,9 @@ class Trainer:
         self.batches = make_batches(clips, recipe)
         self.model.set_normalisation(clips.raw_features())
         self.model.set_prior(self.batches.label_shares())
+        self.batch_loss = BatchLoss(self.model, config)
         self.validation = Validation(
-            data.task, data.packed, self.model, config.tail_ms, carried=bool(recipe.stream.clips)
+            data.task, data.packed, self.model, carried=bool(recipe.stream.clips)
         )
         self.steps = max(1, round(config.epochs * len(clips) / config.batch_size))
         self.validate_every = max(1, math.ceil(self.steps / config.validations))
@@ -98,21 +99,10 @@ class Trainer:
         return loss.detach(), carried
 
     def loss(self, batch: Batch) -> tuple[Tensor, State]:
-        """Cross-entropy of the steps that are asked, with label smoothing; and the new state.
-
-        The target is smoothed over the labels, not over the outputs: unknown words together are
-        one label.
-        """
+        """What the batch costs, and the state that it ends in."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             log_posteriors, state = self.model.encode(batch.features, batch.state)
-        outputs = self.model.split_heads(log_posteriors)["classify"]
-        loss = smoothed_cross_entropy(
-            outputs.flatten(0, 1),
-            self.model.add_up_unknown(outputs).flatten(0, 1),
-            batch.targets.flatten(),
-            self.recipe.training.label_smoothing,
-        )
-        return loss, batch.state | state
+        return self.batch_loss(log_posteriors, batch), batch.state | state
 
 
 def make_batches(clips: TrainingClips, recipe: Recipe) -> ClipBatches | StreamBatches:
@@ -127,6 +117,7 @@ def build_model(recipe: Recipe, task: Task, device: torch.device) -> SpeechGRU:
     """A network with fresh weights for a task, the same for the same seed."""
     torch.manual_seed(recipe.training.seed)
     separate = recipe.sampling.separate_unknown_words and UNKNOWN in task.labels
+    separate &= "classify" in recipe.model.heads
     words = unknown_words(task) if separate else ()
     return SpeechGRU(recipe.model, recipe.features, task.labels, words).to(device)
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from speechgru.corpora.corpus import Task
-from speechgru.corpora.packed import FULL_SCALE, PackedAudio
+from speechgru.corpora.packed import PackedAudio
 from speechgru.model import SpeechGRU
-from speechgru.recognition import score_carried
+from speechgru.recognition import score_carried, score_clips
 
 #: Streams side by side: few enough that most clips follow many others.
 ROWS = 32
@@ -37,7 +37,6 @@ class Validation:
         task: Task,
         packed: PackedAudio,
         model: SpeechGRU,
-        tail_ms: float,
         carried: bool = False,
         batch: int = 512,
     ) -> None:
@@ -46,7 +45,6 @@ class Validation:
         self.clips = torch.from_numpy(clips).to(model.device)
         labels = [example.label for example in examples]
         self.targets = torch.tensor(model.vocabulary.ids(labels), device=model.device)
-        self.tail = model.steps(tail_ms / 1000)
         self.batch = batch
         order = np.random.default_rng(0).permutation(len(examples))
         self.order = order if carried else None
@@ -68,11 +66,9 @@ class Validation:
         )
 
     def _scores(self, model: SpeechGRU) -> Tensor:
-        if self.order is not None:
-            scores = score_carried(model, self.clips, self.order, ROWS)
-            return torch.from_numpy(scores).to(self.targets.device)
-        return torch.cat([self._score(model, part) for part in self.clips.split(self.batch)])
-
-    def _score(self, model: SpeechGRU, clips: Tensor) -> Tensor:
-        log_posteriors, _ = model(clips.float() / FULL_SCALE)
-        return torch.log_softmax(log_posteriors[:, -self.tail :].mean(dim=1), dim=1)
+        scores = (
+            score_clips(model, self.clips, self.batch)
+            if self.order is None
+            else score_carried(model, self.clips, self.order, ROWS)
+        )
+        return torch.from_numpy(scores).to(self.targets.device)

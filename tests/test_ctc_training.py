@@ -1,0 +1,186 @@
+"""CTC in training: its loss, its validation, and a run that learns words that are tones."""
+
+import numpy as np
+import pytest
+import torch
+from runs import CPU, QUICK
+from tones import write_tones
+
+from speechgru.ctc import sequence_scores
+from speechgru.features import FeatureConfig
+from speechgru.labels import SILENCE, UNKNOWN, columns
+from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.modelfile import load_model
+from speechgru.recognition import recognize, score_clips
+from speechgru.training import loop
+from speechgru.training.batches import NO_WORD
+from speechgru.training.losses import BatchLoss, ctc_losses, spelled_outputs, tokens_said
+from speechgru.training.preparation import prepare
+from speechgru.training.recipe import TrainingConfig, parse_recipe
+from speechgru.training.trainer import Trainer
+
+LABELS = (SILENCE, UNKNOWN, "on", "no")
+PLAIN = {"time_masks": 0, "band_masks": 0, "noise_probability": 0.0, "colour_db": 0.0, "speed": 0.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPEECHGRU_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    return write_tones(tmp_path_factory.mktemp("tones"))
+
+
+def recipe(tones, *heads, units="words", **training):
+    table = QUICK | {"data": {"directory": str(tones)}, "augment": PLAIN}
+    table["model"] = QUICK["model"] | {
+        "heads": list(heads), "ctc_units": units, "hidden": 32, "dropout": 0.0
+    }  # fmt: skip
+    return parse_recipe(table | {"training": QUICK["training"] | training}, "quick")
+
+
+@pytest.fixture(scope="module")
+def trained(tones, tmp_path_factory):
+    """A run that learns to spell: in words, hundreds of steps go by before a tone is told once."""
+    spelled = recipe(tones, "ctc", units="characters", epochs=140, learning_rate=0.01)
+    return loop.train(spelled, tmp_path_factory.mktemp("runs") / "first", CPU)
+
+
+def network(*heads, units="words", unknown_words=()):
+    torch.manual_seed(0)
+    config = ModelConfig(heads=heads, ctc_units=units, hidden=8, dropout=0.0)
+    return SpeechGRU(config, FeatureConfig(), LABELS, unknown_words).eval()
+
+
+def log_posteriors(*shape, seed=0):
+    scores = 2 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return scores.log_softmax(dim=-1)
+
+
+# What is said, in tokens.
+
+
+def test_words_become_tokens_in_their_order():
+    outputs = network("ctc", units="characters")
+    unknown, end, n, o = range(1, 5)
+    assert outputs.spelling.tokens == ("_blank_", UNKNOWN, "_boundary_", "n", "o")
+    words = torch.tensor([[2, 1, 3], [0, 3, NO_WORD], [NO_WORD, NO_WORD, NO_WORD]])
+    said = tokens_said(words, spelled_outputs(outputs)).tolist()
+    assert [[token for token in row if token != NO_WORD] for row in said] == [
+        [o, n, end, unknown, n, o, end],
+        [n, o, end],
+        [],
+    ]
+    assert all(NO_WORD not in row[: len([t for t in row if t != NO_WORD])] for row in said)
+
+
+def test_each_unknown_word_is_the_one_token():
+    model = network("classify", "ctc", unknown_words=("bed", "cat"))
+    tokens = spelled_outputs(model)
+    assert [[t for t in row if t != NO_WORD] for row in tokens.tolist()] == [
+        [], [1], [2], [3], [1], [1]
+    ]  # fmt: skip
+
+
+# The loss.
+
+
+def test_the_loss_is_that_of_the_sum_over_all_paths():
+    batch = log_posteriors(3, 6, 4)
+    said = [(1, 2), (), (3, 3, 1)]
+    tokens = torch.full((3, 5), NO_WORD)
+    for row, sequence in zip(tokens, said, strict=True):
+        row[: len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+    expected = [-sequence_scores(batch[i : i + 1].numpy(), [said[i]])[0, 0] for i in range(3)]
+    np.testing.assert_allclose(ctc_losses(batch, tokens), expected, rtol=1e-5)
+
+
+def test_tokens_that_do_not_fit_teach_nothing():
+    batch = log_posteriors(2, 2, 4).requires_grad_()
+    losses = ctc_losses(batch, torch.tensor([[1, 2, 3], [1, NO_WORD, NO_WORD]]))
+    assert losses[0] == 0
+    losses.sum().backward()
+    assert batch.grad[0].abs().sum() == 0
+    assert batch.grad[1].abs().sum() > 0
+
+
+def test_the_loss_of_a_batch_is_the_mean_over_its_tokens(tones):
+    trainer = Trainer(recipe(tones, "ctc"), prepare(recipe(tones, "ctc")), CPU)
+    batch = trainer.batches.draw(32)
+    trainer.model.eval()
+    heard, _ = trainer.model.encode(batch.features, batch.state)
+    total, count = 0.0, 0
+    for row, (word,) in zip(heard.detach().numpy(), batch.words.tolist(), strict=True):
+        said = () if word == NO_WORD else trainer.model.spelling.spell(trainer.model.labels[word])
+        total -= sequence_scores(row[None], [said])[0, 0]
+        count += len(said)
+    assert 0 < count < 32  # silence says nothing
+    assert trainer.loss(batch)[0].item() == pytest.approx(total / count, rel=1e-4)
+
+
+def test_two_heads_share_the_loss(tones):
+    both = recipe(tones, "classify", "ctc", ctc_weight=0.25)
+    trainer = Trainer(both, prepare(both), CPU)
+    batch = trainer.batches.draw(8)
+    trainer.model.eval()
+    heard, _ = trainer.model.encode(batch.features, batch.state)
+    labels = trainer.model.labels
+    alone = []
+    for head, part in trainer.model.split_heads(heard).items():
+        model = SpeechGRU(ModelConfig(heads=(head,)), FeatureConfig(), labels)
+        alone.append(BatchLoss(model, TrainingConfig())(part, batch).item())
+    assert trainer.loss(batch)[0].item() == pytest.approx(0.75 * alone[0] + 0.25 * alone[1])
+
+
+# A run.
+
+
+def test_it_learns_words_of_speakers_it_never_heard(trained, tones):
+    assert trained.metrics["validation"]["balanced_accuracy"] > 0.8
+    model = load_model(trained.model)
+    assert model.spelling.in_characters
+    task = prepare(recipe(tones, "ctc")).task
+    answers = [(recognize(model, e.path).word, e.label) for e in task.split("testing")]
+    assert sum(word == label for word, label in answers) >= 0.8 * len(answers) > 10
+
+
+def test_two_heads_learn_together(tones):
+    both = recipe(tones, "ctc", "classify")
+    trainer = Trainer(both, prepare(both), CPU)
+    batch = trainer.batches.draw(64)
+    before = trainer.loss(batch)[0].item()
+    for _ in range(25):
+        trainer.train_step()
+    assert trainer.loss(batch)[0].item() < 0.6 * before
+
+
+# Clips.
+
+
+@pytest.mark.parametrize("units", ["words", "characters"])
+def test_a_clip_is_scored_by_the_word_that_it_says_alone(units):
+    model = network("ctc", units=units)
+    clips = 0.1 * torch.randn(3, 16_000, generator=torch.Generator().manual_seed(0)).numpy()
+    scores = score_clips(model, clips)
+    assert scores.shape == (3, len(LABELS))
+    np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, rtol=1e-5)
+    heard = model(torch.from_numpy(clips))[0].detach().numpy()
+    raw = sequence_scores(heard, [model.spelling.spell(label) for label in LABELS])
+    np.testing.assert_allclose(np.diff(scores), np.diff(raw), atol=1e-3)
+
+
+def test_of_two_heads_the_first_one_answers():
+    one, other = network("classify", "ctc"), network("ctc", "classify")
+    weights = one.state_dict()
+    for name in ("head.weight", "head.bias"):
+        weights[name] = torch.cat([weights[name][4:], weights[name][:4]])
+    other.load_state_dict(weights)
+    clips = 0.1 * torch.randn(3, 16_000, generator=torch.Generator().manual_seed(0)).numpy()
+    of_labels = one(torch.from_numpy(clips))[0][..., columns(one.outputs, "classify")]
+    mean = of_labels[:, -10:].mean(dim=1).log_softmax(dim=1).detach().numpy()
+    np.testing.assert_allclose(score_clips(one, clips), mean, atol=1e-5)
+    assert not np.allclose(score_clips(other, clips), mean, atol=1e-2)
