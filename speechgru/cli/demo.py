@@ -24,11 +24,12 @@ def demo(
 ) -> None:
     """Train on the corpus in the package, evaluate, recognize a recording: about a minute."""
     err.print("loading torch ...")
-    from speechgru.cli.clip_tables import print_clips
+    from speechgru.cli.clip_tables import print_carried, print_clips
     from speechgru.corpora import open_corpus
     from speechgru.corpora.packed import pack
     from speechgru.corpora.protocols import make_task
     from speechgru.device import select_device
+    from speechgru.evaluation.carried import evaluate_carried
     from speechgru.evaluation.clips import evaluate_clips
     from speechgru.modelfile import load_model
     from speechgru.recognition import recognize
@@ -50,9 +51,12 @@ def demo(
     model = load_model(result.model, chosen)
     corpus = open_corpus(recipe.data.directory)
     task = make_task(recipe.data.protocol, corpus)
-    clips = evaluate_clips(model, task, "testing", pack(corpus, model.sample_rate))
+    packed = pack(corpus, model.sample_rate)
+    clips = evaluate_clips(model, task, "testing", packed)
+    carried = evaluate_carried(model, task, "testing", packed)
     if not json:
         print_clips(clips)
+        print_carried(carried, clips)
 
     err.print("3. recognizing recordings of the testing split")
     chosen_clips = one_of_each_word(task.split("testing"), model.vocabulary.words)
@@ -61,7 +65,10 @@ def demo(
         recognized = [answer.as_dict() | {"truth": clip.label} for clip, answer in heard]
         print_json(
             {"model": str(result.model), "seconds": round(result.seconds, 1)}
-            | {"evaluation": clips.as_dict(), "recognized": recognized}
+            | {
+                "evaluation": clips.as_dict() | carried.as_dict(clips),
+                "recognized": recognized,
+            }
         )
         return
     for clip, answer in heard:
@@ -69,6 +76,7 @@ def demo(
     out.print(
         f"\n[bold green]Done.[/] The model is {result.model}. What to do next:\n"
         f"  speechgru recognize {result.model} FILE.wav       a recording of your own\n"
+        f"  speechgru listen {result.model}                   a microphone\n"
         "  speechgru train my-words --data FOLDER            your words, FOLDER/word/file.wav\n"
         "  speechgru data download speech-commands-v2        105,829 real recordings\n"
         "  speechgru train --data speech-commands-v2         the standard task",
