@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -63,6 +63,18 @@ class Verdict:
     gate: Gate
 
 
+@dataclass(slots=True)
+class _Stretch:
+    """A verdict that goes on: by index, and changed in place, as it is at every step."""
+
+    word: int
+    start_s: float
+    end_s: float
+    t: float
+    score: float
+    gate: Gate
+
+
 class Detector:
     """Fires an event when a word's smoothed posterior stays over its threshold.
 
@@ -105,7 +117,7 @@ class Detector:
         self._low = np.full((3, words), -1, np.int64)
         self._held: int | None = None
         self._blocked_until = 0
-        self._open: Verdict | None = None
+        self._open: _Stretch | None = None
         self._verdicts: deque[Verdict] = deque(maxlen=MOST_VERDICTS)
 
     @property
@@ -156,7 +168,7 @@ class Detector:
 
     def explain(self, t_s: float, within_s: float = 0.5) -> list[Verdict]:
         """What was at least nearly recognized around a moment of the last minutes, and its gate."""
-        known = [*self._verdicts, *([self._open] if self._open else [])]
+        known = [*self._verdicts, *([self._verdict(self._open)] if self._open else [])]
         return [v for v in known if v.start_s <= t_s + within_s and v.end_s >= t_s - within_s]
 
     def near_misses(self, since_s: float = 0.0) -> list[Verdict]:
@@ -197,25 +209,22 @@ class Detector:
         """Open a verdict, or carry the open one on."""
         end_s = self.step_s * (step + 1)
         run = self._open
-        if run is None or run.word != self.words[word]:
+        if run is None or run.word != word:
             self._close()
-            self._open = Verdict(
-                self.words[word],
-                min(self.step_s * onset, self.step_s * step),
-                end_s,
-                end_s,
-                score,
-                float(self._needed[word]),
-                gate,
-            )
+            start_s = min(self.step_s * onset, self.step_s * step)
+            self._open = _Stretch(word, start_s, end_s, end_s, score, gate)
             return
-        furthest = max(run.gate, gate, key=_ORDER.__getitem__)
+        run.end_s = end_s
+        if _ORDER[gate] > _ORDER[run.gate]:
+            run.gate = gate
         if score > run.score:
-            self._open = replace(run, end_s=end_s, t=end_s, score=score, gate=furthest)
-        else:
-            self._open = replace(run, end_s=end_s, gate=furthest)
+            run.t, run.score = end_s, score
+
+    def _verdict(self, run: _Stretch) -> Verdict:
+        word, threshold = self.words[run.word], float(self._needed[run.word])
+        return Verdict(word, run.start_s, run.end_s, run.t, run.score, threshold, run.gate)
 
     def _close(self) -> None:
         if self._open is not None:
-            self._verdicts.append(self._open)
+            self._verdicts.append(self._verdict(self._open))
             self._open = None

@@ -9,6 +9,7 @@ import typer
 
 from speechgru import __version__
 from speechgru.cli.bench import bench
+from speechgru.cli.calibrate import calibrate
 from speechgru.cli.data import data
 from speechgru.cli.demo import demo
 from speechgru.cli.devices import devices
@@ -35,6 +36,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(recognize)
 app.command()(listen)
+app.command()(calibrate)
 app.command()(devices)
 app.command()(info)
 app.command()(inspect)

@@ -5,12 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechgru.cli.evaluate_streaming import Heard, StreamOptions, evaluate_streaming
+from speechgru.cli.evaluate_streaming import (
+    Heard,
+    StreamOptions,
+    evaluate_ambient,
+    evaluate_streaming,
+)
 from speechgru.cli.terminal import print_json, progress_bar
 from speechgru.errors import GateError, UsageError
 
 if TYPE_CHECKING:
     from speechgru.corpora.split_audio import SplitAudio
+    from speechgru.evaluation.ambient import AmbientReport
     from speechgru.evaluation.carried import CarriedReport
     from speechgru.evaluation.report import ClipReport
     from speechgru.model import SpeechGRU
@@ -45,6 +51,12 @@ def evaluate(
         typer.Option(metavar="FILE", help="Its words and times. [default: the .json beside it]"),
     ] = None,
     minutes: Annotated[float, typer.Option(help="Length of the stream made of DIR.")] = 20.0,
+    ambient: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Also recordings without words: events an hour; DIR may be one."
+        ),
+    ] = None,
     state: Annotated[
         str | None,
         typer.Option(
@@ -78,8 +90,9 @@ def evaluate(
     options = StreamOptions(
         audio, truth, minutes, seed, split, state, threshold, tune, keep, picture
     )
-    options.check(streaming)
-    if data is None and (audio is None or carry_state or min_accuracy is not None):
+    options.check(streaming, ambient is not None)
+    without_clips = audio is not None or ambient is not None
+    if data is None and (not without_clips or carry_state or min_accuracy is not None):
         raise UsageError("--data DIR: recordings to evaluate on are needed")
     from speechgru.device import select_device
     from speechgru.modelfile import load_model
@@ -93,10 +106,11 @@ def evaluate(
         clips, carried = _evaluate_clips(network, split_audio, orders if carry_state else 0, seed)
     if streaming:
         heard = evaluate_streaming(network, model, options, split_audio)
+    around = evaluate_ambient(network, ambient, options) if ambient is not None else None
     if json:
-        _print_figures(clips, carried, heard)
+        _print_figures(clips, carried, heard, around)
     else:
-        _print_tables(clips, carried, heard)
+        _print_tables(clips, carried, heard, around)
     if picture is not None and clips and not streaming:
         from speechgru.evaluation.pictures import save_confusion_picture
 
@@ -125,7 +139,10 @@ def _evaluate_clips(
 
 
 def _print_figures(
-    clips: "ClipReport | None", carried: "CarriedReport | None", heard: "Heard | None"
+    clips: "ClipReport | None",
+    carried: "CarriedReport | None",
+    heard: "Heard | None",
+    around: "AmbientReport | None",
 ) -> None:
     figures: dict[str, Any] = {}
     if clips:
@@ -134,14 +151,19 @@ def _print_figures(
         figures |= carried.as_dict(clips)
     if heard:
         figures |= heard.as_dict()
+    if around:
+        figures["ambient"] = around.as_dict()
     print_json(figures)
 
 
 def _print_tables(
-    clips: "ClipReport | None", carried: "CarriedReport | None", heard: "Heard | None"
+    clips: "ClipReport | None",
+    carried: "CarriedReport | None",
+    heard: "Heard | None",
+    around: "AmbientReport | None",
 ) -> None:
     from speechgru.cli.clip_tables import print_carried, print_clips
-    from speechgru.cli.stream_tables import print_stream, print_trials
+    from speechgru.cli.stream_tables import print_ambient, print_stream, print_trials
 
     if clips:
         print_clips(clips)
@@ -150,6 +172,8 @@ def _print_tables(
     if heard:
         print_trials(heard.trials)
         print_stream(heard.report)
+    if around:
+        print_ambient(around)
 
 
 def open_split(network: "SpeechGRU", data: str, protocol: str | None, split: str) -> "SplitAudio":

@@ -9,6 +9,7 @@ from speechgru.errors import UsageError
 
 if TYPE_CHECKING:
     from speechgru.corpora.split_audio import SplitAudio
+    from speechgru.evaluation.ambient import AmbientReport
     from speechgru.evaluation.streams import StreamCase, StreamReport
     from speechgru.evaluation.tuning import Trial
     from speechgru.model import SpeechGRU
@@ -29,14 +30,15 @@ class StreamOptions:
     keep: bool
     picture: Path | None
 
-    def check(self, streaming: bool) -> None:
-        """See that the options make sense together, with or without --streaming.
+    def check(self, streaming: bool, ambient: bool) -> None:
+        """See that the options make sense together, with or without --streaming and --ambient.
 
         Raises:
             UsageError: they do not.
         """
         if not streaming:
-            for option in ("audio", "truth", "state", "threshold", "tune", "keep"):
+            of_both = () if ambient else ("state", "threshold")
+            for option in ("audio", "truth", *of_both, "tune", "keep"):
                 if getattr(self, option) not in (None, False):
                     raise UsageError(f"--{option}: is of a stream, so --streaming is needed too")
             return
@@ -85,12 +87,26 @@ def evaluate_streaming(
     else:
         config, policy = stream_settings(backend.metadata, options.threshold, options.state)
     with progress_bar("listening, in seconds of audio") as progress:
-        report = evaluate_stream(backend, case, config, policy, progress)
+        keep = options.picture is not None
+        report = evaluate_stream(backend, case, config, policy, progress, keep)
     if options.keep:
         _keep(network, model, report)
     if options.picture is not None:
         _draw(backend, report, options.picture)
     return Heard(report, trials)
+
+
+def evaluate_ambient(network: "SpeechGRU", path: Path, options: StreamOptions) -> "AmbientReport":
+    """Hear a folder of recordings in which no word is said."""
+    from speechgru.backend import TorchBackend
+    from speechgru.evaluation.ambient import hear_ambient, open_ambient
+    from speechgru.streaming import stream_settings
+
+    backend, sound = TorchBackend(network), open_ambient(path, network.sample_rate)
+    settings = stream_settings(backend.metadata, options.threshold, options.state)
+    with progress_bar("listening to ambient audio, in seconds") as progress:
+        _, report = hear_ambient(backend, sound, *settings, progress)
+    return report
 
 
 def _case(network: "SpeechGRU", options: StreamOptions, audio: "SplitAudio | None") -> "StreamCase":
@@ -109,6 +125,7 @@ def _keep(network: "SpeechGRU", model: Path, report: "StreamReport") -> None:
 
     network.metadata["decoder"] = report.config.model_dump()
     network.metadata["state_policy"] = report.policy.model_dump()
+    network.metadata.pop("calibration", None)  # it was of the detector that was there before
     network.metadata["decoder_chosen_on"] = report.case.source | {"errors": report.events.errors}
     save_model(network, model)
 

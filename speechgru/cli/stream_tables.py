@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from speechgru.cli.terminal import out
 
 if TYPE_CHECKING:
+    from speechgru.evaluation.ambient import AmbientReport
     from speechgru.evaluation.streams import StreamReport
     from speechgru.evaluation.tuning import Trial
 
@@ -46,6 +47,33 @@ def print_stream(report: "StreamReport") -> None:
             f"latency        p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms "
             "from the word's end"
         )
+
+
+def print_ambient(report: "AmbientReport") -> None:
+    """Events by word where there should be none, and all together last."""
+    from rich.table import Table
+
+    out.print()
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("word")
+    for heading in ("events", "an hour", "95 % interval"):
+        table.add_column(heading, justify="right")
+    for word, told in report.by_word.items():
+        low, high = told["ci95"]
+        cells = f"{told['events']:,}", f"{told['per_hour']:.2f}", f"{low:.2f} to {high:.2f}"
+        table.add_row(word, *cells)
+    out.print(table)
+    out.print()
+    print_rate(report, "ambient events")
+
+
+def print_rate(report: "AmbientReport", name: str = "false alarms") -> None:
+    """Events an hour of ambient audio, all words together."""
+    low, high = report.ci95
+    out.print(
+        f"{name:14} [bold]{report.per_hour:.2f} an hour[/] (95 % interval {low:.2f} to {high:.2f}; "
+        f"{len(report.events):,} in {report.hours:.2f} hours)"
+    )
 
 
 def print_trials(trials: "Sequence[Trial]") -> None:

@@ -28,6 +28,15 @@ def corpus_fingerprint(corpus: Corpus) -> str:
     return digest(rows)
 
 
+def recordings_fingerprint(root: Path, paths: Iterable[Path]) -> str:
+    """Recordings for the record of what they were used for, as `corpus_fingerprint`.
+
+    Raises:
+        DataError: a recording has gone.
+    """
+    return digest((name_in(root, path), _stat(path).st_size) for path in sorted(paths))
+
+
 def files_fingerprint(root: Path, paths: Iterable[Path], *more: object) -> str:
     """The present state of files: names, sizes, times of change, and whatever else matters.
 

@@ -36,6 +36,15 @@ def has_recordings(root: Path) -> bool:
     return any(_is_audio(entry) for entry in _entries(os.fspath(root)))
 
 
+def list_recordings(root: Path) -> list[Path]:
+    """Every recording under `root`, in its folders too, sorted; hidden ones do not count.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    return [root / name for name in sorted(_names(os.fspath(root)))]
+
+
 def label(name: str) -> str:
     """A word or a speaker as a folder's name spells it, composed (NFC): some systems decompose."""
     return unicodedata.normalize("NFC", name)

@@ -20,9 +20,9 @@ THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(2, 17)) + tuple(
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What one threshold, the same for all words, gives."""
+    """What one threshold, the same for all words, gives; or, where it is None, some by word."""
 
-    threshold: float
+    threshold: float | None
     false_alarms_per_hour: float
     false_reject_rate: float
 
@@ -65,9 +65,15 @@ def det_curve(
 
 
 def save_det_picture(
-    points: Sequence[OperatingPoint], chosen: OperatingPoint, title: str, path: Path
+    points: Sequence[OperatingPoint],
+    chosen: OperatingPoint,
+    title: str,
+    path: Path,
+    by_word: Sequence[OperatingPoint] = (),
 ) -> None:
     """Draw the curve as PNG, the detector's own point on it; written atomically.
+
+    `by_word` are points whose thresholds differ by word: a second curve.
 
     Raises:
         SpeechGRUError: the folder cannot be written, or the disk is full.
@@ -80,7 +86,15 @@ def save_det_picture(
         [point.false_alarms_per_hour for point in points],
         [100 * point.false_reject_rate for point in points],
         marker=".",
+        label="one threshold for all words",
     )
+    if by_word:
+        axes.plot(
+            [point.false_alarms_per_hour for point in by_word],
+            [100 * point.false_reject_rate for point in by_word],
+            marker=".",
+            label="a threshold for each word",
+        )
     for point in points[::4]:
         place = (point.false_alarms_per_hour, 100 * point.false_reject_rate)
         axes.annotate(

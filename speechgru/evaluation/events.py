@@ -1,6 +1,7 @@
 """Events against the truth of a stream: matched, wrong, false alarms, missed."""
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -136,18 +137,22 @@ def score_events(
     arXiv:1804.03209, section 7.3.
     """
     words = tuple(spoken for spoken in truth.words if spoken.word not in NOT_WORDS)
-    ends = np.array([spoken.end for spoken in words])
-    starts = np.array([spoken.start for spoken in words])
-    free = np.ones(len(words), bool)
+    by_end = sorted(words, key=lambda spoken: spoken.end)
+    ends = [spoken.end for spoken in by_end]
+    reach_s = tolerance_s + 1e-6  # and what rounding may do
+    longest_s = max((spoken.end - spoken.start for spoken in words), default=0.0)
+    free = [True] * len(words)
 
     def claim(event: Event, same: bool) -> SpokenWord | None:
-        near = free & (starts - tolerance_s <= event.t) & (event.t <= ends + tolerance_s)
-        fitting = [i for i in np.flatnonzero(near) if (words[i].word == event.word) == same]
-        if not fitting:
-            return None
-        first = min(fitting, key=ends.__getitem__)
-        free[first] = False
-        return words[first]
+        # No word that ends outside of these can be near.
+        first = bisect_left(ends, event.t - reach_s)
+        for i in range(first, bisect_right(ends, event.t + reach_s + longest_s)):
+            spoken = by_end[i]
+            near = spoken.start - tolerance_s <= event.t <= spoken.end + tolerance_s
+            if free[i] and near and (spoken.word == event.word) == same:
+                free[i] = False
+                return spoken
+        return None
 
     matched: list[tuple[SpokenWord, Event]] = []
     wrong: list[tuple[SpokenWord, Event]] = []

@@ -16,22 +16,28 @@ from speechgru.state_policy import StatePolicy
 from speechgru.streaming import Backend, Recognizer
 
 BLOCK_S = 10.0
+#: Steps that are replayed at once: hours of log-posteriors need no copies of all of them.
+REPLAY_STEPS = 30_000
 
 
 @dataclass(frozen=True, eq=False)
 class Hearing:
-    """A stream as it was heard: log-posteriors (T, V) and events."""
+    """A stream as it was heard: events, and log-posteriors (T, V) if they were kept."""
 
     labels: tuple[str, ...]
     step_s: float
     duration_s: float
-    log_posteriors: NDArray[np.floating]
+    log_posteriors: NDArray[np.floating] | None
     events: tuple[Event, ...]
 
     def replay(self, config: DetectorConfig) -> list[Event]:
         """The events that another detector finds in the same log-posteriors."""
+        assert self.log_posteriors is not None
         detector = Detector(self.labels, self.step_s, config)
-        return detector.push(self.log_posteriors) + detector.flush()
+        events = []
+        for first in range(0, len(self.log_posteriors), REPLAY_STEPS):
+            events += detector.push(self.log_posteriors[first : first + REPLAY_STEPS])
+        return events + detector.flush()
 
 
 class Sound(Protocol):
@@ -95,16 +101,20 @@ def hear(
     config: DetectorConfig,
     policy: StatePolicy,
     progress: Callable[[int, int], None] | None = None,
+    keep: bool = True,
 ) -> Hearing:
     """Push a stream through a recognizer: the one that `listen` runs. `progress` is in seconds.
+
+    Unless log-posteriors are to `keep`, for replays, a day needs no more memory than a minute.
 
     Raises:
         DataError: the sound's, or the model's answer is not a number.
         UsageError: a threshold is for a word that the model does not have.
     """
     step_s = backend.step_samples / backend.sample_rate
-    tape = Tape(Detector(backend.labels, step_s, config))
-    recognizer = Recognizer(backend, tape, policy)
+    detector = Detector(backend.labels, step_s, config)
+    tape = Tape(detector) if keep else None
+    recognizer = Recognizer(backend, tape or detector, policy)
     events: list[Event] = []
     samples, total_s = 0, round(sound.duration_s)
     for block in sound:
@@ -114,4 +124,5 @@ def hear(
             progress(min(total_s, samples // backend.sample_rate), total_s)
     events += recognizer.flush()
     duration_s = samples / backend.sample_rate
-    return Hearing(backend.labels, step_s, duration_s, tape.log_posteriors, tuple(events))
+    heard = tape.log_posteriors if tape else None
+    return Hearing(backend.labels, step_s, duration_s, heard, tuple(events))

@@ -87,12 +87,13 @@ def evaluate_stream(
     config: DetectorConfig,
     policy: StatePolicy,
     progress: Callable[[int, int], None] | None = None,
+    keep: bool = True,
 ) -> StreamReport:
-    """Hear a stream and score its events.
+    """Hear a stream and score its events; log-posteriors are kept as `hear` says.
 
     Raises:
         DataError, UsageError: as `hear`.
     """
-    heard = hear(backend, case.sound, config, policy, progress)
+    heard = hear(backend, case.sound, config, policy, progress, keep)
     scored = score_events(case.truth, heard.events, heard.duration_s)
     return StreamReport(case, config, policy, heard, scored)

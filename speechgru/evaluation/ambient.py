@@ -1,0 +1,155 @@
+"""Sound in which nothing should be recognized: what a detector makes of it, by word."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from speechgru.audio import Samples
+from speechgru.corpora.fingerprint import recordings_fingerprint
+from speechgru.corpora.listing import list_recordings
+from speechgru.decoding import Event
+from speechgru.detector import DetectorConfig
+from speechgru.errors import DataError
+from speechgru.evaluation.events import poisson_interval
+from speechgru.evaluation.hearing import FileSound, Hearing, hear
+from speechgru.labels import Vocabulary
+from speechgru.state_policy import StatePolicy
+from speechgru.streaming import Backend
+
+#: With no event in H hours, the rate is below this / H an hour at 95 %: the "rule of three" (J. A.
+#: Hanley and A. Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 1983).
+RULE_OF_THREE = 3.0
+
+
+@dataclass(frozen=True)
+class AmbientSound:
+    """Recordings one after the other, as one stream at `rate`."""
+
+    root: Path
+    paths: tuple[Path, ...]
+    rate: int
+
+    @cached_property
+    def duration_s(self) -> float:
+        """Seconds, by the recordings' headers."""
+        return sum(FileSound(path, self.rate).duration_s for path in self.paths)
+
+    def __iter__(self) -> Iterator[Samples]:
+        """From the start; raises DataError as `audio.blocks`."""
+        for path in self.paths:
+            yield from FileSound(path, self.rate)
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """What tells it from any other, for JSON; no folder outside of its own name."""
+        return {
+            "name": self.root.name,
+            "recordings": len(self.paths),
+            "fingerprint": recordings_fingerprint(self.root, self.paths),
+        }
+
+
+def open_ambient(path: Path, rate: int) -> AmbientSound:
+    """A recording, or all recordings in a folder and its folders.
+
+    Raises:
+        DataError: there is none, or a header cannot be read.
+    """
+    root = Path(path).expanduser().absolute()
+    paths = tuple(list_recordings(root)) if root.is_dir() else (root,)
+    if not paths:
+        raise DataError(f"{path}: holds no recording; ambient audio is needed")
+    sound = AmbientSound(root, paths, rate)
+    if not sound.duration_s > 0:
+        raise DataError(f"{path}: 0 samples; ambient audio is needed")
+    return sound
+
+
+@dataclass(frozen=True)
+class AmbientReport:
+    """The events of so many hours in which there should have been none."""
+
+    events: tuple[Event, ...]
+    hours: float
+    words: tuple[str, ...]
+
+    @property
+    def per_hour(self) -> float:
+        """Events an hour."""
+        return len(self.events) / self.hours
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The exact interval of the events an hour."""
+        return self._interval(len(self.events))
+
+    @cached_property
+    def by_word(self) -> dict[str, dict[str, Any]]:
+        """Of each word of the model: events, an hour and its interval, the most frequent first."""
+        counts = Counter(dict.fromkeys(self.words, 0))
+        counts.update(event.word for event in self.events)
+        return {
+            word: {
+                "events": count,
+                "per_hour": count / self.hours,
+                "ci95": list(self._interval(count)),
+            }
+            for word, count in counts.most_common()
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures for JSON."""
+        return {
+            "events": len(self.events),
+            "hours": self.hours,
+            "per_hour": self.per_hour,
+            "per_hour_ci95": list(self.ci95),
+            "by_word": self.by_word,
+        }
+
+    def _interval(self, count: int) -> tuple[float, float]:
+        low, high = poisson_interval(count)
+        return low / self.hours, high / self.hours
+
+
+def hear_ambient(
+    backend: Backend,
+    sound: AmbientSound,
+    config: DetectorConfig,
+    policy: StatePolicy,
+    progress: Callable[[int, int], None] | None = None,
+    keep: bool = False,
+) -> tuple[Hearing, AmbientReport]:
+    """Hear ambient sound as `hear` does, and count its events.
+
+    Raises:
+        DataError, UsageError: as `hear`.
+    """
+    heard = hear(backend, sound, config, policy, progress, keep)
+    return heard, report_ambient(heard, heard.events)
+
+
+def report_ambient(heard: Hearing, events: Sequence[Event]) -> AmbientReport:
+    """The events that some detector found in ambient sound."""
+    words = Vocabulary(heard.labels).words
+    return AmbientReport(tuple(events), heard.duration_s / 3600, words)
+
+
+def too_short(hours: float, per_hour: float) -> str | None:
+    """Why so many hours cannot show so low a rate, in a sentence; None where they can."""
+    if hours * per_hour >= RULE_OF_THREE:
+        return None
+    bound = RULE_OF_THREE / hours
+    return (
+        f"{hours:.2g} hours of ambient audio are too short to show {per_hour:g} false alarms an "
+        f"hour: with none at all in them the rate is below {_plain(bound)} at 95 %; "
+        f"{_plain(RULE_OF_THREE / per_hour)} hours are needed"
+    )
+
+
+def _plain(number: float) -> str:
+    return f"{number:.{max(0, 1 - math.floor(math.log10(number)))}f}"

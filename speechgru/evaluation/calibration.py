@@ -1,0 +1,248 @@
+"""A threshold for each word, by a wanted number of false alarms an hour.
+
+What fires in ambient audio is a false alarm. Of all choices of thresholds that give no more of them
+than wanted, the one with the fewest errors on a stream with a truth is taken (errors are words that
+are not matched, and false alarms in that stream: on unknown words, say).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from speechgru.detector import DetectorConfig
+from speechgru.errors import GateError, UsageError
+from speechgru.evaluation.ambient import AmbientReport, AmbientSound, hear_ambient, report_ambient
+from speechgru.evaluation.choices import THRESHOLDS, Choices
+from speechgru.evaluation.det import OperatingPoint
+from speechgru.evaluation.events import EventReport, score_events
+from speechgru.evaluation.hearing import Hearing, hear
+from speechgru.evaluation.streams import StreamCase
+from speechgru.labels import Vocabulary
+from speechgru.state_policy import StatePolicy
+from speechgru.streaming import Backend
+
+#: Totals of false alarms for which the trade-off is told.
+_TOTALS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What thresholds give: in ambient audio, and on the stream if there is one."""
+
+    thresholds: dict[str, float]
+    ambient: AmbientReport
+    stream: EventReport | None
+
+    @property
+    def point(self) -> OperatingPoint:
+        """On a DET curve; it needs a stream."""
+        assert self.stream is not None
+        return OperatingPoint(None, self.ambient.per_hour, self.stream.false_reject_rate)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        told: dict[str, Any] = {"thresholds": self.thresholds, "ambient": self.ambient.as_dict()}
+        if self.stream is not None:
+            told["stream"] = {
+                "words": self.stream.n,
+                "matched": len(self.stream.matched),
+                "wrong": len(self.stream.wrong),
+                "missed": self.stream.missed,
+                "false_alarms": len(self.stream.false_alarms),
+                "false_reject_rate": self.stream.false_reject_rate,
+                "false_reject_rate_ci95": list(self.stream.false_reject_ci95),
+            }
+        return told
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Thresholds that were chosen, what they give, and what others would give.
+
+    `before` is of the detector as it was. `trade_off` are the best choices for other numbers of
+    false alarms, from few to many; `one_for_all` what one threshold for all words gives.
+    """
+
+    wanted_per_hour: float
+    config: DetectorConfig
+    policy: StatePolicy
+    chosen: Outcome
+    before: Outcome
+    trade_off: tuple[Outcome, ...]
+    one_for_all: tuple[OperatingPoint, ...]
+    ambient: AmbientSound
+    case: StreamCase | None
+
+    def provenance(self) -> dict[str, Any]:
+        """How the thresholds were obtained, for the model's file."""
+        told = self.chosen.as_dict()
+        return {
+            "max_false_alarms_per_hour": self.wanted_per_hour,
+            "ambient": self.ambient.described | told["ambient"],
+            "stream": self.case.source | told["stream"] if self.case else None,
+            "state_policy": self.policy.model_dump(),
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            **self.provenance(),
+            "decoder": self.config.model_dump(),
+            "thresholds": self.chosen.thresholds,
+            "before": self.before.as_dict(),
+            "trade_off": [outcome.as_dict() for outcome in self.trade_off],
+        }
+
+
+def calibrate(
+    backend: Backend,
+    ambient: AmbientSound,
+    case: StreamCase | None,
+    wanted_per_hour: float,
+    config: DetectorConfig,
+    policy: StatePolicy,
+    progress: Callable[[int, int], None] | None = None,
+) -> Calibration:
+    """Choose a threshold for each word; without a stream, raise those of `config` by little.
+
+    `progress` is in seconds of audio.
+
+    Raises:
+        UsageError: the wanted number is not above 0, or the model has no word.
+        GateError: the highest thresholds still give more false alarms than wanted.
+        DataError: the sounds', or the model's answer is not a number.
+    """
+    words = Vocabulary(tuple(backend.labels)).words
+    if not 0 < wanted_per_hour < np.inf:
+        raise UsageError(f"{wanted_per_hour:g} false alarms an hour: a number above 0 is needed")
+    if not words:
+        raise UsageError("the model has no word that could be an event")
+    sounds = _Sounds(backend, ambient, case, config, policy, words, progress)
+    before = sounds.outcome({word: config.needed(word) for word in words})
+    choices = sounds.choices()
+    most = int(wanted_per_hour * before.ambient.hours + 1e-9)
+    chosen = _within(sounds, choices, most)
+    if chosen is None:
+        highest = sounds.outcome(dict.fromkeys(words, THRESHOLDS[-1])).ambient
+        word, told = next(iter(highest.by_word.items()))
+        raise GateError(
+            f"{wanted_per_hour:g} false alarms an hour cannot be had: at thresholds of "
+            f"{THRESHOLDS[-1]:g} there are still {highest.per_hour:.3g}, {told['per_hour']:.3g} of "
+            f"them {word!r}; if it is said in the ambient audio, leave that recording out"
+        )
+    trade_off = [chosen]
+    for total in _TOTALS:
+        found = choices.best(total)
+        if found is not None and all(found != known.thresholds for known in trade_off):
+            trade_off.append(sounds.outcome(found))
+    return Calibration(
+        wanted_per_hour,
+        config.model_copy(update={"thresholds": chosen.thresholds}),
+        policy,
+        chosen,
+        before,
+        tuple(sorted(trade_off, key=lambda outcome: len(outcome.ambient.events))),
+        tuple(sounds.one_for_all),
+        ambient,
+        case,
+    )
+
+
+def _within(sounds: "_Sounds", choices: "Choices", most: int) -> Outcome | None:
+    """The best choice with no more false alarms than `most`, heard with all words together."""
+    allowed = most
+    while allowed >= 0:
+        thresholds = choices.best(allowed)
+        if thresholds is None:
+            return None
+        outcome = sounds.outcome(thresholds)
+        # Words hold each other back, so together they may give a few more than added up.
+        surplus = len(outcome.ambient.events) - most
+        if surplus <= 0:
+            return outcome
+        allowed = min(allowed, choices.total(thresholds)) - surplus
+    return None
+
+
+class _Sounds:
+    """Ambient audio and a stream, heard once; what other thresholds give in them."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        ambient: AmbientSound,
+        case: StreamCase | None,
+        config: DetectorConfig,
+        policy: StatePolicy,
+        words: Sequence[str],
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.backend, self.ambient, self.case = backend, ambient, case
+        self.config, self.policy, self.words = config, policy, words
+        self.ambient_s = round(ambient.duration_s)
+        self.total_s = self.ambient_s + (round(case.sound.duration_s) if case else 0)
+        self.of_ambient, _ = hear_ambient(
+            backend, ambient, config, policy, self._report_from(progress, 0), keep=True
+        )
+        self.ambient_hours = self.of_ambient.duration_s / 3600
+        self.one_for_all: list[OperatingPoint] = []
+        self.of_stream: Hearing | None = None
+        if case is not None:
+            report = self._report_from(progress, self.ambient_s)
+            self.of_stream = hear(backend, case.sound, config, policy, report)
+
+    def _report_from(
+        self, progress: Callable[[int, int], None] | None, start: int
+    ) -> Callable[[int, int], None] | None:
+        return None if progress is None else lambda done, _: progress(start + done, self.total_s)
+
+    def outcome(self, thresholds: dict[str, float]) -> Outcome:
+        """What these thresholds give together.
+
+        Where events reset the state, all is heard again: other thresholds, other resets.
+        """
+        config = self.config.model_copy(update={"thresholds": thresholds})
+        if self.policy.mode == "event":
+            _, ambient = hear_ambient(self.backend, self.ambient, config, self.policy)
+        else:
+            ambient = report_ambient(self.of_ambient, self.of_ambient.replay(config))
+        if self.case is None or self.of_stream is None:
+            return Outcome(thresholds, ambient, None)
+        if self.policy.mode == "event":
+            events = list(
+                hear(self.backend, self.case.sound, config, self.policy, keep=False).events
+            )
+        else:
+            events = self.of_stream.replay(config)
+        scored = score_events(self.case.truth, events, self.of_stream.duration_s)
+        return Outcome(thresholds, ambient, scored)
+
+    def choices(self) -> Choices:
+        """Each word's false alarms and errors at each of `THRESHOLDS`, which are one for all."""
+        shape = (len(self.words), len(THRESHOLDS))
+        alarms, errors = np.zeros(shape, np.int64), np.zeros(shape)
+        for k, threshold in enumerate(THRESHOLDS):
+            config = self.config.model_copy(update={"threshold": threshold, "thresholds": {}})
+            counted = Counter(event.word for event in self.of_ambient.replay(config))
+            alarms[:, k] = [counted[word] for word in self.words]
+            per_hour = counted.total() / self.ambient_hours
+            errors[:, k] = self._errors(config, threshold, per_hour)
+        return Choices(self.words, alarms, errors)
+
+    def _errors(self, config: DetectorConfig, threshold: float, per_hour: float) -> list[float]:
+        """Of each word, and a point of `one_for_all`.
+
+        Without a stream a word's errors are how far it lies from the threshold as it was.
+        """
+        if self.case is None or self.of_stream is None:
+            return [abs(threshold - self.config.needed(word)) for word in self.words]
+        events = self.of_stream.replay(config)
+        report = score_events(self.case.truth, events, self.of_stream.duration_s)
+        self.one_for_all.append(OperatingPoint(threshold, per_hour, report.false_reject_rate))
+        matched = Counter(spoken.word for spoken, _ in report.matched)
+        spoken = Counter(spoken.word for spoken in report.words)
+        false = Counter(event.word for event in report.false_alarms)
+        return [spoken[word] - matched[word] + false[word] for word in self.words]

@@ -1,0 +1,358 @@
+"""Thresholds by false alarms an hour: the choice itself, what is heard with it, and the command."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import soundfile
+from bands import BandBackend
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from listener import listening_model, tone_split
+from matplotlib import image
+from tones import RATE, TONES_HZ, tone
+
+from speechgru.cli.app import main
+from speechgru.corpora.streams import StreamPlan
+from speechgru.detector import DetectorConfig
+from speechgru.errors import DataError, GateError, UsageError
+from speechgru.evaluation.ambient import hear_ambient, open_ambient, too_short
+from speechgru.evaluation.calibration import calibrate
+from speechgru.evaluation.choices import THRESHOLDS, Choices
+from speechgru.evaluation.streams import case_of_split
+from speechgru.labels import SILENCE
+from speechgru.modelfile import load_model, save_model
+from speechgru.state_policy import StatePolicy
+
+WORDS = tuple(TONES_HZ)
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    """The validation tones."""
+    return tone_split(tmp_path_factory.mktemp("tones"), "validation")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return listening_model(tmp_path_factory.mktemp("training"))
+
+
+@pytest.fixture(scope="module")
+def ambient(tmp_path_factory):
+    """Two minutes of noise in two recordings, with four low tones and one mid one; at 22 kHz."""
+    folder = tmp_path_factory.mktemp("ambient")
+    rng = np.random.default_rng(5)
+    for number, said in enumerate((["low", "low", "mid"], ["low", "low"])):
+        samples = rng.normal(0, 1e-3, 60 * RATE).astype(np.float32)
+        for i, word in enumerate(said):
+            start = round((5 + 15 * i) * RATE)
+            samples[start : start + RATE // 2] += tone(word, 7 * number + i)
+        time_s = np.arange(60 * 22_050) / 22_050
+        heard = np.interp(time_s, np.arange(len(samples)) / RATE, samples)
+        (folder / "deeper").mkdir(exist_ok=True)
+        soundfile.write(folder / "deeper" / f"{number}.flac", heard, 22_050)
+    return folder
+
+
+def choices(alarms, errors):
+    """Of words a, b, ... at the first thresholds; beyond them all is as at the last."""
+    missing = len(THRESHOLDS) - len(alarms[0])
+    pad = ((0, 0), (0, missing))
+    return Choices(
+        "abcdefg"[: len(alarms)], np.pad(alarms, pad, "edge"), np.pad(errors, pad, "edge")
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    data=st.data(), words=st.integers(1, 3), thresholds=st.integers(1, 4), most=st.integers(0, 8)
+)
+def test_the_choice_is_the_best_of_all(data, words, thresholds, most):
+    """Against every combination."""
+    cells = st.lists(
+        st.lists(st.integers(0, 5), min_size=thresholds, max_size=thresholds),
+        min_size=words,
+        max_size=words,
+    )
+    alarms, errors = np.array(data.draw(cells)), np.array(data.draw(cells)).astype(float)
+    found = choices(alarms, errors).best(most)
+    allowed = [
+        picks
+        for picks in itertools.product(range(thresholds), repeat=words)
+        if alarms[np.arange(words), picks].sum() <= most
+    ]
+    if not allowed:
+        assert found is None
+        return
+    places = [min(THRESHOLDS.index(t), thresholds - 1) for t in found.values()]
+    assert alarms[np.arange(words), places].sum() <= most
+    totals = [errors[np.arange(words), picks].sum() for picks in allowed]
+    assert errors[np.arange(words), places].sum() == min(totals)
+
+
+def test_of_thresholds_that_give_the_same_the_middle_one_is_taken():
+    alarms = np.array([[3, 1, 1, 1, 1, 1, 0, 0]])
+    errors = np.array([[0.0, 2, 2, 2, 2, 2, 9, 9]])
+    assert choices(alarms, errors).best(1) == {"a": THRESHOLDS[3]}
+
+
+def test_of_equally_good_choices_the_one_with_fewer_false_alarms_is_taken():
+    alarms, errors = np.array([[4, 2, 0]]), np.array([[1.0, 1.0, 1.0]])
+    found = choices(alarms, errors).best(10)
+    assert THRESHOLDS.index(found["a"]) >= 2
+
+
+def test_thresholds_are_probabilities_in_order():
+    assert list(THRESHOLDS) == sorted(set(THRESHOLDS))
+    assert 0 < THRESHOLDS[0] < 0.5 < THRESHOLDS[-1] < 1
+    assert 0.5 in THRESHOLDS
+
+
+class Unsure(BandBackend):
+    """Less sure of low tones than of others: 0.9 at most, which a threshold can tell apart."""
+
+    surest = 0.9
+
+    def __call__(self, samples, state):
+        log_posteriors, state = super().__call__(samples, state)
+        posteriors = np.exp(log_posteriors)
+        low = self.labels.index("low")
+        taken = posteriors[:, low] * (1 - self.surest)
+        posteriors[:, low] -= taken
+        posteriors[:, self.labels.index(SILENCE)] += taken
+        return np.log(posteriors), state
+
+
+class Sure(BandBackend):
+    """Leaves no doubt, so that no threshold helps."""
+
+    def __call__(self, samples, state):
+        log_posteriors, state = super().__call__(samples, state)
+        sure = np.full(log_posteriors.shape, -30.0)
+        sure[np.arange(len(sure)), log_posteriors.argmax(axis=1)] = 0.0
+        return sure, state
+
+
+def of(backend, ambient, case, per_hour, policy=None, **config):
+    policy = policy or StatePolicy(mode="silence", silence_s=0.3)
+    sound = open_ambient(ambient, RATE)
+    return calibrate(backend, sound, case, per_hour, DetectorConfig(**config), policy)
+
+
+def test_events_of_ambient_sound_are_counted_by_word(ambient):
+    sound = open_ambient(ambient, RATE)
+    assert len(sound.paths) == 2
+    assert sound.duration_s == pytest.approx(120)
+    _, report = hear_ambient(
+        BandBackend(), sound, DetectorConfig(), StatePolicy(mode="silence", silence_s=0.3)
+    )
+    counted = {word: told["events"] for word, told in report.by_word.items()}
+    assert counted == {"low": 4, "mid": 1, "high": 0}
+    assert report.hours == pytest.approx(1 / 30, rel=1e-3)
+    assert report.per_hour == pytest.approx(5 * 30, rel=1e-3)
+    low, high = report.ci95
+    assert low < 150 < high
+    assert report.by_word["high"]["ci95"][0] == 0
+
+
+def test_no_more_false_alarms_than_wanted_and_no_word_missed_for_nothing(ambient, tones):
+    """In two minutes each event is 30 an hour."""
+    case = case_of_split(tones, StreamPlan(minutes=0.5))
+    chosen = {}
+    for most in (1, 4, 5):
+        found = of(Unsure(), ambient, case, 30 * most + 1, release=0.3)
+        chosen[most] = found.chosen
+        assert len(found.chosen.ambient.events) <= most
+        assert found.config.thresholds == found.chosen.thresholds
+    assert chosen[5].stream.errors <= chosen[4].stream.errors <= chosen[1].stream.errors
+    # Low tones are the least sure: where few may fire, theirs is the threshold that rises.
+    assert chosen[1].thresholds["low"] > 0.8 > chosen[5].thresholds["low"]
+    others = [
+        [spoken for spoken, _ in chosen[most].stream.matched if spoken.word != "low"]
+        for most in (1, 5)
+    ]
+    assert others[0] == others[1] != []
+
+
+def test_what_is_reported_is_what_is_heard_with_these_thresholds(ambient, tones, model):
+    from speechgru.backend import TorchBackend
+
+    backend = TorchBackend(model)
+    case = case_of_split(tones, StreamPlan(minutes=0.5))
+    policy = StatePolicy()
+    found = of(backend, ambient, case, 100, policy)
+    heard, report = hear_ambient(backend, open_ambient(ambient, RATE), found.config, policy)
+    assert [(e.word, round(e.t, 3)) for e in report.events] == [
+        (e.word, round(e.t, 3)) for e in found.chosen.ambient.events
+    ]
+    assert report.hours == found.chosen.ambient.hours
+    assert heard.log_posteriors is None  # a day of them would be kept for nothing
+    per_hour = [len(outcome.ambient.events) for outcome in found.trade_off]
+    assert per_hour == sorted(per_hour)
+    assert found.chosen in found.trade_off
+
+
+def test_where_events_reset_the_state_all_is_heard_again(ambient, tones):
+    case = case_of_split(tones, StreamPlan(minutes=0.3))
+    policy = StatePolicy(mode="event")
+    found = of(Unsure(), ambient, case, 31, policy)
+    _, report = hear_ambient(Unsure(), open_ambient(ambient, RATE), found.config, policy)
+    assert report.events == found.chosen.ambient.events
+    assert len(report.events) <= 1
+
+
+def test_without_a_stream_thresholds_stay_where_they_are_if_they_can(ambient):
+    found = of(BandBackend(), ambient, None, 1_000, threshold=0.5)
+    assert set(found.chosen.thresholds.values()) == {0.5}
+    assert found.case is None
+    found = of(Unsure(), ambient, None, 31, threshold=0.5)
+    assert found.chosen.thresholds["high"] == found.chosen.thresholds["mid"] == 0.5
+    assert found.chosen.thresholds["low"] > 0.5
+    assert found.as_dict()["stream"] is None
+
+
+def test_what_cannot_be_had_is_told(ambient):
+    with pytest.raises(GateError, match=r"31 false alarms an hour cannot be had: .*'low'"):
+        of(Sure(), ambient, None, 31)
+
+
+@pytest.mark.parametrize("per_hour", [0, -1, math.nan, math.inf])
+def test_what_is_wanted_is_a_number_above_zero(ambient, per_hour):
+    with pytest.raises(UsageError, match="a number above 0"):
+        of(BandBackend(), ambient, None, per_hour)
+
+
+def test_a_model_without_words_has_nothing_to_calibrate(ambient):
+    class Wordless(BandBackend):
+        labels = (SILENCE,)
+
+    with pytest.raises(UsageError, match="no word that could be an event"):
+        of(Wordless(), ambient, None, 1)
+
+
+def test_the_rule_of_three():
+    """With no event in H hours, e^(-rate H) = 5 % where rate = 3.0 / H."""
+    assert math.exp(-3) == pytest.approx(0.05, rel=0.005)
+    assert too_short(3.0, 1.0) is None
+    assert too_short(0.3, 10.0) is None
+    told = too_short(0.5, 2.0)
+    assert "0.5 hours" in told
+    assert "below 6.0 at 95 %" in told
+    assert "1.5 hours are needed" in told
+
+
+def test_ambient_audio_must_be_there(tmp_path):
+    with pytest.raises(DataError, match="holds no recording"):
+        open_ambient(tmp_path, RATE)
+    (tmp_path / "notes.txt").write_text("nothing to hear")
+    with pytest.raises(DataError, match="holds no recording"):
+        open_ambient(tmp_path, RATE)
+    with pytest.raises(DataError, match=r"none\.wav: cannot be read"):
+        open_ambient(tmp_path / "none.wav", RATE)
+    (tmp_path / "broken.wav").write_bytes(b"no sound at all")
+    with pytest.raises(DataError, match=r"broken\.wav: not a readable audio file"):
+        open_ambient(tmp_path, RATE)
+
+
+# The command.
+
+
+@pytest.fixture
+def file(model, tmp_path):
+    save_model(model, tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+def run(*arguments):
+    return main(["calibrate", *map(str, arguments), "--device", "cpu"])
+
+
+def options(ambient, tones, per_hour=80):
+    manifest = tones.corpus.root / "tones.csv"
+    wanted = ["--ambient", ambient, "--max-false-alarms-per-hour", per_hour]
+    return [*wanted, "--data", manifest, "--minutes", "0.4"]
+
+
+def test_calibrate_keeps_thresholds_and_how_they_were_obtained(
+    file, ambient, tones, tmp_path, capsys
+):
+    picture = tmp_path / "det.png"
+    assert run(file, *options(ambient, tones), "--picture", picture, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    kept = load_model(file).metadata
+    assert kept["decoder"]["thresholds"] == told["thresholds"] == told["decoder"]["thresholds"]
+    assert set(told["thresholds"]) == set(WORDS)
+    origin = kept["calibration"]
+    assert origin["max_false_alarms_per_hour"] == 80
+    assert origin["ambient"]["recordings"] == 2
+    assert origin["ambient"]["events"] <= 2
+    assert origin["ambient"]["hours"] == pytest.approx(1 / 30, rel=1e-3)
+    assert origin["stream"]["split"] == "validation"
+    assert origin["data"]["fingerprint"]
+    assert len(origin["ambient"]["fingerprint"]) == 64
+    assert str(tmp_path.parent) not in json.dumps(kept)  # no one's folders are published
+    assert told["written"] == str(file)
+    assert "too short to show 80" in told["too_short"]
+    assert image.imread(picture).shape[2] in (3, 4)
+    # The detector that listens has them.
+    assert main(["evaluate", str(file), "--ambient", str(ambient), "--json"]) == 0
+    heard = json.loads(capsys.readouterr().out)["ambient"]
+    assert heard["events"] == origin["ambient"]["events"]
+
+
+def test_the_same_audio_gives_the_same_file(file, ambient, tones, tmp_path, capsys):
+    before = file.read_bytes()
+    for name in ("a", "b"):
+        assert run(file, *options(ambient, tones), "-o", tmp_path / f"{name}.safetensors") == 0
+    assert file.read_bytes() == before
+    written = [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("a", "b")]
+    assert written[0] == written[1] != before
+
+
+def test_calibrate_as_tables(file, ambient, tones, capsys):
+    before = file.read_bytes()
+    assert run(file, *options(ambient, tones), "--dry-run") == 0
+    assert file.read_bytes() == before
+    told = capsys.readouterr().out
+    for expected in (*WORDS, "chosen", "before", "an hour", "95 % interval", "missed words", "N="):
+        assert expected in told
+    assert "too short to show 80 false alarms an hour" in told
+    tables = [line for line in told.splitlines() if "too short" not in line]
+    assert max(map(len, tables)) <= 84
+    assert run(file, *options(ambient, tones)[:4], "--dry-run") == 0
+    assert "missed words" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["--max-false-alarms-per-hour", "0"], 2, "--max-false-alarms-per-hour 0: a number above"),
+        (["--max-false-alarms-per-hour", "nan"], 2, "a number above 0"),
+        (["--dry-run", "-o", "x.safetensors"], 2, "only one of them"),
+        (["-o", "x.onnx"], 2, "a name ending in .safetensors"),
+        (["--picture", "x.png"], 2, "--data DIR is needed"),
+        (["--state", "never"], 2, "carry, silence, event"),
+        (["--data", "nowhere"], 4, "nowhere: not found"),
+        (["--ambient", "nowhere"], 4, "nowhere: cannot be read"),
+    ],
+)
+def test_what_makes_no_sense_is_told(file, ambient, tmp_path, capsys, more, code, message):
+    wanted = ["--ambient", ambient, "--max-false-alarms-per-hour", 10]
+    before = file.read_bytes()
+    assert run(file, *wanted, *more) == code
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert file.read_bytes() == before
+
+
+def test_a_recording_that_breaks_off_leaves_the_model_as_it_was(file, ambient, tmp_path, capsys):
+    whole = next(iter(sorted(ambient.rglob("*.flac")))).read_bytes()
+    (tmp_path / "noises").mkdir()
+    (tmp_path / "noises" / "broken.flac").write_bytes(whole[: len(whole) // 2])
+    before = file.read_bytes()
+    wanted = ["--ambient", tmp_path / "noises", "--max-false-alarms-per-hour", 10]
+    assert run(file, *wanted) == 4
+    assert "broken.flac" in capsys.readouterr().err
+    assert file.read_bytes() == before
