@@ -1,7 +1,8 @@
 """What makes steps of frames: the layers below the recurrent ones, as streams."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ class StackFront(nn.Module):
         super().__init__()
         self.size = features * FRAMES_PER_STEP
         self.state_sizes: dict[str, tuple[int, ...]] = {}
+        self.multiply_adds = 0
 
     def forward(self, x: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """(B, 2 T, F) -> (B, T, 2 F); carries nothing."""
@@ -46,6 +48,11 @@ class ConvFront(nn.Module):
             self.state_sizes[f"conv{i}"] = conv.state_size
             inputs, bands = outputs, math.ceil(bands / band_stride)
         self.size = inputs * bands
+        #: Multiplications by weights that one step takes.
+        self.multiply_adds = sum(conv.multiply_adds for conv in self._convs())
+
+    def _convs(self) -> Iterable[CausalConv2d]:
+        return cast("Iterable[CausalConv2d]", self.convs)
 
     def forward(self, x: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """(B, 2 T, F) -> (B, T, C F'), and the convolutions' last frames."""

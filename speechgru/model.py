@@ -205,6 +205,13 @@ class SpeechGRU(nn.Module):
         """Trainable numbers."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications by weights that one step of a stream takes, without its features."""
+        others = [self.project, self.head, *([self.pooling] if self.pooling is not None else [])]
+        linear = sum(p.numel() for part in others for p in part.parameters() if p.ndim >= 2)
+        return linear + self.front.multiply_adds + sum(cell.multiply_adds for cell in self.cells)
+
     def initial_state(self, batch_size: int = 1) -> State:
         """The state at a recording's start: zeros, as after silence; (B, ...) each."""
         shapes: dict[str, tuple[int, ...]] = {"samples": (self.features.config.context_samples,)}

@@ -129,6 +129,14 @@ def test_what_needs_an_answer_at_each_step_has_no_pooling():
         ModelConfig(pooling="attention", head="ctc")
 
 
+def test_they_are_not_trained_on_streams():
+    table = {"model": {"bidirectional": True}, "stream": {"clips": 4}}
+    with pytest.raises(
+        UsageError, match=r"stream\.clips 4: a model with bidirectional = true is no"
+    ):
+        parse_recipe(table, "whole")
+
+
 def test_they_are_trained_evaluated_and_recognize(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SPEECHGRU_CACHE", str(tmp_path / "cache"))
     manifest = write_tones(tmp_path)

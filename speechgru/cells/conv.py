@@ -1,5 +1,7 @@
 """The streaming convolution."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +37,12 @@ class CausalConv2d(nn.Module):
             bias=False,
         )
         self.norm = nn.BatchNorm2d(outputs)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications by weights that one frame of its output takes."""
+        band_stride = self.conv.stride[1]
+        return self.conv.weight.numel() * math.ceil(self.state_size[2] / band_stride)
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, T, F), (B, C, K, F) -> (B, C', T', F'), state; T is a multiple of the stride."""

@@ -10,6 +10,7 @@ import typer
 from speechgru import __version__
 from speechgru.cli.bench import bench
 from speechgru.cli.calibrate import calibrate
+from speechgru.cli.compare import compare
 from speechgru.cli.data import data
 from speechgru.cli.demo import demo
 from speechgru.cli.devices import devices
@@ -40,6 +41,7 @@ app.command()(calibrate)
 app.command()(devices)
 app.command()(info)
 app.command()(inspect)
+app.command()(compare)
 app.command()(verify)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")

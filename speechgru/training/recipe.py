@@ -124,6 +124,10 @@ class Recipe(_Section):
             raise ValueError(
                 f"training.batch_size {batch} must be a multiple of stream.clips {clips}"
             )
+        if clips and self.model.whole_clips:
+            raise ValueError(
+                f"stream.clips {clips}: a model with {self.model.whole_clips[0]} is no stream"
+            )
         return self
 
     def to_toml(self) -> str:

@@ -1,0 +1,376 @@
+"""Cells compared: the same parameters, honest intervals, and a command that goes on."""
+
+import csv
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib import image
+from runs import CPU, QUICK, quick_recipe, write_recipe
+from tones import write_tones
+from torch.utils.flop_counter import FlopCounterMode
+
+from speechgru.cells import CELL_NAMES
+from speechgru.cli import main
+from speechgru.comparison.compare import Planned, carry_out, plan
+from speechgru.comparison.costs import Costs, measure
+from speechgru.comparison.results import (
+    RunResult,
+    SplitResult,
+    make_rows,
+    paired_difference,
+)
+from speechgru.comparison.table import as_csv, as_markdown
+from speechgru.comparison.variants import (
+    TOLERANCE,
+    count_parameters,
+    parse_cells,
+    solve_width,
+    variant,
+    variants,
+)
+from speechgru.errors import DataError, InterruptedRunError, UsageError
+from speechgru.features import FeatureConfig
+from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.training.benchmark import made_data
+from speechgru.training.preparation import prepare
+from speechgru.training.recipe import load_recipe, parse_recipe
+from speechgru.training.trainer import Trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPEECHGRU_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def small(**model):
+    """A recipe of 64 units, and made clips for it."""
+    table = QUICK | {"data": {"protocol": "folder", "clip_s": 0.3}, "training": {"batch_size": 8}}
+    recipe = parse_recipe(table | {"model": QUICK["model"] | {"hidden": 64} | model}, "small")
+    return recipe, made_data(recipe, 80)
+
+
+# Parameters and widths.
+
+
+@pytest.mark.parametrize("cell", CELL_NAMES)
+def test_each_cell_can_have_the_parameters_of_the_recipe(cell):
+    recipe, data = small()
+    wanted = count_parameters(recipe, data.task)
+    width = solve_width(recipe, data.task, cell, wanted)
+    found = variant(recipe, cell, width)
+    assert abs(count_parameters(found, data.task) - wanted) <= TOLERANCE * wanted
+    assert found.model == recipe.model.model_copy(update={"cell": cell, "hidden": width})
+    assert found.training == recipe.training
+    if cell == "gru":
+        assert width == 64
+    if cell == "transformer":
+        assert width % 2 == 0
+
+
+def test_the_nearest_width_is_found():
+    recipe, data = small()
+    for cell in ("rnn", "lstm"):
+        for width in (17, 40):
+            wanted = count_parameters(variant(recipe, cell, width), data.task)
+            assert solve_width(recipe, data.task, cell, wanted + 3) == width
+            assert solve_width(recipe, data.task, cell, wanted - 3) == width
+
+
+def test_what_no_width_gives_is_told():
+    recipe, data = small(hidden=1)
+    with pytest.raises(UsageError, match=r"no width of 'transformer' gives .* to 3 %"):
+        variants(recipe, data.task, ["transformer"], "parameters")
+
+
+def test_the_same_width_is_the_recipe_s():
+    recipe, data = small()
+    found = variants(recipe, data.task, ["rnn", "lstmp"], "width")
+    assert [one.model.hidden for one in found.values()] == [64, 64]
+
+
+def test_names_of_cells():
+    assert parse_cells("gru, rnn") == ("gru", "rnn")
+    assert parse_cells("all") == CELL_NAMES
+    for wrong, said in (("grue", "'grue': none of rnn, lstm"), ("gru,gru", "each cell once")):
+        with pytest.raises(UsageError, match=said):
+            parse_cells(wrong)
+
+
+# Costs.
+
+
+@pytest.mark.parametrize("front", ["stack", "conv"])
+@torch.no_grad()
+def test_multiply_adds_are_those_that_torch_counts(front):
+    """Of one step; a cell of linear layers alone, as torch counts no others."""
+    config = ModelConfig(
+        front=front, front_channels=(3, 4, 5), front_kernel=3, hidden=12, cell="mgu"
+    )
+    features = FeatureConfig(kind="logmel", mels=23, fft_samples=512)
+    model = SpeechGRU(config, features, ("a", "b", "c")).eval()
+    state = model.initial_state()
+    with FlopCounterMode(display=False) as counter:
+        model.encode(torch.randn(1, 2, 23), state)
+    assert model.multiply_adds == counter.get_total_flops() // 2
+
+
+def costs_of(**model) -> Costs:
+    recipe, data = small(**model)
+    return measure(Trainer(recipe, data, CPU))
+
+
+def test_costs_are_of_the_network():
+    gru, lstm = costs_of(), costs_of(cell="lstm")
+    recipe, data = small()
+    assert gru.parameters == count_parameters(recipe, data.task)
+    frames = 1 * (3 - 2) * 20 + 4 * (3 - 1) * 10  # that the convolutions carry, by bands
+    assert gru.state_kb == (320 + frames + 2 * 64) * 4 / 1024
+    assert lstm.state_kb - gru.state_kb == 2 * 64 * 4 / 1024
+    assert gru.multiply_adds_per_second % 50 == 0
+    assert lstm.multiply_adds_per_second > gru.multiply_adds_per_second
+    for cost in (gru, lstm):
+        assert cost.step_us > 10
+        assert cost.train_clips_per_second > 1
+
+
+def test_what_a_batch_keeps_grows_with_the_batch_and_holds_no_weights():
+    recipe, data = small(layers=1, front="stack")
+    kept = {}
+    for size in (8, 16):
+        table = recipe.model_dump(mode="json")
+        table["training"]["batch_size"] = size
+        kept[size] = measure(Trainer(parse_recipe(table, "recipe"), data, CPU)).saved_mb
+    features = 8 * 15 * 40 * 4 / 2**20
+    assert kept[8] > features
+    assert kept[16] == pytest.approx(2 * kept[8], rel=0.1)
+
+
+def test_a_model_that_needs_whole_clips_has_no_step():
+    assert costs_of(bidirectional=True).step_us is None
+
+
+# Results.
+
+
+def result(cell, seed=0, hits="1110", carried=2.0, **costs) -> RunResult:
+    of_network = {
+        **{"parameters": 1_000, "multiply_adds_per_second": 2_000_000},
+        **{"train_clips_per_second": 100.0, "saved_mb": 3.0, "step_us": 50.0, "state_kb": 1.0},
+    }
+    split = SplitResult(hits, carried)
+    return RunResult(
+        *(cell, 64, seed, "commands-12", 10, 1.0),
+        Costs(**of_network | costs),
+        {"validation": split, "testing": split},
+    )
+
+
+def test_a_result_is_read_as_it_was_written(tmp_path):
+    whole = result("gru", step_us=None, hits="01" * 50, carried=None)
+    whole.save(tmp_path / "result.json")
+    assert RunResult.load(tmp_path / "result.json") == whole
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"cell": "gru", "costs": {"a": 1}}'])
+def test_a_damaged_result_is_told(tmp_path, content):
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(DataError, match=r"result\.json: not a result of a comparison"):
+        RunResult.load(tmp_path / "result.json")
+
+
+def test_rows_are_means_over_the_seeds():
+    runs = [
+        result("gru", 0, "1110"),
+        result("rnn", 0, "1100", 1.0, step_us=10.0),
+        result("gru", 1, "1111"),
+        result("rnn", 1, "1000", 1.0, step_us=30.0),
+    ]
+    gru, rnn = make_rows(runs, "gru")
+    assert (gru.cell, gru.seeds, rnn.cell, rnn.seeds) == ("gru", 2, "rnn", 2)
+    assert rnn.costs.step_us == 20.0
+    found = rnn.splits["testing"]
+    assert found.accuracy == pytest.approx(0.375)
+    assert found.accuracies == (0.5, 0.25)
+    assert found.reset_gap == pytest.approx(12.5)
+    # Per clip, mean over the seeds: 0, -0.5, -1, -0.5 (of clips 0 to 3).
+    assert found.difference == pytest.approx(paired_difference(np.array([0, -0.5, -1.0, -0.5])))
+    assert found.difference[0] == pytest.approx(100 * (0.375 - 0.875))
+    assert gru.splits["testing"].difference is None
+    low, high = found.ci95
+    assert 0 < low < 0.375 < high < 1
+
+
+@given(seed=st.integers(0, 1_000))
+@settings(max_examples=5, deadline=None)
+def test_the_paired_interval_holds_the_truth_19_times_in_20(seed):
+    rng = np.random.default_rng(seed)
+    inside = 0
+    for _ in range(400):
+        both = rng.random(300)
+        better, worse = (both < 0.8).astype(float), ((both + 0.05) % 1 < 0.8).astype(float)
+        _, low, high = paired_difference(worse - better)
+        inside += low <= 0 <= high  # each is right with probability 0.8
+    assert 0.90 <= inside / 400 <= 0.99
+
+
+def test_the_tables_have_every_row_and_figure():
+    rows = make_rows([result("gru"), result("rnn", hits="1100", step_us=None)], "gru")
+    validation, testing, costs = as_markdown(rows, "gru").split("\n\n| cell ")[1:]
+    for table in (validation, testing, costs):
+        lines = table.split("\n\n")[0].splitlines()
+        assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == ["gru", "rnn"]
+        assert len({line.count("|") for line in lines[1:]}) == 1
+    assert "% of N=4" in testing
+    assert "| gru | 64 | 75.00 (30.1 to 95.4) | – | 25.0 | 1 |" in testing
+    assert "| 50.00 (15.0 to 85.0) | -25.0 (" in testing
+    assert "| gru | 64 | 1,000 | 2.0 | 100 | 3 | 50 | 1.0 |" in costs
+    assert "| rnn | 64 | 1,000 | 2.0 | 100 | 3 | – | 1.0 |" in costs
+    gru, rnn = csv.DictReader(io.StringIO(as_csv(rows)))
+    assert float(gru["testing_accuracy"]) == 0.75
+    assert rnn["step_us"] == ""
+    assert float(rnn["testing_difference"]) == -25.0
+    assert gru["testing_difference"] == ""
+    untrained = make_rows([RunResult("gru", 8, 0, "p", 0, 0.0, result("gru").costs, {})], "gru")
+    assert "testing" not in as_markdown(untrained, "gru")
+
+
+# As a command.
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    return write_tones(tmp_path_factory.mktemp("tones"))
+
+
+def run(capsys, *arguments):
+    code = main(["compare", *map(str, arguments)])
+    return code, capsys.readouterr()
+
+
+def test_cells_are_trained_compared_and_not_trained_again(tones, tmp_path, capsys):
+    recipe = write_recipe(tmp_path, tones, epochs=20)
+    typed = (recipe, "--cells", "gru,mingru", "--out", tmp_path / "out", "--json")
+    code, told = run(capsys, *typed)
+    assert code == 0
+    found = json.loads(told.out)
+    assert (found["match"], found["reference"], found["protocol"]) == (
+        "parameters",
+        "gru",
+        "folder",
+    )
+    gru, mingru = found["rows"]
+    assert (gru["cell"], gru["hidden"], mingru["cell"]) == ("gru", 16, "mingru")
+    assert mingru["hidden"] > 16
+    ratio = mingru["costs"]["parameters"] / gru["costs"]["parameters"]
+    assert abs(ratio - 1) <= TOLERANCE
+    assert set(gru["splits"]) == {"validation", "testing"}
+    assert gru["splits"]["testing"]["accuracy"] > 0.4
+    assert gru["splits"]["testing"]["n"] == 18
+    assert mingru["splits"]["testing"]["difference"] is not None
+    table = (tmp_path / "out" / "compare.md").read_text()
+    assert "| gru | 16 |" in table
+    assert len((tmp_path / "out" / "compare.csv").read_text().splitlines()) == 3
+    assert min(image.imread(tmp_path / "out" / "compare.png").shape[:2]) > 150
+    results = sorted((tmp_path / "out").glob("*/result.json"))
+    assert [path.parent.name for path in results] == ["gru-seed0", "mingru-seed0"]
+    before = [path.stat().st_mtime_ns for path in results]
+    code, again = run(capsys, *typed)
+    assert code == 0
+    assert [path.stat().st_mtime_ns for path in results] == before
+    assert json.loads(again.out) == found
+    assert "done before" in again.err
+    code, told = run(capsys, *typed[:-1])
+    assert code == 0
+    assert "validation" in told.out
+    assert "points from gru" in told.out
+    assert told.out.count("mingru") == 3
+    assert all(len(line) <= 80 for line in told.out.splitlines()[:-1])
+    assert "compare.md" in told.out
+
+
+def test_another_recipe_is_not_mixed_in(tones, tmp_path, capsys):
+    recipe = write_recipe(tmp_path, tones, epochs=1, validations=1)
+    typed = (recipe, "--cells", "rnn", "--out", tmp_path / "out")
+    assert run(capsys, *typed)[0] == 0
+    code, told = run(capsys, *typed, "--set", "training.epochs=2")
+    assert code == 2
+    assert "rnn-seed0: holds a run of another recipe" in told.err
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_end(tones, tmp_path):
+    recipe = quick_recipe(tones, epochs=10)
+    data = prepare(recipe)
+    stopped, whole = (
+        plan(recipe, data, ["mgu"], "width", 1, tmp_path / name)[0] for name in ("a", "b")
+    )
+    asked = iter([False] * 3 + [True] * 99)
+    with pytest.raises(InterruptedRunError):
+        carry_out(stopped, data, CPU, stop=lambda: next(asked))
+    assert not stopped.result.exists()
+    one, other = carry_out(stopped, data, CPU), carry_out(whole, data, CPU)
+    assert one.splits == other.splits
+    assert one.steps == other.steps == math.ceil(recipe.training.epochs * len_training(data) / 16)
+
+
+def len_training(data) -> int:
+    return len(data.task.split("training"))
+
+
+def test_every_seed_of_every_cell_is_planned(tones, tmp_path):
+    recipe = quick_recipe(tones, seed=5)
+    runs = plan(recipe, prepare(recipe), ["gru", "rnn"], "width", 2, tmp_path)
+    assert [(run.cell, run.seed) for run in runs] == [
+        ("gru", 5),
+        ("rnn", 5),
+        ("gru", 6),
+        ("rnn", 6),
+    ]
+    assert [run.recipe.training.seed for run in runs] == [5, 5, 6, 6]
+    assert len({run.folder for run in runs}) == 4
+    assert all(isinstance(run, Planned) for run in runs)
+
+
+def test_costs_alone_need_no_training(tones, tmp_path, capsys):
+    recipe = write_recipe(tmp_path, tones)
+    code, told = run(
+        *(capsys, recipe, "--cells", "ligru,ssm,rnn", "--match", "width", "--costs-only"),
+        *("--out", tmp_path / "out", "--json"),
+    )
+    assert code == 0
+    rows = json.loads(told.out)["rows"]
+    assert [row["cell"] for row in rows] == ["ligru", "ssm", "rnn"]
+    assert {row["hidden"] for row in rows} == {16}
+    assert not any(row["splits"] for row in rows)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare.md", "compare.csv"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--cells", "grue"], "'grue'"),
+        (["--match", "depth"], "--match 'depth'"),
+        (["--set", "model.cell=grue"], "model.cell"),
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(tones, tmp_path, capsys, arguments, said):
+    code, told = run(capsys, write_recipe(tmp_path, tones), *arguments, "--out", tmp_path / "out")
+    assert code == 2
+    assert said in told.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_recipe_that_ships_compares_cells_of_the_same_parameters():
+    recipe = load_recipe("cells")
+    data = made_data(recipe, 350)
+    for cell, found in variants(recipe, data.task, CELL_NAMES, "parameters").items():
+        assert found.model.cell == cell
