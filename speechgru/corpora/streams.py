@@ -105,7 +105,7 @@ def stream_pieces(audio: SplitAudio, plan: StreamPlan) -> Iterator[Piece]:
             return
         start_s, end_s = word_span(clip, rate)
         samples = background.take(gap + len(clip))
-        samples[gap:] += _leveled(clip, start_s, end_s, snr_db, rate)
+        samples[gap:] += leveled(clip, start_s, end_s, snr_db, rate)
         offset_s = (place + gap) / rate
         word = SpokenWord(
             word=label,
@@ -206,7 +206,7 @@ def _shuffled(examples: list[Example], rng: np.random.Generator) -> Iterator[Exa
             yield examples[i]
 
 
-def _leveled(
+def leveled(
     clip: NDArray[np.float64], start_s: float, end_s: float, snr_db: float, rate: int
 ) -> NDArray[np.float64]:
     """A clip whose word stands over the background by the SNR, its edges faded: (S,) -> (S,)."""

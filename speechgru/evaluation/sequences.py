@@ -1,0 +1,145 @@
+"""Word error rate: strings of words as a recognizer hears them, against what was said."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+#: Resamplings of the strings for an interval.
+RESAMPLINGS = 2000
+
+
+class Edits(NamedTuple):
+    """What turns the words that were said into those that were heard."""
+
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self)
+
+
+@dataclass(frozen=True)
+class HeardString:
+    """A string as it was said, and as it was heard."""
+
+    speaker: str
+    said: tuple[str, ...]
+    heard: tuple[str, ...]
+
+    @cached_property
+    def edits(self) -> Edits:
+        """The fewest that make the one of the other."""
+        return edits(self.said, self.heard)
+
+
+def edits(said: Sequence[str], heard: Sequence[str]) -> Edits:
+    """The fewest substitutions, deletions and insertions (Levenshtein, 1966).
+
+    Of equally few those with the most substitutions.
+
+    >>> edits("one two three".split(), "one too three four".split())
+    Edits(substitutions=1, deletions=0, insertions=1)
+    """
+    # Of each beginning of `heard`, the edits from the words of `said` so far.
+    row = [Edits(0, 0, count) for count in range(len(heard) + 1)]
+    for done, word in enumerate(said, 1):
+        before, row = row, [Edits(0, done, 0)]
+        for i, other in enumerate(heard):
+            s, d, n = before[i]
+            matched = before[i] if word == other else Edits(s + 1, d, n)
+            s, d, n = before[i + 1]
+            deleted = Edits(s, d + 1, n)
+            s, d, n = row[i]
+            inserted = Edits(s, d, n + 1)
+            row.append(min(matched, deleted, inserted, key=lambda e: e.total))
+    return row[-1]
+
+
+@dataclass(frozen=True)
+class WordErrors:
+    """Strings and their edits."""
+
+    strings: tuple[HeardString, ...]
+
+    @cached_property
+    def words(self) -> int:
+        """That were said."""
+        return sum(len(string.said) for string in self.strings)
+
+    @cached_property
+    def edits(self) -> Edits:
+        """Of all strings together."""
+        return Edits(*map(sum, zip(*(string.edits for string in self.strings), strict=True)))
+
+    @property
+    def rate(self) -> float:
+        """Edits by the words that were said; above 1 where much more is heard."""
+        return self.edits.total / self.words
+
+    @property
+    def right_strings(self) -> int:
+        """Strings without an edit."""
+        return sum(not string.edits.total for string in self.strings)
+
+    @cached_property
+    def ci95(self) -> tuple[float, float]:
+        """The interval of the rate: percentiles of the rates of strings drawn anew, seeded.
+
+        The words of a string share its speaker and its sound, so strings are what is drawn.
+
+        Source: M. Bisani and H. Ney, "Bootstrap estimates for confidence intervals in ASR
+        performance evaluation", ICASSP 2004.
+        """
+        n = len(self.strings)
+        totals = np.array([string.edits.total for string in self.strings])
+        words = np.array([len(string.said) for string in self.strings])
+        drawn = np.random.default_rng(0).integers(n, size=(RESAMPLINGS, n))
+        rates = totals[drawn].sum(axis=1) / words[drawn].sum(axis=1)
+        low, high = np.quantile(rates, [0.025, 0.975]).tolist()
+        return low, high
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "words": self.words,
+            "strings": len(self.strings),
+            "right_strings": self.right_strings,
+            "word_error_rate": self.rate,
+            "ci95": list(self.ci95),
+            **self.edits._asdict(),
+        }
+
+
+@dataclass(frozen=True)
+class SequenceReport:
+    """Strings of a split, and how they were made and heard."""
+
+    errors: WordErrors
+    source: dict[str, Any]
+
+    @cached_property
+    def by_speaker(self) -> dict[str, WordErrors]:
+        """The strings of each speaker; "" has those of several."""
+        speakers = sorted({string.speaker for string in self.errors.strings})
+        return {
+            speaker: WordErrors(tuple(s for s in self.errors.strings if s.speaker == speaker))
+            for speaker in speakers
+        }
+
+    def as_dict(self, wrong: int = 20) -> dict[str, Any]:
+        """For JSON, with some of the strings that were heard wrongly."""
+        shown = [s for s in self.errors.strings if s.edits.total][:wrong]
+        return self.errors.as_dict() | {
+            "by_speaker": {name: errors.as_dict() for name, errors in self.by_speaker.items()},
+            "made": self.source,
+            "wrong": [
+                {"speaker": s.speaker, "said": " ".join(s.said), "heard": " ".join(s.heard)}
+                for s in shown
+            ],
+        }

@@ -1,0 +1,211 @@
+"""Strings of words: every clip once, one speaker each, real gaps, and their word error rate."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+from tones import RATE, TONES_HZ, tone
+
+from speechgru.corpora.split_audio import SplitAudio, open_split_audio
+from speechgru.corpora.strings import LEAD_S, StringPlan, Strings, deal
+from speechgru.errors import DataError, UsageError
+from speechgru.evaluation.sequences import Edits, HeardString, SequenceReport, WordErrors, edits
+
+TAKES = {"anna": 5, "bert": 5, "carl": 1}
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory) -> SplitAudio:
+    """Tones of three speakers with silence around them; the third has three clips alone."""
+    folder = tmp_path_factory.mktemp("padded")
+    rng = np.random.default_rng(0)
+    lines = ["file,word,speaker,split"]
+    for speaker, takes in TAKES.items():
+        for word in TONES_HZ:
+            for take in range(takes):
+                name = f"{word}-{speaker}-{take}.wav"
+                silence = [1e-4 * rng.standard_normal(round(s * RATE)) for s in (0.3, 0.4)]
+                samples = np.concatenate([silence[0], tone(word, take, 0.3), silence[1]])
+                soundfile.write(folder / name, samples, RATE)
+                lines.append(f"{name},{word},{speaker},testing")
+    for split in ("training", "validation"):
+        soundfile.write(folder / f"{split}.wav", tone("low", 9), RATE)
+        lines.append(f"{split}.wav,low,dora,{split}")
+    (folder / "all.csv").write_text("\n".join(lines))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPEECHGRU_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return open_split_audio(folder / "all.csv", "folder", "testing", RATE)
+
+
+def test_each_clip_is_in_one_string_of_one_speaker(audio):
+    strings = deal(audio, StringPlan(words=(2, 4)))
+    used = [clip for string in strings for clip in string]
+    clips = [e for e in audio.task.split("testing") if e.label in TONES_HZ]
+    assert len(used) == len(set(used))
+    assert set(used) <= set(clips)
+    assert len(clips) - len(used) < 2  # what is left is no string
+    assert all(2 <= len(string) <= 4 for string in strings)
+    mixed = [string for string in strings if len({clip.speaker for clip in string}) > 1]
+    assert len(mixed) <= 1
+    sizes = Counter(len(string) for string in strings)
+    assert len(sizes) > 1
+
+
+def test_speakers_with_too_few_clips_share_strings(audio):
+    strings = deal(audio, StringPlan(words=(6, 6)))
+    speakers = [{clip.speaker for clip in string} for string in strings]
+    assert [len(s) for s in speakers] == [1, 1, 1, 1, 3]
+
+
+def test_the_same_plan_gives_the_same_strings(audio):
+    first, again, other = (Strings(audio, StringPlan(seed=seed)) for seed in (3, 3, 4))
+    assert len(first) == len(again)
+    for number in range(len(first)):
+        one, two = first[number], again[number]
+        assert one.words == two.words
+        assert np.array_equal(one.samples, two.samples)
+    assert [first[i].words for i in range(3)] != [other[i].words for i in range(3)]
+
+
+def loud(samples, floor_db=-40):
+    """Stretches of sound, in seconds: from, to."""
+    frames = np.square(samples[: len(samples) // 80 * 80].reshape(-1, 80) / 32768).mean(axis=1)
+    above = np.concatenate([[0], (10 * np.log10(frames + 1e-12) > floor_db).astype(int), [0]])
+    return (
+        np.stack([np.flatnonzero(np.diff(above) == sign) for sign in (1, -1)], axis=1) * 80 / RATE
+    )
+
+
+@pytest.mark.parametrize("gap_s", [0.1, 0.3])
+def test_gaps_are_between_the_words_whatever_surrounds_them_in_their_clips(audio, gap_s):
+    plan = StringPlan(words=(3, 3), gap_s=(gap_s, gap_s), snr_db=(30, 30))
+    strings = Strings(audio, plan)
+    for number in range(3):
+        stretches = loud(strings[number].samples)
+        assert len(stretches) == 3
+        gaps = stretches[1:, 0] - stretches[:-1, 1]
+        assert gaps == pytest.approx(gap_s, abs=0.045)  # word_span is in frames of 20 ms
+        assert stretches[0, 0] == pytest.approx(LEAD_S, abs=0.03)
+        assert len(strings[number].samples) / RATE - stretches[-1, 1] == pytest.approx(
+            1.0, abs=0.05
+        )
+
+
+def test_words_stand_over_the_background_by_the_snr(audio):
+    string = Strings(audio, StringPlan(words=(3, 3), gap_s=(0.3, 0.3), snr_db=(20, 20)))[0]
+    samples = string.samples / 32768
+
+    def level_db(part):
+        return 10 * np.log10(np.square(part).mean())
+
+    first = loud(string.samples, -38)[0]
+    noise = level_db(samples[: round(0.4 * RATE)])
+    word = level_db(samples[round(first[0] * RATE) : round(first[1] * RATE)])
+    assert word - noise == pytest.approx(20, abs=1.5)
+
+
+def test_plans_that_make_no_sense_are_told():
+    for wrong, said in (
+        ({"words": (0, 3)}, "words 0:3"),
+        ({"words": (5, 3)}, "words 5:3"),
+        ({"gap_s": (-0.1, 0.3)}, "gap -0.1:0.3"),
+        ({"snr_db": (30, 20)}, "snr 30:20"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            StringPlan(**wrong)
+
+
+def test_too_few_clips_for_one_string_are_told(audio):
+    with pytest.raises(DataError, match=r"testing split has 33 clips of words; a string needs 40"):
+        deal(audio, StringPlan(words=(40, 40)))
+
+
+def test_silence_and_unknown_words_are_in_no_string(audio):
+    examples = tuple(replace(e, label="_unknown_") for e in audio.task.split("testing")[:9])
+    rest = audio.task.split("testing")[9:]
+    task = replace(audio.task, splits=audio.task.splits | {"testing": (*examples, *rest)})
+    strings = deal(replace(audio, task=task), StringPlan(words=(2, 2)))
+    assert sum(map(len, strings)) == (33 - 9) // 2 * 2
+
+
+# Edits.
+
+
+def distance(said, heard):
+    """The fewest edits, by trying all."""
+    if not said or not heard:
+        return len(said) + len(heard)
+    return min(
+        distance(said[1:], heard[1:]) + (said[0] != heard[0]),
+        distance(said[1:], heard) + 1,
+        distance(said, heard[1:]) + 1,
+    )
+
+
+few_words = st.lists(st.sampled_from("abc"), max_size=5)
+
+
+@given(said=few_words, heard=few_words)
+def test_edits_are_the_fewest_and_add_up(said, heard):
+    found = edits(said, heard)
+    assert found.total == distance(said, heard)
+    assert len(said) - found.deletions + found.insertions == len(heard)
+    assert min(found) >= 0
+
+
+@given(said=few_words, heard=few_words)
+def test_edits_are_as_many_as_torchaudio_counts(said, heard):
+    from torchaudio.functional import edit_distance
+
+    assert edits(said, heard).total == edit_distance(said, heard)
+
+
+def test_each_kind_of_edit_is_told_apart():
+    assert edits("ab", "ab") == Edits(0, 0, 0)
+    assert edits("ab", "xb") == Edits(1, 0, 0)
+    assert edits("abc", "ac") == Edits(0, 1, 0)
+    assert edits("ac", "abc") == Edits(0, 0, 1)
+    assert edits("", "ab") == Edits(0, 0, 2)
+    assert edits("ab", "") == Edits(0, 2, 0)
+
+
+# The rate.
+
+
+def heard_strings(pairs, speaker=""):
+    return tuple(HeardString(speaker, tuple(said), tuple(heard)) for said, heard in pairs)
+
+
+def test_the_rate_is_of_all_words_together():
+    errors = WordErrors(heard_strings([("abcd", "abcd"), ("ab", "b"), ("ab", "acbb")]))
+    assert (errors.words, errors.edits) == (8, Edits(0, 1, 2))
+    assert errors.rate == pytest.approx(3 / 8)
+    assert errors.right_strings == 1
+    low, high = errors.ci95
+    assert 0 <= low < 3 / 8 < high
+
+
+def test_the_interval_narrows_with_the_strings_and_holds_what_is_sure():
+    pairs = [("abcd", "abcd"), ("abcd", "abc")]
+    few, many = (WordErrors(heard_strings(pairs * n)) for n in (10, 1_000))
+    width = [high - low for low, high in (few.ci95, many.ci95)]
+    assert width[1] < 0.15 * width[0]
+    # Of 20 strings half have one error in four words: sd of the mean = 0.125 / sqrt(20).
+    assert width[0] == pytest.approx(2 * 1.96 * 0.125 / np.sqrt(20), rel=0.15)
+    assert WordErrors(heard_strings(pairs[:1] * 5)).ci95 == (0.0, 0.0)
+
+
+def test_each_speaker_has_a_rate():
+    strings = heard_strings([("ab", "ab")], "anna") + heard_strings([("ab", "b")] * 2, "bert")
+    report = SequenceReport(WordErrors(strings), {"words": [2, 2]})
+    rates = {name: errors.rate for name, errors in report.by_speaker.items()}
+    assert rates == {"anna": 0.0, "bert": 0.5}
+    figures = report.as_dict(wrong=1)
+    assert figures["deletions"] == 2
+    assert figures["by_speaker"]["bert"]["words"] == 4
+    assert figures["wrong"] == [{"speaker": "bert", "said": "a b", "heard": "b"}]
+    assert np.isfinite(figures["ci95"]).all()
