@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.audio import Samples
+from speechgru.decoders import Answering, DecoderConfig, head_of, make_decoder, own_decoder
 from speechgru.decoding import Decoder, Event
-from speechgru.detector import Detector, DetectorConfig
+from speechgru.detector import DetectorConfig
 from speechgru.errors import DataError, UsageError
-from speechgru.labels import Outputs
+from speechgru.grammar import Grammar
+from speechgru.labels import Head, columns
 from speechgru.state_policy import CARRY, MODES, Resets, StatePolicy
 
 #: What a backend carries: named arrays of fixed shape; the recurrent ones are named layer0, ...
@@ -21,33 +23,8 @@ RECURRENT = "layer"
 BLOCK_STEPS = 250
 
 
-class Backend(Protocol):
+class Backend(Answering, Protocol):
     """A model as a stream needs it: `(samples, state) -> (log_posteriors, state)`."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """What the model can answer."""
-        ...
-
-    @property
-    def outputs(self) -> Outputs:
-        """The V columns of the log-posteriors: each head's labels, side by side."""
-        ...
-
-    @property
-    def sample_rate(self) -> int:
-        """Hertz."""
-        ...
-
-    @property
-    def step_samples(self) -> int:
-        """Samples from one output to the next."""
-        ...
-
-    @property
-    def metadata(self) -> Mapping[str, Any]:
-        """What the model's file says: protocol, `decoder` and `state_policy` defaults, figures."""
-        ...
 
     def initial_state(self) -> State:
         """The state at a stream's start: as after silence."""
@@ -62,13 +39,22 @@ class Recognizer:
     """Recognizes words in a stream: samples in, in any chunking, and the same events out.
 
     Keeps the samples of an unfinished step, the backend's state and the decoder's, and no more.
-    Without a policy the state is carried for ever.
+    Without a policy the state is carried for ever. The decoder gets the columns of one head, or all
+    of them where none is named.
     """
 
-    def __init__(self, backend: Backend, decoder: Decoder, policy: StatePolicy = CARRY) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        decoder: Decoder,
+        policy: StatePolicy = CARRY,
+        head: Head | None = None,
+    ) -> None:
         self.backend = backend
         self.decoder = decoder
         self.policy = policy
+        self.head = head
+        self._columns = slice(None) if head is None else columns(backend.outputs, head)
         self.reset()
 
     def reset(self) -> None:
@@ -82,8 +68,10 @@ class Recognizer:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The V labels, in the order of the log-posteriors."""
-        return self.backend.labels
+        """Those of the columns that the decoder gets, (V,)."""
+        outputs = self.backend.outputs
+        heads = outputs if self.head is None else [self.head]
+        return tuple(label for head in heads for label in outputs[head])
 
     @property
     def step_s(self) -> float:
@@ -150,6 +138,7 @@ class Recognizer:
         log_posteriors, self._state = self.backend(samples, self._state)
         if np.isnan(log_posteriors).any():
             raise DataError("the model's answer is not a number (NaN); its weights are unusable")
+        log_posteriors = log_posteriors[:, self._columns]
         events = self.decoder.push(log_posteriors)
         self._steps += len(log_posteriors)
         self._last = log_posteriors[-1]
@@ -167,17 +156,22 @@ class Recognizer:
 
 
 def stream_settings(
-    metadata: Mapping[str, Any], threshold: float | None = None, mode: str | None = None
-) -> tuple[DetectorConfig, StatePolicy]:
+    metadata: Mapping[str, Any],
+    threshold: float | None = None,
+    mode: str | None = None,
+    config: DecoderConfig | None = None,
+) -> tuple[DecoderConfig, StatePolicy]:
     """A model's own detector and state policy, or what else is asked for.
 
-    A `threshold` holds for all words; `mode` is that of the state policy.
+    A `threshold` holds for all words; `mode` is that of the state policy; `config` comes in the
+    place of the own detector.
 
     Raises:
         DataError: the model's own settings are invalid.
         UsageError: the threshold or the mode is.
     """
-    config = DetectorConfig.parse(metadata.get("decoder", {}), "the model's decoder settings")
+    if config is None:
+        config = DetectorConfig.parse(metadata.get("decoder", {}), "the model's decoder settings")
     policy = StatePolicy.parse(metadata.get("state_policy", {}), "the model's state policy")
     if threshold is not None:
         if not 0 < threshold <= 1:
@@ -191,15 +185,19 @@ def stream_settings(
 
 
 def open_recognizer(
-    backend: Backend, config: DetectorConfig | None = None, policy: StatePolicy | None = None
+    backend: Backend,
+    config: DecoderConfig | None = None,
+    policy: StatePolicy | None = None,
+    grammar: Grammar | None = None,
 ) -> Recognizer:
-    """A recognizer with a detector, by the model's own settings where none are given.
+    """A recognizer that listens to one head, by the model's own settings where none are given.
 
     Raises:
         DataError: the model's own settings are invalid.
         UsageError: a threshold is for a word that the model does not have.
     """
-    own_config, own_policy = stream_settings(backend.metadata)
-    step_s = backend.step_samples / backend.sample_rate
-    detector = Detector(backend.labels, step_s, config or own_config)
-    return Recognizer(backend, detector, policy or own_policy)
+    if config is None:
+        config = own_decoder(backend)
+    _, own_policy = stream_settings(backend.metadata, config=config)
+    decoder = make_decoder(backend, config, grammar)
+    return Recognizer(backend, decoder, policy or own_policy, head_of(config))

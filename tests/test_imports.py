@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "speechgru"
 ROOMS = (
     *("__init__", "errors", "files", "settings", "audio", "labels"),
     *("row_threads", "features", "cells", "fronts", "model", "modelfile", "device"),
-    *("decoding", "detector", "grammar", "prefix_beam", "ctc", "state_policy"),
+    *("decoding", "detector", "grammar", "prefix_beam", "ctc"),
+    *("decoders", "state_policy"),
     *("corpora", "recognition", "augment", "training"),
     *("streaming", "backend", "verification", "evaluation"),
     *("inspection", "comparison"),
@@ -30,7 +31,7 @@ ROOMS = (
 TORCH_FREE = (
     *("errors", "files", "settings", "audio", "labels", "corpora"),
     *("decoding", "detector", "grammar", "prefix_beam", "ctc"),
-    *("state_policy", "streaming", "runtime"),
+    *("decoders", "state_policy", "streaming", "runtime"),
     *("native", "levels", "pcm", "devices", "microphone", "sources"),
     *("listening", "recording", "actions"),
     "cli",

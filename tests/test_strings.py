@@ -12,8 +12,10 @@ from tones import RATE, TONES_HZ, tone
 
 from speechgru.corpora.split_audio import SplitAudio, open_split_audio
 from speechgru.corpora.strings import LEAD_S, StringPlan, Strings, deal
+from speechgru.detector import DetectorConfig
 from speechgru.errors import DataError, UsageError
 from speechgru.evaluation.sequences import Edits, HeardString, SequenceReport, WordErrors, edits
+from speechgru.state_policy import CARRY
 
 TAKES = {"anna": 5, "bert": 5, "carl": 1}
 
@@ -201,7 +203,7 @@ def test_the_interval_narrows_with_the_strings_and_holds_what_is_sure():
 
 def test_each_speaker_has_a_rate():
     strings = heard_strings([("ab", "ab")], "anna") + heard_strings([("ab", "b")] * 2, "bert")
-    report = SequenceReport(WordErrors(strings), {"words": [2, 2]})
+    report = SequenceReport(WordErrors(strings), {}, DetectorConfig(), CARRY)
     rates = {name: errors.rate for name, errors in report.by_speaker.items()}
     assert rates == {"anna": 0.0, "bert": 0.5}
     figures = report.as_dict(wrong=1)

@@ -63,6 +63,8 @@ def calibrate(
     _check(max_false_alarms_per_hour, data, output, dry_run, picture)
     from speechgru.backend import TorchBackend
     from speechgru.corpora.streams import StreamPlan
+    from speechgru.decoders import own_decoder
+    from speechgru.detector import DetectorConfig
     from speechgru.device import select_device
     from speechgru.evaluation.ambient import open_ambient, too_short
     from speechgru.evaluation.calibration import calibrate as choose
@@ -73,7 +75,10 @@ def calibrate(
     network = load_model(model, select_device(device))
     backend = TorchBackend(network)
     sound = open_ambient(ambient, network.sample_rate)
-    config, policy = stream_settings(backend.metadata, mode=state)
+    config = own_decoder(backend)
+    if not isinstance(config, DetectorConfig):
+        raise UsageError(f"{model}: calibrate is for detectors, and its CTC head has none")
+    _, policy = stream_settings(backend.metadata, mode=state)
     plan = StreamPlan(minutes=minutes, seed=seed)
     audio = open_split(network, data, protocol, "validation") if data is not None else None
     case = case_of_split(audio, plan) if audio else None

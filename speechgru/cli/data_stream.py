@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from speechgru.cli.terminal import out, print_json, progress_bar
-from speechgru.errors import UsageError
+from speechgru.cli.terminal import out, pair, print_json, progress_bar
 
 
 def stream(
@@ -61,16 +60,3 @@ def stream(
         return
     told = f"{output}: {minutes:g} minutes, {words:,} words, {len(truth.words) - words:,} unknown"
     out.line(f"{told}; truth in {output.with_suffix('.json')}")
-
-
-def pair(text: str, option: str) -> tuple[float, float]:
-    """LOW:HIGH, or one number for both.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    low, _, high = text.partition(":")
-    try:
-        return float(low), float(high or low)
-    except ValueError:
-        raise UsageError(f"{option} {text}: LOW:HIGH, two numbers, is needed") from None

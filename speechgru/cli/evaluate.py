@@ -10,6 +10,8 @@ from speechgru.cli.evaluate_streaming import (
     StreamOptions,
     evaluate_ambient,
     evaluate_streaming,
+    evaluate_strings,
+    string_plan,
 )
 from speechgru.cli.terminal import print_json, progress_bar
 from speechgru.errors import GateError, UsageError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from speechgru.evaluation.ambient import AmbientReport
     from speechgru.evaluation.carried import CarriedReport
     from speechgru.evaluation.report import ClipReport
+    from speechgru.evaluation.sequences import SequenceReport
     from speechgru.model import SpeechGRU
 
 
@@ -65,7 +68,25 @@ def evaluate(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(metavar="X", help="The stream's detector needs this, for all words."),
+        typer.Option(metavar="X", help="A word of the stream needs this, whichever it is."),
+    ] = None,
+    sequences: Annotated[
+        bool, typer.Option("--sequences", help="Also the clips' words in strings: word error rate.")
+    ] = False,
+    words: Annotated[str, typer.Option(metavar="LOW:HIGH", help="Words in a string.")] = "3:7",
+    gap: Annotated[
+        str, typer.Option(metavar="LOW:HIGH", help="Seconds between the words of a string.")
+    ] = "0:0.3",
+    snr: Annotated[
+        str, typer.Option(metavar="LOW:HIGH", help="A string's words over the background, dB.")
+    ] = "20:30",
+    beam: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=1000, help="Hypotheses that a CTC head's words have."),
+    ] = None,
+    grammar: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Phrases, one a line, that a CTC head's words make."),
     ] = None,
     tune: Annotated[
         bool, typer.Option("--tune", help="Try detectors and policies on the stream first.")
@@ -88,29 +109,32 @@ def evaluate(
     if picture is not None and picture.suffix.lower() != ".png":
         raise UsageError(f"--picture {picture}: pictures are PNG; a name ending in .png is needed")
     options = StreamOptions(
-        audio, truth, minutes, seed, split, state, threshold, tune, keep, picture
+        audio, truth, minutes, seed, split, state, threshold, beam, grammar, tune, keep, picture
     )
-    options.check(streaming, ambient is not None)
+    options.check(streaming, ambient is not None, sequences)
+    strings = string_plan(words, gap, snr, seed)
     without_clips = audio is not None or ambient is not None
-    if data is None and (not without_clips or carry_state or min_accuracy is not None):
+    of_clips = carry_state or sequences or min_accuracy is not None
+    if data is None and (not without_clips or of_clips):
         raise UsageError("--data DIR: recordings to evaluate on are needed")
     from speechgru.device import select_device
     from speechgru.modelfile import load_model
 
     network = load_model(model, select_device(device))
-    if carry_state or streaming:
+    if carry_state or streaming or sequences:
         network.check_streams()
     split_audio = open_split(network, data, protocol, split) if data is not None else None
-    clips = carried = heard = None
+    clips = carried = heard = errors = None
     if split_audio is not None:
         clips, carried = _evaluate_clips(network, split_audio, orders if carry_state else 0, seed)
+        errors = evaluate_strings(network, options, strings, split_audio) if sequences else None
     if streaming:
         heard = evaluate_streaming(network, model, options, split_audio)
     around = evaluate_ambient(network, ambient, options) if ambient is not None else None
     if json:
-        _print_figures(clips, carried, heard, around)
+        _print_figures(clips, carried, errors, heard, around)
     else:
-        _print_tables(clips, carried, heard, around)
+        _print_tables(clips, carried, errors, heard, around)
     if picture is not None and clips and not streaming:
         from speechgru.evaluation.pictures import save_confusion_picture
 
@@ -141,6 +165,7 @@ def _evaluate_clips(
 def _print_figures(
     clips: "ClipReport | None",
     carried: "CarriedReport | None",
+    errors: "SequenceReport | None",
     heard: "Heard | None",
     around: "AmbientReport | None",
 ) -> None:
@@ -149,6 +174,8 @@ def _print_figures(
         figures |= clips.as_dict()
     if clips and carried:
         figures |= carried.as_dict(clips)
+    if errors:
+        figures["sequences"] = errors.as_dict()
     if heard:
         figures |= heard.as_dict()
     if around:
@@ -159,16 +186,20 @@ def _print_figures(
 def _print_tables(
     clips: "ClipReport | None",
     carried: "CarriedReport | None",
+    errors: "SequenceReport | None",
     heard: "Heard | None",
     around: "AmbientReport | None",
 ) -> None:
     from speechgru.cli.clip_tables import print_carried, print_clips
+    from speechgru.cli.sequence_tables import print_sequences
     from speechgru.cli.stream_tables import print_ambient, print_stream, print_trials
 
     if clips:
         print_clips(clips)
     if clips and carried:
         print_carried(carried, clips)
+    if errors:
+        print_sequences(errors)
     if heard:
         print_trials(heard.trials)
         print_stream(heard.report)

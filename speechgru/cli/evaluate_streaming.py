@@ -1,23 +1,29 @@
-"""`speechgru evaluate --streaming`: how good a model is on a stream."""
+"""`speechgru evaluate --streaming` and `--sequences`: how good a model is on streams."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechgru.cli.terminal import progress_bar
+from speechgru.cli.terminal import pair, progress_bar
 from speechgru.errors import UsageError
 
 if TYPE_CHECKING:
     from speechgru.corpora.split_audio import SplitAudio
+    from speechgru.corpora.strings import StringPlan
+    from speechgru.decoders import DecoderConfig
     from speechgru.evaluation.ambient import AmbientReport
+    from speechgru.evaluation.sequences import SequenceReport
     from speechgru.evaluation.streams import StreamCase, StreamReport
     from speechgru.evaluation.tuning import Trial
+    from speechgru.grammar import Grammar
     from speechgru.model import SpeechGRU
+    from speechgru.state_policy import StatePolicy
+    from speechgru.streaming import Backend
 
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """What the command line says of the stream and its detector."""
+    """What the command line says of streams and of what decodes them."""
 
     audio: Path | None
     truth: Path | None
@@ -26,21 +32,25 @@ class StreamOptions:
     split: str
     state: str | None
     threshold: float | None
+    beam: int | None
+    grammar: Path | None
     tune: bool
     keep: bool
     picture: Path | None
 
-    def check(self, streaming: bool, ambient: bool) -> None:
-        """See that the options make sense together, with or without --streaming and --ambient.
+    def check(self, streaming: bool, ambient: bool, sequences: bool) -> None:
+        """See that the options make sense together, and with what is to be heard.
 
         Raises:
             UsageError: they do not.
         """
+        of_stream = ("audio", "truth", "tune", "keep")
+        of_all = () if ambient or sequences else ("state", "threshold", "beam", "grammar")
+        for option in () if streaming else (*of_stream, *of_all):
+            if getattr(self, option) not in (None, False):
+                wanted = "--streaming" + " or --sequences" * (option in of_all)
+                raise UsageError(f"--{option}: is of a stream, so {wanted} is needed too")
         if not streaming:
-            of_both = () if ambient else ("state", "threshold")
-            for option in ("audio", "truth", *of_both, "tune", "keep"):
-                if getattr(self, option) not in (None, False):
-                    raise UsageError(f"--{option}: is of a stream, so --streaming is needed too")
             return
         if self.truth is not None and self.audio is None:
             raise UsageError("--truth: is of a recording, so --audio FILE is needed too")
@@ -73,22 +83,23 @@ def evaluate_streaming(
 ) -> Heard:
     """Score the stream, made of `audio` where no recording is named; tune, keep, draw if asked."""
     from speechgru.backend import TorchBackend
+    from speechgru.decoders import head_of
     from speechgru.evaluation.streams import evaluate_stream
     from speechgru.evaluation.tuning import tune
-    from speechgru.streaming import stream_settings
 
     backend = TorchBackend(network)
     case = _case(network, options, audio)
     trials: list[Trial] = []
+    config, policy, grammar = decoder_settings(backend, options)
     if options.tune:
+        if head_of(config) != "classify":
+            raise UsageError("--tune: tries detectors, and the model's CTC head has none")
         with progress_bar("trying detectors, in seconds of audio") as progress:
             trials = tune(backend, case.sound, case.truth, progress=progress)
         config, policy = trials[0].config, trials[0].policy
-    else:
-        config, policy = stream_settings(backend.metadata, options.threshold, options.state)
     with progress_bar("listening, in seconds of audio") as progress:
         keep = options.picture is not None
-        report = evaluate_stream(backend, case, config, policy, progress, keep)
+        report = evaluate_stream(backend, case, config, policy, progress, keep, grammar)
     if options.keep:
         _keep(network, model, report)
     if options.picture is not None:
@@ -100,13 +111,52 @@ def evaluate_ambient(network: "SpeechGRU", path: Path, options: StreamOptions) -
     """Hear a folder of recordings in which no word is said."""
     from speechgru.backend import TorchBackend
     from speechgru.evaluation.ambient import hear_ambient, open_ambient
-    from speechgru.streaming import stream_settings
 
     backend, sound = TorchBackend(network), open_ambient(path, network.sample_rate)
-    settings = stream_settings(backend.metadata, options.threshold, options.state)
+    config, policy, grammar = decoder_settings(backend, options)
     with progress_bar("listening to ambient audio, in seconds") as progress:
-        _, report = hear_ambient(backend, sound, *settings, progress)
+        _, report = hear_ambient(backend, sound, config, policy, progress, grammar=grammar)
     return report
+
+
+def string_plan(words: str, gap: str, snr: str, seed: int) -> "StringPlan":
+    """How strings are made, from what the options say.
+
+    Raises:
+        UsageError: one of them is no LOW:HIGH, or out of range.
+    """
+    from speechgru.corpora.strings import StringPlan
+
+    few, many = pair(words, "--words")
+    if not few.is_integer() or not many.is_integer():
+        raise UsageError(f"--words {words}: LOW:HIGH, two whole numbers, is needed")
+    return StringPlan((int(few), int(many)), pair(gap, "--gap"), pair(snr, "--snr"), seed)
+
+
+def evaluate_strings(
+    network: "SpeechGRU", options: StreamOptions, plan: "StringPlan", audio: "SplitAudio"
+) -> "SequenceReport":
+    """The word error rate of a split's words in strings."""
+    from speechgru.backend import TorchBackend
+    from speechgru.corpora.strings import Strings
+    from speechgru.evaluation.sequences import evaluate_sequences
+
+    backend = TorchBackend(network)
+    config, policy, grammar = decoder_settings(backend, options)
+    with progress_bar("listening, in strings") as progress:
+        return evaluate_sequences(backend, Strings(audio, plan), config, policy, grammar, progress)
+
+
+def decoder_settings(
+    backend: "Backend", options: StreamOptions
+) -> "tuple[DecoderConfig, StatePolicy, Grammar | None]":
+    """The model's own decoder and policy, but for what the options say."""
+    from speechgru.decoders import choose_decoder
+    from speechgru.streaming import stream_settings
+
+    own, grammar = choose_decoder(backend, options.beam, options.grammar)
+    config, policy = stream_settings(backend.metadata, options.threshold, options.state, own)
+    return config, policy, grammar
 
 
 def _case(network: "SpeechGRU", options: StreamOptions, audio: "SplitAudio | None") -> "StreamCase":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from speechgru.cli.terminal import out
 
 if TYPE_CHECKING:
+    from speechgru.decoders import DecoderConfig
     from speechgru.evaluation.ambient import AmbientReport
     from speechgru.evaluation.streams import StreamReport
     from speechgru.evaluation.tuning import Trial
@@ -20,11 +21,7 @@ def print_stream(report: "StreamReport") -> None:
     _print_recall(report)
     config, policy = report.config, report.policy
     out.line(f"stream         {report.case.title}")
-    out.line(
-        f"detector       smoothing {config.smoothing_s:g} s, threshold {config.threshold:g}"
-        f"{' and others by word' if config.thresholds else ''}, "
-        f"for {config.min_duration_s:g} s"
-    )
+    out.line(f"decoder        {told(config)}")
     out.line(f"state          {policy}")
     out.line(
         f"words          {events.n:,}: matched {len(events.matched):,}, "
@@ -74,6 +71,17 @@ def print_rate(report: "AmbientReport", name: str = "false alarms") -> None:
         f"{name:14} [bold]{report.per_hour:.2f} an hour[/] (95 % interval {low:.2f} to {high:.2f}; "
         f"{len(report.events):,} in {report.hours:.2f} hours)"
     )
+
+
+def told(config: "DecoderConfig") -> str:
+    """A decoder's settings in a line."""
+    from speechgru.ctc import CTCConfig
+
+    thresholds = f"threshold {config.threshold:g}{' and others by word' * bool(config.thresholds)}"
+    if isinstance(config, CTCConfig):
+        return f"CTC, beam {config.beam}, {thresholds}"
+    smoothing, duration = config.smoothing_s, config.min_duration_s
+    return f"smoothing {smoothing:g} s, {thresholds}, for {duration:g} s"
 
 
 def print_trials(trials: "Sequence[Trial]") -> None:

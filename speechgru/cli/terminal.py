@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from speechgru.errors import UsageError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -84,3 +86,16 @@ def progress_bar(description: str, enabled: bool = True) -> Iterator[ProgressCal
     ) as progress:
         task = progress.add_task(description, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def pair(text: str, option: str) -> tuple[float, float]:
+    """LOW:HIGH, or one number for both.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    low, _, high = text.partition(":")
+    try:
+        return float(low), float(high or low)
+    except ValueError:
+        raise UsageError(f"{option} {text}: LOW:HIGH, two numbers, is needed") from None

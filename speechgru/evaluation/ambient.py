@@ -11,11 +11,12 @@ from typing import Any
 from speechgru.audio import Samples
 from speechgru.corpora.fingerprint import recordings_fingerprint
 from speechgru.corpora.listing import list_recordings
+from speechgru.decoders import DecoderConfig
 from speechgru.decoding import Event
-from speechgru.detector import DetectorConfig
 from speechgru.errors import DataError
 from speechgru.evaluation.events import poisson_interval
 from speechgru.evaluation.hearing import FileSound, Hearing, hear
+from speechgru.grammar import Grammar
 from speechgru.labels import Vocabulary
 from speechgru.state_policy import StatePolicy
 from speechgru.streaming import Backend
@@ -119,23 +120,24 @@ class AmbientReport:
 def hear_ambient(
     backend: Backend,
     sound: AmbientSound,
-    config: DetectorConfig,
+    config: DecoderConfig,
     policy: StatePolicy,
     progress: Callable[[int, int], None] | None = None,
     keep: bool = False,
+    grammar: Grammar | None = None,
 ) -> tuple[Hearing, AmbientReport]:
     """Hear ambient sound as `hear` does, and count its events.
 
     Raises:
         DataError, UsageError: as `hear`.
     """
-    heard = hear(backend, sound, config, policy, progress, keep)
+    heard = hear(backend, sound, config, policy, progress, keep, grammar)
     return heard, report_ambient(heard, heard.events)
 
 
 def report_ambient(heard: Hearing, events: Sequence[Event]) -> AmbientReport:
-    """The events that some detector found in ambient sound."""
-    words = Vocabulary(heard.labels).words
+    """The events that some decoder found in ambient sound."""
+    words = Vocabulary(heard.model.labels).words
     return AmbientReport(tuple(events), heard.duration_s / 3600, words)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from speechgru.corpora.truth import Truth
-from speechgru.detector import DetectorConfig
+from speechgru.decoders import DecoderConfig
 from speechgru.evaluation.events import score_events
 from speechgru.evaluation.hearing import Hearing, Sound, hear
 from speechgru.files import atomic_path
@@ -40,7 +40,7 @@ def det_curve(
     sound: Sound,
     truth: Truth,
     hearing: Hearing,
-    config: DetectorConfig,
+    config: DecoderConfig,
     policy: StatePolicy,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[OperatingPoint]:

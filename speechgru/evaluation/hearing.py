@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from speechgru.audio import Samples, StreamResampler, blocks, probe
 from speechgru.corpora.packed import FULL_SCALE, Packed
+from speechgru.decoders import Answering, DecoderConfig, head_of, make_decoder
 from speechgru.decoding import Event, Tape
-from speechgru.detector import Detector, DetectorConfig
+from speechgru.grammar import Grammar
 from speechgru.state_policy import StatePolicy
 from speechgru.streaming import Backend, Recognizer
 
@@ -22,22 +23,21 @@ REPLAY_STEPS = 30_000
 
 @dataclass(frozen=True, eq=False)
 class Hearing:
-    """A stream as it was heard: events, and log-posteriors (T, V) if they were kept."""
+    """A stream as it was heard: events, and a head's log-posteriors (T, V) if they were kept."""
 
-    labels: tuple[str, ...]
-    step_s: float
+    model: Answering
     duration_s: float
     log_posteriors: NDArray[np.floating] | None
     events: tuple[Event, ...]
 
-    def replay(self, config: DetectorConfig) -> list[Event]:
-        """The events that another detector finds in the same log-posteriors."""
+    def replay(self, config: DecoderConfig) -> list[Event]:
+        """The events that another decoder of the same head finds in the same log-posteriors."""
         assert self.log_posteriors is not None
-        detector = Detector(self.labels, self.step_s, config)
+        decoder = make_decoder(self.model, config)
         events = []
         for first in range(0, len(self.log_posteriors), REPLAY_STEPS):
-            events += detector.push(self.log_posteriors[first : first + REPLAY_STEPS])
-        return events + detector.flush()
+            events += decoder.push(self.log_posteriors[first : first + REPLAY_STEPS])
+        return events + decoder.flush()
 
 
 class Sound(Protocol):
@@ -98,10 +98,11 @@ class FileSound:
 def hear(
     backend: Backend,
     sound: Sound,
-    config: DetectorConfig,
+    config: DecoderConfig,
     policy: StatePolicy,
     progress: Callable[[int, int], None] | None = None,
     keep: bool = True,
+    grammar: Grammar | None = None,
 ) -> Hearing:
     """Push a stream through a recognizer: the one that `listen` runs. `progress` is in seconds.
 
@@ -111,10 +112,9 @@ def hear(
         DataError: the sound's, or the model's answer is not a number.
         UsageError: a threshold is for a word that the model does not have.
     """
-    step_s = backend.step_samples / backend.sample_rate
-    detector = Detector(backend.labels, step_s, config)
-    tape = Tape(detector) if keep else None
-    recognizer = Recognizer(backend, tape or detector, policy)
+    decoder = make_decoder(backend, config, grammar)
+    tape = Tape(decoder) if keep else None
+    recognizer = Recognizer(backend, tape or decoder, policy, head_of(config))
     events: list[Event] = []
     samples, total_s = 0, round(sound.duration_s)
     for block in sound:
@@ -125,4 +125,4 @@ def hear(
     events += recognizer.flush()
     duration_s = samples / backend.sample_rate
     heard = tape.log_posteriors if tape else None
-    return Hearing(backend.labels, step_s, duration_s, heard, tuple(events))
+    return Hearing(backend, duration_s, heard, tuple(events))

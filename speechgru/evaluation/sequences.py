@@ -1,11 +1,18 @@
 """Word error rate: strings of words as a recognizer hears them, against what was said."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from speechgru.corpora.packed import FULL_SCALE
+from speechgru.corpora.strings import Strings
+from speechgru.decoders import DecoderConfig
+from speechgru.grammar import Grammar
+from speechgru.state_policy import StatePolicy
+from speechgru.streaming import Backend, open_recognizer
 
 #: Resamplings of the strings for an interval.
 RESAMPLINGS = 2000
@@ -118,10 +125,12 @@ class WordErrors:
 
 @dataclass(frozen=True)
 class SequenceReport:
-    """Strings of a split, and how they were made and heard."""
+    """Strings of a split as they were heard, how they were made, and by what they were heard."""
 
     errors: WordErrors
     source: dict[str, Any]
+    config: DecoderConfig
+    policy: StatePolicy
 
     @cached_property
     def by_speaker(self) -> dict[str, WordErrors]:
@@ -137,9 +146,41 @@ class SequenceReport:
         shown = [s for s in self.errors.strings if s.edits.total][:wrong]
         return self.errors.as_dict() | {
             "by_speaker": {name: errors.as_dict() for name, errors in self.by_speaker.items()},
-            "made": self.source,
+            "strings_made": self.source,
+            "decoder": self.config.model_dump(),
+            "state_policy": self.policy.model_dump(),
             "wrong": [
                 {"speaker": s.speaker, "said": " ".join(s.said), "heard": " ".join(s.heard)}
                 for s in shown
             ],
         }
+
+
+def evaluate_sequences(
+    backend: Backend,
+    strings: Strings,
+    config: DecoderConfig,
+    policy: StatePolicy,
+    grammar: Grammar | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SequenceReport:
+    """Hear each string by itself, as `listen` would, and compare its events with its words.
+
+    Raises:
+        DataError: the model's answer is not a number.
+        UsageError: a threshold is for a word that the model does not have.
+    """
+    recognizer = open_recognizer(backend, config, policy, grammar)
+    heard = []
+    for number in range(len(strings)):
+        string = strings[number]
+        recognizer.reset()
+        events = recognizer.push(string.samples.astype(np.float32) / FULL_SCALE)
+        events += recognizer.flush()
+        words = tuple(event.word for event in events)
+        heard.append(HeardString(string.speaker, string.words, words))
+        if progress is not None:
+            progress(number + 1, len(strings))
+    audio, plan = strings.audio, strings.plan
+    source = {"protocol": audio.task.protocol, "split": audio.split, **asdict(plan)}
+    return SequenceReport(WordErrors(tuple(heard)), source, config, policy)

@@ -8,10 +8,11 @@ from typing import Any
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.corpora.streams import StreamPlan, make_stream
 from speechgru.corpora.truth import Truth, read_truth
-from speechgru.detector import DetectorConfig
+from speechgru.decoders import DecoderConfig
 from speechgru.errors import DataError
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.hearing import ArraySound, FileSound, Hearing, Sound, hear
+from speechgru.grammar import Grammar
 from speechgru.state_policy import StatePolicy
 from speechgru.streaming import Backend
 
@@ -37,7 +38,7 @@ class StreamReport:
     """Events against truth, by a detector and a state policy."""
 
     case: StreamCase
-    config: DetectorConfig
+    config: DecoderConfig
     policy: StatePolicy
     hearing: Hearing
     events: EventReport
@@ -84,16 +85,17 @@ def case_of_files(
 def evaluate_stream(
     backend: Backend,
     case: StreamCase,
-    config: DetectorConfig,
+    config: DecoderConfig,
     policy: StatePolicy,
     progress: Callable[[int, int], None] | None = None,
     keep: bool = True,
+    grammar: Grammar | None = None,
 ) -> StreamReport:
     """Hear a stream and score its events; log-posteriors are kept as `hear` says.
 
     Raises:
         DataError, UsageError: as `hear`.
     """
-    heard = hear(backend, case.sound, config, policy, progress, keep)
+    heard = hear(backend, case.sound, config, policy, progress, keep, grammar)
     scored = score_events(case.truth, heard.events, heard.duration_s)
     return StreamReport(case, config, policy, heard, scored)

@@ -1,0 +1,75 @@
+"""What `evaluate --sequences` found, as tables that fit 80 columns."""
+
+from typing import TYPE_CHECKING
+
+from speechgru.cli.stream_tables import told
+from speechgru.cli.terminal import out
+
+if TYPE_CHECKING:
+    from speechgru.evaluation.sequences import SequenceReport, WordErrors
+
+#: More speakers than this are a table too long to read.
+MOST_SPEAKERS = 20
+WRONG = 8
+
+
+def print_sequences(report: "SequenceReport") -> None:
+    """Some strings that were heard wrongly, every speaker's rate, and the figures last."""
+    errors, made = report.errors, report.source
+    out.print()
+    _print_wrong(errors)
+    if 1 < len(report.by_speaker) <= MOST_SPEAKERS:
+        _print_speakers(report)
+    (few, many), (least_s, most_s), (least_db, most_db) = (
+        made[name] for name in ("words", "gap_s", "snr_db")
+    )
+    out.line(
+        f"strings        {len(errors.strings):,} of {few} to {many} words, gaps of {least_s:g} to "
+        f"{most_s:g} s, {least_db:g} to {most_db:g} dB over noise"
+    )
+    out.line(f"decoder        {told(report.config)}")
+    out.line(f"state          {report.policy}")
+    out.line(
+        f"words          {errors.words:,}: substituted {errors.edits.substitutions:,}, "
+        f"deleted {errors.edits.deletions:,}, inserted {errors.edits.insertions:,}"
+    )
+    low, high = errors.ci95
+    out.print(
+        f"word errors    [bold]{100 * errors.rate:.2f} %[/] "
+        f"(95 % interval {100 * low:.2f} to {100 * high:.2f}, strings drawn anew)"
+    )
+    right = errors.right_strings
+    out.line(f"strings right  {right:,} of {len(errors.strings):,}")
+
+
+def _print_wrong(errors: "WordErrors") -> None:
+    wrong = [string for string in errors.strings if string.edits.total]
+    if not wrong:
+        return
+    out.print("[bold]heard wrongly[/], some of the strings")
+    for string in wrong[:WRONG]:
+        out.line(f"  said   {' '.join(string.said)}")
+        out.line(f"  heard  {' '.join(string.heard)}")
+    out.print()
+
+
+def _print_speakers(report: "SequenceReport") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("speaker")
+    for heading in ("strings", "words", "sub.", "del.", "ins.", "errors %", "95 % interval"):
+        table.add_column(heading, justify="right")
+    for speaker, errors in report.by_speaker.items():
+        low, high = errors.ci95
+        table.add_row(
+            Text(speaker or "several"),
+            f"{len(errors.strings):,}",
+            f"{errors.words:,}",
+            *(f"{count:,}" for count in errors.edits),
+            f"{100 * errors.rate:.2f}",
+            f"{100 * low:.2f} to {100 * high:.2f}",
+        )
+    out.print(table)
+    out.print()

@@ -1,0 +1,100 @@
+"""A model's decoder: by the head that is listened to, with the model's own settings. No torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from speechgru.ctc import CTCConfig, CTCDecoder
+from speechgru.detector import Detector, DetectorConfig
+from speechgru.errors import UsageError
+from speechgru.grammar import Grammar, read_grammar
+from speechgru.labels import Head, Outputs, Spelling, Vocabulary
+
+#: Which of them it is says which head is listened to.
+DecoderConfig = DetectorConfig | CTCConfig
+
+
+class Answering(Protocol):
+    """A model as far as what decodes it has to know it."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the model can answer."""
+        ...
+
+    @property
+    def outputs(self) -> Outputs:
+        """The V columns of the log-posteriors: each head's labels, side by side."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """Hertz."""
+        ...
+
+    @property
+    def step_samples(self) -> int:
+        """Samples from one output to the next."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the model's file says: protocol, defaults of decoders and state policy, figures."""
+        ...
+
+
+def head_of(config: DecoderConfig) -> Head:
+    """The head whose log-posteriors such a decoder takes."""
+    return "ctc" if isinstance(config, CTCConfig) else "classify"
+
+
+def own_decoder(model: Answering, head: Head | None = None) -> DecoderConfig:
+    """The model's own settings for one of its heads, its first one if none is named.
+
+    A file keeps those of a detector under `decoder`, those of a CTC decoder under `ctc_decoder`.
+
+    Raises:
+        DataError: they are invalid.
+    """
+    if (head or next(iter(model.outputs))) == "ctc":
+        own = model.metadata.get("ctc_decoder", {})
+        return CTCConfig.parse(own, "the model's CTC decoder settings")
+    own = model.metadata.get("decoder", {})
+    return DetectorConfig.parse(own, "the model's decoder settings")
+
+
+def choose_decoder(
+    model: Answering, beam: int | None = None, grammar: Path | None = None
+) -> tuple[DecoderConfig, Grammar | None]:
+    """The model's own decoder, or a CTC decoder where a beam or a grammar is asked for.
+
+    Raises:
+        UsageError: the model has no CTC head, or the grammar is wrong.
+        DataError: the model's own settings are invalid.
+    """
+    if beam is None and grammar is None:
+        return own_decoder(model), None
+    if "ctc" not in model.outputs:
+        option = "--beam" if grammar is None else "--grammar"
+        raise UsageError(f"{option}: is of a CTC head, which the model does not have")
+    config = own_decoder(model, "ctc")
+    if beam is not None:
+        config = config.model_copy(update={"beam": beam})
+    spelling = Spelling(model.outputs["ctc"])
+    return config, None if grammar is None else read_grammar(grammar, spelling)
+
+
+def make_decoder(
+    model: Answering, config: DecoderConfig, grammar: Grammar | None = None
+) -> Detector | CTCDecoder:
+    """A decoder for one head's columns of the log-posteriors.
+
+    Raises:
+        UsageError: a threshold is for a word that the model does not have, or a grammar's beam is
+            too narrow.
+    """
+    step_s = model.step_samples / model.sample_rate
+    if isinstance(config, DetectorConfig):
+        return Detector(model.outputs["classify"], step_s, config)
+    spelling = Spelling(model.outputs["ctc"])
+    return CTCDecoder(spelling, Vocabulary(model.labels).words, step_s, config, grammar)
