@@ -5,12 +5,16 @@ whole batch.
 """
 
 import math
+from functools import partial
 from typing import Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional
+
+from speechgru.random_rows import random_rows
+from speechgru.row_threads import by_rows
 
 
 class AugmentConfig(BaseModel):
@@ -50,32 +54,33 @@ def uniform(
     size: tuple[int, ...], low: float, high: float, like: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Random numbers between `low` and `high` on the device of `like`."""
-    numbers = torch.rand(size, generator=generator, device=like.device)
+    numbers = random_rows(torch.rand, size, generator, like.device)
     return numbers * (high - low) + low
 
 
 def warp(samples: Tensor, speed: Tensor, shift_samples: Tensor) -> Tensor:
     """Play clips `speed` times as fast about their middle, and later by a shift: (B, S) -> same.
 
-    Linear interpolation; what lies beyond the clip's ends is silence. `speed` and `shift_samples`
+    Linear interpolation, also to the silence beyond the clip's ends. `speed` and `shift_samples`
     are (B,).
     """
-    length = samples.shape[1]
+    return by_rows(_warp, samples, speed, shift_samples)
+
+
+def _warp(samples: Tensor, speed: Tensor, shift_samples: Tensor) -> Tensor:
+    rows, length = samples.shape
     middle = (length - 1) / 2
     time = torch.arange(length, device=samples.device) - middle
-    start = middle - shift_samples * speed
-    source = torch.addcmul(start[:, None], time, speed[:, None])  # (B, S)
-    nearest = source.clamp(0, length - 1)
-    beyond = nearest.ne(source)
-    left = nearest.int()
-    fraction = nearest.frac_()
+    # A zero stands on either side of each clip, so that places are counted from 1.
+    start = 1 + middle - shift_samples * speed
+    source = torch.addcmul(start[:, None], time, speed[:, None]).clamp_(0, length + 1)  # (B, S)
     # Picks from the flat batch by 32-bit places take half the time of gathers by 64-bit ones.
-    row = torch.arange(len(samples), device=samples.device, dtype=torch.int32)
-    places = left.add_(row[:, None], alpha=length + 1).view(-1)
-    flat = functional.pad(samples, (0, 1)).view(-1)
+    row = torch.arange(rows, device=samples.device, dtype=torch.int32)
+    places = source.int().add_(row[:, None], alpha=length + 3).view(-1)
+    flat = functional.pad(samples, (1, 2)).view(-1)
     before = flat.index_select(0, places).view_as(samples)
-    after = flat.index_select(0, places.add_(1)).view_as(samples)
-    return before.lerp_(after, fraction).masked_fill_(beyond, 0.0)
+    after = flat[1:].index_select(0, places).view_as(samples)
+    return before.lerp_(after, source.frac_())
 
 
 def mix_noise(
@@ -92,11 +97,14 @@ def mix_noise(
     return torch.addcmul(samples, scale[:, None], noise)
 
 
-def noise_crops(noise: Tensor, count: int, length: int, generator: torch.Generator) -> Tensor:
-    """Random stretches of the background recordings joined in `noise` (N,): (count, length)."""
-    starts = torch.randint(
-        0, max(1, len(noise) - length), (count,), generator=generator, device=noise.device
-    )
+def crop_starts(noise: Tensor, count: int, length: int, generator: torch.Generator) -> Tensor:
+    """Random places in `noise`, recordings joined to (N,), for stretches of `length`: (count,)."""
+    draw = partial(torch.randint, 0, max(1, len(noise) - length))
+    return random_rows(draw, (count,), generator, noise.device)
+
+
+def crops_at(noise: Tensor, starts: Tensor, length: int) -> Tensor:
+    """Stretches of `noise` (N,) from each of `starts` (B,) on: (B, length)."""
     return noise.unfold(0, length, 1)[starts]
 
 
@@ -128,15 +136,26 @@ def vary_sound(
     `noise` is (N,), the background recordings end to end on the samples' scale; None adds none.
     """
     batch, length = samples.shape
-    if noise is not None and config.noise_probability and len(noise) > length:
-        crops = noise_crops(noise, batch, length, generator).float()
+    bank = noise if config.noise_probability and noise is not None else samples[:0, 0]
+    mixed = len(bank) > length
+    starts = snr_db = applied = gain_db = torch.zeros(batch, device=samples.device)
+    if mixed:
+        starts = crop_starts(bank, batch, length, generator)
         snr_db = uniform((batch,), *config.snr_db, samples, generator)
         applied = uniform((batch,), 0, 1, samples, generator) < config.noise_probability
-        samples = mix_noise(samples, crops, snr_db, applied)
     if config.gain_db:
-        gain_db = uniform((batch, 1), -config.gain_db, config.gain_db, samples, generator)
-        samples = samples * 10 ** (gain_db / 20)
-    return samples.clamp(-1, 1)
+        gain_db = uniform((batch,), -config.gain_db, config.gain_db, samples, generator)
+
+    def change(
+        samples: Tensor, starts: Tensor, snr_db: Tensor, applied: Tensor, gain_db: Tensor
+    ) -> Tensor:
+        if mixed:
+            samples = mix_noise(samples, crops_at(bank, starts, length).float(), snr_db, applied)
+        if config.gain_db:
+            samples = samples * 10 ** (gain_db[:, None] / 20)
+        return samples.clamp(-1, 1)
+
+    return by_rows(change, samples, starts, snr_db, applied, gain_db)
 
 
 def swap_halves(samples: Tensor) -> Tensor:
@@ -164,7 +183,7 @@ def colour(features: Tensor, deviation_db: float, generator: torch.Generator) ->
     orders = torch.arange(1, 5, device=features.device, dtype=features.dtype)
     position = (torch.arange(bands, device=features.device) + 0.5) / bands
     cosines = torch.cos(math.pi * orders[:, None] * position)  # (4, F), each of RMS sqrt(1/2)
-    amplitude = torch.randn(batch, 4, generator=generator, device=features.device)
+    amplitude = random_rows(torch.randn, (batch, 4), generator, features.device)
     scale = deviation_db * math.log(10) / 10 / math.sqrt(2)
     return features + (amplitude @ cosines * scale)[:, None]
 

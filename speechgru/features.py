@@ -11,10 +11,7 @@ import torchaudio
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from speechgru.row_threads import in_parts
-
-#: Recordings of a second whose spectra fit into a processor core's cache.
-_TOGETHER = 8
+from speechgru.row_threads import by_rows
 
 
 class FeatureConfig(BaseModel):
@@ -109,25 +106,9 @@ class Features(nn.Module):
         """(B, S) -> (B, T, F); fewer samples than a window give T = 0."""
         if samples.shape[-1] < self.config.window_samples:
             return samples.new_zeros(*samples.shape[:-1], 0, self.config.size)
-        few = samples.ndim == 1 or len(samples) <= _TOGETHER
-        if few or samples.requires_grad or samples.device.type != "cpu":
+        if samples.ndim == 1 or samples.requires_grad:
             return self._of_frames(samples)
-        return self._in_cache(samples)
-
-    def _in_cache(self, samples: Tensor) -> Tensor:
-        """The same a few recordings at a time, which takes half as long on a processor."""
-        frames = (samples.shape[1] - self.config.window_samples) // self.config.hop_samples + 1
-        features = samples.new_empty(len(samples), frames, self.config.size)
-
-        def run(rows: slice) -> None:
-            parts = zip(
-                features[rows].split(_TOGETHER), samples[rows].split(_TOGETHER), strict=True
-            )
-            for part, its_samples in parts:
-                part.copy_(self._of_frames(its_samples))
-
-        in_parts(run, len(samples))
-        return features
+        return by_rows(self._of_frames, samples)
 
     def _of_frames(self, samples: Tensor) -> Tensor:
         spectrum = self.spectrogram(samples).transpose(-1, -2)  # (B, T, bins), complex

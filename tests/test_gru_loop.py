@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from speechgru.cells import GRU
 from speechgru.cells.gru_loop import gru_sequence
-from speechgru.row_threads import in_parts
+from speechgru.row_threads import by_rows, in_parts
 
 
 @pytest.fixture(autouse=True)
@@ -128,3 +128,18 @@ def test_what_a_part_raises_is_raised(cores):
 
     with pytest.raises(ValueError, match="the last part"):
         in_parts(run, 100)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 8, 9, 30])
+def test_by_rows_gives_what_the_whole_gives(cores, rows):
+    x, scale = torch.randn(rows, 4), torch.randn(rows)
+    asked: list[int] = []
+
+    def function(x: Tensor, scale: Tensor) -> Tensor:
+        asked.append(len(x))
+        return (x * scale[:, None]).double()
+
+    y = by_rows(function, x, scale)
+    assert torch.equal(y, (x * scale[:, None]).double())
+    assert max(asked) <= 8
+    assert sum(asked) == rows

@@ -18,13 +18,13 @@ ROOMS = (
     *("row_threads", "features", "cells", "fronts", "model", "modelfile", "device"),
     *("decoding", "detector", "grammar", "prefix_beam", "ctc"),
     *("decoders", "state_policy"),
-    *("corpora", "recognition", "augment", "training"),
+    *("corpora", "recognition", "random_rows", "augment", "training"),
     *("streaming", "backend", "verification", "evaluation"),
     *("inspection", "comparison"),
     *("runtime", "export"),
     *("native", "levels", "pcm", "devices", "microphone", "sources"),
     *("listening", "recording", "actions"),
-    "cli",
+    *("cli", "__main__"),
 )
 
 #: What runs without torch: listening to an exported model, and everything about recordings.

@@ -12,6 +12,7 @@ from speechgru.corpora import open_corpus, pack
 from speechgru.corpora.positions import word_spans
 from speechgru.training.noise import (
     LEVEL_DB,
+    LEVEL_POINTS,
     NOISE_RMS,
     made_noise,
     moving_level,
@@ -100,8 +101,28 @@ def test_noise_alone_is_of_any_level():
 
 
 def test_levels_are_steady_or_move():
-    level = moving_level(400, 1_000, torch.zeros(1), torch.Generator().manual_seed(0))
-    assert level.min() >= 0
-    assert level.max() <= 1
-    moves = (level.std(dim=1) > 0).float().mean().item()
-    assert moves == pytest.approx(0.5, abs=0.1)
+    moves = torch.tensor([[True], [False]])
+    points = torch.rand(2, LEVEL_POINTS, generator=torch.Generator().manual_seed(0))
+    moving, steady = moving_level(points, moves, 1_000)
+    assert (steady == 1).all()
+    assert moving.min() >= 0
+    assert moving.max() <= 1
+    assert moving.std() > 0.05
+    steps = moving.diff().abs()
+    assert steps.max() < 2 * LEVEL_POINTS / 1_000  # lines from point to point
+
+
+def test_about_half_of_the_noise_alone_moves():
+    noise = noise_alone(torch.full((RATE,), NOISE_RMS), 400, 500, torch.Generator().manual_seed(0))
+    assert (noise.std(dim=1) > 1e-6 * noise.mean(dim=1)).float().mean() == pytest.approx(
+        0.5, abs=0.1
+    )
+
+
+def test_noise_for_some_rows_is_what_it_is_among_all():
+    bank = torch.randn(RATE, generator=torch.Generator().manual_seed(1))
+    everything = noise_alone(bank, 30, 400, torch.Generator().manual_seed(0))
+    rows = torch.tensor([3, 4, 29])
+    some = noise_alone(bank, 30, 400, torch.Generator().manual_seed(0), rows)
+    torch.testing.assert_close(some, everything[rows])
+    assert noise_alone(bank, 30, 400, torch.Generator(), rows[:0]).shape == (0, 400)

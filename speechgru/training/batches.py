@@ -24,6 +24,7 @@ from speechgru.corpora.positions import word_spans
 from speechgru.errors import DataError
 from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN
 from speechgru.model import SpeechGRU, State
+from speechgru.row_threads import by_rows
 from speechgru.training.noise import noise_alone, noise_bank
 from speechgru.training.recipe import Recipe, SamplingConfig
 
@@ -119,11 +120,10 @@ class TrainingClips:
         """The next `count` clips, their time varied, some made into unknown words; no noise yet."""
         config, generator, rate = self.recipe.augment, self.generator, self.model.sample_rate
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        samples = self.clips[chosen].float().div_(FULL_SCALE)
+        samples = by_rows(lambda places: self.clips[places].float().div_(FULL_SCALE), chosen)
         outputs, spans = self.outputs[chosen], self.spans[chosen]
         if SILENCE in self.model.vocabulary:
-            silence = noise_alone(self.noise, count, self.clip_samples, generator)
-            samples = torch.where(self.is_silence[chosen][:, None], silence, samples)
+            self.make_silence(samples, self.is_silence[chosen])
         if UNKNOWN in self.model.vocabulary:
             self.make_unknown(samples, outputs, spans, self.can_be_scrambled[chosen])
         if config.shift_ms or config.speed:
@@ -131,6 +131,16 @@ class TrainingClips:
             samples = warp(samples, speed, shift)
             spans = warp_times(spans, speed, shift, self.clip_samples)
         return Clips(samples, outputs, spans)
+
+    def make_silence(self, samples: Tensor, silent: Tensor) -> None:
+        """Put noise in the place of clips that are silence, in place: (B, S), (B,)."""
+        # On a GPU to ask which they are would be to wait for it.
+        on_processor = silent.device.type == "cpu"
+        rows = (
+            silent.nonzero()[:, 0] if on_processor else torch.arange(len(silent)).to(silent.device)
+        )
+        noise = noise_alone(self.noise, len(samples), samples.shape[1], self.generator, rows)
+        samples[rows] = torch.where(silent[rows, None], noise, samples[rows])
 
     def made_words(self, count: int) -> int:
         """How many of `count` clips are made into unknown words, if they can be: an even number."""

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from speechgru.augment import noise_crops, uniform
+from speechgru.augment import crop_starts, crops_at, uniform
 from speechgru.corpora.corpus import Corpus
 from speechgru.corpora.packed import FULL_SCALE, PackedAudio
 from speechgru.corpora.silence import NOISE_PARTS
+from speechgru.row_threads import by_rows
 
 #: Root mean square of every noise in a bank.
 NOISE_RMS = 0.1
@@ -29,7 +30,7 @@ QUIETER = 10 ** (-25 / 20)
 #: An edge shorter than this is not used; so much next to the word is not, which may be of it.
 _SHORTEST_EDGE_S, _GUARD_S = 0.12, 0.08
 #: Points of a second's random level of noise, as of steps, clicks and breath.
-_LEVEL_POINTS = 12
+LEVEL_POINTS = 12
 #: Levels of noise alone, dB of full scale.
 LEVEL_DB = (-95.0, -15.0)
 
@@ -152,18 +153,29 @@ def _rms(samples: Noise) -> float:
     return math.sqrt(np.square(samples).mean())
 
 
-def noise_alone(bank: Tensor, count: int, length: int, generator: torch.Generator) -> Tensor:
-    """Stretches of a bank at any level, half of them rising and falling: (count, length)."""
-    crops = noise_crops(bank, count, length, generator).float()
-    level_db = uniform((count, 1), *LEVEL_DB, crops, generator)
-    return (
-        crops * moving_level(count, length, crops, generator) * (10 ** (level_db / 20) / NOISE_RMS)
-    )
+def noise_alone(
+    bank: Tensor, count: int, length: int, generator: torch.Generator, rows: Tensor | None = None
+) -> Tensor:
+    """Stretches of a bank at any level, half of them rising and falling: (count, length).
+
+    With `rows` (N,) only those are made, the same as if all were: (N, length).
+    """
+    starts = crop_starts(bank, count, length, generator)
+    level_db = uniform((count, 1), *LEVEL_DB, bank, generator)
+    points = uniform((count, LEVEL_POINTS), 0, 1, bank, generator).square()
+    moves = uniform((count, 1), 0, 1, bank, generator) < 0.5
+    numbers = [starts, level_db, points, moves]
+    if rows is not None:
+        numbers = [each[rows] for each in numbers]
+
+    def make(starts: Tensor, level_db: Tensor, points: Tensor, moves: Tensor) -> Tensor:
+        level = 10 ** (level_db / 20) / NOISE_RMS * moving_level(points, moves, length)
+        return crops_at(bank, starts, length).float() * level
+
+    return by_rows(make, *numbers)
 
 
-def moving_level(count: int, length: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Random levels, (count, length) in [0, 1]: half are 1 throughout, half move."""
-    points = uniform((count, 1, _LEVEL_POINTS), 0, 1, like, generator).square()
-    moving = functional.interpolate(points, size=length, mode="linear").squeeze(1)
-    moves = uniform((count, 1), 0, 1, like, generator) < 0.5
+def moving_level(points: Tensor, moves: Tensor, length: int) -> Tensor:
+    """Levels of each row: (B, P) joined by lines where it moves (B, 1), else 1: (B, length)."""
+    moving = functional.interpolate(points[:, None], size=length, mode="linear").squeeze(1)
     return torch.where(moves, moving, 1.0)
