@@ -42,6 +42,9 @@ class LSTM(Cell):
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, I), (B, P + H) -> (B, T, P), (B, P + H); without a projection P is H."""
+        if x.shape[1] == 1 and not self.training and not x.is_cuda:
+            step = self.step(x[:, 0], state)  # in less than half of the time that torch.nn takes
+            return step.y.unsqueeze(1), step.state
         h, c = (part.unsqueeze(0).contiguous() for part in self._parts(state))
         if x.is_cuda:
             y, (h, c) = self.lstm(x, (h, c))
