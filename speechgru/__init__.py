@@ -1,3 +1,24 @@
 """speechgru: spoken commands, recognized frame by frame with a recurrent network."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from speechgru.streaming import Recognizer
+
 __version__ = "0.1.0"
+
+
+def load(model: "str | Path") -> "Recognizer":
+    """A recognizer for a stream, of an exported model (.onnx) or a trained one (.safetensors).
+
+    `recognizer.push(samples)` hears mono float32 samples in [-1, 1] at `recognizer.sample_rate`,
+    any number of them, and gives the events that they settle; `recognizer.flush()` the last ones.
+
+    Raises:
+        DataError: missing, truncated, damaged, not a speechgru model, or of a newer format.
+    """
+    from speechgru.opening import load as opened
+
+    return opened(model)

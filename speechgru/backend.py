@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from speechgru.audio import Samples
+from speechgru.corpora.packed import FULL_SCALE
 from speechgru.labels import Outputs
 from speechgru.model import SpeechGRU, State
+from speechgru.modelfile import header_of
+from speechgru.recognition import Clips
 
 #: A call of so many steps or fewer is compiled once it has come so often: compiling takes a
 #: quarter of a second, and then such a call takes half the time.
@@ -28,9 +31,8 @@ class TorchBackend:
     """
 
     def __init__(self, model: SpeechGRU) -> None:
-        model.check_streams()
         self.model = model.eval()
-        self._names = tuple(self.initial_state())
+        self._names = tuple(model.initial_state(1))
         self._calls: Counter[int] = Counter()
         self._compiled: dict[int, torch.jit.ScriptModule] = {}
 
@@ -59,9 +61,28 @@ class TorchBackend:
         """What the model's file says of itself."""
         return self.model.metadata
 
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """All of the model but its weights, as its file has it."""
+        return header_of(self.model)
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers."""
+        return self.model.parameter_count
+
     def initial_state(self) -> State:
-        """The state at a stream's start, on the model's device."""
+        """The state at a stream's start, on the model's device.
+
+        Raises:
+            UsageError: the model needs whole clips.
+        """
+        self.check_streams()
         return self.model.initial_state(1)
+
+    def check_streams(self) -> None:
+        """Raise UsageError where the model needs whole clips."""
+        self.model.check_streams()
 
     def compile(self, steps: int) -> None:
         """Make calls of so many steps quick now, rather than once they have come often."""
@@ -82,11 +103,40 @@ class TorchBackend:
         self._count(len(log_posteriors[0]))
         return log_posteriors[0].cpu().numpy(), state
 
+    def with_features(self) -> "FeatureTape":
+        """The same model, keeping the features that it computes."""
+        return FeatureTape(self.model)
+
+    @torch.inference_mode()
+    def batch(self, clips: Clips, states: State | None = None) -> tuple[NDArray[np.float32], State]:
+        """Clips (N, S), each from its own state or from silence -> (N, T, V), and their states."""
+        samples = torch.as_tensor(clips).to(self.model.device)
+        if not samples.is_floating_point():
+            samples = samples.float() / FULL_SCALE
+        log_posteriors, following = self.model(samples, states)
+        return log_posteriors.cpu().numpy(), following
+
     def _count(self, steps: int) -> None:
         if 0 < steps <= MOST_COMPILED_STEPS:
             self._calls[steps] += 1
             if self._calls[steps] == COMPILED_AFTER:
                 self.compile(steps)
+
+
+class FeatureTape(TorchBackend):
+    """The backend, which also keeps the features that it computes from each block."""
+
+    def __init__(self, model: SpeechGRU) -> None:
+        super().__init__(model)
+        self.features: list[NDArray[np.float32]] = []
+
+    @torch.inference_mode()
+    def __call__(self, samples: Samples, state: State) -> tuple[NDArray[np.float32], State]:
+        """As the backend's own."""
+        batch = torch.tensor(samples).unsqueeze(0).to(self.model.device)
+        features, _ = self.model.extract(batch, state["samples"])
+        self.features.append(features[0].cpu().numpy())
+        return super().__call__(samples, state)
 
 
 class _Flat(nn.Module):

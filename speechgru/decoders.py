@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from speechgru.ctc import CTCConfig, CTCDecoder
 from speechgru.detector import Detector, DetectorConfig
-from speechgru.errors import UsageError
+from speechgru.errors import DataError, UsageError
 from speechgru.grammar import Grammar, read_grammar
 from speechgru.labels import Head, Outputs, Spelling, Vocabulary
 
@@ -60,7 +60,14 @@ def own_decoder(model: Answering, head: Head | None = None) -> DecoderConfig:
         own = model.metadata.get("ctc_decoder", {})
         return CTCConfig.parse(own, "the model's CTC decoder settings")
     own = model.metadata.get("decoder", {})
-    return DetectorConfig.parse(own, "the model's decoder settings")
+    config = DetectorConfig.parse(own, "the model's decoder settings")
+    words = Vocabulary(model.labels).words
+    if odd := [word for word in config.thresholds if word not in words]:
+        raise DataError(
+            f"the model's decoder settings: a threshold for {odd[0]!r:.60}, which is none of its "
+            f"words ({', '.join(words)})"
+        )
+    return config
 
 
 def choose_decoder(

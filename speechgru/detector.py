@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class DetectorConfig(Settings):
     smoothing_s: float = Field(0.2, ge=0.0, le=2.0)
     #: Smoothed posterior that a word needs, and words that need another one.
     threshold: float = Field(0.5, gt=0.0, le=1.0)
-    thresholds: dict[str, float] = Field(default_factory=dict)
+    thresholds: dict[str, Annotated[float, Field(gt=0.0, le=1.0)]] = Field(default_factory=dict)
     #: For how long it must stay there.
     min_duration_s: float = Field(0.1, ge=0.0, le=2.0)
     #: No event follows another one sooner.

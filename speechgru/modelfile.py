@@ -12,10 +12,8 @@ from safetensors.torch import save
 from speechgru.errors import DataError
 from speechgru.features import FeatureConfig
 from speechgru.files import write_atomic
+from speechgru.header import FORMAT_VERSION, KEY, parse_header
 from speechgru.model import ModelConfig, SpeechGRU
-
-FORMAT_VERSION = 1
-_KEY = "speechgru"
 
 
 def save_model(model: SpeechGRU, path: Path) -> None:
@@ -24,7 +22,13 @@ def save_model(model: SpeechGRU, path: Path) -> None:
     Raises:
         SpeechGRUError: the folder cannot be written, or the disk is full.
     """
-    header = {
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in _stored(model).items()}
+    write_atomic(Path(path), save(tensors, {KEY: json.dumps(header_of(model))}))
+
+
+def header_of(model: SpeechGRU) -> dict[str, Any]:
+    """All of a model but its weights."""
+    return {
         "format_version": FORMAT_VERSION,
         "labels": list(model.labels),
         "unknown_words": list(model.unknown_words),
@@ -33,8 +37,6 @@ def save_model(model: SpeechGRU, path: Path) -> None:
         "model": model.config.model_dump(mode="json"),
         "metadata": model.metadata,
     }
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in _stored(model).items()}
-    write_atomic(Path(path), save(tensors, {_KEY: json.dumps(header)}))
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -49,20 +51,13 @@ def read_header(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: {what}; a model (.safetensors) is needed")
     try:
         with safe_open(path, framework="pt") as file:
-            raw = (file.metadata() or {}).get(_KEY)
-        header = json.loads(raw) if raw is not None else None
+            raw = (file.metadata() or {}).get(KEY)
     except (SafetensorError, OSError, ValueError) as error:
         raise DataError(f"{path}: not a whole safetensors file: {error}") from error
-    header = header if isinstance(header, dict) else {}
-    version = header.get("format_version")
-    if not isinstance(version, int) or version < 1:
-        raise DataError(f"{path}: a safetensors file, but no speechgru model")
-    if version > FORMAT_VERSION:
-        raise DataError(
-            f"{path}: model format {version} is newer than this speechgru reads "
-            f"({FORMAT_VERSION}); install a newer speechgru"
-        )
-    return header
+    try:
+        return parse_header(raw, "a safetensors")
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> SpeechGRU:
@@ -77,13 +72,13 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> SpeechGRU:
         model = SpeechGRU(
             ModelConfig.model_validate(header["model"]),
             FeatureConfig.model_validate(header["features"]),
-            _strings(header["labels"]),
-            _strings(header["unknown_words"]),
+            header["labels"],
+            header["unknown_words"],
             header["metadata"],
         )
         with safe_open(path, framework="pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (DataError, KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
+    except (DataError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
         raise DataError(f"{path}: the model is inconsistent: {_reason(error)}") from error
     expected = {name: tensor.shape for name, tensor in _stored(model).items()}
     found = {name: tensor.shape for name, tensor in stored.items()}
@@ -96,18 +91,10 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> SpeechGRU:
     return model.to(device).eval()
 
 
-def _strings(names: Any) -> list[str]:
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"labels and words are a list of strings, not {names!r}")
-    return names
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         problem = error.errors()[0]
         return f"{error.title} {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-    if isinstance(error, KeyError):
-        return f"{error} is missing in its header"
     return str(error).splitlines()[0]
 
 

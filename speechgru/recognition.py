@@ -1,27 +1,42 @@
 """The word of a clip: a model's scores for clips of one length, and for a recording."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from speechgru.audio import Samples, fit, loudest_start, read
-from speechgru.corpora.packed import FULL_SCALE
+from speechgru.corpora.packed import FULL_SCALE, Packed
 from speechgru.ctc import sequence_scores
 from speechgru.decoding import isolated_word
 from speechgru.errors import DataError
 from speechgru.labels import Spelling, columns
-from speechgru.model import SpeechGRU
+from speechgru.streaming import Backend
 
 #: What a model that says nothing of its clips was trained on.
 DEFAULT_CLIP_S, DEFAULT_TAIL_S = 1.0, 0.2
 LONGEST_CLIP_S = 60.0
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: (N, S): samples in [-1, 1], or of 16 bits; also on a device, for a backend that computes there.
+Clips: TypeAlias = "Samples | Packed | Tensor"
+
+
+class ClipBackend(Backend, Protocol):
+    """A backend that also takes many recordings of one length."""
+
+    def check_streams(self) -> None:
+        """Raise UsageError where the model needs whole clips, and cannot be a stream."""
+        ...
+
+    def batch(self, clips: Clips, states: Any = None) -> tuple[NDArray[np.float32], Any]:
+        """Clips (N, S), each from its own state or from silence -> (N, T, V), and their states."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,7 @@ class Recognition:
         return {"file": str(self.path), "word": self.word, "score": self.score, "top": top}
 
 
-def recognize(model: SpeechGRU, path: Path, top: int = 3) -> Recognition:
+def recognize(model: ClipBackend, path: Path, top: int = 3) -> Recognition:
     """Recognize the one word of a recording, by the loudest stretch of the model's clip length.
 
     Raises:
@@ -70,41 +85,40 @@ def recognize(model: SpeechGRU, path: Path, top: int = 3) -> Recognition:
     )
 
 
-def clip_samples(model: SpeechGRU) -> int:
+def clip_samples(model: Backend) -> int:
     """Samples of the clips that the model was trained on, in whole steps."""
     return _steps(model, "clip_s", DEFAULT_CLIP_S) * model.step_samples
 
 
-def tail_steps(model: SpeechGRU) -> int:
+def tail_steps(model: Backend) -> int:
     """Steps at a clip's end that say its word."""
     return _steps(model, "tail_s", DEFAULT_TAIL_S)
 
 
 def score_clips(
-    model: SpeechGRU,
-    clips: Samples | NDArray[np.int16] | Tensor,
+    model: ClipBackend,
+    clips: Clips,
     batch_size: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Log scores of clips that each begin from silence, on the model's device: (N, S) -> (N, V).
+    """Log scores of clips that each begin from silence: (N, S) -> (N, V).
 
     Raises:
         DataError: the model's answer is not a number.
     """
     scores = []
-    with inference(model):
-        for first in range(0, len(clips), batch_size):
-            batch = to_device(clips[first : first + batch_size], model)
-            log_posteriors, _ = model(batch)  # (B, T, V)
-            scores.append(word_scores(model, log_posteriors))
-            if progress is not None:
-                progress(first + len(batch), len(clips))
+    for first in range(0, len(clips), batch_size):
+        part = clips[first : first + batch_size]
+        log_posteriors, _ = model.batch(part)
+        scores.append(word_scores(model, log_posteriors))
+        if progress is not None:
+            progress(first + len(part), len(clips))
     return np.concatenate(scores)
 
 
 def score_carried(
-    model: SpeechGRU,
-    clips: Tensor,
+    model: ClipBackend,
+    clips: Clips,
     order: NDArray[np.int64],
     rows: int,
     progress: Callable[[int, int], None] | None = None,
@@ -114,7 +128,7 @@ def score_carried(
     Nothing is reset between two clips: neither the recurrent layers, nor the convolutions, nor the
     samples that two frames share. For speed the order runs as `rows` streams side by side, its
     first clips in the first row and so on; each row begins with the clip before its first one,
-    unscored, so that no scored clip follows a reset. Clips are (N, S) 16 bits or float.
+    unscored, so that no scored clip follows a reset.
 
     Raises:
         DataError: the model's answer is not a number.
@@ -122,18 +136,16 @@ def score_carried(
     n = len(clips)
     positions = stream_positions(n, rows)  # (R, C)
     columns = positions.shape[1]
-    heard, state = order[positions % n], None
+    heard, states = order[positions % n], None
     scores = np.empty((n, len(model.labels)), np.float32)
-    with inference(model):
-        for column in range(columns):
-            batch = to_device(clips[torch.from_numpy(heard[:, column])], model)  # (R, S)
-            log_posteriors, state = model(batch, state)
-            if column > 0:
-                scored = positions[:, column] < n
-                of_rows = word_scores(model, log_posteriors)
-                scores[heard[scored, column]] = of_rows[scored]
-            if progress is not None:
-                progress(column + 1, columns)
+    for column in range(columns):
+        log_posteriors, states = model.batch(clips[heard[:, column]], states)  # (R, T, V)
+        if column > 0:
+            scored = positions[:, column] < n
+            of_rows = word_scores(model, log_posteriors)
+            scores[heard[scored, column]] = of_rows[scored]
+        if progress is not None:
+            progress(column + 1, columns)
     return scores
 
 
@@ -146,8 +158,14 @@ def stream_positions(n: int, rows: int) -> NDArray[np.int64]:
     return np.arange(min(rows, n))[:, np.newaxis] * columns + np.arange(-1, columns)
 
 
-def word_scores(model: SpeechGRU, log_posteriors: Tensor) -> NDArray[np.float32]:
-    """Log scores of a model's labels for clips: (B, T, V) on any device -> (B, labels).
+def to_floats(clips: Samples | Packed) -> Samples:
+    """Samples in [-1, 1], from 16 bits if they are."""
+    scale = FULL_SCALE if clips.dtype == np.int16 else 1.0
+    return clips.astype(np.float32, copy=False) / np.float32(scale)
+
+
+def word_scores(model: Backend, log_posteriors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Log scores of a model's labels for clips: (N, T, V) -> (N, labels).
 
     Of a classify head by the clips' tail; of a CTC head by the probability that a clip says just
     this one word, or nothing, the labels' together being 1.
@@ -156,7 +174,7 @@ def word_scores(model: SpeechGRU, log_posteriors: Tensor) -> NDArray[np.float32]
         DataError: the model's answer is not a number.
     """
     head = next(iter(model.outputs))
-    heard = log_posteriors[..., columns(model.outputs, head)].cpu().numpy()
+    heard = log_posteriors[..., columns(model.outputs, head)]
     if np.isnan(heard).any():
         raise DataError("the model's answer is not a number (NaN); its weights are unusable")
     if head == "classify":
@@ -167,25 +185,7 @@ def word_scores(model: SpeechGRU, log_posteriors: Tensor) -> NDArray[np.float32]
     return (scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)).astype(np.float32)
 
 
-def to_device(clips: Samples | NDArray[np.int16] | Tensor, model: SpeechGRU) -> Tensor:
-    """Samples as the model takes them, on its device: (B, S) float32, from 16 bits if they are."""
-    batch = torch.as_tensor(clips).to(model.device)
-    return batch if batch.is_floating_point() else batch.float() / FULL_SCALE
-
-
-@contextmanager
-def inference(model: SpeechGRU) -> Iterator[None]:
-    """Neither dropout nor gradients; a model in training goes on with it afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(was_training)
-
-
-def _steps(model: SpeechGRU, key: str, default_s: float) -> int:
+def _steps(model: Backend, key: str, default_s: float) -> int:
     """What the model's metadata gives in seconds, as steps; at least one."""
     seconds = model.metadata.get(key, default_s)
     if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_CLIP_S:
@@ -193,4 +193,4 @@ def _steps(model: SpeechGRU, key: str, default_s: float) -> int:
             f"the model's {key} is {seconds!r}; "
             f"seconds above 0 and up to {LONGEST_CLIP_S:g} are needed"
         )
-    return model.steps(seconds)
+    return max(1, round(seconds * model.sample_rate / model.step_samples))

@@ -27,7 +27,11 @@ class Backend(Answering, Protocol):
     """A model as a stream needs it: `(samples, state) -> (log_posteriors, state)`."""
 
     def initial_state(self) -> State:
-        """The state at a stream's start: as after silence."""
+        """The state at a stream's start: as after silence.
+
+        Raises:
+            UsageError: the model needs whole clips.
+        """
         ...
 
     def __call__(self, samples: Samples, state: State) -> tuple[NDArray[np.float32], State]:
@@ -72,6 +76,11 @@ class Recognizer:
         outputs = self.backend.outputs
         heads = outputs if self.head is None else [self.head]
         return tuple(label for head in heads for label in outputs[head])
+
+    @property
+    def sample_rate(self) -> int:
+        """Hertz of the samples that are pushed."""
+        return self.backend.sample_rate
 
     @property
     def step_s(self) -> float:

@@ -2,18 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from speechgru.audio import Samples
-from speechgru.backend import TorchBackend
 from speechgru.decoding import Tape
 from speechgru.errors import DataError
-from speechgru.model import FRAMES_PER_STEP, SpeechGRU
-from speechgru.streaming import Recognizer
+from speechgru.streaming import Backend, Recognizer
 
 FEATURE_TOLERANCE, LOG_POSTERIOR_TOLERANCE = 1e-5, 1e-4
 
@@ -25,17 +22,20 @@ _LONGEST_CHUNK_STEPS = 50
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest differences between a recording whole and in chunks, over `steps` steps."""
+    """The largest differences between a recording whole and in chunks, over `steps` steps.
+
+    Those of the features are None where a backend does not tell them, as an exported model's.
+    """
 
     chunking: str
     steps: int
-    features: float
+    features: float | None
     log_posteriors: float
 
     @property
     def passed(self) -> bool:
         """Both are small enough."""
-        features_fit = self.features <= FEATURE_TOLERANCE
+        features_fit = self.features is None or self.features <= FEATURE_TOLERANCE
         return features_fit and self.log_posteriors <= LOG_POSTERIOR_TOLERANCE
 
     def as_dict(self) -> dict[str, Any]:
@@ -49,106 +49,139 @@ class Difference:
         }
 
 
+@runtime_checkable
+class TellsFeatures(Protocol):
+    """A backend that can keep the features which it computes from each block."""
+
+    def with_features(self) -> "FeatureTape":
+        """Another one of the same model that does."""
+        ...
+
+
+class FeatureTape(Backend, Protocol):
+    """A backend, and the features of each block that it was given, (frames, F)."""
+
+    features: list[NDArray[np.float32]]
+
+
 def verify(
-    model: SpeechGRU,
+    backend: Backend,
     samples: Samples,
     seed: int = 0,
     name: str = "the recording",
     progress: Callable[[int, int], None] | None = None,
+    reference: Backend | None = None,
+    longest_s: float = SAMPLE_BY_SAMPLE_S,
 ) -> list[Difference]:
-    """Compare a recording, (S,), in several chunkings through `Recognizer` with the model's answer.
+    """Compare a recording, (S,), in several chunkings through `Recognizer` with it whole.
 
-    The reference is one call of the model on all samples, its features those of that call.
+    Whole is one call of the reference on all samples: the same backend, or another form of the
+    same model, whose features are then not compared.
+
+    Args:
+        longest_s: of a longer recording only so much is pushed sample by sample; 0 for nothing.
 
     Raises:
-        DataError: the recording is shorter than one step, or has samples that are not finite.
+        DataError: the recording is shorter than one step, or has samples that are not finite; or
+            the reference is another model.
     """
-    step = model.step_samples
+    step = backend.step_samples
     if len(samples) < step:
         raise DataError(
             f"{name}: {len(samples)} samples; to compare, at least one step of {step} is needed"
         )
-    whole = _whole(model, samples)
-    plans = chunkings(len(samples), step, model.sample_rate, seed)
+    if reference is not None:
+        _check_same(backend, reference)
+    whole = _whole(reference or backend, samples)
+    plans = chunkings(len(samples), step, backend.sample_rate, seed, longest_s)
     found = []
     for done, (chunking, sizes) in enumerate(plans.items(), 1):
-        found.append(_compare(model, samples, whole, chunking, sizes))
+        found.append(_compare(backend, samples, whole, chunking, sizes))
         if progress is not None:
             progress(done, len(plans))
     return found
 
 
-def compare(model: SpeechGRU, samples: Samples, sizes: Sequence[int]) -> Difference:
-    """Compare a recording, (S,), in chunks of these sizes with the model's answer to the whole.
+def compare(backend: Backend, samples: Samples, sizes: Sequence[int]) -> Difference:
+    """Compare a recording, (S,), in chunks of these sizes with the answer to the whole.
 
     The chunks may end before the recording does.
     """
-    return _compare(model, samples, _whole(model, samples), "given", sizes)
+    return _compare(backend, samples, _whole(backend, samples), "given", sizes)
 
 
-def chunkings(samples: int, step_samples: int, rate: int, seed: int) -> dict[str, list[int]]:
+def chunkings(
+    samples: int,
+    step_samples: int,
+    rate: int,
+    seed: int,
+    longest_s: float = SAMPLE_BY_SAMPLE_S,
+) -> dict[str, list[int]]:
     """Names of chunkings with the sizes of their chunks."""
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, _LONGEST_CHUNK_STEPS * step_samples, 1 + samples // step_samples)
     within = np.cumsum(sizes) < samples
     random = [*sizes[within].tolist(), samples - int(sizes[within].sum())]
-    return {
-        "1 sample": [1] * min(samples, round(SAMPLE_BY_SAMPLE_S * rate)),
+    single = {"1 sample": [1] * min(samples, round(longest_s * rate))} if longest_s else {}
+    return single | {
         "20 ms": [round(0.02 * rate)] * (samples // round(0.02 * rate)),
         "random": random,
         "whole": [samples],
     }
 
 
-class _FeatureTape(TorchBackend):
-    """The backend, which also keeps the features that it computes from each block."""
-
-    def __init__(self, model: SpeechGRU) -> None:
-        super().__init__(model)
-        self.features: list[NDArray[np.float32]] = []
-
-    @torch.inference_mode()
-    def __call__(self, samples: Samples, state: Any) -> tuple[NDArray[np.float32], Any]:
-        """As the backend's own."""
-        batch = torch.tensor(samples).unsqueeze(0).to(self.model.device)
-        features, _ = self.model.extract(batch, state["samples"])
-        self.features.append(features[0].cpu().numpy())
-        return super().__call__(samples, state)
-
-
 class _Answer(NamedTuple):
-    """Features (FRAMES_PER_STEP T, F) and log-posteriors (T, V)."""
+    """Features (frames, F), if they are told, and log-posteriors (T, V)."""
 
-    features: NDArray[np.float32]
+    features: NDArray[np.float32] | None
     log_posteriors: NDArray[np.floating]
 
 
-def _whole(model: SpeechGRU, samples: Samples) -> _Answer:
-    backend = _FeatureTape(model)
-    whole = samples[: len(samples) // model.step_samples * model.step_samples]
-    log_posteriors, _ = backend(whole, backend.initial_state())
-    return _Answer(backend.features[0], log_posteriors)
+def _taped(backend: Backend) -> tuple[Backend, list[NDArray[np.float32]] | None]:
+    """A backend, and where its features will be; None where it does not tell them."""
+    if not isinstance(backend, TellsFeatures):
+        return backend, None
+    taped = backend.with_features()
+    return taped, taped.features
+
+
+def _check_same(backend: Backend, reference: Backend) -> None:
+    for what in ("labels", "sample_rate", "step_samples"):
+        one, other = getattr(backend, what), getattr(reference, what)
+        if one != other:
+            raise DataError(f"two models cannot be compared: their {what} are {one} and {other}")
+
+
+def _whole(backend: Backend, samples: Samples) -> _Answer:
+    taped, features = _taped(backend)
+    whole = samples[: len(samples) // backend.step_samples * backend.step_samples]
+    log_posteriors, _ = taped(whole, taped.initial_state())
+    return _Answer(features[0] if features else None, log_posteriors)
 
 
 def _compare(
-    model: SpeechGRU, samples: Samples, whole: _Answer, name: str, sizes: Sequence[int]
+    backend: Backend, samples: Samples, whole: _Answer, name: str, sizes: Sequence[int]
 ) -> Difference:
-    backend, tape = _FeatureTape(model), Tape()
-    recognizer = Recognizer(backend, tape)
+    taped, features = _taped(backend)
+    tape = Tape()
+    recognizer = Recognizer(taped, tape)
     place = 0
     for size in sizes:
         recognizer.push(samples[place : place + size])
         place += size
-    features = np.concatenate(backend.features or [whole.features[:0]])
     steps = len(tape.log_posteriors)
-    assert steps == min(place, len(samples)) // model.step_samples
+    assert steps == min(place, len(samples)) // backend.step_samples
+    if not steps:
+        return Difference(name, 0, None if features is None else 0.0, 0.0)
+    apart = None
+    if features is not None and whole.features is not None:
+        found = np.concatenate(features)
+        apart = _largest(found, whole.features[: len(found)])
     return Difference(
-        name,
-        steps,
-        _largest(features, whole.features[: steps * FRAMES_PER_STEP]),
-        _largest(tape.log_posteriors, whole.log_posteriors[:steps]) if steps else 0.0,
+        name, steps, apart, _largest(tape.log_posteriors, whole.log_posteriors[:steps])
     )
 
 
 def _largest(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """NaN where one of them is."""
     return float(np.abs(a - b).max(initial=0.0))

@@ -6,6 +6,7 @@ import torch
 from runs import CPU, QUICK
 from tones import write_tones
 
+from speechgru.backend import TorchBackend
 from speechgru.ctc import sequence_scores
 from speechgru.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN, columns
@@ -144,7 +145,8 @@ def test_it_learns_words_of_speakers_it_never_heard(trained, tones):
     model = load_model(trained.model)
     assert model.spelling.in_characters
     task = prepare(recipe(tones, "ctc")).task
-    answers = [(recognize(model, e.path).word, e.label) for e in task.split("testing")]
+    backend = TorchBackend(model)
+    answers = [(recognize(backend, e.path).word, e.label) for e in task.split("testing")]
     assert sum(word == label for word, label in answers) >= 0.8 * len(answers) > 10
 
 
@@ -165,7 +167,7 @@ def test_two_heads_learn_together(tones):
 def test_a_clip_is_scored_by_the_word_that_it_says_alone(units):
     model = network("ctc", units=units)
     clips = 0.1 * torch.randn(3, 16_000, generator=torch.Generator().manual_seed(0)).numpy()
-    scores = score_clips(model, clips)
+    scores = score_clips(TorchBackend(model), clips)
     assert scores.shape == (3, len(LABELS))
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, rtol=1e-5)
     heard = model(torch.from_numpy(clips))[0].detach().numpy()
@@ -182,5 +184,5 @@ def test_of_two_heads_the_first_one_answers():
     clips = 0.1 * torch.randn(3, 16_000, generator=torch.Generator().manual_seed(0)).numpy()
     of_labels = one(torch.from_numpy(clips))[0][..., columns(one.outputs, "classify")]
     mean = of_labels[:, -10:].mean(dim=1).log_softmax(dim=1).detach().numpy()
-    np.testing.assert_allclose(score_clips(one, clips), mean, atol=1e-5)
-    assert not np.allclose(score_clips(other, clips), mean, atol=1e-2)
+    np.testing.assert_allclose(score_clips(TorchBackend(one), clips), mean, atol=1e-5)
+    assert not np.allclose(score_clips(TorchBackend(other), clips), mean, atol=1e-2)

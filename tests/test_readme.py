@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 
 from speechgru.cli import main
@@ -43,18 +42,16 @@ def test_each_command_is_one_that_exists(command, capsys):
     assert "Usage" in capsys.readouterr().out
 
 
-def test_the_python_lines_run(tmp_path, monkeypatch, capsys):
+def test_the_python_lines_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "demo").mkdir(parents=True)
     model = SpeechGRU(ModelConfig(hidden=8, layers=1), FeatureConfig(), ("left", "right"))
     save_model(model, Path("runs/demo/model.safetensors"))
     tone = np.sin(np.arange(16_000) * 0.2).astype(np.float32) * 0.1
-    soundfile.write("some.wav", tone, 16_000)
-    (code,) = blocks("python")
+    _, code = blocks("python")
     samples = torch.from_numpy(tone)[None]
-    names: dict[str, object] = {"samples": samples, "next_samples": samples}
+    names: dict[str, object] = {"batch": samples, "next_batch": samples}
     exec(compile(code, "README.md", "exec"), names)
-    assert capsys.readouterr().out.strip() in {"left", "right"}
     whole, _ = model.eval()(torch.cat([samples, samples], dim=1))
     chunks = torch.cat([names["log_posteriors"], names["more"]], dim=1)
     assert torch.allclose(whole, chunks, atol=1e-4)

@@ -80,7 +80,9 @@ def in_chunks(recognizer, samples, sizes):
 def test_any_chunking_gives_the_features_and_log_posteriors_of_the_whole(
     front, kind, signal, sizes, seed
 ):
-    difference = compare(network(front, kind), sound(signal, sum(sizes) + 640, seed), sizes)
+    difference = compare(
+        TorchBackend(network(front, kind)), sound(signal, sum(sizes) + 640, seed), sizes
+    )
     assert difference.features <= 1e-5
     assert difference.log_posteriors <= 1e-4
 
@@ -94,7 +96,7 @@ def test_any_chunking_gives_the_features_and_log_posteriors_of_the_whole(
 )
 def test_every_cell_gives_in_any_chunking_what_it_gives_for_the_whole(cell, signal, sizes, seed):
     samples = sound(signal, sum(sizes) + 640, seed)
-    assert compare(network("conv", "logmel", cell), samples, sizes).passed
+    assert compare(TorchBackend(network("conv", "logmel", cell)), samples, sizes).passed
 
 
 @pytest.mark.parametrize("front", ["stack", "conv"])
@@ -102,7 +104,7 @@ def test_a_long_recording_does_not_drift(front):
     """Two minutes at once, in seconds and step by step; every block begins where one ended."""
     samples = sound("noise", 120 * RATE)
     for sizes in ([len(samples)], [RATE] * 120, [STEP] * 2_000 + [12_345_678]):
-        difference = compare(network(front, "logmel"), samples, sizes)
+        difference = compare(TorchBackend(network(front, "logmel")), samples, sizes)
         assert difference.steps == 120 * 50
         assert difference.log_posteriors <= 1e-4
 

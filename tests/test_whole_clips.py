@@ -121,7 +121,7 @@ def test_gradients_reach_every_weight(options):
 @pytest.mark.parametrize("options", WHOLE)
 def test_they_are_no_streams(options):
     with pytest.raises(UsageError, match=f"needs whole clips .model.{next(iter(options))} = "):
-        TorchBackend(small(**options))
+        TorchBackend(small(**options)).initial_state()
 
 
 def test_what_needs_an_answer_at_each_step_has_no_pooling():

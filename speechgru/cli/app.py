@@ -15,6 +15,7 @@ from speechgru.cli.data import data
 from speechgru.cli.demo import demo
 from speechgru.cli.devices import devices
 from speechgru.cli.evaluate import evaluate
+from speechgru.cli.export import export
 from speechgru.cli.info import info
 from speechgru.cli.inspect import inspect
 from speechgru.cli.listen import listen
@@ -43,6 +44,7 @@ app.command()(info)
 app.command()(inspect)
 app.command()(compare)
 app.command()(verify)
+app.command()(export)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
 
@@ -77,6 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SpeechGRUError as error:
         tell_error(str(error))
         return error.exit_code
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "speechgru"):
+            raise
+        tell_error(
+            f"this needs the package {package}, which is not installed; a whole installation of "
+            "speechgru has it"
+        )
+        return 1
     except KeyboardInterrupt:
         tell_error("interrupted")
         return 130

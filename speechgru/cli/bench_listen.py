@@ -1,6 +1,8 @@
 """`speechgru bench listen`: what listening with a model costs."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -18,29 +20,23 @@ def bench_listen(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Push 20 ms chunks as fast as it goes: real-time factor, time for a chunk, memory."""
-    import torch
-
-    from speechgru.backend import TorchBackend
     from speechgru.evaluation.listening import measure_listening
-    from speechgru.modelfile import load_model
+    from speechgru.opening import is_onnx, open_backend
     from speechgru.streaming import open_recognizer
 
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load > cores / 2:
         err.line(f"load average {load:.1f} on {cores} cores: other programs slow this down")
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        backend = TorchBackend(load_model(model))
+    with nullcontext() if is_onnx(model) else torch_threads(threads):
+        backend = open_backend(model, threads=threads)
         with progress_bar("listening, in minutes") as progress:
             cost = measure_listening(backend, open_recognizer(backend), minutes, progress=progress)
-    finally:
-        torch.set_num_threads(before)
     if json:
         print_json(cost.as_dict())
         return
     chunk = cost.chunk_us
-    out.print(f"{minutes} minutes in 20 ms chunks, {threads} thread(s), through PyTorch")
+    library = "onnxruntime" if is_onnx(model) else "PyTorch"
+    out.print(f"{minutes} minutes in 20 ms chunks, {threads} thread(s), through {library}")
     out.print(
         f"real-time factor    [bold]{cost.real_time_factor:.4f}[/] "
         f"(of the processor {cost.cpu_real_time_factor:.4f})"
@@ -52,8 +48,22 @@ def bench_listen(
     out.print(
         f"over the bare call  {cost.overhead_ratio:.3f} times (bare: p50 {cost.bare_us:.0f} us)"
     )
+    out.print(f"a whole minute      {cost.whole_speed:.0f} times faster than it was spoken")
     out.print(f"last / second min   {cost.last_over_second:.3f} (quick chunks)")
     out.print(
         f"memory              peak {cost.peak_mb:.0f} MB, "
         f"growth {cost.growth_mb_per_hour:.2f} MB an hour"
     )
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Let torch use so many cores, and as many as before afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,7 +1,8 @@
 """`speechgru calibrate`: thresholds for a wanted number of false alarms an hour."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +13,6 @@ from speechgru.errors import UsageError
 if TYPE_CHECKING:
     from speechgru.corpora.split_audio import SplitAudio
     from speechgru.evaluation.calibration import Calibration
-    from speechgru.model import SpeechGRU
 
 
 def calibrate(
@@ -60,27 +60,24 @@ def calibrate(
     What is said there counts as a false alarm, even where it is a word. With --data, a stream of
     the validation split, with noise and unknown words, says what is missed.
     """
-    _check(max_false_alarms_per_hour, data, output, dry_run, picture)
-    from speechgru.backend import TorchBackend
+    _check(max_false_alarms_per_hour, data, model, output, dry_run, picture)
     from speechgru.corpora.streams import StreamPlan
     from speechgru.decoders import own_decoder
     from speechgru.detector import DetectorConfig
-    from speechgru.device import select_device
     from speechgru.evaluation.ambient import open_ambient, too_short
     from speechgru.evaluation.calibration import calibrate as choose
     from speechgru.evaluation.streams import case_of_split
-    from speechgru.modelfile import load_model
+    from speechgru.opening import open_backend
     from speechgru.streaming import stream_settings
 
-    network = load_model(model, select_device(device))
-    backend = TorchBackend(network)
-    sound = open_ambient(ambient, network.sample_rate)
+    backend = open_backend(model, device)
+    sound = open_ambient(ambient, backend.sample_rate)
     config = own_decoder(backend)
     if not isinstance(config, DetectorConfig):
         raise UsageError(f"{model}: calibrate is for detectors, and its CTC head has none")
     _, policy = stream_settings(backend.metadata, mode=state)
     plan = StreamPlan(minutes=minutes, seed=seed)
-    audio = open_split(network, data, protocol, "validation") if data is not None else None
+    audio = open_split(backend, data, protocol, "validation") if data is not None else None
     case = case_of_split(audio, plan) if audio else None
     with progress_bar("listening, in seconds of audio") as progress:
         found = choose(backend, sound, case, max_false_alarms_per_hour, config, policy, progress)
@@ -89,7 +86,7 @@ def calibrate(
         _draw(found, picture)
     note = too_short(found.chosen.ambient.hours, max_false_alarms_per_hour)
     if written is not None:
-        _write(network, found, audio, written)
+        _write(backend.metadata, found, audio, model, written)
     if json:
         told = {"too_short": note, "written": str(written) if written else None}
         print_json(found.as_dict() | told)
@@ -105,7 +102,12 @@ def calibrate(
 
 
 def _check(
-    per_hour: float, data: str | None, output: Path | None, dry_run: bool, picture: Path | None
+    per_hour: float,
+    data: str | None,
+    model: Path,
+    output: Path | None,
+    dry_run: bool,
+    picture: Path | None,
 ) -> None:
     """Find what makes no sense before torch is loaded."""
     if dry_run and output is not None:
@@ -114,28 +116,34 @@ def _check(
         raise UsageError("--picture: draws what is missed, so --data DIR is needed too")
     if picture is not None and picture.suffix.lower() != ".png":
         raise UsageError(f"--picture {picture}: pictures are PNG; a name ending in .png is needed")
-    if output is not None and output.suffix != ".safetensors":
-        raise UsageError(f"--output {output}: a name ending in .safetensors is needed")
+    if output is not None and output.suffix != model.suffix:
+        raise UsageError(f"--output {output}: a name ending in {model.suffix} is needed")
     if not 0 < per_hour < float("inf"):
         raise UsageError(f"--max-false-alarms-per-hour {per_hour:g}: a number above 0 is needed")
 
 
 def _write(
-    network: "SpeechGRU", found: "Calibration", audio: "SplitAudio | None", path: Path
+    metadata: Mapping[str, Any],
+    found: "Calibration",
+    audio: "SplitAudio | None",
+    model: Path,
+    output: Path,
 ) -> None:
     """Into a model's file: the thresholds, and how they were obtained."""
     from speechgru import __version__
     from speechgru.corpora.fingerprint import corpus_fingerprint
-    from speechgru.modelfile import save_model
+    from speechgru.opening import write_metadata
 
-    network.metadata["decoder"] = found.config.model_dump()
-    network.metadata["state_policy"] = found.policy.model_dump()
     origin = found.provenance() | {"speechgru": __version__}
     if audio is not None:
         corpus = audio.corpus
         origin["data"] = {"name": corpus.root.name, "fingerprint": corpus_fingerprint(corpus)}
-    network.metadata["calibration"] = origin
-    save_model(network, path)
+    chosen = {
+        "decoder": found.config.model_dump(),
+        "state_policy": found.policy.model_dump(),
+        "calibration": origin,
+    }
+    write_metadata(model, dict(metadata) | chosen, output)
 
 
 def _draw(found: "Calibration", picture: Path) -> None:

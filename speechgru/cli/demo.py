@@ -24,6 +24,7 @@ def demo(
 ) -> None:
     """Train on the corpus in the package, evaluate, recognize a recording: about a minute."""
     err.print("loading torch ...")
+    from speechgru.backend import TorchBackend
     from speechgru.cli.clip_tables import print_carried, print_clips
     from speechgru.corpora import open_corpus
     from speechgru.corpora.packed import pack
@@ -31,6 +32,7 @@ def demo(
     from speechgru.device import select_device
     from speechgru.evaluation.carried import evaluate_carried
     from speechgru.evaluation.clips import evaluate_clips
+    from speechgru.labels import Vocabulary
     from speechgru.modelfile import load_model
     from speechgru.recognition import recognize
     from speechgru.training.loop import train
@@ -48,7 +50,7 @@ def demo(
         result = train(recipe, run, chosen, False, report, stop, progress=decoding)
 
     err.print("2. evaluating on voices it never heard")
-    model = load_model(result.model, chosen)
+    model = TorchBackend(load_model(result.model, chosen))
     corpus = open_corpus(recipe.data.directory)
     task = make_task(recipe.data.protocol, corpus)
     packed = pack(corpus, model.sample_rate)
@@ -59,7 +61,7 @@ def demo(
         print_carried(carried, clips)
 
     err.print("3. recognizing recordings of the testing split")
-    chosen_clips = one_of_each_word(task.split("testing"), model.vocabulary.words)
+    chosen_clips = one_of_each_word(task.split("testing"), Vocabulary(model.labels).words)
     heard = [(clip, recognize(model, clip.path)) for clip in chosen_clips if clip.path]
     if json:
         recognized = [answer.as_dict() | {"truth": clip.label} for clip, answer in heard]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from speechgru.evaluation.carried import CarriedReport
     from speechgru.evaluation.report import ClipReport
     from speechgru.evaluation.sequences import SequenceReport
-    from speechgru.model import SpeechGRU
+    from speechgru.recognition import ClipBackend
 
 
 def evaluate(
@@ -117,20 +117,19 @@ def evaluate(
     of_clips = carry_state or sequences or min_accuracy is not None
     if data is None and (not without_clips or of_clips):
         raise UsageError("--data DIR: recordings to evaluate on are needed")
-    from speechgru.device import select_device
-    from speechgru.modelfile import load_model
+    from speechgru.opening import open_backend
 
-    network = load_model(model, select_device(device))
+    backend = open_backend(model, device)
     if carry_state or streaming or sequences:
-        network.check_streams()
-    split_audio = open_split(network, data, protocol, split) if data is not None else None
+        backend.check_streams()
+    split_audio = open_split(backend, data, protocol, split) if data is not None else None
     clips = carried = heard = errors = None
     if split_audio is not None:
-        clips, carried = _evaluate_clips(network, split_audio, orders if carry_state else 0, seed)
-        errors = evaluate_strings(network, options, strings, split_audio) if sequences else None
+        clips, carried = _evaluate_clips(backend, split_audio, orders if carry_state else 0, seed)
+        errors = evaluate_strings(backend, options, strings, split_audio) if sequences else None
     if streaming:
-        heard = evaluate_streaming(network, model, options, split_audio)
-    around = evaluate_ambient(network, ambient, options) if ambient is not None else None
+        heard = evaluate_streaming(backend, model, options, split_audio)
+    around = evaluate_ambient(backend, ambient, options) if ambient is not None else None
     if json:
         _print_figures(clips, carried, errors, heard, around)
     else:
@@ -147,7 +146,7 @@ def evaluate(
 
 
 def _evaluate_clips(
-    network: "SpeechGRU", audio: "SplitAudio", orders: int, seed: int
+    backend: "ClipBackend", audio: "SplitAudio", orders: int, seed: int
 ) -> "tuple[ClipReport, CarriedReport | None]":
     """Every clip from silence, and as `orders` streams, if any."""
     from speechgru.evaluation.carried import evaluate_carried
@@ -155,11 +154,11 @@ def _evaluate_clips(
 
     of_split = audio.task, audio.split, audio.packed
     with progress_bar("recognizing") as progress:
-        clips = evaluate_clips(network, *of_split, progress=progress)
+        clips = evaluate_clips(backend, *of_split, progress=progress)
     if not orders:
         return clips, None
     with progress_bar("carrying the state") as progress:
-        return clips, evaluate_carried(network, *of_split, orders, seed, progress=progress)
+        return clips, evaluate_carried(backend, *of_split, orders, seed, progress=progress)
 
 
 def _print_figures(
@@ -207,7 +206,7 @@ def _print_tables(
         print_ambient(around)
 
 
-def open_split(network: "SpeechGRU", data: str, protocol: str | None, split: str) -> "SplitAudio":
+def open_split(backend: "ClipBackend", data: str, protocol: str | None, split: str) -> "SplitAudio":
     """A split by the model's own protocol, unless another is named.
 
     Raises:
@@ -216,8 +215,8 @@ def open_split(network: "SpeechGRU", data: str, protocol: str | None, split: str
     """
     from speechgru.corpora.split_audio import open_split_audio
 
-    protocol = protocol or str(network.metadata.get("protocol") or "")
+    protocol = protocol or str(backend.metadata.get("protocol") or "")
     if not protocol:
         raise UsageError("--protocol: the model was saved without one, so one must be named")
     with progress_bar("decoding") as progress:
-        return open_split_audio(data, protocol, split, network.sample_rate, progress)
+        return open_split_audio(data, protocol, split, backend.sample_rate, progress)

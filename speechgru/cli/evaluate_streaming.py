@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from speechgru.evaluation.streams import StreamCase, StreamReport
     from speechgru.evaluation.tuning import Trial
     from speechgru.grammar import Grammar
-    from speechgru.model import SpeechGRU
     from speechgru.state_policy import StatePolicy
     from speechgru.streaming import Backend
 
@@ -79,16 +78,14 @@ class Heard:
 
 
 def evaluate_streaming(
-    network: "SpeechGRU", model: Path, options: StreamOptions, audio: "SplitAudio | None"
+    backend: "Backend", model: Path, options: StreamOptions, audio: "SplitAudio | None"
 ) -> Heard:
     """Score the stream, made of `audio` where no recording is named; tune, keep, draw if asked."""
-    from speechgru.backend import TorchBackend
     from speechgru.decoders import head_of
     from speechgru.evaluation.streams import evaluate_stream
     from speechgru.evaluation.tuning import tune
 
-    backend = TorchBackend(network)
-    case = _case(network, options, audio)
+    case = _case(backend, options, audio)
     trials: list[Trial] = []
     config, policy, grammar = decoder_settings(backend, options)
     if options.tune:
@@ -101,18 +98,17 @@ def evaluate_streaming(
         keep = options.picture is not None
         report = evaluate_stream(backend, case, config, policy, progress, keep, grammar)
     if options.keep:
-        _keep(network, model, report)
+        _keep(backend, model, report)
     if options.picture is not None:
         _draw(backend, report, options.picture)
     return Heard(report, trials)
 
 
-def evaluate_ambient(network: "SpeechGRU", path: Path, options: StreamOptions) -> "AmbientReport":
+def evaluate_ambient(backend: "Backend", path: Path, options: StreamOptions) -> "AmbientReport":
     """Hear a folder of recordings in which no word is said."""
-    from speechgru.backend import TorchBackend
     from speechgru.evaluation.ambient import hear_ambient, open_ambient
 
-    backend, sound = TorchBackend(network), open_ambient(path, network.sample_rate)
+    sound = open_ambient(path, backend.sample_rate)
     config, policy, grammar = decoder_settings(backend, options)
     with progress_bar("listening to ambient audio, in seconds") as progress:
         _, report = hear_ambient(backend, sound, config, policy, progress, grammar=grammar)
@@ -134,14 +130,12 @@ def string_plan(words: str, gap: str, snr: str, seed: int) -> "StringPlan":
 
 
 def evaluate_strings(
-    network: "SpeechGRU", options: StreamOptions, plan: "StringPlan", audio: "SplitAudio"
+    backend: "Backend", options: StreamOptions, plan: "StringPlan", audio: "SplitAudio"
 ) -> "SequenceReport":
     """The word error rate of a split's words in strings."""
-    from speechgru.backend import TorchBackend
     from speechgru.corpora.strings import Strings
     from speechgru.evaluation.sequences import evaluate_sequences
 
-    backend = TorchBackend(network)
     config, policy, grammar = decoder_settings(backend, options)
     with progress_bar("listening, in strings") as progress:
         return evaluate_sequences(backend, Strings(audio, plan), config, policy, grammar, progress)
@@ -159,28 +153,30 @@ def decoder_settings(
     return config, policy, grammar
 
 
-def _case(network: "SpeechGRU", options: StreamOptions, audio: "SplitAudio | None") -> "StreamCase":
+def _case(backend: "Backend", options: StreamOptions, audio: "SplitAudio | None") -> "StreamCase":
     from speechgru.corpora.streams import StreamPlan
     from speechgru.evaluation.streams import case_of_files, case_of_split
 
     if options.audio is not None:
-        return case_of_files(options.audio, options.truth, network.sample_rate, network.labels)
+        return case_of_files(options.audio, options.truth, backend.sample_rate, backend.labels)
     assert audio is not None
     return case_of_split(audio, StreamPlan(minutes=options.minutes, seed=options.seed))
 
 
-def _keep(network: "SpeechGRU", model: Path, report: "StreamReport") -> None:
+def _keep(backend: "Backend", model: Path, report: "StreamReport") -> None:
     """Write the chosen detector and policy into the model's file, and on what they were chosen."""
-    from speechgru.modelfile import save_model
+    from speechgru.opening import write_metadata
 
-    network.metadata["decoder"] = report.config.model_dump()
-    network.metadata["state_policy"] = report.policy.model_dump()
-    network.metadata.pop("calibration", None)  # it was of the detector that was there before
-    network.metadata["decoder_chosen_on"] = report.case.source | {"errors": report.events.errors}
-    save_model(network, model)
+    metadata = dict(backend.metadata) | {
+        "decoder": report.config.model_dump(),
+        "state_policy": report.policy.model_dump(),
+        "decoder_chosen_on": report.case.source | {"errors": report.events.errors},
+    }
+    metadata.pop("calibration", None)  # it was of the detector that was there before
+    write_metadata(model, metadata)
 
 
-def _draw(backend: Any, report: "StreamReport", picture: Path) -> None:
+def _draw(backend: "Backend", report: "StreamReport", picture: Path) -> None:
     from speechgru.evaluation.det import OperatingPoint, det_curve, save_det_picture
 
     with progress_bar("trying thresholds") as progress:

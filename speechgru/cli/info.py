@@ -38,18 +38,17 @@ def info(
 
 def _describe(path: Path) -> dict[str, Any]:
     """The header, and what follows from it; the weights are read too, so that they are sound."""
-    from speechgru.modelfile import load_model, read_header
+    from speechgru.opening import open_backend
 
-    header, network = read_header(path), load_model(path)
+    backend = open_backend(path)
     return {
         "file": str(path),
         "size_bytes": path.stat().st_size,
-        "parameters": network.parameter_count,
-        "sample_rate": network.sample_rate,
-        "step_ms": 1000 * network.step_samples / network.sample_rate,
-        "protocol": network.metadata.get("protocol"),
-        **header,
-        "metadata": network.metadata,
+        "parameters": backend.parameters,
+        "sample_rate": backend.sample_rate,
+        "step_ms": 1000 * backend.step_samples / backend.sample_rate,
+        "protocol": backend.metadata.get("protocol"),
+        **backend.header,
     }
 
 

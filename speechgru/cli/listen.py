@@ -132,15 +132,16 @@ def _open_recognizer(
     """
     if err.is_terminal:
         err.line(f"loading {path} ...")
-    from speechgru.backend import TorchBackend
+    from speechgru.decoders import own_decoder
     from speechgru.detector import Detector, DetectorConfig
-    from speechgru.modelfile import load_model
+    from speechgru.opening import open_backend
     from speechgru.streaming import open_recognizer
 
-    backend = TorchBackend(load_model(path))
+    backend = open_backend(path)
     for steps in (1, 2) if live else ():
         backend.compile(steps)
-    own = DetectorConfig.parse(backend.metadata.get("decoder", {}), f"{path}: decoder")
+    own = own_decoder(backend, "classify")
+    assert isinstance(own, DetectorConfig)
     recognizer = open_recognizer(backend, _with_thresholds(own, thresholds))
     assert isinstance(recognizer.decoder, Detector)
     return recognizer, recognizer.decoder

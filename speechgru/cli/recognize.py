@@ -19,15 +19,15 @@ def recognize(
     json: Annotated[bool, typer.Option("--json", help="One JSON array on stdout.")] = False,
 ) -> None:
     """Recognize one word in each file; exit 4 at the end if a file could not be used."""
-    from speechgru.modelfile import load_model
+    from speechgru.opening import open_backend
     from speechgru.recognition import recognize as recognize_file
 
-    network = load_model(model)
+    backend = open_backend(model)
     found: list[Recognition] = []
     failed = 0
     for file in files:
         try:
-            recognition = recognize_file(network, file, top)
+            recognition = recognize_file(backend, file, top)
         except DataError as error:
             failed += 1
             tell_error(str(error))

@@ -15,21 +15,28 @@ if TYPE_CHECKING:
 def verify(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's file.")],
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings.")],
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="Compare with this form of the model, as its export."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the random chunks.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Compare recordings pushed in chunks with the same ones whole; exit 5 where they differ."""
     from speechgru.audio import read
-    from speechgru.modelfile import load_model
+    from speechgru.opening import open_backend
     from speechgru.verification import FEATURE_TOLERANCE, LOG_POSTERIOR_TOLERANCE
     from speechgru.verification import verify as verify_recording
 
-    network = load_model(model)
+    backend = open_backend(model)
+    reference = open_backend(against) if against is not None else None
     found = {}
     for file in files:
-        samples = read(file, network.sample_rate)
+        samples = read(file, backend.sample_rate)
         with progress_bar(f"comparing {file.name}") as progress:
-            found[str(file)] = verify_recording(network, samples, seed, str(file), progress)
+            found[str(file)] = verify_recording(
+                backend, samples, seed, str(file), progress, reference
+            )
     differences = [difference for of_file in found.values() for difference in of_file]
     passed = all(difference.passed for difference in differences)
     if json:
@@ -45,7 +52,8 @@ def verify(
             f"{FEATURE_TOLERANCE:g} (features) or {LOG_POSTERIOR_TOLERANCE:g} (log-posteriors)"
         )
     if not json:
-        out.print(f"live equals offline in all {len(differences)} comparisons")
+        equal = "live equals offline" if against is None else f"it equals {against}"
+        out.line(f"{equal} in all {len(differences)} comparisons")
 
 
 def _print_differences(found: "dict[str, list[Difference]]") -> None:
@@ -59,7 +67,6 @@ def _print_differences(found: "dict[str, list[Difference]]") -> None:
             table.add_column(heading, justify="right")
         for d in of_file:
             verdict = "[green]ok[/]" if d.passed else "[bold red]too much[/]"
-            table.add_row(
-                d.chunking, f"{d.steps:,}", f"{d.features:.1e}", f"{d.log_posteriors:.1e}", verdict
-            )
+            told = "-" if d.features is None else f"{d.features:.1e}"
+            table.add_row(d.chunking, f"{d.steps:,}", told, f"{d.log_posteriors:.1e}", verdict)
         out.print(table)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from speechgru.backend import TorchBackend
 from speechgru.comparison.costs import measure
 from speechgru.comparison.results import SPLITS, RunResult, SplitResult
 from speechgru.comparison.variants import Match, variant, variants
@@ -117,9 +118,10 @@ def prepared(recipe: Recipe, progress: Callable[[int, int], None] | None = None)
 
 def _score(model: SpeechGRU, data: PreparedData, split: str) -> SplitResult:
     of_split = data.task, split, data.packed
-    clips = evaluate_clips(model, *of_split)
+    backend = TorchBackend(model)
+    clips = evaluate_clips(backend, *of_split)
     hits = "".join("01"[int(hit)] for hit in clips.predicted == clips.truth)
     if model.config.whole_clips:
         return SplitResult(hits, None)
-    carried = evaluate_carried(model, *of_split, ORDERS)
+    carried = evaluate_carried(backend, *of_split, ORDERS)
     return SplitResult(hits, carried.accuracy * carried.n)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from speechgru.corpora.corpus import Task
@@ -13,8 +12,7 @@ from speechgru.corpora.packed import PackedAudio
 from speechgru.evaluation.clips import gather_clips, label_ids
 from speechgru.evaluation.metrics import wilson_interval
 from speechgru.evaluation.report import ClipReport
-from speechgru.model import SpeechGRU
-from speechgru.recognition import score_carried
+from speechgru.recognition import ClipBackend, score_carried
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class CarriedReport:
 
 
 def evaluate_carried(
-    model: SpeechGRU,
+    model: ClipBackend,
     task: Task,
     split: str,
     packed: PackedAudio,
@@ -78,7 +76,7 @@ def evaluate_carried(
     model.check_streams()
     examples = task.split(split)
     truth = label_ids(model, task, examples)
-    clips = torch.from_numpy(gather_clips(model, packed, examples))
+    clips = gather_clips(model, packed, examples)
     correct = []
     for number, order in enumerate(random_orders(len(clips), orders, seed)):
 

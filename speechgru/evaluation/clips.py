@@ -9,19 +9,19 @@ from speechgru.corpora.corpus import Example, Task
 from speechgru.corpora.packed import PackedAudio
 from speechgru.errors import DataError
 from speechgru.evaluation.report import ClipReport
-from speechgru.model import SpeechGRU
-from speechgru.recognition import clip_samples, score_clips
+from speechgru.labels import Vocabulary
+from speechgru.recognition import ClipBackend, clip_samples, score_clips
 
 
 def evaluate_clips(
-    model: SpeechGRU,
+    model: ClipBackend,
     task: Task,
     split: str,
     packed: PackedAudio,
     batch_size: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> ClipReport:
-    """Recognize a split's clips one by one, each from silence, on the model's device.
+    """Recognize a split's clips one by one, each from silence.
 
     The labels of task and model match by name; a label that only the model has counts as wrong.
 
@@ -36,23 +36,23 @@ def evaluate_clips(
     return ClipReport(task.protocol, split, model.labels, examples, truth, scores)
 
 
-def label_ids(model: SpeechGRU, task: Task, examples: Sequence[Example]) -> NDArray[np.int64]:
+def label_ids(model: ClipBackend, task: Task, examples: Sequence[Example]) -> NDArray[np.int64]:
     """The model's ids of the examples' labels: (N,).
 
     Raises:
         DataError: the model does not have one of them.
     """
     needed = dict.fromkeys(example.label for example in examples)
-    if missing := [label for label in needed if label not in model.vocabulary]:
+    if missing := [label for label in needed if label not in model.labels]:
         raise DataError(
             f"protocol {task.protocol} has {_listed(missing)} among its labels, which the model "
             f"cannot answer; it was trained on {_listed(model.labels)}"
         )
-    return np.array(model.vocabulary.ids(example.label for example in examples), np.int64)
+    return np.array(Vocabulary(model.labels).ids(e.label for e in examples), np.int64)
 
 
 def gather_clips(
-    model: SpeechGRU, packed: PackedAudio, examples: Sequence[Example]
+    model: ClipBackend, packed: PackedAudio, examples: Sequence[Example]
 ) -> NDArray[np.int16]:
     """The examples as clips of the model's length: (N, S).
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from speechgru.backend import TorchBackend
 from speechgru.corpora.corpus import Task
 from speechgru.corpora.packed import PackedAudio
 from speechgru.model import SpeechGRU
@@ -66,9 +67,10 @@ class Validation:
         )
 
     def _scores(self, model: SpeechGRU) -> Tensor:
+        backend = TorchBackend(model)
         scores = (
-            score_clips(model, self.clips, self.batch)
+            score_clips(backend, self.clips, self.batch)
             if self.order is None
-            else score_carried(model, self.clips, self.order, ROWS)
+            else score_carried(backend, self.clips, self.order, ROWS)
         )
         return torch.from_numpy(scores).to(self.targets.device)

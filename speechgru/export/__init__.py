@@ -1,0 +1,1 @@
+"""A trained model as one ONNX file that any program with onnxruntime can run."""

@@ -1,0 +1,119 @@
+"""An ONNX graph put together node by node."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike, NDArray
+from onnx import helper, numpy_helper
+from torch import Tensor
+
+from speechgru.export.weights import is_rounded, to_int8
+
+#: What onnxruntime 1.12 (2022) and all after it read.
+OPSET, IR_VERSION = 17, 8
+
+
+class GraphBuilder:
+    """Collects nodes and initializers; values are known by their names.
+
+    With `int8`, weights are stored in 8 bits a number and a scale for each row. The graph makes
+    floats of them again (Cast, Mul), which a runtime computes once, when it loads the graph.
+    """
+
+    def __init__(self, int8: bool = False) -> None:
+        self.int8 = int8
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: dict[str, onnx.TensorProto] = {}
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, name: str, *shape: int | str) -> str:
+        """A float input of the graph; a size that varies has a name."""
+        self._inputs.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+        return name
+
+    def output(self, name: str, value: str, *shape: int | str) -> None:
+        """A value as a float output of the graph."""
+        self._nodes.append(helper.make_node("Identity", [value], [name], name=name))
+        self._outputs.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """The one output of a node; an input that is left out is ""."""
+        (output,) = self.ops(kind, *inputs, outputs=1, **attributes)
+        return output
+
+    def ops(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
+        """The outputs of a node."""
+        name = f"{kind.lower()}{len(self._nodes)}"
+        names = [f"{name}.{i}" for i in range(outputs)] if outputs > 1 else [name]
+        self._nodes.append(helper.make_node(kind, inputs, names, name=name, **attributes))
+        return names
+
+    def floats(self, values: ArrayLike | Tensor) -> str:
+        """A float constant."""
+        return self._initializer(np.asarray(values, np.float32))
+
+    def integers(self, values: ArrayLike) -> str:
+        """An int64 constant: indices, axes, shapes."""
+        return self._initializer(np.asarray(values, np.int64))
+
+    def sparse(self, matrix: NDArray[np.float32]) -> str:
+        """A constant of which few columns in each row are not zero; the zeros take no place."""
+        most = int(np.count_nonzero(matrix, axis=1).max())
+        places = np.argsort(-np.abs(matrix), axis=1, kind="stable")[:, :most].astype(np.int32)
+        zeros = self.op("ConstantOfShape", self.integers(matrix.shape))
+        values = self.floats(np.take_along_axis(matrix, places, axis=1))
+        return self.op("ScatterElements", zeros, self._initializer(places), values, axis=1)
+
+    def weight(self, values: Tensor) -> str:
+        """Trained weights with the outputs as rows, (O, ...)."""
+        array = values.detach().cpu().numpy().astype(np.float32)
+        if not self.int8 or not is_rounded(array.shape):
+            return self._initializer(array)
+        numbers, scales = to_int8(array)
+        floats = self.op("Cast", self._initializer(numbers), to=onnx.TensorProto.FLOAT)
+        return self.op("Mul", floats, self._initializer(scales))
+
+    def slice(
+        self, value: str, axis: int, start: int, end: int | None = None, step: int = 1
+    ) -> str:
+        """value[start:end:step] along an axis."""
+        beyond = np.iinfo(np.int64).max if step > 0 else np.iinfo(np.int64).min
+        bounds = (start, beyond if end is None else end, axis, step)
+        return self.op("Slice", value, *(self.integers([bound]) for bound in bounds))
+
+    def linear(self, x: str, weight: Tensor, bias: Tensor | None) -> str:
+        """x W^T + b over the last axis: (..., I) -> (..., O)."""
+        y = self.op("MatMul", x, self.op("Transpose", self.weight(weight), perm=[1, 0]))
+        return y if bias is None else self.op("Add", y, self.floats(bias.detach()))
+
+    def model(self, producer: str, version: str) -> bytes:
+        """The graph as an ONNX file, checked.
+
+        Only what the outputs need is in it, and nothing twice.
+        """
+        graph = helper.make_graph(
+            self._nodes,
+            "speechgru",
+            self._inputs,
+            self._outputs,
+            list(self._initializers.values()),
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name=producer,
+            producer_version=version,
+        )
+        onnx.checker.check_model(model, full_check=True)
+        return model.SerializeToString(deterministic=True)
+
+    def _initializer(self, array: NDArray[Any]) -> str:
+        """A constant; the same one again has the same name."""
+        key = f"{array.dtype}{list(array.shape)}{hash(array.tobytes())}"
+        if key not in self._initializers:
+            name = f"constant{len(self._initializers)}"
+            self._initializers[key] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        return self._initializers[key].name

@@ -1,0 +1,66 @@
+"""Proof that an exported graph answers as PyTorch does, on real sound and in any chunking."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from speechgru.audio import Samples, read
+from speechgru.corpora import open_corpus
+from speechgru.corpora.embedded import embedded_corpus
+from speechgru.corpora.split_audio import SplitAudio
+from speechgru.errors import GateError
+from speechgru.recognition import to_floats
+from speechgru.streaming import Backend
+from speechgru.verification import LOG_POSTERIOR_TOLERANCE, Difference, verify
+
+_Item = TypeVar("_Item")
+
+#: Clips that are compared, one after the other as one stream.
+_CLIPS = 40
+
+
+def embedded_recording(rate: int) -> Samples:
+    """Speech that is always at hand: half a minute of the embedded corpus, (S,)."""
+    clips = open_corpus(embedded_corpus()).split("testing")
+    return np.concatenate([read(clip.path, rate) for clip in _some(clips)])
+
+
+def recording_of(audio: SplitAudio, clip_samples: int) -> Samples:
+    """Some clips of a split, one after the other, (S,)."""
+    clips = audio.packed.gather(_some(audio.task.split(audio.split)), clip_samples)
+    return to_floats(clips).ravel()
+
+
+def check_parity(
+    exported: Backend,
+    reference: Backend,
+    recordings: Sequence[Samples],
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Difference]:
+    """Compare recordings whole and in chunks through the exported graph with PyTorch's answer.
+
+    Raises:
+        GateError: log-posteriors differ by more than 1e-4.
+    """
+    found: list[Difference] = []
+    for number, recording in enumerate(recordings):
+        found += verify(
+            exported, recording, seed + number, progress=progress, reference=reference, longest_s=0
+        )
+    failed = [difference for difference in found if not difference.passed]
+    if failed:
+        worst = max(failed, key=lambda difference: difference.log_posteriors)
+        raise GateError(
+            f"the exported graph does not answer as PyTorch does: log-posteriors differ by up to "
+            f"{worst.log_posteriors:.2g} (chunks: {worst.chunking}), {LOG_POSTERIOR_TOLERANCE:g} "
+            "is allowed; nothing was written"
+        )
+    return found
+
+
+def _some(items: Sequence[_Item]) -> list[_Item]:
+    """Up to `_CLIPS` of them, evenly spread."""
+    places = np.linspace(0, len(items) - 1, min(_CLIPS, len(items))).round().astype(int)
+    return [items[place] for place in places]

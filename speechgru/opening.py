@@ -1,0 +1,112 @@
+"""A model's file as a backend or a recognizer, by what the file is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from speechgru.errors import DataError, SpeechGRUError, UsageError
+from speechgru.recognition import ClipBackend
+from speechgru.streaming import Recognizer, open_recognizer
+
+MODEL_SUFFIXES = (".onnx", ".safetensors")
+
+
+class ModelBackend(ClipBackend, Protocol):
+    """A backend that was read from a model's file."""
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """All of the model but its weights."""
+        ...
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers."""
+        ...
+
+    def compile(self, steps: int) -> None:
+        """Make calls of so many steps quick now, rather than once they have come often."""
+        ...
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether a file is in ONNX's form rather than PyTorch's, by its first bytes, else its name."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError:
+        start = b""
+    # Eight bytes of a safetensors file are its header's length, then JSON begins.
+    if start[8:9] == b"{":
+        return False
+    return path.suffix == ".onnx" or start[:1] == b"\x08"  # ModelProto.ir_version
+
+
+def is_model(path: Path) -> bool:
+    """Whether a file is, or by its name should be, a model."""
+    return path.suffix in MODEL_SUFFIXES or is_onnx(path)
+
+
+def open_backend(path: Path, device: str = "cpu", threads: int = 1) -> ModelBackend:
+    """A model, exported (.onnx) or as it was trained (.safetensors; this needs torch).
+
+    Args:
+        device: auto, cpu, cuda, cuda:N or mps; an exported model runs on the CPU.
+        threads: cores for an exported network; torch has its own setting.
+
+    Raises:
+        DataError: missing, truncated, damaged, not a speechgru model, or of a newer format.
+        UsageError: there is no such device, or the model does not run there.
+        SpeechGRUError: it needs torch, which is not installed.
+    """
+    path = Path(path)
+    if not path.exists() and path.suffix not in MODEL_SUFFIXES:
+        raise DataError(f"{path}: no such file; a model ({' or '.join(MODEL_SUFFIXES)}) is needed")
+    if is_onnx(path):
+        if device not in ("auto", "cpu"):
+            raise UsageError(f"--device {device}: {path} is an exported model; it runs on the CPU")
+        from speechgru.runtime import load_onnx
+
+        return load_onnx(path, threads)
+    try:
+        from speechgru.backend import TorchBackend
+        from speechgru.device import select_device
+        from speechgru.modelfile import load_model
+    except ModuleNotFoundError as error:
+        raise SpeechGRUError(
+            f"{path}: a trained model needs {error.name}, which is not installed; an exported one "
+            "(.onnx) does not"
+        ) from error
+
+    return TorchBackend(load_model(path, select_device(device)))
+
+
+def write_metadata(model: Path, metadata: Mapping[str, Any], output: Path | None = None) -> None:
+    """Write a model's file with other metadata, in its place or as another file.
+
+    Raises:
+        DataError: as `open_backend`.
+        SpeechGRUError: the file cannot be written.
+    """
+    if is_onnx(model):
+        from speechgru.files import write_atomic
+        from speechgru.onnxfile import with_header
+        from speechgru.runtime import load_onnx
+
+        header = dict(load_onnx(model).header) | {"metadata": dict(metadata)}
+        write_atomic(output or model, with_header(model.read_bytes(), header))
+        return
+    from speechgru.modelfile import load_model, save_model
+
+    network = load_model(model)
+    network.metadata = dict(metadata)
+    save_model(network, output or model)
+
+
+def load(path: str | Path) -> Recognizer:
+    """A recognizer for a stream, with the model's own detector and state policy.
+
+    Raises:
+        DataError: as `open_backend`, or the model's own settings are invalid.
+    """
+    return open_recognizer(open_backend(Path(path)))

@@ -1,0 +1,391 @@
+"""Export: the graph is the network, in any chunking; what is not is found out and not written."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import numpy_helper
+from runs import CPU, quick_recipe
+from tones import trained_model, untrained_model, write_tones
+
+from speechgru.backend import TorchBackend
+from speechgru.cells import Cell
+from speechgru.cli import main
+from speechgru.errors import GateError, SpeechGRUError
+from speechgru.export import exporting, layers
+from speechgru.export.graph import build_graph
+from speechgru.export.parity import check_parity, embedded_recording
+from speechgru.export.weights import folded, is_rounded, rounded, to_int8
+from speechgru.features import FeatureConfig
+from speechgru.labels import SILENCE, UNKNOWN
+from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.modelfile import save_model
+from speechgru.onnxfile import parse_onnx, with_header
+from speechgru.opening import write_metadata
+from speechgru.runtime import OnnxBackend, load_onnx
+from speechgru.training.loop import train
+from speechgru.verification import compare
+
+LABELS = (SILENCE, "yes", UNKNOWN, "no")
+
+NETWORKS = {
+    "stack": {},
+    "conv": {"front": "conv", "front_channels": (4, 8)},
+    "three thin convolutions": {"front": "conv", "front_channels": (4, 6, 8), "front_kernel": 3},
+    "a kernel that keeps no frame": {"front": "conv", "front_kernel": 2},
+    "no norm, nothing added": {"layer_norm": False, "residual": False},
+    "one layer": {"layers": 1},
+    "ctc": {"heads": ("ctc",)},
+    "two heads": {"heads": ("classify", "ctc"), "ctc_units": "characters"},
+}
+FRONTENDS = {
+    "mfcc": {},
+    "logmel": {"kind": "logmel", "mels": 40, "fft_samples": 512},
+    "a window of an odd number of hops": {"window_ms": 25.0, "fft_samples": 512, "mels": 40},
+    "8 kHz": {"sample_rate": 8_000, "high_hz": 3_800.0, "fft_samples": 512, "mels": 40},
+    "44.1 kHz": {"sample_rate": 44_100, "fft_samples": 1_024, "window_ms": 20.0},
+    "a window of an odd number of samples": {"sample_rate": 44_100, "fft_samples": 1_323},
+    "no overlap": {"window_ms": 10.0, "hop_ms": 10.0, "kind": "logmel", "mels": 20},
+    "a long hop": {"window_ms": 40.0, "hop_ms": 20.0, "kind": "logmel", "mels": 20},
+}
+
+
+@cache
+def network(name="conv", frontend="logmel", unknown_words=()) -> SpeechGRU:
+    """Random weights, and statistics of normalisation that are not zero and one."""
+    torch.manual_seed(0)
+    config = ModelConfig(hidden=24, dropout=0.0, **NETWORKS[name])
+    model = SpeechGRU(config, FeatureConfig(**FRONTENDS[frontend]), LABELS, unknown_words)
+    noise = 0.1 * torch.randn(4, model.sample_rate)
+    model.set_normalisation(model.features(noise))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -1, 1)
+            torch.nn.init.uniform_(module.running_var, 0.2, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+            torch.nn.init.uniform_(module.bias, -1, 1)
+        elif isinstance(module, torch.nn.GRU):
+            torch.nn.init.uniform_(module.bias_ih_l0, -0.5, 0.5)
+            torch.nn.init.uniform_(module.bias_hh_l0, -0.5, 0.5)
+    model.set_prior(torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    return model.eval()
+
+
+def backend(model, content) -> OnnxBackend:
+    """A graph without a header as a backend."""
+    header = exporting._exported(model, "float32").header
+    return OnnxBackend(parse_onnx(with_header(content, header)))
+
+
+@cache
+def exported(*arguments) -> OnnxBackend:
+    return OnnxBackend(exporting._exported(network(*arguments), "float32"))
+
+
+def sound(model, seconds=1.3, seed=0):
+    rng = np.random.default_rng(seed)
+    time_s = np.arange(round(seconds * model.sample_rate)) / model.sample_rate
+    tone = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 3_000) * time_s) * (time_s % 0.5 < 0.3)
+    return (tone + rng.normal(0, 1e-3, len(time_s))).astype(np.float32)
+
+
+def assert_same(model, graph, samples):
+    """The graph's log-posteriors and state are PyTorch's."""
+    steps = samples[: len(samples) // model.step_samples * model.step_samples]
+    expected, expected_state = TorchBackend(model)(steps, model.initial_state(1))
+    found, state = graph(steps, graph.initial_state())
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    carried = {name: tensor for name, tensor in expected_state.items() if tensor.numel()}
+    assert state.keys() == carried.keys()
+    for name, tensor in carried.items():
+        np.testing.assert_allclose(state[name], tensor.numpy(), 1e-4, 1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_answers_as_it_does_through_pytorch(name):
+    assert_same(network(name), exported(name), sound(network(name)))
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+def test_every_frontend(name):
+    model = network("stack", name)
+    assert_same(model, exported("stack", name), sound(model))
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_unknown_words_count_as_unknown_wherever_that_stands(place):
+    labels = [SILENCE, "yes", "no"]
+    labels.insert(place, UNKNOWN)
+    torch.manual_seed(place)
+    features = FeatureConfig(kind="logmel", mels=20, fft_samples=512)
+    model = SpeechGRU(ModelConfig(hidden=16), features, labels, ("cat", "dog", "tree")).eval()
+    model.set_prior(torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    assert_same(model, backend(model, build_graph(folded(model))), sound(model))
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    name=st.sampled_from(list(NETWORKS)),
+    sizes=st.lists(st.integers(1, 4_000), min_size=1, max_size=20),
+    seed=st.integers(0, 1_000),
+)
+def test_any_chunking_gives_what_the_whole_gives(name, sizes, seed):
+    graph = exported(name)
+    samples = sound(graph, (sum(sizes) + 640) / 16_000, seed)
+    assert compare(graph, samples, sizes).log_posteriors <= 1e-4
+
+
+def test_batch_normalisation_is_folded_to_the_last_digits():
+    model = network("three thin convolutions")
+    twin = folded(model)
+    samples = torch.from_numpy(sound(model))[None]
+    assert not torch.equal(twin.front.convs[0].conv.weight, model.front.convs[0].conv.weight)
+    torch.testing.assert_close(twin(samples)[0], model(samples)[0], atol=1e-5, rtol=0)
+    kinds = {node.op_type for node in onnx.load_from_string(build_graph(twin)).graph.node}
+    assert "BatchNormalization" not in kinds
+
+
+# What the comparison finds.
+
+
+def with_attribute(content: bytes, kind: str, name: str, value: int) -> bytes:
+    """The graph with another attribute in each node of a kind."""
+    model = onnx.load_from_string(content)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if (node.op_type, attribute.name) == (kind, name):
+                attribute.i = value
+    return model.SerializeToString()
+
+
+def test_a_gru_without_linear_before_reset_is_found_out():
+    """The error of an exporter that leaves the attribute out: small, silent, and wrong."""
+    model = network()
+    content = build_graph(folded(model))
+    recording = embedded_recording(model.sample_rate)
+    reference = TorchBackend(model)
+    check_parity(backend(model, content), reference, [recording])
+    wrong = backend(model, with_attribute(content, "GRU", "linear_before_reset", 0))
+    with pytest.raises(GateError, match="log-posteriors differ by up to"):
+        check_parity(wrong, reference, [recording])
+
+
+def test_a_graph_that_is_wrong_in_chunks_only_is_found_out():
+    """The state that comes out is the one that went in: right for a whole recording."""
+    model = network()
+    graph = onnx.load_from_string(build_graph(folded(model)))
+    for node in graph.graph.node:
+        if node.output[0] == "next.layer0":
+            node.input[0] = "state.layer0"
+    wrong = backend(model, graph.SerializeToString())
+    reference = TorchBackend(model)
+    assert_whole = wrong(sound(model)[:16_000], wrong.initial_state())[0]
+    expected, _ = reference(sound(model)[:16_000], reference.initial_state())
+    np.testing.assert_allclose(assert_whole, expected, atol=1e-4)
+    with pytest.raises(GateError, match=r"chunks: (20 ms|random|whole)"):
+        check_parity(wrong, reference, [sound(model, 3.0)])
+
+
+def test_where_they_differ_nothing_is_written_and_the_exit_code_is_5(tmp_path, capsys, monkeypatch):
+    save_model(network(), tmp_path / "m.safetensors")
+    real = layers._onnx_layer
+    monkeypatch.setattr(
+        layers,
+        "_onnx_layer",
+        lambda *a, **k: real(*a, **(k | {"linear_before_reset": 0})),
+    )
+    target = tmp_path / "out" / "m.onnx"
+    assert main(["export", str(tmp_path / "m.safetensors"), "-o", str(target)]) == 5
+    assert "does not answer as PyTorch does" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["m.safetensors"]
+
+
+# Eight bits.
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    rows=st.integers(1, 6),
+    columns=st.integers(1, 9),
+    scale=st.floats(1e-20, 1e20),
+    seed=st.integers(0, 99),
+)
+def test_eight_bits_are_within_half_a_step_of_each_rows_own_scale(rows, columns, scale, seed):
+    weights = np.random.default_rng(seed).normal(0, scale, (rows, columns)).astype(np.float32)
+    weights[0] = 0
+    numbers, scales = to_int8(weights)
+    assert numbers.dtype == np.int8
+    assert scales.shape == (rows, 1)
+    assert np.abs(numbers * scales - weights).max() <= 0.5001 * scales.max()
+    assert (np.abs(numbers[1:]).max(axis=1, initial=127) == 127).all()
+    again, same = to_int8(numbers * scales)
+    assert (again == numbers).all()
+    np.testing.assert_allclose(same, scales, rtol=1e-6)
+
+
+def test_in_eight_bits_the_graph_is_the_network_with_rounded_weights():
+    model = network()
+    content = build_graph(rounded(model), int8=True)
+    twin = rounded(model)
+    assert_same(twin, backend(model, content), sound(model))
+    difference = (
+        twin(torch.from_numpy(sound(model))[None])[0]
+        - model(torch.from_numpy(sound(model))[None])[0]
+    )
+    assert 1e-4 < difference.abs().max() < 1.0
+    initializers = onnx.load_from_string(content).graph.initializer
+    eight = [numpy_helper.to_array(i) for i in initializers if i.data_type == onnx.TensorProto.INT8]
+    large = sum(p.numel() for p in model.parameters() if is_rounded(tuple(p.shape)))
+    assert sum(array.size for array in eight) == large > 0
+    floats = [i for i in initializers if i.data_type == onnx.TensorProto.FLOAT]
+    assert max(numpy_helper.to_array(i).size for i in floats) <= 2_048
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory) -> Path:
+    return write_tones(tmp_path_factory.mktemp("tones"))
+
+
+@pytest.fixture(scope="module")
+def trained(tones, tmp_path_factory) -> Path:
+    """A network of the recipes' kind that tells the tones apart."""
+    run = tmp_path_factory.mktemp("run") / "run"
+    return train(quick_recipe(tones), run, CPU).model
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_export_as_it_is_typed(trained, tones, tmp_path, capsys, weights):
+    target = tmp_path / "m.onnx"
+    eight = ["--int8"] if weights == "int8" else []
+    options = ["--data", str(tones), *eight]
+    assert main(["export", str(trained), "-o", str(target), *options, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["weights"] == weights
+    assert told["size_bytes"] <= target.stat().st_size
+    assert told["largest_difference"] <= 1e-4
+    assert {row["chunking"] for row in told["differences"]} == {"20 ms", "random", "whole"}
+    accuracy = told["accuracy"]
+    assert (accuracy["split"], accuracy["n"]) == ("validation", 6)
+    assert accuracy["exported"] >= accuracy["pytorch"] - 0.003
+
+    assert main(["info", str(trained), "--json"]) == 0
+    header = json.loads(capsys.readouterr().out)
+    assert main(["info", str(target), "--json"]) == 0
+    exported_header = json.loads(capsys.readouterr().out)
+    for key in ("labels", "outputs", "unknown_words", "metadata", "features", "model", "protocol"):
+        assert exported_header[key] == header[key], key
+    for key in ("parameters", "sample_rate", "step_ms", "format_version"):
+        assert exported_header[key] == header[key], key
+    assert exported_header["graph"]["checked"]["accuracy"] == accuracy
+    assert main(["info", str(target)]) == 0
+    assert f"weights {weights}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_tables_of_an_export(trained, tones, tmp_path, capsys):
+    target = str(tmp_path / "m.onnx")
+    assert main(["export", str(trained), "-o", target, "--data", str(tones)]) == 0
+    told = capsys.readouterr().out
+    assert "weights float32" in told
+    assert "6 clips (folder, validation)" in told
+
+
+def test_an_export_that_loses_accuracy_is_refused(trained, tones, tmp_path, capsys, monkeypatch):
+    """Eight bits as coarse as one: what the network knew is gone."""
+
+    def coarse(weights):
+        numbers, scales = to_int8(weights)
+        return (np.sign(numbers) * 127).astype(np.int8), scales
+
+    for module in ("weights", "builder"):
+        monkeypatch.setattr(f"speechgru.export.{module}.to_int8", coarse)
+        monkeypatch.setattr(f"speechgru.export.{module}.is_rounded", lambda shape: len(shape) >= 2)
+    target = tmp_path / "m.onnx"
+    options = ["--int8", "--data", str(tones), "--split", "testing"]
+    assert main(["export", str(trained), "-o", str(target), *options]) == 5
+    assert "0.3 points may be lost; nothing was written" in capsys.readouterr().err
+    assert not target.exists()
+
+
+def test_the_file_that_was_there_stays_where_an_export_fails(tmp_path, capsys, monkeypatch):
+    model, target = tmp_path / "m.safetensors", tmp_path / "m.onnx"
+    save_model(trained_model(), model)
+    assert main(["export", str(model), "-o", str(target)]) == 0
+    before = target.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert main(["export", str(model), "-o", str(target)]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert target.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_exporting_the_same_model_again_gives_the_same_file(tmp_path):
+    model = trained_model()
+    for name in ("one", "two"):
+        exporting.export_model(model, tmp_path / f"{name}.onnx")
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+
+
+# What cannot be exported.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["m.safetensors", "-o", "m.bin"], 2, "a name ending in .onnx is needed"),
+        (["m.safetensors"], 2, "--output"),
+        (["m.onnx", "-o", "n.onnx"], 2, "is an exported model"),
+        (["none.safetensors", "-o", "n.onnx"], 4, "no such file"),
+        (["m.safetensors", "-o", "n.onnx", "--split", "testing"], 2, "--data DIR is needed too"),
+        (["m.safetensors", "-o", "n.onnx", "--data", "nowhere"], 4, "nowhere"),
+        (["whole.safetensors", "-o", "n.onnx"], 2, "needs whole clips"),
+        (["m.safetensors", "-o", "m.safetensors/n.onnx"], 1, "cannot be written"),
+    ],
+)
+def test_what_makes_no_sense_is_told(tmp_path, capsys, monkeypatch, arguments, code, sentence):
+    monkeypatch.chdir(tmp_path)
+    save_model(untrained_model(protocol="folder"), Path("m.safetensors"))
+    features = FeatureConfig(kind="logmel", mels=20, fft_samples=512)
+    whole = SpeechGRU(ModelConfig(hidden=8, bidirectional=True), features, ("a", "b"))
+    save_model(whole, Path("whole.safetensors"))
+    exporting.export_model(untrained_model(), Path("m.onnx"))
+    capsys.readouterr()
+    assert main(["export", *arguments]) == code
+    printed = capsys.readouterr()
+    assert sentence in printed.err.replace("\n", "")
+    assert printed.out == ""
+    assert not Path("n.onnx").exists()
+
+
+def test_a_layer_that_has_no_onnx_form_is_named():
+    class Strange(Cell):
+        state_size = (24,)
+
+    model = untrained_model()
+    model.layers[0] = Strange()
+    with pytest.raises(SpeechGRUError, match="kind Strange cannot be exported to ONNX"):
+        build_graph(model)
+
+
+def test_what_was_kept_in_an_exported_file_is_there_and_the_graph_is_the_same(tmp_path):
+    path = tmp_path / "m.onnx"
+    exporting.export_model(untrained_model(clip_s=0.5), path)
+    before = load_onnx(path)
+    write_metadata(path, before.metadata | {"decoder": {"threshold": 0.8}})
+    after = load_onnx(path)
+    assert after.metadata == {"clip_s": 0.5, "decoder": {"threshold": 0.8}}
+    assert after.header["graph"] == before.header["graph"]
+    samples = sound(after)[:3_200]
+    one, two = (b(samples, b.initial_state())[0] for b in (before, after))
+    assert (one == two).all()
+    onnx.checker.check_model(onnx.load(path), full_check=True)

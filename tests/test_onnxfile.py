@@ -1,0 +1,390 @@
+"""Exported files: what is damaged, foreign or hostile is one sentence, before it does any harm."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from tones import untrained_model
+
+from speechgru.cli import main
+from speechgru.errors import DataError
+from speechgru.export.exporting import export_model
+from speechgru.onnxfile import parse_onnx, with_header
+from speechgru.runtime import OnnxBackend, load_onnx
+from speechgru.streaming import Recognizer, open_recognizer
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("exported") / "m.onnx"
+    metadata = {"protocol": "folder", "clip_s": 0.5, "decoder": {"threshold": 0.6}}
+    export_model(untrained_model(front="conv", **metadata), path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def path(tmp_path, exported) -> Path:
+    (tmp_path / "m.onnx").write_bytes(exported)
+    return tmp_path / "m.onnx"
+
+
+def test_it_is_a_valid_onnx_file_with_one_entry_of_metadata(path):
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    (entry,) = model.metadata_props
+    assert entry.key == "speechgru"
+    assert json.loads(entry.value)["labels"] == ["low", "mid", "high"]
+    assert model.opset_import[0].version == 17
+
+
+def test_another_header_replaces_the_one_that_was_there(exported):
+    header = parse_onnx(exported).header
+    other = with_header(exported, dict(header) | {"metadata": {"note": "größer, 大"}})
+    assert parse_onnx(other).header["metadata"] == {"note": "größer, 大"}
+    assert with_header(other, header) == exported
+    assert len(onnx.load_from_string(other).metadata_props) == 1
+
+
+def test_entries_of_other_programs_stay(exported):
+    model = onnx.load_from_string(exported)
+    model.metadata_props.add(key="author", value="someone")
+    found = parse_onnx(model.SerializeToString())
+    assert found.header == parse_onnx(exported).header
+    kept = onnx.load_from_string(with_header(found.content, found.header))
+    assert {entry.key for entry in kept.metadata_props} == {"speechgru", "author"}
+
+
+def refused(path: Path, capsys) -> str:
+    """What every command says of a file that it must refuse."""
+    with pytest.raises(DataError) as caught:
+        load_onnx(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    wav = str(path.parent / "none.wav")
+    for command in (["info"], ["recognize", wav], ["verify", wav], ["evaluate", "--data", "."]):
+        assert main([command[0], str(path), *command[1:]]) == 4
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.replace("\n", "") == f"error: {message}"
+    return message.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.00001, 0.001, 0.05, 0.5, 0.9, 0.9999])
+def test_a_truncated_file_is_refused(path, capsys, share):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    assert "not a whole ONNX file" in refused(path, capsys)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0" * 100, b"RIFF" * 30, b"\x80\x04\x95pickle", b"\xff" * 5_000, b"I am a text.\n" * 9],
+)
+def test_what_is_no_onnx_file_is_refused(tmp_path, capsys, content):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    assert "not a whole ONNX file" in refused(path, capsys)
+
+
+def identity_model(**metadata: str) -> bytes:
+    """A graph of one node that does nothing, made by another program."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "other",
+        [value("x", TensorProto.FLOAT, [1])],
+        [value("y", TensorProto.FLOAT, [1])],
+    )
+    model = helper.make_model(graph)
+    helper.set_model_props(model, metadata)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("metadata", [{}, {"author": "someone"}, {"speechgru": "[1, 2]"}])
+def test_an_onnx_file_of_another_program_is_refused(tmp_path, capsys, metadata):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(identity_model(**metadata))
+    assert refused(path, capsys) == "an ONNX file, but no speechgru model"
+
+
+@pytest.mark.parametrize("value", ["{'labels': ", '{"format_version": NaN}', "[" * 100_000])
+def test_a_header_that_is_no_json_is_refused(tmp_path, capsys, value):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(identity_model(speechgru=value))
+    assert "the header is not plain JSON" in refused(path, capsys)
+
+
+def test_a_changed_weight_is_told(path, capsys):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+    assert "the file is damaged" in refused(path, capsys)
+
+
+def test_a_missing_file_and_a_directory_are_named(tmp_path, capsys):
+    assert "no such file; a model (.onnx) is needed" in refused(tmp_path / "none.onnx", capsys)
+    (tmp_path / "folder.onnx").mkdir()
+    assert "is a directory" in refused(tmp_path / "folder.onnx", capsys)
+
+
+HOSTILE = {
+    "a newer format": (lambda h: h.update(format_version=2), "model format 2 is newer"),
+    "a huge format": (lambda h: h.update(format_version=10**30), "is newer"),
+    "format is true": (lambda h: h.update(format_version=True), "no speechgru model"),
+    "format 0": (lambda h: h.update(format_version=0), "no speechgru model"),
+    "no format": (lambda h: h.pop("format_version"), "no speechgru model"),
+    "no labels": (lambda h: h.pop("labels"), "'labels' is missing"),
+    "labels are a number": (lambda h: h.update(labels=10**9), "labels is 1000000000, not a list"),
+    "labels are numbers": (lambda h: h.update(labels=[1, 2, 3]), "labels are not all strings"),
+    "a label twice": (lambda h: h.update(labels=["a", "a", "b"]), "not all different"),
+    "another number of labels": (
+        lambda h: h.update(labels=["a"], outputs={"classify": ["a"]}),
+        "where its header names 1",
+    ),
+    "a million labels": (
+        lambda h: h.update(outputs={"ctc": [str(i) for i in range(10**6)]}),
+        "where its header names 1000000",
+    ),
+    "outputs are a list": (lambda h: h.update(outputs=[]), "outputs are not labels"),
+    "outputs of numbers": (lambda h: h.update(outputs={"classify": [1]}), "outputs are not"),
+    "an unknown head": (lambda h: h.update(outputs={"x": ["a", "b", "c"]}), "outputs are not"),
+    "other outputs than labels": (
+        lambda h: h.update(outputs={"classify": ["a", "b", "c"]}),
+        "outputs are not",
+    ),
+    "no metadata": (lambda h: h.pop("metadata"), "'metadata' is missing"),
+    "metadata is a list": (lambda h: h.update(metadata=[1]), "metadata is [1], not a dict"),
+    "no rate": (lambda h: h["graph"].pop("sample_rate"), "sample_rate is None"),
+    "rate 0": (lambda h: h["graph"].update(sample_rate=0), "sample_rate is 0"),
+    "a huge rate": (lambda h: h["graph"].update(sample_rate=10**12), "8000 to 48000 is needed"),
+    "a step of no samples": (lambda h: h["graph"].update(step_samples=0), "step_samples is 0"),
+    "a negative step": (lambda h: h["graph"].update(step_samples=-320), "step_samples is -320"),
+    "a huge step": (lambda h: h["graph"].update(step_samples=10**12), "step_samples is"),
+    "another step": (lambda h: h["graph"].update(step_samples=321), "the graph"),
+    "two steps": (lambda h: h["graph"].update(step_samples=640), "the graph gives [2, 3]"),
+    "a step that is a word": (lambda h: h["graph"].update(step_samples="x" * 10**6), "is 'xxx"),
+    "parameters are a list": (lambda h: h["graph"].update(parameters=[]), "parameters is []"),
+}
+
+
+def with_changed_header(content: bytes, change) -> bytes:
+    """The model with another header, the graph's hash right again."""
+    header = json.loads(json.dumps(dict(parse_onnx(content).header)))
+    change(header)
+    return with_header(content, header)
+
+
+@pytest.mark.parametrize(("change", "sentence"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_header_that_does_not_fit_is_refused(path, capsys, change, sentence):
+    path.write_bytes(with_changed_header(path.read_bytes(), change))
+    message = refused(path, capsys)
+    assert sentence in message
+    assert len(message) < 300
+
+
+def test_a_header_without_a_graph_is_refused(path, capsys):
+    model = onnx.load(path)
+    header = json.loads(model.metadata_props[0].value)
+    for graph in ([], None, "x"):
+        model.metadata_props[0].value = json.dumps(header | {"graph": graph})
+        path.write_bytes(model.SerializeToString())
+        assert "does not describe the graph" in refused(path, capsys)
+
+
+def test_two_headers_are_refused(path, capsys):
+    model = onnx.load(path)
+    model.metadata_props.append(model.metadata_props[0])
+    path.write_bytes(model.SerializeToString())
+    assert "not what speechgru writes" in refused(path, capsys)
+
+
+SETTINGS = {
+    "decoder is a list": {"decoder": [1]},
+    "decoder is a number": {"decoder": 3},
+    "an unknown setting": {"decoder": {"colour": "red"}},
+    "a threshold out of range": {"decoder": {"threshold": 7}},
+    "a threshold for no word": {"decoder": {"thresholds": {"nonsense": 0.5}}},
+    "a word's threshold out of range": {"decoder": {"thresholds": {"low": 7}}},
+    "a huge smoothing": {"decoder": {"smoothing_s": 1e300}},
+    "policy is a word": {"state_policy": "silence"},
+    "an unknown policy": {"state_policy": {"mode": "sometimes"}},
+}
+
+
+@pytest.mark.parametrize("metadata", SETTINGS.values(), ids=SETTINGS.keys())
+def test_settings_of_a_stream_that_make_no_sense_are_told(path, tmp_path, capsys, metadata):
+    import soundfile
+
+    path.write_bytes(with_changed_header(path.read_bytes(), lambda h: h.update(metadata=metadata)))
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
+    assert main(["listen", str(path), "--input", str(tmp_path / "a.wav")]) == 4
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+
+
+# Graphs that are not what a speechgru model is, with a header that is.
+
+
+def graph_of(content: bytes, change) -> bytes:
+    """The model with another graph, the hash in its header right again."""
+    model = onnx.load_from_string(content)
+    change(model.graph)
+    header = json.loads(model.metadata_props[0].value)
+    return with_header(model.SerializeToString(), header)
+
+
+def rename_input(graph):
+    graph.input[0].name = "sounds"
+
+
+def surplus_input(graph):
+    graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))
+
+
+def no_output(graph):
+    del graph.output[1:]
+
+
+def state_of_any_size(graph):
+    graph.input[1].type.tensor_type.shape.dim[1].dim_param = "N"
+
+
+def huge_state(graph):
+    graph.input[1].type.tensor_type.shape.dim[1].dim_value = 2**40
+
+
+def another_state(graph):
+    graph.input[-1].type.tensor_type.shape.dim[1].dim_value = 25
+
+
+def unknown_operator(graph):
+    graph.node[5].op_type = "Nonsense"
+
+
+def integers(graph):
+    graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+
+
+def no_nodes(graph):
+    del graph.node[:]
+
+
+def weights_elsewhere(graph):
+    tensor = next(t for t in graph.initializer if len(t.raw_data) > 1_000)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        rename_input,
+        surplus_input,
+        no_output,
+        state_of_any_size,
+        huge_state,
+        another_state,
+        unknown_operator,
+        integers,
+        no_nodes,
+        weights_elsewhere,
+    ],
+    ids=lambda change: change.__name__,
+)
+def test_a_graph_that_is_not_ours_is_refused(path, capfd, change):
+    path.write_bytes(graph_of(path.read_bytes(), change))
+    assert refused(path, capfd)
+
+
+# Fuzzing. Nothing but a DataError of one line, and never a model that is not the one exported.
+
+
+def opened(content: bytes) -> tuple[Recognizer | None, str]:
+    """A recognizer, or why there is none."""
+    try:
+        return open_recognizer(OnnxBackend(parse_onnx(content))), ""
+    except DataError as error:
+        return None, str(error)
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data())
+def test_damaged_bytes_are_refused_or_harmless(exported, data):
+    content = bytearray(exported)
+    for _ in range(data.draw(st.integers(1, 4))):
+        kind = data.draw(st.sampled_from(["change", "cut", "insert", "remove"]))
+        # Where the structure is: near the beginning and the end.
+        place = data.draw(
+            st.one_of(
+                st.integers(0, min(400, len(content) - 1)),
+                st.integers(max(0, len(content) - 3_000), len(content) - 1),
+                st.integers(0, len(content) - 1),
+            )
+        )
+        if kind == "change":
+            content[place] = data.draw(st.integers(0, 255))
+        elif kind == "cut":
+            del content[max(1, place) :]
+        elif kind == "insert":
+            content[place:place] = data.draw(st.binary(min_size=1, max_size=20))
+        else:
+            del content[place : min(len(content) - 1, place + data.draw(st.integers(1, 40)))]
+    recognizer, message = opened(bytes(content))
+    if recognizer is None:
+        assert "\n" not in message
+        return
+    silence = np.zeros(640, np.float32)
+    same = (r.backend for r in (recognizer, opened(exported)[0]))
+    found, expected = (backend(silence, backend.initial_state())[0] for backend in same)
+    assert (found == expected).all()
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data())
+def test_any_value_in_the_header_is_refused_or_harmless(exported, data):
+    def change(header):
+        for _ in range(data.draw(st.integers(1, 3))):
+            table = header
+            inner = data.draw(st.sampled_from([None, "graph", "metadata", "outputs"]))
+            if isinstance(header.get(inner), dict):
+                table = header[inner]
+            known = sorted(table) + (["decoder", "state_policy", "clip_s"] * (inner == "metadata"))
+            if known:
+                table[data.draw(st.sampled_from(known))] = data.draw(json_values)
+
+    content = exported
+    try:
+        content = with_changed_header(exported, change)
+    except (TypeError, AttributeError):  # the graph's description is no table any more
+        return
+    recognizer, message = opened(content)
+    if recognizer is None:
+        assert "\n" not in message
+    else:
+        recognizer.push(np.zeros(3_200, np.float32))
+
+
+@settings(deadline=None, max_examples=200)
+@given(content=st.binary(max_size=300))
+def test_random_bytes_are_refused(content):
+    with pytest.raises(DataError):
+        parse_onnx(content)

@@ -1,0 +1,172 @@
+"""An exported model where neither torch nor what else training needs is installed."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tone_listener import stream, tone_listener
+from tones import RATE, tone, write_tones
+
+from speechgru.backend import TorchBackend
+from speechgru.export.exporting import export_model
+from speechgru.modelfile import save_model
+from speechgru.streaming import open_recognizer
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+#: What a small machine does not have.
+ABSENT = ("torch", "torchaudio", "librosa", "onnx", "safetensors", "matplotlib", "tomli_w")
+
+WITHOUT = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {ABSENT}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+RUN = WITHOUT + "from speechgru.cli import entry_point; entry_point()"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A model in both forms, a recording with words, and a corpus."""
+    folder = tmp_path_factory.mktemp("small")
+    model = copy.deepcopy(tone_listener())
+    model.metadata |= {"protocol": "folder"}
+    save_model(model, folder / "m.safetensors")
+    export_model(model, folder / "m.onnx")
+    samples, _ = stream(["low", "high", "mid"])
+    soundfile.write(folder / "words.wav", samples, RATE, subtype="FLOAT")
+    soundfile.write(folder / "high.wav", tone("high", 7), RATE)
+    (folder / "tones").mkdir()
+    write_tones(folder / "tones")
+    return folder
+
+
+def run(folder: Path, *arguments: str, code: int = 0) -> tuple[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={"PATH": "", "PYTHONPATH": str(PROJECT), "SPEECHGRU_CACHE": str(folder / "cache")},
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+def test_they_are_absent(folder):
+    for package in ABSENT:
+        code = f"{WITHOUT}\nimport {package}"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert f"No module named {package!r}" in done.stderr
+
+
+def test_recognize(folder):
+    told, _ = run(folder, "recognize", "m.onnx", "high.wav", "--json")
+    assert json.loads(told)[0]["word"] == "high"
+
+
+def test_listen_hears_the_events_that_are_heard_with_torch(folder):
+    told, _ = run(folder, "listen", "m.onnx", "--input", "words.wav", "--jsonl")
+    events = [json.loads(line) for line in told.splitlines()]
+    samples, _ = soundfile.read(folder / "words.wav", dtype="float32")
+    with_torch = open_recognizer(TorchBackend(tone_listener())).push(samples)
+    assert [event["word"] for event in events] == ["low", "high", "mid"]
+    for event, other in zip(events, with_torch, strict=True):
+        assert (event["word"], event["t"]) == (other.word, pytest.approx(other.t, abs=1e-3))
+        assert event["score"] == pytest.approx(other.score, abs=1e-3)
+
+
+def test_verify(folder):
+    told, _ = run(folder, "verify", "m.onnx", "words.wav", "--json")
+    found = json.loads(told)
+    assert found["passed"] is True
+    assert len(found["differences"]) == 4
+
+
+def test_info(folder):
+    told, _ = run(folder, "info", "m.onnx", "--json")
+    assert json.loads(told)["graph"]["weights"] == "float32"
+
+
+def test_evaluate_clips_and_a_stream(folder):
+    data = ["--data", "tones/tones.csv", "--split", "testing"]
+    told, _ = run(folder, "evaluate", "m.onnx", *data, "--carry-state", "--streaming", "--json")
+    found = json.loads(told)
+    assert found["n"] == 18
+    assert found["accuracy"] > 0.9
+    assert found["carried_accuracy"] > 0.5
+    assert found["matched"] > 0
+
+
+def test_bench(folder):
+    told, _ = run(folder, "bench", "listen", "m.onnx", "--json")
+    found = json.loads(told)
+    assert found["overhead_ratio"] > 1
+    assert found["whole_speed"] > 1
+    assert 0 < found["chunk_us"]["p50"] <= found["chunk_us"]["p95"] <= found["chunk_us"]["p99"]
+
+
+def test_python(folder):
+    code = f"""{WITHOUT}
+import soundfile, speechgru
+samples, _ = soundfile.read("words.wav", dtype="float32")
+recognizer = speechgru.load("m.onnx")
+print([event.word for event in recognizer.push(samples) + recognizer.flush()])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={"PYTHONPATH": str(PROJECT)},
+    )
+    assert done.stdout.strip() == "['low', 'high', 'mid']", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (["train", "quickstart"], "torch"),
+        (["demo"], "torch"),
+        (["export", "m.safetensors", "-o", "n.onnx"], "torch"),
+        (["evaluate", "m.onnx", "--data", "tones/tones.csv", "--picture", "a.png"], "matplotlib"),
+    ],
+)
+def test_what_needs_more_says_so(folder, arguments, missing):
+    _, told = run(folder, *arguments, code=1)
+    assert f"this needs the package {missing}, which is not installed" in told
+
+
+def test_a_trained_model_says_that_it_needs_torch(folder):
+    for command in (["listen", "m.safetensors", "--input", "words.wav"], ["info", "m.safetensors"]):
+        _, told = run(folder, *command, code=1)
+        sentence = "a trained model needs torch, which is not installed; an exported one (.onnx)"
+        assert sentence in " ".join(told.split())
+
+
+def test_a_graphics_card_is_not_what_an_exported_model_runs_on(folder):
+    options = ["--data", "tones/tones.csv", "--device", "cuda"]
+    _, told = run(folder, "evaluate", "m.onnx", *options, code=2)
+    assert "it runs on the CPU" in told
+
+
+def test_the_state_is_reset_where_it_is_with_torch(folder):
+    """A second of silence between words: the policy's resets are the same."""
+    import speechgru
+
+    samples, _ = stream(["low", "high"], gap_s=1.5)
+    quiet = np.zeros(2 * RATE, np.float32)
+    for one in (speechgru.load(folder / name) for name in ("m.onnx", "m.safetensors")):
+        one.push(np.concatenate([samples, quiet]))
+        assert float(np.exp(one.log_posteriors[-1])) > 0.5  # silence
