@@ -25,7 +25,7 @@ from speechgru.evaluation.events import poisson_interval, score_events
 from speechgru.evaluation.hearing import ArraySound, FileSound, hear
 from speechgru.evaluation.metrics import wilson_interval
 from speechgru.evaluation.streams import case_of_files, case_of_split, evaluate_stream
-from speechgru.evaluation.tuning import GRID, POLICIES, tune
+from speechgru.evaluation.tuning import GRID, LATENCY_MS, POLICIES, tune
 from speechgru.modelfile import load_model, save_model
 from speechgru.state_policy import StatePolicy
 
@@ -226,14 +226,16 @@ def test_the_curve_goes_from_many_false_alarms_to_many_misses(backend, tones, mo
     assert own.false_alarms_per_hour == report.events.false_alarms_per_hour
 
 
-def test_tuning_ranks_every_detector_and_policy_by_its_errors(backend, tones):
+def test_tuning_ranks_every_detector_and_policy_by_its_errors_and_latency(backend, tones):
     case = case_of_split(tones, StreamPlan(minutes=0.5))
     grid = GRID[::7]
     heard = []
     trials = tune(backend, case.sound, case.truth, grid, lambda done, of: heard.append((done, of)))
     assert len(trials) == len(grid) * len(POLICIES) + 1
-    errors = [trial.report.errors for trial in trials]
-    assert errors == sorted(errors)
+    costs = [
+        trial.report.errors + (trial.report.latency_ms["p50"] or 0) / LATENCY_MS for trial in trials
+    ]
+    assert costs == sorted(costs)
     assert heard[-1][0] == heard[-1][1]
     best = trials[0]
     again = evaluate_stream(backend, case, best.config, best.policy)

@@ -90,13 +90,16 @@ def print_trials(trials: "Sequence[Trial]") -> None:
         return
     from rich.table import Table
 
+    from speechgru.evaluation.tuning import LATENCY_MS
+
     best_of_each = {str(trial.policy): trial for trial in reversed(trials)}
     shown = [*trials[:TRIALS], *(t for t in best_of_each.values() if t not in trials[:TRIALS])]
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("state")
     for heading in (
-        "smooth s", "thresh.", "least s", "errors", "matched", "wrong", "false", "missed", "p50 ms"
-    ):  # fmt: skip
+        *("smooth s", "thresh.", "least s", "apart s"),
+        *("errors", "matched", "wrong", "false", "missed", "p50 ms"),
+    ):
         table.add_column(heading, justify="right")
     for trial in shown:
         config, report = trial.config, trial.report
@@ -107,11 +110,14 @@ def print_trials(trials: "Sequence[Trial]") -> None:
             f"{config.smoothing_s:g}",
             f"{config.threshold:g}",
             f"{config.min_duration_s:g}",
+            f"{config.refractory_s:g}",
             f"{report.errors:,}",
             *(f"{count:,}" for count in counts),
             "-" if p50 is None else f"{p50:.0f}",
         )
-    out.line(f"{len(trials)} detectors tried; the fewest errors first")
+    out.line(
+        f"{len(trials)} detectors tried; the fewest errors first, {LATENCY_MS:g} ms late as one"
+    )
     out.print(table)
 
 
