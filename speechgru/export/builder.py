@@ -1,5 +1,6 @@
 """An ONNX graph put together node by node."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,11 @@ class GraphBuilder:
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
+        self._prefix = ""
+
+    @property
+    def _count(self) -> int:
+        return len(self._nodes)
 
     def input(self, name: str, *shape: int | str) -> str:
         """A float input of the graph; a size that varies has a name."""
@@ -45,10 +51,43 @@ class GraphBuilder:
 
     def ops(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
         """The outputs of a node."""
-        name = f"{kind.lower()}{len(self._nodes)}"
+        name = f"{self._prefix}{kind.lower()}{self._count}"
         names = [f"{name}.{i}" for i in range(outputs)] if outputs > 1 else [name]
         self._nodes.append(helper.make_node(kind, inputs, names, name=name, **attributes))
         return names
+
+    def scan(
+        self,
+        body: Callable[["GraphBuilder", list[str], list[str]], tuple[list[str], str]],
+        states: Sequence[str],
+        sequences: Sequence[str],
+    ) -> tuple[list[str], str]:
+        """A loop over the first axis of sequences (T, ...): the last states, all outputs (T, ...).
+
+        `body` gets a builder of its own, the states before the step, and what the sequences have
+        at the step; it gives the states after it, and its output. It may use any value from here.
+        """
+        inner = GraphBuilder()
+        inner._initializers, inner._prefix = self._initializers, f"{self._prefix}scan{self._count}."
+        names = [f"{inner._prefix}in{i}" for i in range(len(states) + len(sequences))]
+        after, output = body(inner, names[: len(states)], names[len(states) :])
+        # Each output is a node of its own: a state and the output may be the same value.
+        given = [inner.op("Identity", value) for value in (*after, output)]
+        graph = helper.make_graph(
+            inner._nodes,
+            "step",
+            [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names],
+            [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in given],
+        )
+        *last, outputs = self.ops(
+            "Scan",
+            *states,
+            *sequences,
+            outputs=len(states) + 1,
+            body=graph,
+            num_scan_inputs=len(sequences),
+        )
+        return last, outputs
 
     def floats(self, values: ArrayLike | Tensor) -> str:
         """A float constant."""

@@ -1,14 +1,32 @@
 """Layers as ONNX: each (x, state) -> (y, state), as in PyTorch, of one stream."""
 
 from functools import singledispatch
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from speechgru.cells import GRU, CausalConv2d
+from speechgru.cells import (
+    GRU,
+    LSTM,
+    MGU,
+    RNN,
+    CausalConv2d,
+    CausalTransformer,
+    ChoGRU,
+    LiGRU,
+    MinGRU,
+    MinLSTM,
+    SelectiveSSM,
+)
 from speechgru.errors import SpeechGRUError
+from speechgru.export.attention import causal_transformer
 from speechgru.export.builder import GraphBuilder
+from speechgru.export.scans import lstmp, minimal, selective
+
+#: A gate with this bias is 1, whatever the rest of it.
+_OPEN = 40.0
 
 
 @singledispatch
@@ -26,6 +44,112 @@ def _gru(cell: GRU, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:
     # Torch has the gates as r, z, n; ONNX as z, r, n. The reset gate comes after the product.
     y, (last,) = _onnx_layer(g, "GRU", cell.gru, [1, 0, 2], x, state, linear_before_reset=1)
     return y, last
+
+
+@recurrent.register
+def _rnn(cell: RNN, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:
+    y, (last,) = _onnx_layer(g, "RNN", cell.rnn, [0], x, state)
+    return y, last
+
+
+@recurrent.register
+def _lstm(cell: LSTM, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:
+    if cell.lstm.proj_size:
+        return lstmp(cell, g, x, state)
+    h, c = g.slice(state, 1, 0, cell.outputs), g.slice(state, 1, cell.outputs)
+    # Torch has the gates as i, f, n, o; ONNX as i, o, f, n.
+    y, last = _onnx_layer(g, "LSTM", cell.lstm, [0, 3, 1, 2], x, h, c)
+    return y, g.op("Concat", *last, axis=1)
+
+
+@recurrent.register
+def _cho(cell: ChoGRU, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:
+    r, z, n = _rows(cell.outputs, 3)
+    w, gates = g.weight(cell.input.weight), g.weight(cell.gates.weight)
+    u = [_taken(g, gates, z), _taken(g, gates, r), g.weight(cell.candidate.weight)]
+    return _onnx_gru(
+        g,
+        [_taken(g, w, rows) for rows in (z, r, n)],
+        u,
+        [cell.input.bias[rows] for rows in (z, r, n)],
+        x,
+        state,
+    )
+
+
+@recurrent.register
+def _mgu(cell: MGU, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:
+    # Cho's GRU with r = f and z = 1 - f = sigmoid(-(W_f x + U_f h + b_f)).
+    f, n = _rows(cell.outputs, 2)
+    w, gate = g.weight(cell.input.weight), g.weight(cell.gate.weight)
+    of_f, bias = _taken(g, w, f), cell.input.bias
+    return _onnx_gru(
+        g,
+        [g.op("Neg", of_f), of_f, _taken(g, w, n)],
+        [g.op("Neg", gate), gate, g.weight(cell.candidate.weight)],
+        [-bias[f], bias[f], bias[n]],
+        x,
+        state,
+    )
+
+
+@recurrent.register
+def _ligru(cell: LiGRU, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:
+    # A GRU whose reset gate is 1. Of the normalisation the bias is left: see `weights.folded`.
+    z, n = _rows(cell.outputs, 2)
+    w, u = g.weight(cell.input.weight), g.weight(cell.recurrent.weight)
+    nothing = [g.floats(torch.zeros(cell.outputs, size)) for size in (cell.inputs, cell.outputs)]
+    bias = cell.norm.bias
+    return _onnx_gru(
+        g,
+        [_taken(g, w, z), nothing[0], _taken(g, w, n)],
+        [_taken(g, u, z), nothing[1], _taken(g, u, n)],
+        [bias[z], torch.full_like(bias[z], _OPEN), bias[n]],
+        x,
+        state,
+        activations=["Sigmoid", "Relu"],
+    )
+
+
+recurrent.register(MinGRU, minimal)
+recurrent.register(MinLSTM, minimal)
+recurrent.register(SelectiveSSM, selective)
+recurrent.register(CausalTransformer, causal_transformer)
+
+
+def _rows(hidden: int, gates: int) -> list[slice]:
+    return [slice(i * hidden, (i + 1) * hidden) for i in range(gates)]
+
+
+def _taken(g: GraphBuilder, weight: str, rows: slice) -> str:
+    return g.slice(weight, 0, rows.start, rows.stop)
+
+
+def _onnx_gru(
+    g: GraphBuilder,
+    w: list[str],
+    u: list[str],
+    biases: list[torch.Tensor],
+    x: str,
+    state: str,
+    **attributes: Any,
+) -> tuple[str, str]:
+    """ONNX's GRU with the reset gate before the product, from its parts in the order z, r, n."""
+    axis, hidden = g.integers([0]), len(biases[0])
+    bias = torch.cat([*biases, torch.zeros(3 * hidden)]).detach().unsqueeze(0)
+    y, last = g.ops(
+        "GRU",
+        x,
+        *(g.op("Unsqueeze", g.op("Concat", *parts, axis=0), axis) for parts in (w, u)),
+        g.floats(bias),
+        "",
+        g.op("Unsqueeze", state, axis),
+        outputs=2,
+        hidden_size=hidden,
+        linear_before_reset=0,
+        **attributes,
+    )  # (T, 1, 1, H), (1, 1, H)
+    return g.op("Squeeze", y, g.integers([1])), g.op("Squeeze", last, axis)
 
 
 def _onnx_layer(

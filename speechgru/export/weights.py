@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from speechgru.cells import CausalConv2d
+from speechgru.cells import CausalConv2d, LiGRU
 from speechgru.model import SpeechGRU
 
 #: Of smaller tensors the bytes do not matter, but the precision does.
@@ -22,6 +22,8 @@ def folded(model: SpeechGRU) -> SpeechGRU:
     for module in twin.modules():
         if isinstance(module, CausalConv2d):
             _fold(module.conv.weight, module.norm)
+        elif isinstance(module, LiGRU):
+            _fold(module.input.weight, module.norm)
     return twin
 
 
