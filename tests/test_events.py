@@ -136,6 +136,20 @@ def test_a_table_of_recall_is_neither_coarse_nor_long(minutes, width):
     assert score_events(truth(GO), [], 60.0 * minutes).bin_minutes == width
 
 
+@pytest.mark.parametrize(("found_last", "lasts"), [(10, True), (9, True), (2, False)])
+def test_recall_lasts_where_the_last_stretch_is_within_the_first_ones_interval(found_last, lasts):
+    """Ten words in each of five minutes, all found but for some of the fifth; then 30 seconds."""
+    starts = [60.0 * (n // 10) + 5.0 * (n % 10) + 1 for n in range(51)]
+    spoken = truth(*(("go", start, start + 0.5) for start in starts))
+    found = [event("go", start + 0.6) for start in starts[: 40 + found_last]]
+    report = score_events(spoken, found, 330.0)
+    first, last = report.ends_of_recall
+    assert (first["from"], last["from"], last["to"]) == (0, 4, 5)
+    assert last["recall"] == found_last / 10
+    assert report.recall_lasts is lasts
+    assert score_events(spoken, found, 100.0).recall_lasts is None
+
+
 def test_without_events_there_is_no_latency():
     assert score_events(truth(GO), [], 60.0).latency_ms == {"p50": None, "p95": None}
 

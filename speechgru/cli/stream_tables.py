@@ -33,6 +33,13 @@ def print_stream(report: "StreamReport") -> None:
         f"false rejects  [bold]{100 * events.false_reject_rate:.2f} %[/] "
         f"(95 % interval {100 * low:.2f} to {100 * high:.2f})"
     )
+    if events.ends_of_recall is not None:
+        first, last = events.ends_of_recall
+        out.line(
+            f"over time      first {100 * first['recall']:.2f} % ({100 * first['low']:.2f} to "
+            f"{100 * first['high']:.2f}), last {100 * last['recall']:.2f} %: "
+            f"{'no loss' if events.recall_lasts else 'a loss'}"
+        )
     low, high = events.false_alarms_ci95
     out.print(
         f"false alarms   [bold]{events.false_alarms_per_hour:.2f} an hour[/] "

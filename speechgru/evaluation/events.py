@@ -105,6 +105,22 @@ class EventReport:
         minutes = self.duration_s / 60
         return next((width for most, width in ((8, 1), (40, 5), (240, 30)) if minutes <= most), 60)
 
+    @property
+    def ends_of_recall(self) -> tuple[dict[str, float], dict[str, float]] | None:
+        """The first and the last whole stretch of `recall_by_minutes`; None where there is one."""
+        width = self.bin_minutes
+        rows = self.recall_by_minutes(width)
+        whole = [row for row in rows if row["to"] - row["from"] == width]
+        return (whole[0], whole[-1]) if len(whole) > 1 else None
+
+    @property
+    def recall_lasts(self) -> bool | None:
+        """Whether the last stretch's recall is not below the first one's 95 % interval."""
+        if self.ends_of_recall is None:
+            return None
+        first, last = self.ends_of_recall
+        return last["recall"] >= first["low"]
+
     def as_dict(self) -> dict[str, Any]:
         """The figures for JSON."""
         return {
@@ -121,6 +137,7 @@ class EventReport:
             "latency_ms": self.latency_ms,
             "tolerance_s": TOLERANCE_S,
             "recall_by_minutes": self.recall_by_minutes(self.bin_minutes),
+            "recall_lasts": self.recall_lasts,
         }
 
 
