@@ -96,7 +96,7 @@ def test_the_archive_is_small_and_has_nothing_but_audio_and_the_two_lists(archiv
 
 def test_what_is_unpacked_is_what_was_packed(tmp_path, archived):
     assert contents(embedded_corpus(tmp_path)) == archived
-    assert [path.name for path in tmp_path.iterdir()] == [embedded_corpus(tmp_path).name]
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == [embedded_corpus(tmp_path)]
 
 
 def test_a_second_time_writes_nothing(tmp_path):
@@ -119,6 +119,13 @@ def test_a_damaged_copy_is_repaired(tmp_path, archived):
     assert contents(embedded_corpus(tmp_path)) == archived
 
 
+def test_what_a_kill_left_half_unpacked_goes(tmp_path, archived):
+    folder = embedded_corpus(tmp_path)
+    folder.rename(tmp_path / f".{folder.name}.killed")
+    assert contents(embedded_corpus(tmp_path)) == archived
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == [folder]
+
+
 def test_the_environment_names_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SPEECHGRU_CACHE", str(tmp_path / "cache"))
     assert embedded_corpus().parent == tmp_path / "cache"
@@ -126,7 +133,7 @@ def test_the_environment_names_the_cache(tmp_path, monkeypatch):
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(SpeechGRUError, match=r"file/embedded-\w+: cannot be written: .*_CACHE"):
+    with pytest.raises(SpeechGRUError, match=r"file: cannot be written: .*_CACHE"):
         embedded_corpus(tmp_path / "file")
 
 
@@ -147,7 +154,7 @@ def test_several_processes_unpack_at_once(tmp_path, archived):
     answers = [process.communicate() for process in processes]
     assert [error for _, error in answers] == [""] * 4
     folders = {Path(out.strip()) for out, _ in answers}
-    assert folders == set((tmp_path / "cache").iterdir())
+    assert folders == {path for path in (tmp_path / "cache").iterdir() if path.is_dir()}
     assert contents(folders.pop()) == archived
 
 

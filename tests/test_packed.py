@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,8 @@ import soundfile
 
 from speechgru.audio import fit, read
 from speechgru.corpora import Example, PackedAudio, corpus_fingerprint, open_corpus, pack
-from speechgru.corpora.packed import FULL_SCALE, default_cache_dir
+from speechgru.corpora.cache import LAST_USED, UNUSED_DAYS, default_cache_dir, locked
+from speechgru.corpora.packed import FULL_SCALE
 from speechgru.errors import DataError, SpeechGRUError
 
 RANDOM = np.random.default_rng(0)
@@ -226,15 +226,51 @@ def test_a_kill_leaves_nothing_that_is_taken_for_whole(recordings: Path, cache: 
     assert names == {"samples.s16", "index.json", "lock"}
 
 
-def test_a_large_corpus_opens_at_once(gsc_open: Path, tmp_path: Path) -> None:
-    """Issue: training starts within 5 s for 10,000 clips; opening them is the least of it."""
-    corpus = open_corpus(gsc_open)
-    pack(corpus, cache_dir=tmp_path)
-    began = time.perf_counter()
-    packed = pack(open_corpus(gsc_open), cache_dir=tmp_path)
-    assert time.perf_counter() - began < 1.0
-    assert len(packed.paths) == 10_552
-    shutil.rmtree(tmp_path)
+def age(cache: Path, days: float) -> None:
+    """Make all that is there so much older."""
+    for path in [*cache.rglob("*")]:
+        then = path.stat().st_mtime - 86_400 * days
+        os.utime(path, (then, then))
+
+
+def test_what_nobody_opened_for_a_month_goes_when_something_else_is_packed(
+    recordings: Path, cache: Path
+) -> None:
+    files = sorted(recordings.glob("*/*.wav"))
+
+    def folder_of(file: Path) -> Path:
+        """Pack one recording; gives the folder that is new."""
+        before = set(cache.glob("*"))
+        pack([file], cache_dir=cache)
+        (new,) = set(cache.glob("*")) - before
+        return new
+
+    opened, held, forgotten = map(folder_of, files[:3])
+    (cache / "mine").mkdir()
+    (cache / "mine" / "lock").touch()
+    age(cache, UNUSED_DAYS - 1)
+    folder_of(files[3])
+    assert forgotten.is_dir()
+    age(cache, 2)
+    pack(files[:1], cache_dir=cache)  # still there, and opened again
+    assert (opened / LAST_USED).exists()
+    with locked(held / "lock"):
+        age(held, UNUSED_DAYS)
+        folder_of(files[4])
+    assert not forgotten.exists()
+    assert all(folder.is_dir() for folder in (opened, held, cache / "mine"))
+    folder_of(files[5])
+    assert not held.exists()
+
+
+def test_a_large_corpus_is_only_opened_the_second_time(gsc_open: Path, cache: Path) -> None:
+    first, was_decoded = decoded(gsc_open, cache)
+    assert was_decoded
+    second, was_decoded = decoded(gsc_open, cache)
+    assert not was_decoded
+    assert second.paths == first.paths
+    assert len(second.paths) == 10_552
+    shutil.rmtree(cache)
 
 
 def test_a_copy_has_the_same_fingerprint(recordings: Path, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def pack(
     That is what `train` does on its first run.
     """
     from speechgru.corpora import open_corpus
-    from speechgru.corpora.packed import default_cache_dir
+    from speechgru.corpora.cache import default_cache_dir
     from speechgru.corpora.packed import pack as pack_corpus
 
     corpus = open_corpus(directory)

@@ -4,6 +4,7 @@
 of espeak-ng and all noise is computed, so it is under the project's own licence.
 """
 
+import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
-from speechgru.corpora.packed import CACHE_VARIABLE, default_cache_dir
+from speechgru.corpora.cache import CACHE_VARIABLE, default_cache_dir, locked
 from speechgru.errors import SpeechGRUError
 from speechgru.files import write_atomic
 
@@ -45,16 +46,19 @@ def embedded_archive() -> bytes:
 
 def _unpack(archive: ZipFile, folder: Path) -> None:
     """Unpack beside `folder` and rename: it is there whole or not at all."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-            whole = Path(temporary) / folder.name
-            archive.extractall(whole)
-            whole.rename(folder)
-    except OSError as error:
-        # A rename onto a folder that has files fails: another process was first. What it wrote is
-        # as good, and the caller compares it with the archive.
-        if not folder.is_dir():
+    prefix = f".{folder.name}."
+    with locked(folder.parent / ".embedded.lock"):
+        if folder.is_dir():  # another process was first
+            return
+        # The lock is ours: what lies here half unpacked is of a process that was killed.
+        for leftover in folder.parent.glob(f"{prefix}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as temporary:
+                whole = Path(temporary) / folder.name
+                archive.extractall(whole)
+                whole.rename(folder)
+        except OSError as error:
             raise SpeechGRUError(
                 f"{folder}: cannot be written: {error.strerror or error}; "
                 f"set {CACHE_VARIABLE} to a folder that can"

@@ -1,11 +1,10 @@
 """Recordings decoded and resampled once, into one memory-mapped file of 16-bit samples."""
 
-import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.audio import SAMPLE_RATE, loudest_start, read
+from speechgru.corpora.cache import LOCK, default_cache_dir, locked, note_use, prune
 from speechgru.corpora.corpus import Corpus, Example
 from speechgru.corpora.fingerprint import files_fingerprint
 from speechgru.errors import DataError, SpeechGRUError
@@ -23,11 +23,13 @@ from speechgru.files import atomic_path, write_atomic
 
 FORMAT = "speechgru-packed-audio"
 FORMAT_VERSION = 1
-CACHE_VARIABLE = "SPEECHGRU_CACHE"
 
 #: A packed sample divided by this is the sample in [-1, 1]; 16-bit recordings come back exactly.
 FULL_SCALE = 32768.0
 
+#: Of a fingerprint, in a folder's name.
+_NAME_DIGITS = 20
+_NAME = re.compile(f"[0-9a-f]{{{_NAME_DIGITS}}}")
 _SAMPLES, _INDEX = "samples.s16", "index.json"
 _BATCH = 64
 
@@ -100,7 +102,8 @@ def pack(
     The result lies in a folder of its own under `cache_dir`, `$SPEECHGRU_CACHE` or
     ~/.cache/speechgru, named after the files' names, sizes and times of change: where one of them
     changes, or the result is damaged, all is decoded again. A folder there may be deleted at any
-    time. `progress` hears (done, total) while recordings are decoded.
+    time; one that nobody opened for a month is deleted when another is made. `progress` hears
+    (done, total) while recordings are decoded.
 
     Raises:
         DataError: recordings cannot be decoded; names the first and how many.
@@ -108,11 +111,14 @@ def pack(
     """
     root, paths = _recordings(recordings)
     fingerprint = files_fingerprint(root, paths, FORMAT, FORMAT_VERSION, rate)
-    folder = (cache_dir or default_cache_dir()) / fingerprint[:20]
+    cache = cache_dir or default_cache_dir()
+    folder = cache / fingerprint[:_NAME_DIGITS]
     found = _open(folder, paths, rate, fingerprint)
     if found is not None:
+        note_use(folder)
         return found
-    with _locked(folder):
+    prune(path for path in cache.glob("*") if _NAME.fullmatch(path.name))
+    with locked(folder / LOCK):
         # Another process may have packed the same recordings while this one waited.
         found = _open(folder, paths, rate, fingerprint)
         if found is None:
@@ -121,11 +127,6 @@ def pack(
     if found is None:
         raise SpeechGRUError(f"{folder}: was changed by another program while it was written")
     return found
-
-
-def default_cache_dir() -> Path:
-    """`$SPEECHGRU_CACHE`, or ~/.cache/speechgru."""
-    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/speechgru").expanduser()
 
 
 def to_packed(samples: NDArray[np.floating]) -> Packed:
@@ -214,19 +215,3 @@ def _decode_into(
             f"`speechgru data check {root}` lists what is wrong"
         )
     return lengths
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; the lock of a process that dies is let go."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise SpeechGRUError(
-            f"{folder}: cannot be written: {error.strerror or error}; set {CACHE_VARIABLE} to a "
-            "folder that can"
-        ) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
