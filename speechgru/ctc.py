@@ -11,7 +11,7 @@ from speechgru.decoding import Event
 from speechgru.errors import UsageError
 from speechgru.grammar import Grammar, any_words
 from speechgru.labels import BOUNDARY, NOT_WORDS, Spelling
-from speechgru.prefix_beam import BestPath, PrefixBeam, Search, Span
+from speechgru.prefix_beam import BestPath, Phrase, PrefixBeam, Search, Span
 from speechgru.settings import Settings
 
 
@@ -21,7 +21,7 @@ class CTCConfig(Settings):
     #: Hypotheses that are followed; 1 takes the likeliest token of each step.
     beam: int = Field(8, ge=1, le=1000)
     #: Score that a word needs, and words that need another one.
-    threshold: float = Field(0.0, ge=0.0, le=1.0)
+    threshold: float = Field(0.2, ge=0.0, le=1.0)
     thresholds: dict[str, float] = Field(default_factory=dict)
     #: A token of the beam begins only where its posterior is at least this: noise begins none.
     floor: float = Field(0.05, ge=0.0, lt=1.0)
@@ -43,8 +43,8 @@ class CTCDecoder:
     """Words as the tokens of a CTC head say them, each once; in any chunking the same.
 
     A word's score is the highest posterior of its token; of a word in characters, their geometric
-    mean. It lies where the likeliest alignment has its tokens: a CTC head says a word with a spike
-    near its end.
+    mean. A phrase of a grammar is told whole or not at all. A word lies where the likeliest
+    alignment has its tokens: a CTC head says a word with a spike near its end.
 
     Args:
         spelling: the head's tokens, in the order of the log-posteriors.
@@ -112,44 +112,56 @@ class CTCDecoder:
         events = []
         for posteriors in np.exp(log_posteriors.astype(np.float64)).tolist():
             self._step += 1
-            for span in self._search.step(posteriors):
-                events += self._event(span)
+            for phrase in self._search.step(posteriors):
+                events += self._events(phrase)
         return events
 
     def flush(self) -> list[Event]:
         """The stream is over: gives the words that were still open."""
-        return [event for span in self._search.flush() for event in self._event(span)]
+        return [event for phrase in self._search.flush() for event in self._events(phrase)]
 
-    def _event(self, span: Span) -> list[Event]:
-        """The word that a token is, or ends, if there is one."""
-        token = self.spelling.tokens[span.token]
-        if not self.spelling.in_characters:
-            return self._word(token, [span])
-        self._spelled.append(span)
-        if token not in NOT_WORDS:
+    def _events(self, phrase: Phrase) -> list[Event]:
+        """The words of a phrase, if each of them reaches its threshold."""
+        said = [(word, spans, _score(spans)) for word, spans in self._words(phrase)]
+        if any(score < self.config.needed(word) for word, _, score in said):
             return []
-        *characters, _ = spelled = list(self._spelled)
-        self._spelled.clear()
-        if token != BOUNDARY:
-            return []
-        return self._word("".join(self.spelling.tokens[s.token] for s in characters), spelled)
+        return [self._event(*word) for word in said]
 
-    def _word(self, word: str, spans: Sequence[Span]) -> list[Event]:
-        score = float(np.exp(np.mean(np.log([span.peak for span in spans]))))
-        if word not in self.words or score < self.config.needed(word):
-            return []
+    def _words(self, phrase: Phrase) -> list[tuple[str, list[Span]]]:
+        """The words that tokens are, or end, each with its spans."""
+        found = []
+        for span in phrase:
+            if span.token >= len(self.spelling.tokens):
+                continue  # of another word than the grammar's
+            token = self.spelling.tokens[span.token]
+            self._spelled.append(span)
+            if self.spelling.in_characters and token not in NOT_WORDS:
+                continue
+            spans = list(self._spelled)
+            self._spelled.clear()
+            if self.spelling.in_characters:
+                written = "".join(self.spelling.tokens[span.token] for span in spans[:-1])
+                token = written if token == BOUNDARY else token
+            if token in self.words:
+                found.append((token, spans))
+        return found
+
+    def _event(self, word: str, spans: Sequence[Span], score: float) -> Event:
         # Hypotheses differ in their alignments: a word may seem to begin in the one before it.
         self._free, free = max(spans[-1].last + 1, self._free), self._free
         first = min(max(spans[0].first, free), self._free - 1)
-        return [
-            Event(
-                word,
-                start_s=self.step_s * first,
-                end_s=self.step_s * self._free,
-                score=score,
-                t=self.time_s,
-            )
-        ]
+        return Event(
+            word,
+            start_s=self.step_s * first,
+            end_s=self.step_s * self._free,
+            score=score,
+            t=self.time_s,
+        )
+
+
+def _score(spans: Sequence[Span]) -> float:
+    """The geometric mean of the highest posteriors."""
+    return float(np.exp(np.mean(np.log([span.peak for span in spans]))))
 
 
 def sequence_scores(

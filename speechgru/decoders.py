@@ -87,8 +87,10 @@ def choose_decoder(
     config = own_decoder(model, "ctc")
     if beam is not None:
         config = config.model_copy(update={"beam": beam})
-    spelling = Spelling(model.outputs["ctc"])
-    return config, None if grammar is None else read_grammar(grammar, spelling)
+    if grammar is None:
+        return config, None
+    words = Vocabulary(model.labels).words
+    return config, read_grammar(grammar, Spelling(model.outputs["ctc"]), others=words)
 
 
 def make_decoder(

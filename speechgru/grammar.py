@@ -2,7 +2,7 @@
 
 A grammar file has one phrase a line; `[words]` may be left out, of `(this|that)` one is said, and
 so is of `[this|that]`; quotes hold a word together that has a space. Phrases may follow each other
-without end. A line that begins with # is a remark.
+without end, with other words between them. A line that begins with # is a remark.
 """
 
 import re
@@ -25,12 +25,15 @@ class Grammar:
     """A deterministic automaton; state 0 is the start.
 
     `arcs` has for each state the tokens that may follow, and where they lead; in a state that is
-    `final` whole phrases have been said. `words` are all that occur in the phrases.
+    `final` whole phrases have been said. `words` are all that occur in the phrases. If it
+    `has_others`, any word of the model may stand between two phrases; its tokens are then those of
+    the spelling plus their number.
     """
 
     arcs: tuple[dict[int, int], ...]
     final: tuple[bool, ...]
     words: tuple[str, ...]
+    has_others: bool = False
 
 
 def any_words(words: Iterable[str], spelling: Spelling) -> Grammar:
@@ -46,8 +49,8 @@ def any_words(words: Iterable[str], spelling: Spelling) -> Grammar:
     return builder.grammar(words)
 
 
-def read_grammar(path: Path, spelling: Spelling) -> Grammar:
-    """The grammar in a file.
+def read_grammar(path: Path, spelling: Spelling, others: Iterable[str] = ()) -> Grammar:
+    """The grammar in a file; `others` are words that may stand between its phrases.
 
     Raises:
         UsageError: there is no such file, it has no phrase, or a line is wrong; names it.
@@ -58,11 +61,13 @@ def read_grammar(path: Path, spelling: Spelling) -> Grammar:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not a grammar: not a text in UTF-8") from error
-    return parse_grammar(text, spelling, str(path))
+    return parse_grammar(text, spelling, str(path), others)
 
 
-def parse_grammar(text: str, spelling: Spelling, source: str = "grammar") -> Grammar:
-    """The grammar of a text, a phrase a line.
+def parse_grammar(
+    text: str, spelling: Spelling, source: str = "grammar", others: Iterable[str] = ()
+) -> Grammar:
+    """The grammar of a text, a phrase a line; `others` may stand between two phrases.
 
     Raises:
         UsageError: it has no phrase, or a line is wrong; names `source` and the line.
@@ -76,7 +81,10 @@ def parse_grammar(text: str, spelling: Spelling, source: str = "grammar") -> Gra
             words |= dict.fromkeys(phrase.words)
     if not words:
         raise UsageError(f"{source}: no phrase; at least one is needed, a phrase a line")
-    return builder.grammar(tuple(words))
+    others = tuple(others)
+    for word in others:
+        builder.end_phrase(builder.add_word(0, word, len(spelling.tokens)))
+    return builder.grammar(tuple(words), bool(others))
 
 
 class _Builder:
@@ -95,11 +103,11 @@ class _Builder:
         self._arcs.append([])
         return len(self._arcs) - 1
 
-    def add_word(self, state: int, word: str) -> int:
-        """The state after a word's tokens."""
+    def add_word(self, state: int, word: str, shift: int = 0) -> int:
+        """The state after a word's tokens, each moved up by a number."""
         for token in self.spelling.spell(word):
             following = self.new_state()
-            self._arcs[state].append((token, following))
+            self._arcs[state].append((token + shift, following))
             state = following
         return state
 
@@ -120,7 +128,7 @@ class _Builder:
                     waiting.append(target)
         return frozenset(found)
 
-    def grammar(self, words: tuple[str, ...]) -> Grammar:
+    def grammar(self, words: tuple[str, ...], has_others: bool = False) -> Grammar:
         """The subsets of states that token after token can lead to (Rabin and Scott, 1959).
 
         Of each subset only the states with a token matter, which the start is one of.
@@ -144,7 +152,8 @@ class _Builder:
                     places[reached] = len(subsets)
                     subsets.append(reached)
                 arcs[-1][token] = places[reached]
-        return Grammar(tuple(arcs), tuple(0 in subset for subset in subsets), words)
+        final = tuple(0 in subset for subset in subsets)
+        return Grammar(tuple(arcs), final, words, has_others)
 
 
 class _Phrase:

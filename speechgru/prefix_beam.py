@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 
 from speechgru.grammar import Grammar
 
+#: A word that is in no phrase is by this factor less likely than one that is.
+OTHER_SHARE = 0.3
 #: Hypotheses that are less likely than the best one by this factor are given up.
 LEAST_SHARE = 1e-6
 
@@ -22,18 +24,21 @@ class Span(NamedTuple):
     peak: float
 
 
+#: Tokens that are decided together.
+Phrase = tuple[Span, ...]
+
 _NOTHING = Span(0, 0, 0, 1.0)
 
 
 class Search(Protocol):
-    """Steps of posteriors to tokens."""
+    """Steps of posteriors to tokens, those of a phrase together."""
 
-    def step(self, posteriors: list[float]) -> list[Span]:
-        """The next step, (V,), the blank first; gives the tokens that it settles."""
+    def step(self, posteriors: list[float]) -> list[Phrase]:
+        """The next step, (V,), the blank first; gives the phrases that it settles."""
         ...
 
-    def flush(self) -> list[Span]:
-        """There are no more steps: gives the tokens that were still open."""
+    def flush(self) -> list[Phrase]:
+        """There are no more steps: gives the phrases that were still open."""
         ...
 
     def reset(self) -> None:
@@ -43,6 +48,9 @@ class Search(Protocol):
 
 class BestPath:
     """The likeliest token of each step, without repetitions and blanks.
+
+    Where the grammar has other words than those of its phrases, they are searched for as tokens of
+    their own, V higher: what is said besides is heard as itself, and not as a phrase.
 
     A token that comes again within `repeat_steps` goes on.
     """
@@ -57,7 +65,7 @@ class BestPath:
         #: What is said now, and whether it was given already; what was said last.
         self._open, self._given, self._ended = _NOTHING, False, _NOTHING
 
-    def step(self, posteriors: list[float]) -> list[Span]:
+    def step(self, posteriors: list[float]) -> list[Phrase]:
         """The next step, (V,); gives the token that ended before it, if there is one."""
         self._step += 1
         peak = max(posteriors)
@@ -70,16 +78,16 @@ class BestPath:
         self._open, self._given = Span(token, self._step, self._step, peak), again
         return ended
 
-    def flush(self) -> list[Span]:
+    def flush(self) -> list[Phrase]:
         """The token that was still said at the end."""
         return self._end()
 
-    def _end(self) -> list[Span]:
+    def _end(self) -> list[Phrase]:
         ended, self._open = self._open, _NOTHING
         if not ended.token:
             return []
         self._ended = ended
-        return [] if self._given else [ended]
+        return [] if self._given else [(ended,)]
 
 
 @dataclass(slots=True)
@@ -132,6 +140,11 @@ class _Hypothesis:
             count, goes_on = (depth, False) if final else (count, True)
         return count, goes_on
 
+    def phrases(self, count: int) -> list[Phrase]:
+        """The first tokens, which end with a phrase."""
+        ends = [i + 1 for i in range(count) if self.final[i]]
+        return [self.spans[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+
     def drop(self, count: int) -> None:
         """Forget the first tokens: they are decided."""
         self.prefix, self.final = self.prefix[count:], self.final[count:]
@@ -148,6 +161,9 @@ class PrefixBeam:
     hypothesis has said them `settle_steps` ago: what then contradicts is given up, so that neither
     memory nor time grows. A phrase is decided as a whole, and given up where its next word has not
     begun `pause_steps` after the last one.
+
+    Where the grammar has other words than those of its phrases, they are searched for as tokens of
+    their own, V higher: what is said besides is heard as itself, and not as a phrase.
 
     A token that comes again within `repeat_steps` goes on: otherwise one that is said for long has
     so many places for a blank that twice would be likelier than once.
@@ -187,28 +203,30 @@ class PrefixBeam:
         self._last, self._decided_at = 0, 0
         self._beam = [_Hypothesis((), (), 0, blank=1.0, best_blank=1.0)]
 
-    def step(self, posteriors: list[float]) -> list[Span]:
-        """The next step, (V,); gives the tokens that it settles."""
+    def step(self, posteriors: list[float]) -> list[Phrase]:
+        """The next step, (V,); gives the phrases that it settles."""
         self._step += 1
         self._prune(self._extended(posteriors))
         if not any(h.prefix for h in self._beam):
             return []
         return self._decide(self._step - self.settle_steps)
 
-    def flush(self) -> list[Span]:
+    def flush(self) -> list[Phrase]:
         """The likeliest whole phrases of all that is left."""
-        spans = next((list(h.spans) for h in self._beam if h.whole), [])
+        phrases = next((h.phrases(len(h.prefix)) for h in self._beam if h.whole), [])
         self._beam = [_Hypothesis((), (), 0, blank=1.0, best_blank=1.0)]
-        return spans
+        return phrases
 
     def _extended(self, posteriors: list[float]) -> dict[tuple[int, ...], _Hypothesis]:
         """Every hypothesis after one more step: with a blank, its last token, or another one."""
-        step, blank = self._step, posteriors[0]
+        step, blank, size = self._step, posteriors[0], len(posteriors)
         likely = [
             (token, posterior)
             for token, posterior in enumerate(posteriors)
             if token and posterior >= self.floor
         ]
+        if self.grammar.has_others:
+            likely += [(token + size, OTHER_SHARE * posterior) for token, posterior in likely]
         found: dict[tuple[int, ...], _Hypothesis] = {}
         for old in self._beam:
             last = old.prefix[-1] if old.prefix else self._last
@@ -220,7 +238,7 @@ class PrefixBeam:
             new.said = old.said if old.best_blank >= old.best_token else step - 1
             goes_on = step - old.said <= self.repeat_steps
             if last:
-                again = posteriors[last]
+                again = posteriors[last % size]
                 new.token += (old.total if goes_on else old.token) * again
                 best, spans = (
                     (old.best, old.spans) if goes_on else (old.best_token, old.spans_token)
@@ -233,7 +251,7 @@ class PrefixBeam:
                 target = arcs.get(token)
                 if target is None:
                     continue
-                repeated = token == last
+                repeated = token % size == last % size
                 share = old.blank if repeated else old.total
                 if not share or (repeated and goes_on):
                     continue
@@ -271,7 +289,7 @@ class PrefixBeam:
             h.best_blank, h.best_token = h.best_blank * best_scale, h.best_token * best_scale
         self._beam = kept
 
-    def _decide(self, horizon: int) -> list[Span]:
+    def _decide(self, horizon: int) -> list[Phrase]:
         """Decide what the likeliest hypothesis tells, and give up what contradicts."""
         best = self._beam[0]
         settled, goes_on = best.settled(horizon)
@@ -282,12 +300,12 @@ class PrefixBeam:
             for h in self._beam
             if h.prefix[:count] == decided and (goes_on or h.settled(horizon)[0] <= count)
         ]
-        spans = list(best.spans[:count])
-        if spans:
+        phrases = best.phrases(count)
+        if phrases:
             for hypothesis in self._beam:
                 hypothesis.drop(count)
-            self._last, self._decided_at = spans[-1].token, self._step
-        return spans
+            self._last, self._decided_at = decided[-1], self._step
+        return phrases
 
     def _agreed(self, best: _Hypothesis) -> int:
         """How many of its tokens are whole phrases that nearly all hypotheses begin with."""

@@ -56,8 +56,8 @@ def exhaustive(grammar):
 
 
 def searched(search, posteriors):
-    spans = [span for row in posteriors.tolist() for span in search.step(row)]
-    return spans + search.flush()
+    phrases = [phrase for row in posteriors.tolist() for phrase in search.step(row)]
+    return [span for phrase in phrases + search.flush() for span in phrase]
 
 
 def tokens_of(spans):
@@ -157,7 +157,7 @@ def test_any_chunking_gives_the_same_events(seed, cuts, beam, text, characters):
     rng = np.random.default_rng(seed)
     spelling = CHARACTERS if characters else WORDS
     p = random_posteriors(rng, 200, len(spelling.tokens), rng.uniform(2, 6)).astype(np.float32)
-    grammar = parse_grammar(text, spelling) if text and beam > 1 else None
+    grammar = parse_grammar(text, spelling, others=LABELS) if text and beam > 1 else None
     config = CTCConfig(beam=beam, settle_s=0.1, pause_s=0.3)
     whole, chunked, single = (
         CTCDecoder(spelling, LABELS, STEP_S, config, grammar) for _ in range(3)
@@ -303,6 +303,40 @@ def test_a_phrase_helps_to_hear_its_words():
     assert [event.word for event in heard(commands("go no"), log(p))] == ["go", "no"]
     free = CTCDecoder(WORDS, LABELS, STEP_S)
     assert [event.word for event in heard(free, log(p))] == ["go", "on"]
+
+
+def test_what_is_said_besides_is_heard_as_itself():
+    """A grammar alone would rather hear a phrase that hardly sounds so than nothing."""
+    said = ["on", "no", "go", "no", "on", "go"]
+    p = spoken(*said, clarity=0.95)
+    some = CTCConfig(floor=0.01, threshold=0.0)
+    alone = CTCDecoder(WORDS, LABELS, STEP_S, some, parse_grammar("go no", WORDS))
+    assert len(heard(alone, log(p))) > 2
+    with_others = parse_grammar("go no", WORDS, others=LABELS)
+    decoder = CTCDecoder(WORDS, LABELS, STEP_S, some, with_others)
+    assert decoder.words == ("go", "no")
+    events = heard(decoder, log(p))
+    assert [event.word for event in events] == ["go", "no"]
+    assert events[0].start_s == pytest.approx((3 * 10 + 2 * 2) * STEP_S)
+    # And what sounds a little like a phrase is still heard as one.
+    p = spoken("go", "on", clarity=0.99)
+    p[10 + 2 + 10 : 10 + 2 + 10 + 2] = [0.05, 0.0, 0.35, 0.6]
+    decoder.reset()
+    assert [event.word for event in heard(decoder, log(p))] == ["go", "no"]
+
+
+def test_in_characters_other_words_are_spelled():
+    grammar = parse_grammar("on no", CHARACTERS, others=LABELS)
+    said = ["g", "o", BOUNDARY, "o", "n", BOUNDARY, "n", "o", BOUNDARY, "n", "o", BOUNDARY]
+    p = spoken(*said, tokens=CHARACTERS.tokens, gap=3, clarity=0.9)
+    decoder = CTCDecoder(CHARACTERS, LABELS, STEP_S, CTCConfig(beam=20), grammar)
+    assert [event.word for event in heard(decoder, log(p))] == ["on", "no"]
+
+
+def test_a_phrase_is_told_whole_or_not_at_all():
+    p = np.concatenate([spoken("go", clarity=0.99), spoken("no", clarity=0.8)])
+    assert len(heard(commands(threshold=0.7), log(p))) == 2
+    assert heard(commands(threshold=0.9), log(p)) == []
 
 
 def test_a_grammar_needs_a_beam():

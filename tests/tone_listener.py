@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from tones import RATE, TONES_HZ, tone, untrained_model
 
-from speechgru.labels import SILENCE
+from speechgru.labels import BLANK, SILENCE
+from speechgru.model import SpeechGRU
 
 STEP = 320
 #: From a tone's beginning until the network has to answer with it.
@@ -59,3 +60,15 @@ def _example(model, rng, seed):
         targets[first : first + _UNDECIDED_STEPS] = -1
         targets[last : last + _UNDECIDED_STEPS] = -1
     return samples, targets
+
+
+def with_ctc_head(model):
+    """The same network with its answers as the tokens of a CTC head: silence is the blank."""
+    config = model.config.model_copy(update={"heads": ("ctc",)})
+    other = SpeechGRU(config, model.features.config, model.labels, metadata=model.metadata)
+    tokens = [SILENCE if token == BLANK else token for token in other.outputs["ctc"]]
+    weights = model.state_dict()
+    for name in ("head.weight", "head.bias"):
+        weights[name] = weights[name][[model.labels.index(token) for token in tokens]]
+    other.load_state_dict(weights)
+    return other.eval()

@@ -14,7 +14,10 @@ from speechgru.cli.terminal import err, out
 from speechgru.errors import InterruptedRunError, SpeechGRUError, UsageError
 
 if TYPE_CHECKING:
-    from speechgru.detector import Detector, DetectorConfig
+    from speechgru.cli.listen_explain import NearMisses
+    from speechgru.ctc import CTCDecoder
+    from speechgru.decoders import DecoderConfig
+    from speechgru.detector import Detector
     from speechgru.listening import Summary
     from speechgru.streaming import Recognizer
 
@@ -50,6 +53,14 @@ def listen(
         list[str] | None,
         typer.Option(metavar="[WORD=]X", help="Probability that words need; repeatable."),
     ] = None,
+    beam: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=1000, help="Hypotheses that a CTC head's words have."),
+    ] = None,
+    grammar: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Phrases, one a line, that a CTC head's words make."),
+    ] = None,
     save_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep each event's sound: DIR/WORD/TIME.wav.")
     ] = None,
@@ -82,10 +93,11 @@ def listen(
     hooks = [parse_hook(text) for text in on or []]
     if record is not None:
         check_new(record)
-    recognizer, detector = _open_recognizer(model, threshold or [], source.is_microphone)
-    check_words(hooks, detector.words)
+    recognizer, decoder = _open_recognizer(
+        model, threshold or [], beam, grammar, source.is_microphone
+    )
+    check_words(hooks, decoder.words)
 
-    from speechgru.cli.listen_explain import NearMisses
     from speechgru.listening import Summary
     from speechgru.listening import listen as hear
     from speechgru.native import quiet_native_code
@@ -94,7 +106,7 @@ def listen(
     view = _view(recognizer, summary, jsonl, json)
     actions = Actions(hooks, view.tell, on_timeout)
     keepers = Keepers(record, save_dir, summary.rate, view.tell)
-    near_misses = NearMisses(detector)
+    near_misses = _near_misses(decoder) if explain else None
     interrupted = False
     try:
         with (
@@ -105,14 +117,14 @@ def listen(
             source.opened(summary.rate, view.tell) as sound,
             keepers,
         ):
-            view.begin(sound.name, detector.words)
+            view.begin(sound.name, decoder.words)
             for heard in hear(recognizer, interrupts.between(sound.blocks)):
                 summary.add(heard, sound.overruns)
                 view.show(heard)
                 for told in heard.events:
                     actions.push(told.event)
                 keepers.push(heard)
-                if explain:
+                if near_misses is not None:
                     near_misses.tell_new(view.tell)
     except KeyboardInterrupt:
         interrupted = True
@@ -124,30 +136,39 @@ def listen(
 
 
 def _open_recognizer(
-    path: Path, thresholds: Sequence[str], live: bool
-) -> "tuple[Recognizer, Detector]":
-    """The model with its own detector settings, but for the thresholds given.
+    path: Path, thresholds: Sequence[str], beam: int | None, grammar: Path | None, live: bool
+) -> "tuple[Recognizer, Detector | CTCDecoder]":
+    """The model with its own decoder's settings, but for what is asked for.
 
     What is `live` comes in blocks of a step or two, and must not wait for a compilation later.
     """
     if err.is_terminal:
         err.line(f"loading {path} ...")
-    from speechgru.decoders import own_decoder
-    from speechgru.detector import Detector, DetectorConfig
+    from speechgru.ctc import CTCDecoder
+    from speechgru.decoders import choose_decoder
+    from speechgru.detector import Detector
     from speechgru.opening import open_backend
     from speechgru.streaming import open_recognizer
 
     backend = open_backend(path)
+    own, phrases = choose_decoder(backend, beam, grammar)
+    recognizer = open_recognizer(backend, _with_thresholds(own, thresholds), grammar=phrases)
     for steps in (1, 2) if live else ():
         backend.compile(steps)
-    own = own_decoder(backend, "classify")
-    assert isinstance(own, DetectorConfig)
-    recognizer = open_recognizer(backend, _with_thresholds(own, thresholds))
-    assert isinstance(recognizer.decoder, Detector)
+    assert isinstance(recognizer.decoder, Detector | CTCDecoder)
     return recognizer, recognizer.decoder
 
 
-def _with_thresholds(config: "DetectorConfig", texts: Sequence[str]) -> "DetectorConfig":
+def _near_misses(decoder: "Detector | CTCDecoder") -> "NearMisses":
+    from speechgru.cli.listen_explain import NearMisses
+    from speechgru.detector import Detector
+
+    if not isinstance(decoder, Detector):
+        raise UsageError("--explain: tells of detectors, and the model's CTC head has none")
+    return NearMisses(decoder)
+
+
+def _with_thresholds(config: "DecoderConfig", texts: Sequence[str]) -> "DecoderConfig":
     """X is for every word, WORD=X for one."""
     general, single = config.threshold, dict(config.thresholds)
     parsed = [(word, _number(text, x)) for text in texts for word, x in [_split(text)]]

@@ -123,9 +123,15 @@ def _deal_out(
 ) -> tuple[list[list[Example]], list[Example]]:
     """Shuffled clips in strings of random lengths, and what is left for none."""
     shuffled = [clips[i] for i in rng.permutation(len(clips))]
+    low, high = words
     strings = []
-    while len(shuffled) >= words[0]:
-        count = min(int(rng.integers(words[0], words[1], endpoint=True)), len(shuffled))
+    while left := len(shuffled):
+        counts = [count for count in range(low, high + 1) if count <= left]
+        if not counts:
+            break
+        # What is left after it should be a string too.
+        good = [count for count in counts if left - count == 0 or left - count >= low]
+        count = int(rng.choice(good or counts))
         strings.append(shuffled[:count])
         shuffled = shuffled[count:]
     return strings, shuffled

@@ -1,0 +1,151 @@
+"""`listen` and `evaluate` with a CTC head, as they are typed."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import soundfile
+from listener import listening_model
+from tone_listener import stream, tone_listener, with_ctc_head
+from tones import RATE, write_tones
+
+from speechgru.cli import main
+from speechgru.modelfile import save_model
+
+WORDS = ["low", "high", "mid", "mid", "low"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Model files, a recording of tones, a corpus of them, a grammar."""
+    folder = tmp_path_factory.mktemp("ctc")
+    (folder / "tones").mkdir()
+    (folder / "heard").mkdir()
+    (folder / "phrases.txt").write_text("# what is said here\nmid (mid|high)\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPEECHGRU_CACHE", str(tmp_path_factory.mktemp("cache")))
+        save_model(with_ctc_head(tone_listener()), folder / "ctc.safetensors")
+        in_noise = listening_model(folder / "heard")
+        save_model(in_noise, folder / "classify.safetensors")
+        save_model(with_ctc_head(in_noise), folder / "ctc-in-noise.safetensors")
+        samples, _ = stream(WORDS, seed=900)
+        soundfile.write(folder / "tones.wav", samples, RATE)
+        yield SimpleNamespace(
+            ctc=str(folder / "ctc.safetensors"),
+            in_noise=str(folder / "ctc-in-noise.safetensors"),
+            classify=str(folder / "classify.safetensors"),
+            file=str(folder / "tones.wav"),
+            data=str(write_tones(folder / "tones")),
+            grammar=str(folder / "phrases.txt"),
+        )
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command; gives its exit code, and what it says (JSON on stdout read)."""
+
+    def run(*arguments):
+        code = main(list(arguments))
+        said = capsys.readouterr()
+        return code, json.loads(said.out) if said.out.startswith("{") else said.out, said.err
+
+    return run
+
+
+def words(told):
+    return [event["word"] for event in told["events"]]
+
+
+@pytest.mark.parametrize("beam", [[], ["--beam", "1"], ["--beam", "3"]])
+def test_listen_hears_the_words_of_a_ctc_head(made, run, beam):
+    code, told, _ = run("listen", made.ctc, "--input", made.file, *beam, "--json")
+    assert (code, words(told)) == (0, WORDS)
+
+
+def test_a_grammar_restricts_what_is_heard(made, run):
+    arguments = ["listen", made.ctc, "--input", made.file, "--json"]
+    code, told, _ = run(*arguments, "--grammar", made.grammar)
+    assert (code, words(told)) == (0, ["mid", "mid"])
+    first, second = told["events"]
+    assert first["t"] == second["t"]
+
+
+def test_thresholds_are_for_a_ctc_head_too(made, run):
+    arguments = ["listen", made.ctc, "--input", made.file, "--json"]
+    _, told, _ = run(*arguments, "--threshold", "mid=1.0")
+    assert words(told) == ["low", "high", "low"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["listen", "classify", "--beam", "3", "--input", "file"], "--beam: is of a CTC head"),
+        (["listen", "ctc", "--explain", "--input", "file"], "--explain: tells of detectors"),
+        (
+            ["listen", "ctc", "--beam", "1", "--grammar", "grammar", "--input", "file"],
+            "at least 2 hypotheses",
+        ),
+        (["listen", "ctc", "--threshold", "loud=0.5", "--input", "file"], "threshold loud=0.5"),
+        (["evaluate", "ctc", "--data", "data", "--beam", "3"], "--streaming or --sequences"),
+        (["evaluate", "in_noise", "--streaming", "--tune", "--split", "validation",
+          "--data", "data"],
+         "--tune: tries detectors"),
+        (["evaluate", "ctc", "--sequences", "--words", "3.5:7", "--data", "data"], "--words 3.5:7"),
+        (["evaluate", "ctc", "--sequences", "--gap", "1:0", "--data", "data"], "gap 1:0"),
+        (["evaluate", "ctc", "--sequences"], "--data DIR"),
+        (
+            ["calibrate", "ctc", "--ambient", "folder", "--max-false-alarms-per-hour", "1"],
+            "calibrate is for detectors",
+        ),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_told(made, run, arguments, said):
+    made = vars(made) | {"folder": str(Path(made.data).parent)}
+    code, _, error = run(*(made.get(argument, argument) for argument in arguments))
+    assert code == 2
+    assert said in " ".join(error.split())
+
+
+def test_a_grammar_that_is_wrong_is_told_with_its_line(made, run, tmp_path):
+    (tmp_path / "wrong.txt").write_text("low\nmid (hihg|low)\n")
+    code, _, error = run("listen", made.ctc, "--input", made.file, "--grammar",
+                         str(tmp_path / "wrong.txt"))  # fmt: skip
+    assert code == 2
+    assert "line 2: 'hihg' cannot be written" in " ".join(error.split())
+    assert "did you mean 'high'?" in " ".join(error.split())
+
+
+STRINGS = ["--sequences", "--words", "2:3", "--gap", "0.2:0.4"]
+
+
+@pytest.mark.parametrize("model", ["in_noise", "classify"])
+def test_the_word_error_rate_of_strings(made, run, model):
+    code, told, _ = run("evaluate", vars(made)[model], "--data", made.data, *STRINGS, "--json")
+    assert code == 0
+    errors = told["sequences"]
+    assert errors["words"] == 18
+    assert errors["word_error_rate"] <= 0.25
+    assert errors["ci95"][0] <= errors["word_error_rate"] <= errors["ci95"][1]
+    edits = sum(errors[kind] for kind in ("substitutions", "deletions", "insertions"))
+    assert edits / 18 == pytest.approx(errors["word_error_rate"])
+    assert set(errors["by_speaker"]) == set("ghijkl")
+    assert errors["strings_made"]["words"] == [2, 3]
+    assert ("beam" in errors["decoder"]) == (model == "in_noise")
+    assert told["n"] == 18  # the clips one by one are there too
+
+
+def test_the_tables_of_strings(made, run):
+    code, said, _ = run("evaluate", made.in_noise, "--data", made.data, *STRINGS, "--beam", "2")
+    assert code == 0
+    assert "strings drawn anew" in said
+    assert "CTC, beam 2, threshold 0.2" in said
+    assert all(len(line) <= 80 for line in said.splitlines() if "/" not in line)
+
+
+def test_a_ctc_head_on_a_stream(made, run):
+    stream = ["--data", made.data, "--streaming", "--minutes", "1"]
+    code, told, _ = run("evaluate", made.in_noise, *stream, "--json")
+    assert code == 0
+    assert told["decoder"]["beam"] == 8
+    assert told["matched"] >= 0.5 * told["words"] > 5
