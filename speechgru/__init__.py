@@ -10,8 +10,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(model: "str | Path") -> "Recognizer":
+def load(model: "str | Path | None" = None) -> "Recognizer":
     """A recognizer for a stream, of an exported model (.onnx) or a trained one (.safetensors).
+
+    Without a model it is the one in the package: ten commands, unknown words and silence.
 
     `recognizer.push(samples)` hears mono float32 samples in [-1, 1] at `recognizer.sample_rate`,
     any number of them, and gives the events that they settle; `recognizer.flush()` the last ones.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from speechgru.bundled import bundled_model
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.recognition import ClipBackend
 from speechgru.streaming import Recognizer, open_recognizer
@@ -103,10 +104,10 @@ def write_metadata(model: Path, metadata: Mapping[str, Any], output: Path | None
     save_model(network, output or model)
 
 
-def load(path: str | Path) -> Recognizer:
-    """A recognizer for a stream, with the model's own detector and state policy.
+def load(path: str | Path | None = None) -> Recognizer:
+    """A recognizer for a stream, of the bundled model or another one, with its own settings.
 
     Raises:
         DataError: as `open_backend`, or the model's own settings are invalid.
     """
-    return open_recognizer(open_backend(Path(path)))
+    return open_recognizer(open_backend(bundled_model() if path is None else Path(path)))

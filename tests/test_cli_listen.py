@@ -187,11 +187,6 @@ def test_options_that_make_no_sense_are_told(listen, pipe, heard, options, code,
     assert err.count("error: ") == 1
 
 
-def test_without_a_model_it_is_said_how_to_get_one(capsys):
-    assert main(["listen"]) == 2
-    assert "speechgru demo" in capsys.readouterr().err
-
-
 def test_a_pipe_that_breaks_off_within_a_sample_is_told(listen, pipe, heard):
     pipe((read(Path(heard.file)) * 32_767).astype("<i2").tobytes() + b"\x01")
     code, out, err = listen("--input", "-", "--jsonl")

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "speechgru"
 
 #: From the ground up. A room is a file or a folder of the package.
 ROOMS = (
-    *("__init__", "errors", "files", "settings", "audio", "labels", "header"),
+    *("__init__", "errors", "bundled", "files", "settings", "audio", "labels", "header"),
     *("row_threads", "features", "cells", "fronts", "model", "modelfile", "device"),
     *("decoding", "detector", "grammar", "prefix_beam", "ctc"),
     *("decoders", "state_policy"),
@@ -29,7 +29,7 @@ ROOMS = (
 
 #: What runs without torch: listening to an exported model, and everything about recordings.
 TORCH_FREE = (
-    *("__init__", "errors", "files", "header", "settings", "audio", "labels", "corpora"),
+    *("__init__", "errors", "bundled", "files", "header", "settings", "audio", "labels", "corpora"),
     *("decoding", "detector", "grammar", "prefix_beam", "ctc"),
     *("decoders", "state_policy", "streaming", "recognition", "onnxfile", "runtime", "opening"),
     *("verification", "evaluation"),

@@ -8,11 +8,14 @@ from typing import Annotated
 
 import typer
 
-from speechgru.cli.terminal import err, out, print_json, progress_bar
+from speechgru.bundled import bundled_model
+from speechgru.cli.terminal import BUNDLED, err, out, print_json, progress_bar
 
 
 def bench_listen(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's file.")],
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help=f"A trained model's file. {BUNDLED}")
+    ] = None,
     minutes: Annotated[
         int, typer.Option(min=3, max=60 * 24, help="Of audio; 60 for what an hour changes.")
     ] = 3,
@@ -20,6 +23,7 @@ def bench_listen(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Push 20 ms chunks as fast as it goes: real-time factor, time for a chunk, memory."""
+    model = model or bundled_model()
     from speechgru.evaluation.listening import measure_listening
     from speechgru.opening import is_onnx, open_backend
     from speechgru.streaming import open_recognizer

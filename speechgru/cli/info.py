@@ -7,18 +7,21 @@ from typing import Annotated, Any
 import typer
 from rich.filesize import decimal
 
-from speechgru.cli.terminal import out, print_json
+from speechgru.bundled import bundled_model
+from speechgru.cli.terminal import BUNDLED, out, print_json
 
 #: Units that names end in.
 UNITS = {"s": "s", "ms": "ms", "hz": "Hz", "db": "dB"}
 
 
 def info(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's file.")],
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help=f"A trained model's file. {BUNDLED}")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Labels, configuration, size, figures and provenance of a model."""
-    told = _describe(model)
+    told = _describe(model or bundled_model())
     if json:
         print_json(told)
         return

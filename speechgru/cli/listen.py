@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from speechgru.bundled import bundled_model
 from speechgru.cli.interrupts import Interrupts
 from speechgru.cli.listen_source import SourceOptions
 from speechgru.cli.listen_views import JsonLineView, JsonView, LineView, View
-from speechgru.cli.terminal import err, out
+from speechgru.cli.terminal import BUNDLED, err, out
 from speechgru.errors import InterruptedRunError, SpeechGRUError, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def listen(
     model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL", help="A trained model's file.")
+        Path | None, typer.Argument(metavar="MODEL", help=f"A trained model's file. {BUNDLED}")
     ] = None,
     device: Annotated[
         str | None, typer.Option(metavar="ID|NAME", help="Microphone: its id, or part of its name.")
@@ -80,14 +81,14 @@ def listen(
     """Recognize words as they are said; Ctrl-C ends it."""
     if jsonl and json:
         raise UsageError("--jsonl and --json: only one of them")
-    if model is None:
-        raise UsageError(
-            "MODEL is missing: a trained model's file is needed; `speechgru demo` makes one"
-        )
+    model = model or bundled_model()
     from speechgru.actions import Actions, check_words, parse_hook
+    from speechgru.audio import AUDIO_SUFFIXES
     from speechgru.recording import Keepers, check_new
 
     # What is wrong with the options must be told before torch takes its seconds to load.
+    if model.suffix.lower() in AUDIO_SUFFIXES:
+        raise UsageError(f"{model}: is a recording, and no model: --input {model} hears it")
     source = SourceOptions(input_, device, realtime, rate, format_, channels)
     source.check()
     hooks = [parse_hook(text) for text in on or []]

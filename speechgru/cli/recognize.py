@@ -5,24 +5,36 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speechgru.cli.terminal import err, out, print_json, tell_error
-from speechgru.errors import DataError
+from speechgru.bundled import bundled_model
+from speechgru.cli.terminal import BUNDLED, err, out, print_json, tell_error
+from speechgru.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from speechgru.recognition import Recognition
 
 
 def recognize(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's file.")],
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings of a word.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[MODEL] FILE...",
+            help=f"A trained model's file {BUNDLED}, and recordings of a word.",
+        ),
+    ],
     top: Annotated[int, typer.Option(min=1, help="How many labels of each, best first.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="One JSON array on stdout.")] = False,
 ) -> None:
     """Recognize one word in each file; exit 4 at the end if a file could not be used."""
-    from speechgru.opening import open_backend
+    from speechgru.opening import is_model, open_backend
     from speechgru.recognition import recognize as recognize_file
 
-    backend = open_backend(model)
+    named = is_model(paths[0])
+    files = paths[1:] if named else paths
+    if not files:
+        raise UsageError(
+            f"{paths[0]}: is a model, and FILE is missing: recordings of a word are needed"
+        )
+    backend = open_backend(paths[0] if named else bundled_model())
     found: list[Recognition] = []
     failed = 0
     for file in files:

@@ -40,6 +40,9 @@ class Terminal:
         self.console.print(text, markup=False, emoji=False, soft_wrap=True)
 
 
+#: What the help says where a model need not be named.
+BUNDLED = "[default: the one in the package]"
+
 #: Results go to stdout, all else to stderr.
 out = Terminal(stderr=False)
 err = Terminal(stderr=True)

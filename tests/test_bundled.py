@@ -1,0 +1,131 @@
+"""The model in the package: what takes it when no other is named, and what it must be."""
+
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+from tone_listener import stream, tone_listener
+from tones import RATE, tone
+
+import speechgru
+from speechgru import bundled
+from speechgru.cli import main
+from speechgru.corpora import open_corpus
+from speechgru.corpora.embedded import embedded_corpus
+from speechgru.evaluation.clips import evaluate_clips
+from speechgru.export.exporting import export_model
+from speechgru.labels import COMMANDS, SILENCE, UNKNOWN
+from speechgru.opening import open_backend
+
+CARD = bundled.MODEL.with_name("MODEL_CARD.md")
+shipped = pytest.mark.skipif(not bundled.MODEL.is_file(), reason="no model is in the package yet")
+
+
+@pytest.fixture
+def in_package(tmp_path, monkeypatch) -> Path:
+    """A package whose model hears tones."""
+    path = tmp_path / "models" / "tones.onnx"
+    export_model(tone_listener(), path)
+    monkeypatch.setattr(bundled, "MODEL", path)
+    return path
+
+
+@pytest.fixture
+def wav(tmp_path) -> str:
+    samples, _ = stream(["low", "high"])
+    soundfile.write(tmp_path / "words.wav", samples, RATE, subtype="FLOAT")
+    return str(tmp_path / "words.wav")
+
+
+def test_listen_takes_it_when_no_other_is_named(in_package, wav, capsys):
+    assert main(["listen", "--input", wav, "--jsonl"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["word"] for event in events] == ["low", "high"]
+
+
+def test_recognize_takes_it_where_the_first_file_is_no_model(in_package, tmp_path, capsys):
+    files = []
+    for word in ("low", "mid", "high"):
+        files.append(str(tmp_path / f"{word}.wav"))
+        soundfile.write(files[-1], tone(word, 3), RATE)
+    assert main(["recognize", *files, "--json"]) == 0
+    own = json.loads(capsys.readouterr().out)
+    assert [answer["word"] for answer in own] == ["low", "mid", "high"]
+    assert main(["recognize", str(in_package), *files, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == own
+
+
+def test_so_do_info_and_python(in_package, wav, capsys):
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["file"] == str(in_package)
+    samples, _ = soundfile.read(wav, dtype="float32")
+    assert [event.word for event in speechgru.load().push(samples)] == ["low", "high"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["recognize"], 2, "Missing argument"),
+        (["recognize", "none.wav"], 4, "none.wav: cannot be read: No such file"),
+        (["recognize", "none.onnx", "words.wav"], 4, "none.onnx: no such file; a model (.onnx)"),
+        (["recognize", "models/tones.onnx"], 2, "is a model, and FILE is missing"),
+        (["listen", "words.wav"], 2, "is a recording, and no model: --input words.wav hears it"),
+    ],
+)
+def test_what_is_missing_or_mixed_up_is_told(
+    in_package, wav, tmp_path, capsys, monkeypatch, arguments, code, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == code
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["listen"], ["recognize", "a.wav"], ["info"]])
+def test_a_package_without_one_says_so(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.setattr(bundled, "MODEL", tmp_path / "none.onnx")
+    assert main(arguments) == 2
+    assert "this package has no model of its own" in capsys.readouterr().err
+
+
+@shipped
+def test_it_is_small_and_knows_the_ten_commands():
+    assert bundled.MODEL.stat().st_size <= 1_500_000
+    backend = open_backend(bundled.MODEL)
+    assert set(backend.labels) == {*COMMANDS, SILENCE, UNKNOWN}
+    assert backend.metadata["protocol"] == "commands-12"
+    assert backend.metadata["provenance"]["data"]["name"] == "gsc-open"
+    assert backend.header["graph"]["checked"]["largest_difference"] <= 1e-4
+
+
+@shipped
+def test_its_card_has_what_a_card_needs():
+    text = CARD.read_text(encoding="utf-8")
+    told = " ".join(text.split())
+    backend = open_backend(bundled.MODEL)
+    for needed in ("CC BY 4.0", "1804.03209", "gsc-open", "commands-12", "false alarms an hour"):
+        assert needed in told, needed
+    for needed in ("95 %", "N", "speechgru train", "speechgru export", "## Limits"):
+        assert needed in told, needed
+    assert f"{backend.parameters:,} parameters" in told
+    assert bundled.MODEL.name in told
+
+
+@shipped
+def test_it_recognizes_real_recordings(gsc_open):
+    """At least what its card says, with room for its interval."""
+    from speechgru.corpora.split_audio import open_split_audio
+
+    audio = open_split_audio(gsc_open, "commands-12", "validation", RATE)
+    report = evaluate_clips(open_backend(bundled.MODEL), audio.task, audio.split, audio.packed)
+    assert report.accuracy > 0.9
+
+
+@shipped
+def test_it_hears_a_synthetic_voice(tmp_path, capsys):
+    """Clips that are always at hand: a voice that it was not trained on."""
+    clips = [c for c in open_corpus(embedded_corpus()).split("testing") if c.word in COMMANDS]
+    assert main(["recognize", *(str(clip.path) for clip in clips), "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    right = sum(a["word"] == c.word for a, c in zip(answers, clips, strict=True))
+    assert right > len(clips) / 2
