@@ -79,13 +79,13 @@ def network(name="conv", frontend="logmel", unknown_words=()) -> SpeechGRU:
 
 def backend(model, content) -> OnnxBackend:
     """A graph without a header as a backend."""
-    header = exporting._exported(model, "float32").header
+    header = exporting.as_onnx(model, "float32").header
     return OnnxBackend(parse_onnx(with_header(content, header)))
 
 
 @cache
 def exported(*arguments) -> OnnxBackend:
-    return OnnxBackend(exporting._exported(network(*arguments), "float32"))
+    return OnnxBackend(exporting.as_onnx(network(*arguments), "float32"))
 
 
 def sound(model, seconds=1.3, seed=0):

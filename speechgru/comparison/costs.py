@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from speechgru.backend import TorchBackend
-from speechgru.model import SpeechGRU
+from speechgru.export.exporting import as_onnx
+from speechgru.runtime import OnnxBackend
 from speechgru.training.trainer import Trainer
 
 #: Repetitions; the quickest counts, as other programs only ever slow one down.
@@ -23,8 +24,8 @@ class Costs:
     `multiply_adds_per_second` are the products by weights that one stream takes, features left out;
     `train_clips_per_second` is the forward and backward pass on ready features, of the processor's
     own time on a CPU; `saved_mb` what a batch keeps for its backward pass; `step_us` one step of a
-    stream through the PyTorch backend (None where the model is no stream), `state_kb` what a stream
-    carries.
+    stream through the PyTorch backend, `onnx_step_us` exported (None where the model is no stream),
+    `state_kb` what a stream carries.
     """
 
     parameters: int
@@ -33,6 +34,7 @@ class Costs:
     saved_mb: float
     step_us: float | None
     state_kb: float
+    onnx_step_us: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -44,13 +46,17 @@ def measure(trainer: Trainer) -> Costs:
     model = trainer.model
     state = model.initial_state(1)
     step_s = model.step_samples / model.sample_rate
+    streams = not model.config.whole_clips
     return Costs(
         parameters=model.parameter_count,
         multiply_adds_per_second=round(model.multiply_adds / step_s),
         train_clips_per_second=_train_clips_per_second(trainer),
         saved_mb=_saved_bytes(trainer) / 2**20,
-        step_us=None if model.config.whole_clips else 1e6 * _step_seconds(model),
+        step_us=1e6 * _step_seconds(TorchBackend(model)) if streams else None,
         state_kb=sum(t.numel() * t.element_size() for t in state.values()) / 2**10,
+        onnx_step_us=1e6 * _step_seconds(OnnxBackend(as_onnx(model, "float32")))
+        if streams
+        else None,
     )
 
 
@@ -91,13 +97,11 @@ def _saved_bytes(trainer: Trainer) -> int:
     return found
 
 
-def _step_seconds(model: SpeechGRU) -> float:
+def _step_seconds(backend: TorchBackend | OnnxBackend) -> float:
     """Of a step that comes alone, as a microphone's do."""
-    was_training = model.training
-    backend = TorchBackend(model)
     backend.compile(1)
-    samples = 0.1 * np.random.default_rng(0).standard_normal(model.step_samples, np.float32)
-    state = backend.initial_state()
+    samples = 0.1 * np.random.default_rng(0).standard_normal(backend.step_samples, np.float32)
+    state: Any = backend.initial_state()
 
     def calls() -> None:
         nonlocal state
@@ -105,9 +109,7 @@ def _step_seconds(model: SpeechGRU) -> float:
             _, state = backend(samples, state)
 
     calls()
-    seconds = _quickest(calls, _ROUNDS, time.perf_counter) / _CALLS
-    model.train(was_training)
-    return seconds
+    return _quickest(calls, _ROUNDS, time.perf_counter) / _CALLS
 
 
 def _quickest(run: Callable[[], None], rounds: int, clock: Callable[[], float]) -> float:

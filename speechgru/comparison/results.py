@@ -163,6 +163,6 @@ def _median_costs(runs: Sequence[RunResult]) -> Costs:
     values: dict[str, Any] = {}
     for name, value in costs[0].as_dict().items():
         values[name] = value
-        if name in ("train_clips_per_second", "step_us") and value is not None:
+        if name in ("train_clips_per_second", "step_us", "onnx_step_us") and value is not None:
             values[name] = float(np.median([getattr(one, name) for one in costs]))
     return Costs(**values)

@@ -34,12 +34,13 @@ def tables(rows: Sequence[Row], reference: str) -> dict[str, list[Column]]:
         ]
     found["costs"] = [
         *cell,
-        Column("parameters", lambda row: f"{row.costs.parameters:,}"),
-        Column("M mult-adds/s", lambda row: f"{row.costs.multiply_adds_per_second / 1e6:.1f}"),
+        Column("weights", lambda row: f"{row.costs.parameters:,}"),
+        Column("M MAC/s", lambda row: f"{row.costs.multiply_adds_per_second / 1e6:.1f}"),
         Column("clips/s", lambda row: f"{row.costs.train_clips_per_second:.0f}"),
-        Column("batch, MB", lambda row: f"{row.costs.saved_mb:.0f}"),
-        Column("step, µs", lambda row: _or_none(row.costs.step_us, "{:.0f}")),
-        Column("state, kB", lambda row: f"{row.costs.state_kb:.1f}"),
+        Column("MB", lambda row: f"{row.costs.saved_mb:.0f}"),
+        Column("step µs", lambda row: _or_none(row.costs.step_us, "{:.0f}")),
+        Column("ONNX µs", lambda row: _or_none(row.costs.onnx_step_us, "{:.0f}")),
+        Column("state kB", lambda row: f"{row.costs.state_kb:.1f}"),
     ]
     return found
 

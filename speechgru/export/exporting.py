@@ -111,10 +111,10 @@ def export_model(
     recordings = [embedded_recording(model.sample_rate)]
     if audio is not None:
         recordings.append(recording_of(audio, clip_samples(reference)))
-    exported, held = _exported(model, "float32"), reference
+    exported, held = as_onnx(model, "float32"), reference
     differences = check_parity(OnnxBackend(exported), held, recordings, progress=progress)
     if weights == "int8":
-        exported, held = _exported(model, "int8"), TorchBackend(rounded(model))
+        exported, held = as_onnx(model, "int8"), TorchBackend(rounded(model))
         differences = check_parity(OnnxBackend(exported), held, recordings, progress=progress)
     accuracy = None
     if audio is not None:
@@ -127,8 +127,8 @@ def export_model(
     return result
 
 
-def _exported(model: SpeechGRU, weights: Weights) -> OnnxFile:
-    """The file's bytes, and its header."""
+def as_onnx(model: SpeechGRU, weights: Weights) -> OnnxFile:
+    """A model as an ONNX file that was not compared with anything: its bytes, and its header."""
     content = build_graph((rounded if weights == "int8" else folded)(model), weights == "int8")
     graph = {
         "sample_rate": model.sample_rate,
