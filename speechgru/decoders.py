@@ -48,10 +48,13 @@ def head_of(config: DecoderConfig) -> Head:
     return "ctc" if isinstance(config, CTCConfig) else "classify"
 
 
+def kept_as(config: DecoderConfig) -> str:
+    """The name under which a model's file keeps such settings."""
+    return "ctc_decoder" if isinstance(config, CTCConfig) else "decoder"
+
+
 def own_decoder(model: Answering, head: Head | None = None) -> DecoderConfig:
     """The model's own settings for one of its heads, its first one if none is named.
-
-    A file keeps those of a detector under `decoder`, those of a CTC decoder under `ctc_decoder`.
 
     Raises:
         DataError: they are invalid.

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,13 +17,14 @@ from tones import RATE, TONES_HZ, tone
 
 from speechgru.cli.app import main
 from speechgru.corpora.streams import StreamPlan
+from speechgru.ctc import CTCConfig
 from speechgru.detector import DetectorConfig
 from speechgru.errors import DataError, GateError, UsageError
 from speechgru.evaluation.ambient import hear_ambient, open_ambient, too_short
 from speechgru.evaluation.calibration import calibrate
 from speechgru.evaluation.choices import THRESHOLDS, Choices
-from speechgru.evaluation.streams import case_of_split
-from speechgru.labels import SILENCE
+from speechgru.evaluation.streams import case_of_split, evaluate_stream
+from speechgru.labels import BLANK, SILENCE, Spelling
 from speechgru.modelfile import load_model, save_model
 from speechgru.state_policy import StatePolicy
 
@@ -136,6 +138,22 @@ class Sure(BandBackend):
         return sure, state
 
 
+class Spelled(BandBackend):
+    """Says its words through a CTC head, low tones with less certainty."""
+
+    tokens = Spelling.of(BandBackend.labels, "words").tokens
+    outputs: ClassVar = {"ctc": tokens}
+
+    def __call__(self, samples, state):
+        log_posteriors, state = super().__call__(samples, state)
+        places = [self.labels.index(SILENCE if t == BLANK else t) for t in self.tokens]
+        posteriors = np.exp(log_posteriors)[:, places]
+        low = self.tokens.index("low")
+        posteriors[:, 0] += 0.3 * posteriors[:, low]
+        posteriors[:, low] *= 0.7
+        return np.log(posteriors), state
+
+
 def of(backend, ambient, case, per_hour, policy=None, **config):
     policy = policy or StatePolicy(mode="silence", silence_s=0.3)
     sound = open_ambient(ambient, RATE)
@@ -212,6 +230,22 @@ def test_without_a_stream_thresholds_stay_where_they_are_if_they_can(ambient):
     assert found.chosen.thresholds["high"] == found.chosen.thresholds["mid"] == 0.5
     assert found.chosen.thresholds["low"] > 0.5
     assert found.as_dict()["stream"] is None
+
+
+@pytest.mark.parametrize("mode", ["silence", "event"])
+def test_a_ctc_decoders_thresholds_are_chosen_too(ambient, tones, mode):
+    case = case_of_split(tones, StreamPlan(minutes=0.4))
+    policy, backend = StatePolicy(mode=mode, silence_s=0.3), Spelled()
+    found = calibrate(backend, open_ambient(ambient, RATE), case, 31, CTCConfig(), policy)
+    assert len(found.before.ambient.events) > 1
+    assert isinstance(found.config, CTCConfig)
+    assert found.chosen.thresholds["low"] > found.chosen.thresholds["high"]
+    _, report = hear_ambient(backend, open_ambient(ambient, RATE), found.config, policy)
+    assert report.events == found.chosen.ambient.events
+    assert len(report.events) <= 1
+    report = evaluate_stream(backend, case, found.config, policy).events
+    assert report.matched == found.chosen.stream.matched
+    assert report.false_alarms == found.chosen.stream.false_alarms
 
 
 def test_what_cannot_be_had_is_told(ambient):

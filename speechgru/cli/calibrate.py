@@ -63,7 +63,6 @@ def calibrate(
     _check(max_false_alarms_per_hour, data, model, output, dry_run, picture)
     from speechgru.corpora.streams import StreamPlan
     from speechgru.decoders import own_decoder
-    from speechgru.detector import DetectorConfig
     from speechgru.evaluation.ambient import open_ambient, too_short
     from speechgru.evaluation.calibration import calibrate as choose
     from speechgru.evaluation.streams import case_of_split
@@ -73,8 +72,6 @@ def calibrate(
     backend = open_backend(model, device)
     sound = open_ambient(ambient, backend.sample_rate)
     config = own_decoder(backend)
-    if not isinstance(config, DetectorConfig):
-        raise UsageError(f"{model}: calibrate is for detectors, and its CTC head has none")
     _, policy = stream_settings(backend.metadata, mode=state)
     plan = StreamPlan(minutes=minutes, seed=seed)
     audio = open_split(backend, data, protocol, "validation") if data is not None else None
@@ -132,6 +129,7 @@ def _write(
     """Into a model's file: the thresholds, and how they were obtained."""
     from speechgru import __version__
     from speechgru.corpora.fingerprint import corpus_fingerprint
+    from speechgru.decoders import kept_as
     from speechgru.opening import write_metadata
 
     origin = found.provenance() | {"speechgru": __version__}
@@ -139,7 +137,7 @@ def _write(
         corpus = audio.corpus
         origin["data"] = {"name": corpus.root.name, "fingerprint": corpus_fingerprint(corpus)}
     chosen = {
-        "decoder": found.config.model_dump(),
+        kept_as(found.config): found.config.model_dump(),
         "state_policy": found.policy.model_dump(),
         "calibration": origin,
     }

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from speechgru.detector import DetectorConfig
+from speechgru.ctc import CTCConfig
+from speechgru.decoders import DecoderConfig
+from speechgru.decoding import Event
 from speechgru.errors import GateError, UsageError
 from speechgru.evaluation.ambient import AmbientReport, AmbientSound, hear_ambient, report_ambient
 from speechgru.evaluation.choices import THRESHOLDS, Choices
@@ -67,7 +69,7 @@ class Calibration:
     """
 
     wanted_per_hour: float
-    config: DetectorConfig
+    config: DecoderConfig
     policy: StatePolicy
     chosen: Outcome
     before: Outcome
@@ -102,7 +104,7 @@ def calibrate(
     ambient: AmbientSound,
     case: StreamCase | None,
     wanted_per_hour: float,
-    config: DetectorConfig,
+    config: DecoderConfig,
     policy: StatePolicy,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
@@ -175,7 +177,7 @@ class _Sounds:
         backend: Backend,
         ambient: AmbientSound,
         case: StreamCase | None,
-        config: DetectorConfig,
+        config: DecoderConfig,
         policy: StatePolicy,
         words: Sequence[str],
         progress: Callable[[int, int], None] | None,
@@ -184,20 +186,31 @@ class _Sounds:
         self.config, self.policy, self.words = config, policy, words
         self.ambient_s = round(ambient.duration_s)
         self.total_s = self.ambient_s + (round(case.sound.duration_s) if case else 0)
+        # What a CTC decoder finds depends on no threshold: they only hold back its events.
+        self.searches = isinstance(config, CTCConfig)
+        if self.searches:
+            config = config.model_copy(update={"threshold": 0.0, "thresholds": {}})
+        keep = not self.searches
         self.of_ambient, _ = hear_ambient(
-            backend, ambient, config, policy, self._report_from(progress, 0), keep=True
+            backend, ambient, config, policy, self._report_from(progress, 0), keep
         )
         self.ambient_hours = self.of_ambient.duration_s / 3600
         self.one_for_all: list[OperatingPoint] = []
         self.of_stream: Hearing | None = None
         if case is not None:
             report = self._report_from(progress, self.ambient_s)
-            self.of_stream = hear(backend, case.sound, config, policy, report)
+            self.of_stream = hear(backend, case.sound, config, policy, report, keep)
 
     def _report_from(
         self, progress: Callable[[int, int], None] | None, start: int
     ) -> Callable[[int, int], None] | None:
         return None if progress is None else lambda done, _: progress(start + done, self.total_s)
+
+    def _events(self, heard: Hearing, config: DecoderConfig) -> list[Event]:
+        """What other thresholds find in what was heard."""
+        if self.searches:
+            return [event for event in heard.events if event.score >= config.needed(event.word)]
+        return heard.replay(config)
 
     def outcome(self, thresholds: dict[str, float]) -> Outcome:
         """What these thresholds give together.
@@ -208,7 +221,7 @@ class _Sounds:
         if self.policy.mode == "event":
             _, ambient = hear_ambient(self.backend, self.ambient, config, self.policy)
         else:
-            ambient = report_ambient(self.of_ambient, self.of_ambient.replay(config))
+            ambient = report_ambient(self.of_ambient, self._events(self.of_ambient, config))
         if self.case is None or self.of_stream is None:
             return Outcome(thresholds, ambient, None)
         if self.policy.mode == "event":
@@ -216,7 +229,7 @@ class _Sounds:
                 hear(self.backend, self.case.sound, config, self.policy, keep=False).events
             )
         else:
-            events = self.of_stream.replay(config)
+            events = self._events(self.of_stream, config)
         scored = score_events(self.case.truth, events, self.of_stream.duration_s)
         return Outcome(thresholds, ambient, scored)
 
@@ -226,20 +239,20 @@ class _Sounds:
         alarms, errors = np.zeros(shape, np.int64), np.zeros(shape)
         for k, threshold in enumerate(THRESHOLDS):
             config = self.config.model_copy(update={"threshold": threshold, "thresholds": {}})
-            counted = Counter(event.word for event in self.of_ambient.replay(config))
+            counted = Counter(event.word for event in self._events(self.of_ambient, config))
             alarms[:, k] = [counted[word] for word in self.words]
             per_hour = counted.total() / self.ambient_hours
             errors[:, k] = self._errors(config, threshold, per_hour)
         return Choices(self.words, alarms, errors)
 
-    def _errors(self, config: DetectorConfig, threshold: float, per_hour: float) -> list[float]:
+    def _errors(self, config: DecoderConfig, threshold: float, per_hour: float) -> list[float]:
         """Of each word, and a point of `one_for_all`.
 
         Without a stream a word's errors are how far it lies from the threshold as it was.
         """
         if self.case is None or self.of_stream is None:
             return [abs(threshold - self.config.needed(word)) for word in self.words]
-        events = self.of_stream.replay(config)
+        events = self._events(self.of_stream, config)
         report = score_events(self.case.truth, events, self.of_stream.duration_s)
         self.one_for_all.append(OperatingPoint(threshold, per_hour, report.false_reject_rate))
         matched = Counter(spoken.word for spoken, _ in report.matched)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 #: Thresholds that are tried, even steps of ln(p / (1 - p)): what matters lies near 1.
 THRESHOLDS = tuple(
-    round(float(1 / (1 + np.exp(-logit))), 4) for logit in np.arange(-2.0, 7.01, 0.25)
+    round(float(1 / (1 + np.exp(-logit))), 4) for logit in np.arange(-3.0, 7.01, 0.25)
 )
 
 

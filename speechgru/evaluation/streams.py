@@ -79,7 +79,7 @@ def case_of_files(
     duration_s = sound.duration_s
     read = read_truth(truth_path)
     read.check_fits(duration_s, labels, str(truth_path))
-    return StreamCase(sound, read, {"audio": str(audio), "truth": str(truth_path)})
+    return StreamCase(sound, read, {"audio": audio.name, "truth": truth_path.name})
 
 
 def evaluate_stream(
