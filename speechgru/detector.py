@@ -1,5 +1,6 @@
 """The detector: a stream's posteriors to events, and the reasons where there is none."""
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,12 @@ _ORDER: dict[Gate, int] = {"threshold": 0, "duration": 1, "held": 2, "refractory
 NEAR = 0.5
 #: A word begins where its posterior rises over this.
 ONSET = 0.1
+#: Posteriors are counted in whole parts of this: the sum of a window is exact in any order.
+PARTS = 2.0**32
+#: Blocks of so many steps or fewer are quicker one step after the other.
+_FEW_STEPS = 8
+#: Quiet steps that wait to be decided together.
+_MOST_WAITING = 50
 #: Verdicts that are kept for explanations.
 MOST_VERDICTS = 256
 
@@ -95,26 +102,39 @@ class Detector:
         self.labels = tuple(labels)
         self.words = Vocabulary(self.labels).words
         self.step_s = step_s
-        self._ids = np.array([self.labels.index(word) for word in self.words], np.int64)
+        self._ids = _columns([self.labels.index(word) for word in self.words])
         for word, threshold in self.config.thresholds.items():
             if word not in self.words or not 0 < threshold <= 1:
                 raise UsageError(
                     f"threshold {word}={threshold:g}: a word of the model ({', '.join(self.words)})"
                     " and a number above 0 and up to 1 are needed"
                 )
-        self._needed = np.array([self.config.needed(word) for word in self.words])
         self._window = max(1, round(self.config.smoothing_s / step_s))
+        self._needed = [self.config.needed(word) for word in self.words]
+        #: The same in parts: of one posterior, and of a window's sum.
+        self._raw_limits = [PARTS * needed for needed in self._needed]
+        self._sum_limits = [self._window * limit for limit in self._raw_limits]
+        self._near_limits = [NEAR * limit for limit in self._sum_limits]
+        self._quiet_bound = 0.99 * min(self._near_limits, default=0.0) / PARTS
         self._duration = max(1, round(self.config.min_duration_s / step_s))
         self._refractory = round(self.config.refractory_s / step_s)
         self.reset()
 
     def reset(self) -> None:
         """Begin a new stream."""
-        words = len(self.words)
+        zeros = [0] * len(self.words)
+        #: Steps that were pushed, those of them that wait, and the first of these.
+        self._steps = 0
+        self._waiting: list[NDArray[np.floating]] = []
         self._step = 0
-        self._past = np.zeros((self._window - 1, words))
+        #: The highest posterior of each step of the window, and their sum.
+        self._highest = deque([0.0] * self._window, maxlen=self._window)
+        self._bound = 0.0
+        #: Posteriors of the last steps in parts, and their sums; before the start they count as 0.
+        self._past = deque([zeros] * self._window, maxlen=self._window)
+        self._sums = zeros
         #: Where each word's posterior last was below ONSET, below its threshold (raw, smoothed).
-        self._low = np.full((3, words), -1, np.int64)
+        self._low = [[-1] * len(self.words)] * 3
         self._held: int | None = None
         self._blocked_until = 0
         self._open: _Stretch | None = None
@@ -123,78 +143,134 @@ class Detector:
     @property
     def time_s(self) -> float:
         """Seconds of the stream that have been decided."""
-        return self._step * self.step_s
+        return self._steps * self.step_s
 
     def push(self, log_posteriors: NDArray[np.floating]) -> list[Event]:
-        """The next steps, (T, V); gives the events that they settle."""
-        if not len(log_posteriors) or not self.words:
-            self._step += len(log_posteriors)
+        """The next steps, (T, V); gives the events that they settle.
+
+        A stream's single steps wait, unseen, while no word can be near its threshold: what they
+        are part of is the same in any chunking, and many steps at once take little longer than one.
+        """
+        self._waiting.append(log_posteriors)
+        self._steps += len(log_posteriors)
+        if len(log_posteriors) == 1 and self._is_quiet(log_posteriors[0]):
             return []
-        posteriors = np.exp(log_posteriors[:, self._ids].astype(np.float64))  # (T, W)
-        smoothed = self._smooth(posteriors)
-        onset, reached, sustained = self._rises(posteriors, smoothed)
-        top = smoothed.argmax(axis=1)
-        score = smoothed.max(axis=1)
-        near = score >= NEAR * self._needed[top]
-        events = []
-        for i, (word, is_near) in enumerate(zip(top.tolist(), near.tolist(), strict=True)):
-            held = self._held
-            if held is not None and smoothed[i, held] < self.config.release * self._needed[held]:
-                self._held = None
-            if not is_near:
-                self._close()
-                continue
-            step = self._step + i
-            gate = self._gate(word, step, step - int(sustained[i, word]))
-            self._note(word, step, int(onset[i, word]) + 1, float(score[i]), gate)
-            if gate == "event":
-                self._held, self._blocked_until = word, step + self._refractory
-                events.append(
-                    Event(
-                        self.words[word],
-                        start_s=self.step_s * (int(onset[i, word]) + 1),
-                        end_s=self.step_s * min(step + 1, int(reached[i, word]) + 2),
-                        score=float(score[i]),
-                        t=self.step_s * (step + 1),
-                    )
-                )
-        self._step += len(posteriors)
+        return self._catch_up()
+
+    def _is_quiet(self, log_posteriors: NDArray[np.floating]) -> bool:
+        """Whether no word can be near after this step, (V,): by the likeliest word of each step.
+
+        A word's mean over the window is at most the mean of the steps' highest posteriors.
+        """
+        highest = math.exp(log_posteriors[self._ids].max()) if self.words else 0.0
+        self._bound += highest - self._highest[0]
+        self._highest.append(highest)
+        return self._bound < self._quiet_bound and len(self._waiting) < _MOST_WAITING
+
+    def _catch_up(self) -> list[Event]:
+        """Decide the steps that wait."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting or not self.words:
+            self._step = self._steps
+            return []
+        log_posteriors = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+        posteriors = PARTS * np.exp(log_posteriors[:, self._ids], dtype=np.float64)  # (T, W)
+        if len(posteriors) > _FEW_STEPS:
+            events = self._push_many(posteriors.astype(np.int64))
+        else:
+            settled = (self._push_one(list(map(int, step))) for step in posteriors.tolist())
+            events = [event for event in settled if event is not None]
+        self._highest.extend(max(parts) / PARTS for parts in self._past)
+        self._bound = sum(self._highest)
         return events
 
+    def _push_one(self, parts: list[int]) -> Event | None:
+        """One step's posteriors in parts, as plain lists: numpy takes longer to begin with them."""
+        step = self._step
+        self._step += 1
+        oldest = self._past[0]
+        self._past.append(parts)
+        sums = [
+            total + new - old for total, new, old in zip(self._sums, parts, oldest, strict=True)
+        ]
+        self._sums = sums
+        onset, reached, sustained = self._low
+        lows = self._low = [
+            [step if part < ONSET * PARTS else low for part, low in zip(parts, onset, strict=True)],
+            _last_below(parts, self._raw_limits, step, reached),
+            _last_below(sums, self._sum_limits, step, sustained),
+        ]
+        word = sums.index(max(sums))
+        return self._decide(step, word, sums, [low[word] for low in lows])
+
+    def _push_many(self, parts: NDArray[np.int64]) -> list[Event]:
+        """The same for many steps, (T, W), at once."""
+        stretch = np.concatenate([np.array(self._past), parts])  # (window + T, W)
+        totals = np.cumsum(stretch, axis=0)
+        sums = totals[self._window :] - totals[: -self._window]
+        self._past.extend(stretch[-self._window :].tolist())
+        self._sums = sums[-1].tolist()
+        first, self._step = self._step, self._step + len(parts)
+        steps = np.arange(first, self._step)[:, np.newaxis]
+        below = [parts < ONSET * PARTS, parts < self._raw_limits, sums < self._sum_limits]
+        lows = np.where(below, steps, np.array(self._low)[:, np.newaxis])  # (3, T, W)
+        lows = np.maximum.accumulate(lows, axis=1)
+        self._low = lows[:, -1].tolist()
+        events = []
+        best = sums.argmax(axis=1)
+        chosen = lows[:, np.arange(len(parts)), best].T
+        for i, (word, of_words, low) in enumerate(
+            zip(best.tolist(), sums.tolist(), chosen.tolist(), strict=True)
+        ):
+            if event := self._decide(first + i, word, of_words, low):
+                events.append(event)
+        return events
+
+    def _decide(self, step: int, word: int, sums: list[int], lows: list[int]) -> Event | None:
+        """What becomes of a step: its best word, all words' sums, and where the best was low."""
+        held = self._held
+        if held is not None and sums[held] < self.config.release * self._sum_limits[held]:
+            self._held = None
+        if sums[word] < self._near_limits[word]:
+            if self._open is not None:
+                self._close()
+            return None
+        onset, reached, sustained = lows
+        score = sums[word] / (self._window * PARTS)
+        gate = self._gate(word, step, step - sustained)
+        self._note(word, step, onset + 1, score, gate)
+        if gate != "event":
+            return None
+        self._held, self._blocked_until = word, step + self._refractory
+        return Event(
+            self.words[word],
+            start_s=self.step_s * (onset + 1),
+            end_s=self.step_s * min(step + 1, reached + 2),
+            score=score,
+            t=self.step_s * (step + 1),
+        )
+
     def flush(self) -> list[Event]:
-        """The stream is over; nothing is open, as every step is decided at once."""
+        """The stream is over: what still waits is decided."""
+        events = self._catch_up()
         self._close()
-        return []
+        return events
 
     def explain(self, t_s: float, within_s: float = 0.5) -> list[Verdict]:
         """What was at least nearly recognized around a moment of the last minutes, and its gate."""
+        self._settle()
         known = [*self._verdicts, *([self._verdict(self._open)] if self._open else [])]
         return [v for v in known if v.start_s <= t_s + within_s and v.end_s >= t_s - within_s]
 
     def near_misses(self, since_s: float = 0.0) -> list[Verdict]:
         """The closed stretches that ended after `since_s` without an event."""
+        self._settle()
         return [v for v in self._verdicts if v.end_s > since_s and v.gate != "event"]
 
-    def _smooth(self, posteriors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The mean over the window; before the stream's start posteriors count as 0."""
-        stretch = np.concatenate([self._past, posteriors])
-        self._past = stretch[len(posteriors) :]
-        # Added up in one order, so that a chunk has to the last bit what the whole has.
-        total = np.zeros_like(posteriors)
-        for shift in range(self._window):
-            total += stretch[shift : shift + len(posteriors)]
-        return total / self._window
-
-    def _rises(
-        self, posteriors: NDArray[np.float64], smoothed: NDArray[np.float64]
-    ) -> NDArray[np.int64]:
-        """For each step and word the last step below ONSET and the thresholds: (3, T, W)."""
-        low = np.stack([posteriors < ONSET, posteriors < self._needed, smoothed < self._needed])
-        steps = self._step + np.arange(len(posteriors))
-        last = np.where(low, steps[:, None], self._low[:, None])
-        last = np.maximum.accumulate(last, axis=1)
-        self._low = last[:, -1]
-        return last
+    def _settle(self) -> None:
+        """Decide the steps that wait, which were too quiet for an event."""
+        events = self._catch_up()
+        assert not events
 
     def _gate(self, word: int, step: int, sustained_steps: int) -> Gate:
         if sustained_steps < 1:
@@ -221,10 +297,25 @@ class Detector:
             run.t, run.score = end_s, score
 
     def _verdict(self, run: _Stretch) -> Verdict:
-        word, threshold = self.words[run.word], float(self._needed[run.word])
+        word, threshold = self.words[run.word], self._needed[run.word]
         return Verdict(word, run.start_s, run.end_s, run.t, run.score, threshold, run.gate)
 
     def _close(self) -> None:
         if self._open is not None:
             self._verdicts.append(self._verdict(self._open))
             self._open = None
+
+
+def _last_below(values: list[int], limits: list[float], step: int, before: list[int]) -> list[int]:
+    """For each word this step where its value is below its limit, else what it was before."""
+    return [
+        step if value < limit else low
+        for value, limit, low in zip(values, limits, before, strict=True)
+    ]
+
+
+def _columns(ids: list[int]) -> slice | NDArray[np.int64]:
+    """Columns by their numbers; as a slice, which is quicker, where they lie side by side."""
+    if ids and ids == list(range(ids[0], ids[0] + len(ids))):
+        return slice(ids[0], ids[0] + len(ids))
+    return np.array(ids, np.int64)

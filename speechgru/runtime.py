@@ -50,7 +50,7 @@ class OnnxBackend:
         self.parameters = _whole(graph, "parameters", range(1, 2**32))
         self._session = _open(model.content, threads)
         self._shapes = _state_shapes(self._session)
-        self._names = [(name, STATE + name) for name in self._shapes]
+        self._inputs = [STATE + name for name in self._shapes]
         self._outputs = [LOG_POSTERIORS, *(NEXT + name for name in self._shapes)]
         self._try()
 
@@ -72,7 +72,7 @@ class OnnxBackend:
 
     def feeds(self, samples: Samples, state: State) -> dict[str, NDArray[np.float32]]:
         """What the graph takes, by the names that it has there."""
-        feeds = {there: state[name] for name, there in self._names}
+        feeds = dict(zip(self._inputs, map(state.__getitem__, self._shapes), strict=True))
         feeds[SAMPLES] = samples[np.newaxis]
         return feeds
 

@@ -1,5 +1,6 @@
 """When a stream's recurrent state is reset: a setting, and what follows it along a stream."""
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -72,8 +73,8 @@ class Resets:
     def hear(self, samples: Samples, events: Sequence[Event]) -> bool:
         """Whole steps, no more than `steps_ahead`, and their events; True: reset the state now."""
         # A sum for each step, so that the level has the same last bit in any chunking.
-        steps = samples.reshape(-1, self._step_samples).astype(np.float64)
-        self._energies += np.square(steps).sum(axis=1).tolist()
+        for step in samples.reshape(-1, self._step_samples):
+            self._energies.append(float(np.dot(step, step)))
         self._wanted |= bool(events)
         if self.steps_ahead:
             return False
@@ -82,7 +83,7 @@ class Resets:
         return wanted if self.policy.mode == "event" else self._quiet >= self._quiet_needed
 
     def _note_level(self, power: float) -> None:
-        level_db = max(LOWEST_DB, 10 * np.log10(power + 1e-12))
+        level_db = max(LOWEST_DB, 10 * math.log10(power + 1e-12))
         self._levels_db.append(level_db)
         quiet = level_db <= min(self._levels_db) + QUIET_MARGIN_DB
         self._quiet = self._quiet + 1 if quiet else 0

@@ -1,5 +1,6 @@
 """A stream of samples to events: the one place that holds a model's state. Needs no torch."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from speechgru.state_policy import CARRY, MODES, Resets, StatePolicy
 #: What a backend carries: named arrays of fixed shape; the recurrent ones are named layer0, ...
 State = dict[str, Any]
 RECURRENT = "layer"
+
+_NO_SAMPLES = np.empty(0, np.float32)
 
 #: Most steps that one backend call takes: bounds the memory that minutes of samples need.
 BLOCK_STEPS = 250
@@ -58,13 +61,14 @@ class Recognizer:
         self.decoder = decoder
         self.policy = policy
         self.head = head
+        self._carries = policy.mode == "carry"
         self._columns = slice(None) if head is None else columns(backend.outputs, head)
         self.reset()
 
     def reset(self) -> None:
         """Begin a new stream: time, samples, the model's state and the decoder's are forgotten."""
         self._state = self.backend.initial_state()
-        self._rest = np.empty(0, np.float32)
+        self._rest = _NO_SAMPLES
         self._steps = 0
         self._resets = Resets(self.policy, self.backend.step_samples, self.step_s)
         self._last: NDArray[np.float32] | None = None
@@ -95,7 +99,7 @@ class Recognizer:
     @property
     def log_posteriors(self) -> NDArray[np.float32] | None:
         """Those of the last step, (V,); None before the first one."""
-        return self._last
+        return None if self._last is None else self._last[-1]
 
     def push(self, samples: Samples) -> list[Event]:
         """Hear the next samples, (S,) float32 in [-1, 1], any number; gives the events they settle.
@@ -107,7 +111,11 @@ class Recognizer:
         samples = self._checked(samples)
         if len(self._rest):
             samples = np.concatenate([self._rest, samples])
-        step, events = self.backend.step_samples, []
+        step = self.backend.step_samples
+        if len(samples) == step:  # the rule in a live stream
+            self._rest = _NO_SAMPLES
+            return self._hear(samples)
+        events = []
         whole = len(samples) // step
         first = 0
         while first < whole:
@@ -127,14 +135,15 @@ class Recognizer:
     @property
     def _block_steps(self) -> int:
         """Steps that can be computed at once: up to where the state may be reset."""
-        return BLOCK_STEPS if self.policy.mode == "carry" else self._resets.steps_ahead
+        return BLOCK_STEPS if self._carries else self._resets.steps_ahead
 
     def _checked(self, samples: Samples) -> Samples:
         samples = np.asarray(samples, np.float32)
         if samples.ndim != 1:
             raise ValueError(f"samples of shape {samples.shape}: one channel, (S,), is needed")
-        finite = np.isfinite(samples)
-        if not finite.all():
+        # Where the sum of squares is finite all are; where it is not, they may be just huge.
+        if not math.isfinite(np.dot(samples, samples)) and not np.isfinite(samples).all():
+            finite = np.isfinite(samples)
             place = int(np.argmin(finite))
             heard = self._steps * self.backend.step_samples + len(self._rest)
             raise DataError(
@@ -145,13 +154,16 @@ class Recognizer:
     def _hear(self, samples: Samples) -> list[Event]:
         """A block of whole steps through the model and the decoder."""
         log_posteriors, self._state = self.backend(samples, self._state)
-        if np.isnan(log_posteriors).any():
-            raise DataError("the model's answer is not a number (NaN); its weights are unusable")
         log_posteriors = log_posteriors[:, self._columns]
+        # Where one of a step's log-posteriors is not a number, none of them is.
+        if any(map(math.isnan, log_posteriors[:, 0].tolist())):
+            raise DataError("the model's answer is not a number (NaN); its weights are unusable")
         events = self.decoder.push(log_posteriors)
         self._steps += len(log_posteriors)
-        self._last = log_posteriors[-1]
-        if self.policy.mode != "carry" and self._resets.hear(samples, events):
+        self._last = log_posteriors
+        if self._carries:
+            return events
+        if self._resets.hear(samples, events):
             self._reset_layers()
         return events
 

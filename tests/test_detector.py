@@ -140,6 +140,39 @@ def test_any_chunking_gives_the_same_events_and_verdicts(seed, cuts):
     assert chunked.time_s == whole.time_s == pytest.approx(6.0)
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 10_000),
+    quiet=st.floats(0.0, 8.0),
+    words=st.integers(1, 4),
+    asked=st.sets(st.integers(0, 399), max_size=5),
+)
+def test_step_by_step_each_event_comes_at_once_however_quiet_it_was_before(
+    seed, quiet, words, asked
+):
+    """Quiet steps wait to be decided together: nobody may see that they do."""
+    rng = np.random.default_rng(seed)
+    labels = (SILENCE, *("go", "stop", "left", "right")[:words])
+    walk = np.cumsum(rng.normal(0, 0.8, (400, len(labels))), axis=0).astype(np.float32)
+    walk[:, 0] += quiet
+    walk -= np.logaddexp.reduce(walk, axis=1, keepdims=True)
+    config = DetectorConfig(smoothing_s=0.1, threshold=0.4, min_duration_s=0.04, refractory_s=0.2)
+    whole, single = (Detector(labels, STEP_S, config) for _ in range(2))
+    expected = whole.push(walk) + whole.flush()
+    found = []
+    for step, log_posteriors in enumerate(walk):
+        for event in single.push(log_posteriors[np.newaxis]):
+            assert event.t == pytest.approx((step + 1) * STEP_S)
+            found.append(event)
+        if step in asked:  # what was decided so far must be there
+            before = Detector(labels, STEP_S, config)
+            before.push(walk[: step + 1])
+            assert single.near_misses() == before.near_misses()
+            assert single.explain(single.time_s, 1.0) == before.explain(before.time_s, 1.0)
+    assert found + single.flush() == expected
+    assert single.explain(4.0, 4.0) == whole.explain(4.0, 4.0)
+
+
 @pytest.mark.parametrize(
     ("config", "pulse", "gate"),
     [
