@@ -14,6 +14,7 @@ from speechgru.errors import DataError, UsageError
 from speechgru.features import FeatureConfig, Features
 from speechgru.fronts import FRAMES_PER_STEP, ConvFront, StackFront
 from speechgru.labels import UNKNOWN, Head, Outputs, Spelling, Units, Vocabulary
+from speechgru.speller import Speller
 
 #: What a stream carries from chunk to chunk: named tensors of fixed shape, batch first.
 State = dict[str, Tensor]
@@ -57,6 +58,9 @@ class ModelConfig(BaseModel):
     heads: tuple[Head, ...] = ("classify",)
     #: What a CTC head writes: a token a word, or its characters.
     ctc_units: Units = "words"
+    #: Beside a CTC head, a decoder with attention, for the same tokens of whole utterances: what
+    #: `evaluate --sequences` compares CTC with. A stream does not use it.
+    attention_decoder: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -81,6 +85,8 @@ class ModelConfig(BaseModel):
             raise ValueError(f"front_channels {list(self.front_channels)} must be positive")
         if self.pooling == "attention" and "ctc" in self.heads:
             raise ValueError('pooling "attention" has one answer for a clip; a CTC head needs many')
+        if self.attention_decoder and "ctc" not in self.heads:
+            raise ValueError("attention_decoder: stands beside a CTC head, and there is none")
         if self.keep_bias and self.cell not in GATED:
             raise ValueError(f"keep_bias {self.keep_bias:g}: cell {self.cell!r} has no such gate")
         return self
@@ -152,6 +158,9 @@ class SpeechGRU(nn.Module):
         self.dropout = dropout(config.dropout)
         self.pooling = AttentionPooling(config.hidden) if config.pooling == "attention" else None
         self.head = nn.Linear(config.hidden, sum(self.head_widths.values()))
+        self.speller = (
+            Speller(config.hidden, len(self.spelling.tokens)) if config.attention_decoder else None
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -245,6 +254,11 @@ class SpeechGRU(nn.Module):
 
         Each head's columns are log-posteriors of their own: their exponentials sum to 1.
         """
+        heard, new_state = self.hear(features, state)
+        return self.answer(heard), new_state
+
+    def hear(self, features: Tensor, state: State) -> tuple[Tensor, State]:
+        """What the heads see: (B, FRAMES_PER_STEP T, F) -> (B, T, H), and state."""
         x, new_state = self.front(features, state)
         x = self.project(x)  # (B, T, H)
         for i, layer in enumerate(self.layers):
@@ -253,9 +267,12 @@ class SpeechGRU(nn.Module):
         x = self.norms[-1](x)
         if self.pooling is not None:
             x = self.pooling(x).unsqueeze(1).expand_as(x)
-        logits = self.head(self.dropout(x)).float()
-        heads = self.split_heads(logits).values()
-        return torch.cat([torch.log_softmax(head, dim=-1) for head in heads], dim=-1), new_state
+        return self.dropout(x), new_state
+
+    def answer(self, heard: Tensor) -> Tensor:
+        """The heads' log-posteriors: (B, T, H) -> (B, T, V + unknown words)."""
+        heads = self.split_heads(self.head(heard).float()).values()
+        return torch.cat([torch.log_softmax(head, dim=-1) for head in heads], dim=-1)
 
     def split_heads(self, columns: Tensor) -> dict[Head, Tensor]:
         """Each head's columns of what `encode` gives: views, (..., width of the head)."""

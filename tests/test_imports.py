@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "speechgru"
 #: From the ground up. A room is a file or a folder of the package.
 ROOMS = (
     *("__init__", "errors", "bundled", "files", "settings", "audio", "labels", "header"),
-    *("row_threads", "features", "cells", "fronts", "model", "modelfile", "device"),
+    *("row_threads", "features", "cells", "fronts", "speller", "model", "modelfile", "device"),
     *("decoding", "detector", "grammar", "prefix_beam", "ctc"),
     *("decoders", "state_policy"),
     *("corpora", "streaming", "recognition", "backend", "random_rows", "augment", "training"),

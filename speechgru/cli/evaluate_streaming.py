@@ -1,6 +1,6 @@
 """`speechgru evaluate --streaming` and `--sequences`: how good a model is on streams."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,8 +137,16 @@ def evaluate_strings(
     from speechgru.evaluation.sequences import evaluate_sequences
 
     config, policy, grammar = decoder_settings(backend, options)
+    strings = Strings(audio, plan)
     with progress_bar("listening, in strings") as progress:
-        return evaluate_sequences(backend, Strings(audio, plan), config, policy, grammar, progress)
+        report = evaluate_sequences(backend, strings, config, policy, grammar, progress)
+    model: Any = getattr(backend, "model", None)  # an exported one has no attention decoder
+    if model is None or model.speller is None:
+        return report
+    from speechgru.comparison.spelling import spell_strings
+
+    with progress_bar("spelling, in strings") as progress:
+        return replace(report, spelled=spell_strings(model, strings, progress))
 
 
 def decoder_settings(

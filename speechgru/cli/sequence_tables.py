@@ -38,6 +38,12 @@ def print_sequences(report: "SequenceReport") -> None:
         f"word errors    [bold]{100 * errors.rate:.2f} %[/] "
         f"(95 % interval {100 * low:.2f} to {100 * high:.2f}, strings drawn anew)"
     )
+    if report.spelled:
+        low, high = report.spelled.ci95
+        out.line(
+            f"with attention {100 * report.spelled.rate:.2f} % (95 % interval {100 * low:.2f} to "
+            f"{100 * high:.2f}), of whole strings at once"
+        )
     right = errors.right_strings
     out.line(f"strings right  {right:,} of {len(errors.strings):,}")
 

@@ -131,6 +131,8 @@ class SequenceReport:
     source: dict[str, Any]
     config: DecoderConfig
     policy: StatePolicy
+    #: The same strings as an attention decoder has them, where the model has one.
+    spelled: WordErrors | None = None
 
     @cached_property
     def by_speaker(self) -> dict[str, WordErrors]:
@@ -153,6 +155,7 @@ class SequenceReport:
                 {"speaker": s.speaker, "said": " ".join(s.said), "heard": " ".join(s.heard)}
                 for s in shown
             ],
+            **({"attention_decoder": self.spelled.as_dict()} if self.spelled else {}),
         }
 
 

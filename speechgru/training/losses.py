@@ -7,6 +7,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from speechgru.labels import UNKNOWN
 from speechgru.model import SpeechGRU
+from speechgru.speller import END
 from speechgru.training.batches import NO_TARGET, NO_WORD, Batch
 from speechgru.training.recipe import TrainingConfig
 
@@ -31,6 +32,17 @@ class BatchLoss:
         if len(of_head) == 1:
             return next(iter(of_head.values()))
         return torch.lerp(of_head["classify"], of_head["ctc"], self.config.ctc_weight)
+
+    def spelling(self, heard: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of the attention decoder's tokens and ends: what `hear` gave, (B, T, H)."""
+        assert self.model.speller is not None
+        tokens = tokens_said(batch.words, self.tokens)
+        last = (tokens != NO_WORD).sum(dim=1, keepdim=True)
+        targets = functional.pad(tokens, (0, 1), value=NO_WORD).scatter(1, last, END)
+        log_posteriors = self.model.speller(heard, tokens)
+        return functional.nll_loss(
+            log_posteriors.flatten(0, 1), targets.flatten(), ignore_index=NO_WORD
+        )
 
     def _classify(self, log_posteriors: Tensor, batch: Batch) -> Tensor:
         return smoothed_cross_entropy(

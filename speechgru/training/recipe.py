@@ -91,6 +91,8 @@ class TrainingConfig(_Section):
     label_smoothing: float = Field(0.1, ge=0.0, lt=1.0)
     #: Of two heads, the CTC head's part in the loss.
     ctc_weight: float = Field(0.5, gt=0.0, lt=1.0)
+    #: The attention decoder's part in the loss, where the model has one (Watanabe et al., 2017).
+    attention_weight: float = Field(0.5, gt=0.0, le=1.0)
     #: Longest gradient (2-norm of all of it).
     clip_norm: float = Field(1.0, gt=0)
     #: Per-step decay of the averaged weights, which are what is kept; 0 keeps the last weights.
