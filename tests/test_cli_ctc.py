@@ -96,7 +96,6 @@ def test_thresholds_are_for_a_ctc_head_too(made, run):
         (["evaluate", "ctc", "--sequences"], "--data DIR"),
         (
             ["calibrate", "ctc", "--ambient", "folder", "--max-false-alarms-per-hour", "1"],
-            "calibrate is for detectors",
         ),
     ],
 )  # fmt: skip

@@ -99,7 +99,7 @@ def utterances(count: int, generator: torch.Generator):
 
 
 def test_it_learns_to_spell_what_it_hears():
-    """Far more often right than chance, 7 of 60, would have it; and it hears a token where it is."""
+    """Far more often than by chance, 7 of 60; and each token is heard where it is."""
     generator = torch.Generator().manual_seed(0)
     speller = Speller(8, 4)
     optimiser = torch.optim.Adam(speller.parameters(), lr=1e-2)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from functools import cache
 
 import numpy as np
 import torch
@@ -26,8 +25,6 @@ SPEEDS = (0.7, 1.4)
 FILTER_DB = 8.0
 #: Clips whose edges give the sound of their rooms, at most; from each a second.
 ROOMS = 1500
-#: Points of such a filter's curve.
-_FILTER_POINTS = 65
 #: An edge is a room's where it is this much quieter than the word: else it may be speech.
 QUIETER = 10 ** (-25 / 20)
 #: An edge shorter than this is not used; so much next to the word is not, which may be of it.
@@ -112,20 +109,13 @@ def room_noise(
 
 def filtered(noise: Noise, rng: np.random.Generator) -> Noise:
     """Noise of another colour, by a random smooth curve over the octaves: (S,) -> (S,)."""
-    points = np.linspace(0, 1, _FILTER_POINTS)
+    spectrum = np.fft.rfft(noise)
+    octave = np.log2(1 + np.arange(len(spectrum))) / math.log2(1 + len(spectrum))
     curve_db = sum(
-        rng.normal(0, FILTER_DB) * np.cos(math.pi * order * points + rng.uniform(0, math.pi))
+        rng.normal(0, FILTER_DB) * np.cos(math.pi * order * octave + rng.uniform(0, math.pi))
         for order in range(1, 6)
     )
-    spectrum = np.fft.rfft(noise)
-    gain = np.interp(_octaves(len(spectrum)), points, 10 ** (np.asarray(curve_db) / 20))
-    return np.fft.irfft(spectrum * gain, len(noise))
-
-
-@cache
-def _octaves(bins: int) -> Noise:
-    """Where the bins of a spectrum lie between the lowest and the highest octave, 0 to 1."""
-    return np.log2(1 + np.arange(bins)) / math.log2(1 + bins)
+    return np.fft.irfft(spectrum * 10 ** (np.asarray(curve_db) / 20), len(noise))
 
 
 def _hum(length: int, rate: int, rng: np.random.Generator) -> Noise:
@@ -146,11 +136,12 @@ def _knocks(length: int, rate: int, rng: np.random.Generator) -> Noise:
     """Bursts that die away, as of doors, keys, steps and dishes, over a faint hiss."""
     noise = 0.01 * rng.uniform() * rng.standard_normal(length)
     decay_s = 10 ** rng.uniform(-2.5, -0.7)
-    dying = np.exp(-np.arange(rate // 2) / (decay_s * rate))
     for start in rng.integers(0, length, rng.integers(1, 16)):
-        burst = dying * filtered(rng.standard_normal(len(dying)), rng)
-        heard = min(len(burst), length - start)
-        noise[start : start + heard] += rng.uniform(0.2, 1) * burst[:heard]
+        burst = filtered(rng.standard_normal(min(length - start, rate // 2) + 2), rng)
+        burst = burst[: length - start] * np.exp(
+            -np.arange(len(burst[: length - start])) / (decay_s * rate)
+        )
+        noise[start : start + len(burst)] += rng.uniform(0.2, 1) * burst
     return noise
 
 
