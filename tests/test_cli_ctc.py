@@ -94,9 +94,6 @@ def test_thresholds_are_for_a_ctc_head_too(made, run):
         (["evaluate", "ctc", "--sequences", "--words", "3.5:7", "--data", "data"], "--words 3.5:7"),
         (["evaluate", "ctc", "--sequences", "--gap", "1:0", "--data", "data"], "gap 1:0"),
         (["evaluate", "ctc", "--sequences"], "--data DIR"),
-        (
-            ["calibrate", "ctc", "--ambient", "folder", "--max-false-alarms-per-hour", "1"],
-        ),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_told(made, run, arguments, said):
