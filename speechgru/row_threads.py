@@ -24,13 +24,15 @@ def in_parts(run: Callable[[slice], None], rows: int, least: int = 16) -> None:
         Exception: what the first part that failed raised.
     """
     cores = torch.get_num_threads()
+    inference = torch.is_inference_mode_enabled()
     parts = max(1, min(cores, MOST_PARTS, rows // least))
     edges = [rows * part // parts for part in range(parts + 1)]
     failures: list[BaseException] = []
 
     def guarded(part: slice) -> None:
         try:
-            with torch.no_grad():  # of the thread that calls it only
+            # Both modes are of the thread that sets them only.
+            with torch.inference_mode(inference), torch.no_grad():
                 run(part)
         except BaseException as error:
             failures.append(error)
@@ -61,7 +63,8 @@ def by_rows(function: Callable[..., Tensor], *tensors: Tensor, together: int = T
         with torch.no_grad():
             return function(*tensors)
     chunks = list(zip(*(tensor.split(together) for tensor in tensors), strict=True))
-    first = function(*chunks[0])
+    with torch.no_grad():
+        first = function(*chunks[0])
     whole = first.new_empty(rows, *first.shape[1:])
     places = whole.split(together)
     places[0].copy_(first)
