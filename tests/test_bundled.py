@@ -19,7 +19,6 @@ from speechgru.labels import COMMANDS, SILENCE, UNKNOWN
 from speechgru.opening import open_backend
 
 CARD = bundled.MODEL.with_name("MODEL_CARD.md")
-shipped = pytest.mark.skipif(not bundled.MODEL.is_file(), reason="no model is in the package yet")
 
 
 @pytest.fixture
@@ -88,7 +87,6 @@ def test_a_package_without_one_says_so(tmp_path, monkeypatch, capsys, arguments)
     assert "this package has no model of its own" in capsys.readouterr().err
 
 
-@shipped
 def test_it_is_small_and_knows_the_ten_commands():
     assert bundled.MODEL.stat().st_size <= 1_500_000
     backend = open_backend(bundled.MODEL)
@@ -98,7 +96,6 @@ def test_it_is_small_and_knows_the_ten_commands():
     assert backend.header["graph"]["checked"]["largest_difference"] <= 1e-4
 
 
-@shipped
 def test_its_card_has_what_a_card_needs():
     text = CARD.read_text(encoding="utf-8")
     told = " ".join(text.split())
@@ -111,7 +108,6 @@ def test_its_card_has_what_a_card_needs():
     assert bundled.MODEL.name in told
 
 
-@shipped
 def test_it_recognizes_real_recordings(gsc_open):
     """At least what its card says, with room for its interval."""
     from speechgru.corpora.split_audio import open_split_audio
@@ -121,7 +117,6 @@ def test_it_recognizes_real_recordings(gsc_open):
     assert report.accuracy > 0.9
 
 
-@shipped
 def test_it_hears_a_synthetic_voice(tmp_path, capsys):
     """Clips that are always at hand: a voice that it was not trained on."""
     clips = [c for c in open_corpus(embedded_corpus()).split("testing") if c.word in COMMANDS]
