@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import cast
+from typing import Literal, cast, get_args
 
 from torch import Tensor, nn
 
 from speechgru.cells import CausalConv2d
 
+FrontName = Literal["stack", "conv"]
+FRONT_NAMES: tuple[str, ...] = get_args(FrontName)
 #: Frames to a step: the network answers every second frame, 50 times a second.
 FRAMES_PER_STEP = 2
 

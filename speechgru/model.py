@@ -12,7 +12,7 @@ from speechgru.cells import GATED, Bidirectional, Cell, CellName, LockedDropout,
 from speechgru.cells.pooling import AttentionPooling
 from speechgru.errors import DataError, UsageError
 from speechgru.features import FeatureConfig, Features
-from speechgru.fronts import FRAMES_PER_STEP, ConvFront, StackFront
+from speechgru.fronts import FRAMES_PER_STEP, ConvFront, FrontName, StackFront
 from speechgru.labels import UNKNOWN, Head, Outputs, Spelling, Units, Vocabulary
 from speechgru.speller import Speller
 
@@ -26,7 +26,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     #: "stack": frames in pairs; "conv": causal convolutions over frames and bands, half the rate.
-    front: Literal["stack", "conv"] = "stack"
+    front: FrontName = "stack"
     #: Channels of the convolutions; each halves the bands, the first one also the rate.
     front_channels: tuple[int, ...] = (16, 32)
     #: Frames and bands that a convolution spans.

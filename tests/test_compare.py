@@ -95,6 +95,24 @@ def test_what_no_width_gives_is_told():
         variants(recipe, data.task, ["transformer"], "parameters")
 
 
+def test_a_cell_can_stand_behind_another_front():
+    """With what the convolutions cost given to the cell: as many parameters."""
+    recipe, data = small()
+    assert recipe.model.front == "conv"
+    found = variants(recipe, data.task, ["gru", "stack+gru", "stack+transformer"], "parameters")
+    crnn, plain, transformer = (one.model for one in found.values())
+    assert (crnn.front, crnn.hidden) == ("conv", 64)
+    assert (plain.front, plain.cell) == ("stack", "gru")
+    assert plain == crnn.model_copy(update={"front": "stack", "hidden": plain.hidden})
+    assert (transformer.front, transformer.cell, transformer.hidden % 2) == (
+        *("stack", "transformer"),
+        0,
+    )
+    wanted = count_parameters(recipe, data.task)
+    for one in found.values():
+        assert abs(count_parameters(one, data.task) - wanted) <= TOLERANCE * wanted
+
+
 def test_the_same_width_is_the_recipe_s():
     recipe, data = small()
     found = variants(recipe, data.task, ["rnn", "lstmp"], "width")
@@ -103,8 +121,15 @@ def test_the_same_width_is_the_recipe_s():
 
 def test_names_of_cells():
     assert parse_cells("gru, rnn") == ("gru", "rnn")
+    assert parse_cells("gru,stack+gru") == ("gru", "stack+gru")
     assert parse_cells("all") == CELL_NAMES
-    for wrong, said in (("grue", "'grue': none of rnn, lstm"), ("gru,gru", "each cell once")):
+    for wrong, said in {
+        "grue": "'grue': none of rnn, lstm",
+        "stack+grue": r"'stack\+grue': none of rnn, lstm",
+        "stak+gru": r"'stak\+gru': no front of stack, conv",
+        "+gru": r"'\+gru': no front of stack, conv",
+        "gru,gru": "each cell once",
+    }.items():
         with pytest.raises(UsageError, match=said):
             parse_cells(wrong)
 

@@ -8,6 +8,7 @@ import torch
 from speechgru.cells import CELL_NAMES
 from speechgru.corpora.corpus import Task
 from speechgru.errors import UsageError
+from speechgru.fronts import FRONT_NAMES
 from speechgru.training.recipe import Recipe, parse_recipe
 from speechgru.training.trainer import build_model
 
@@ -24,22 +25,29 @@ _WIDEST = 2048
 def parse_cells(text: str) -> tuple[str, ...]:
     """Names of cells from a list with commas; "all" is every one.
 
+    A cell stands behind the recipe's front, or behind the one that is named before it: "stack+gru"
+    next to "gru" shows what the convolutions of a CRNN give.
+
     Raises:
         UsageError: one is unknown or comes twice.
     """
     names = CELL_NAMES if text == "all" else tuple(part.strip() for part in text.split(","))
     for name in names:
-        if name not in CELL_NAMES:
+        front, plus, cell = name.rpartition("+")
+        if cell not in CELL_NAMES:
             raise UsageError(f"--cells {name!r}: none of {', '.join(CELL_NAMES)}")
+        if plus and front not in FRONT_NAMES:
+            raise UsageError(f"--cells {name!r}: no front of {', '.join(FRONT_NAMES)}")
     if len(set(names)) < len(names):
         raise UsageError(f"--cells {text}: each cell once")
     return names
 
 
 def variant(recipe: Recipe, cell: str, hidden: int, seed: int | None = None) -> Recipe:
-    """The recipe with another cell, width and seed."""
+    """The recipe with another cell (and front, see `parse_cells`), width and seed."""
     table = recipe.model_dump(mode="json")
-    table["model"] |= {"cell": cell, "hidden": hidden}
+    front, _, name = cell.rpartition("+")
+    table["model"] |= {"cell": name, "hidden": hidden, "front": front or recipe.model.front}
     if seed is not None:
         table["training"]["seed"] = seed
     return parse_recipe(table, f"the recipe with {cell}")
@@ -68,7 +76,7 @@ def solve_width(recipe: Recipe, task: Task, cell: str, wanted: int) -> int:
     """
     if cell == recipe.model.cell and count_parameters(recipe, task) == wanted:
         return recipe.model.hidden
-    multiple = _MULTIPLES.get(cell, 1)
+    multiple = _MULTIPLES.get(cell.rpartition("+")[2], 1)
 
     def count(units: int) -> int:
         return count_parameters(variant(recipe, cell, units * multiple), task)
