@@ -1,12 +1,17 @@
-"""Real recordings for the tests: what lies under ../shared/data, unpacked once."""
+"""What tests share: real recordings from ../shared/data, unpacked once; a corpus of tones."""
 
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from speechgru.training.trainer import Trainer
 
 # As the command line does, before torch is loaded: see speechgru.cli.app.main.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -24,6 +29,30 @@ def _unpacked(name: str) -> Path:
         [sys.executable, str(unpack), str(root), "--only", name], check=True, capture_output=True
     )
     return root / name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test leaves decoded audio in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPEECHGRU_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of a corpus that is learned in a second; nobody writes to it."""
+    from tones import write_tones
+
+    return write_tones(tmp_path_factory.mktemp("tones"))
+
+
+@pytest.fixture(scope="module")
+def trainer(tones: Path) -> "Trainer":
+    """Of a quick run on the tones; not to be stepped."""
+    from runs import make_trainer, quick_recipe
+
+    return make_trainer(quick_recipe(tones))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import random
 import re
 import tarfile
 import threading
@@ -9,6 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+#: A small corpus: what an archive holds.
+RECORDINGS = {
+    f"{word}/{speaker:08x}_nohash_0.wav": random.Random(f"{word}{speaker}").randbytes(20_000)
+    for word in ("yes", "no")
+    for speaker in range(5)
+}
+CORPUS = {"./README.md": b"Recordings.\n", **RECORDINGS}
 
 
 @dataclass
@@ -113,3 +123,7 @@ def tar_gz(members: dict[str, bytes], special: tuple[tarfile.TarInfo, ...] = ())
         for member in special:
             tar.addfile(member)
     return packed.getvalue()
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from speechgru.training.preparation import prepare
 from speechgru.training.recipe import Recipe, parse_recipe
+from speechgru.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -53,3 +55,7 @@ def assert_same_run(run: Path, other: Path) -> None:
         assert one.keys() == two.keys()
         for key in one:
             torch.testing.assert_close(one[key], two[key], atol=1e-6, rtol=0, msg=f"{name} {key}")
+
+
+def make_trainer(recipe: Recipe) -> Trainer:
+    return Trainer(recipe, prepare(recipe), CPU)

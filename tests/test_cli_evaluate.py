@@ -16,12 +16,6 @@ from speechgru.evaluation.metrics import wilson_interval
 from speechgru.modelfile import save_model
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """No test leaves packed audio in the user's cache."""
-    monkeypatch.setenv("SPEECHGRU_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def tones(tmp_path):
     (tmp_path / "tones").mkdir()

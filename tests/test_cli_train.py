@@ -7,7 +7,6 @@ import re
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,18 +18,6 @@ from tones import RATE, tone, write_tones
 from speechgru.cli import main
 from speechgru.modelfile import load_model
 from speechgru.training.recipe import load_recipe
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPEECHGRU_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory) -> Path:
-    return write_tones(tmp_path_factory.mktemp("tones"))
 
 
 @pytest.fixture(scope="module")

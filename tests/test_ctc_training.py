@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from runs import CPU, QUICK
-from tones import write_tones
 
 from speechgru.backend import TorchBackend
 from speechgru.ctc import sequence_scores
@@ -22,18 +21,6 @@ from speechgru.training.trainer import Trainer
 
 LABELS = (SILENCE, UNKNOWN, "on", "no")
 PLAIN = {"time_masks": 0, "band_masks": 0, "noise_probability": 0.0, "colour_db": 0.0, "speed": 0.0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPEECHGRU_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory):
-    return write_tones(tmp_path_factory.mktemp("tones"))
 
 
 def recipe(tones, *heads, units="words", **training):

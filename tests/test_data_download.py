@@ -1,9 +1,7 @@
-"""Downloads against a real server that breaks off, lies and is hostile."""
+"""`data download` against a real server: what is there, what is kept, what is told."""
 
 import dataclasses
 import json
-import os
-import random
 import resource
 import signal
 import subprocess
@@ -14,41 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from mirror import Mirror, serving, tar_gz
+from mirror import CORPUS, RECORDINGS, Mirror, names_in, serving, tar_gz
 
 from speechgru.cli import main
-from speechgru.corpora.archive import atomic_folder, unpack
 from speechgru.corpora.download import Download
 from speechgru.corpora.sources import SOURCES
-from speechgru.corpora.transfer import fetch
-from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError, UsageError
+from speechgru.errors import InterruptedRunError, SpeechGRUError
 
 NAME = "speech-commands-v2-test"
 ARCHIVE = "speech_commands_test_set_v0.02.tar.gz"
-CONTENT = random.Random(1).randbytes(200_000)
-RECORDINGS = {
-    f"{word}/{speaker:08x}_nohash_0.wav": random.Random(f"{word}{speaker}").randbytes(20_000)
-    for word in ("yes", "no")
-    for speaker in range(5)
-}
-CORPUS = {"./README.md": b"Recordings.\n", **RECORDINGS}
-
-
-@pytest.fixture
-def mirror():
-    with serving(Mirror(CONTENT)) as running:
-        yield running
 
 
 @pytest.fixture
 def corpus_mirror():
     with serving(Mirror(tar_gz(CORPUS))) as running:
         yield running
-
-
-@pytest.fixture
-def part(tmp_path):
-    return tmp_path / "file.part"
 
 
 def download(mirror: Mirror, target: Path, *more: str) -> int:
@@ -61,186 +39,6 @@ def recordings_in(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.wav")
     }
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-# The transfer
-
-
-def test_a_file_arrives_whole_and_progress_counts_its_bytes(mirror, part):
-    told = []
-    fetch(mirror.url, part, progress=lambda done, total: told.append((done, total)))
-    assert part.read_bytes() == CONTENT
-    assert told[0] == (0, len(CONTENT))
-    assert told[-1] == (len(CONTENT), len(CONTENT))
-    assert told == sorted(told)
-
-
-def test_a_broken_connection_goes_on_at_the_byte_where_it_broke(mirror, part):
-    mirror.breaks = [70_000, 50_000]
-    fetch(mirror.url, part, pause_s=0)
-    assert part.read_bytes() == CONTENT
-    assert mirror.ranges == [None, "bytes=70000-", "bytes=120000-"]
-    assert [request.get("If-Range") for request in mirror.requests] == [None, '"one"', '"one"']
-
-
-def test_a_later_run_goes_on_where_the_last_one_gave_up(mirror, part):
-    mirror.breaks = [70_000, 0, 0]
-    with pytest.raises(SpeechGRUError, match=r"70,000 bytes are kept in .*file\.part") as failure:
-        fetch(mirror.url, part, attempts=3, pause_s=0)
-    assert failure.value.exit_code == 1
-    assert part.read_bytes() == CONTENT[:70_000]
-    fetch(mirror.url, part)
-    assert part.read_bytes() == CONTENT
-    assert mirror.ranges[-1] == "bytes=70000-"
-
-
-def test_breaks_that_bring_new_bytes_do_not_count_against_the_attempts(mirror, part):
-    mirror.breaks = [10_000] * 15
-    fetch(mirror.url, part, attempts=2, pause_s=0)
-    assert part.read_bytes() == CONTENT
-    assert len(mirror.requests) == 16
-
-
-def test_a_server_that_ignores_range_is_read_from_the_start(mirror, part):
-    mirror.knows_range = False
-    mirror.breaks = [70_000]
-    fetch(mirror.url, part, pause_s=0)
-    assert part.read_bytes() == CONTENT
-    assert mirror.ranges == [None, "bytes=70000-"]
-
-
-def test_a_server_that_ignores_range_and_always_breaks_is_given_up(mirror, part):
-    mirror.knows_range = False
-    mirror.breaks = [70_000] * 10
-    with pytest.raises(SpeechGRUError, match="broke off after 70,000 of 200,000 bytes"):
-        fetch(mirror.url, part, attempts=3, pause_s=0)
-    assert len(mirror.requests) == 3
-
-
-@pytest.mark.parametrize("knows_if_range", [True, False])
-def test_a_file_that_changes_between_two_attempts_is_never_mixed(mirror, part, knows_if_range):
-    mirror.breaks = [70_000, 0]
-    with pytest.raises(SpeechGRUError):
-        fetch(mirror.url, part, attempts=2, pause_s=0)
-    mirror.content = random.Random(2).randbytes(150_000)
-    mirror.headers = {"ETag": '"two"'}
-    mirror.knows_if_range = knows_if_range
-    fetch(mirror.url, part, pause_s=0)
-    assert part.read_bytes() == mirror.content
-
-
-def test_a_weak_etag_does_not_promise_the_same_bytes_but_the_date_does(mirror, part):
-    date = "Wed, 11 Apr 2018 10:00:00 GMT"
-    mirror.headers = {"ETag": 'W/"one"', "Last-Modified": date}
-    mirror.breaks = [70_000]
-    fetch(mirror.url, part, pause_s=0)
-    assert mirror.requests[1]["If-Range"] == date
-    assert part.read_bytes() == CONTENT
-
-
-def test_without_etag_and_date_the_size_decides(mirror, part):
-    mirror.headers = {}
-    mirror.breaks = [70_000]
-    fetch(mirror.url, part, pause_s=0)
-    assert "If-Range" not in mirror.requests[1]
-    assert part.read_bytes() == CONTENT
-
-
-def test_an_answer_without_a_length_is_measured_against_the_known_size(mirror, part):
-    mirror.tells_length = False
-    mirror.breaks = [70_000]
-    fetch(mirror.url, part, expected_bytes=len(CONTENT), pause_s=0)
-    assert part.read_bytes() == CONTENT
-    assert len(mirror.requests) == 2
-
-
-def test_a_whole_part_is_not_asked_for_again(mirror, part):
-    fetch(mirror.url, part)
-    fetch(mirror.url, part)
-    assert len(mirror.requests) == 1
-
-
-def test_a_part_that_is_longer_than_the_file_is_discarded(mirror, part):
-    fetch(mirror.url, part)
-    with part.open("ab") as file:
-        file.write(b"more")
-    fetch(mirror.url, part, pause_s=0)
-    assert part.read_bytes() == CONTENT
-
-
-def test_a_part_of_unknown_origin_is_overwritten(mirror, part):
-    part.write_bytes(b"something else")
-    fetch(mirror.url, part)
-    assert part.read_bytes() == CONTENT
-    assert mirror.ranges == [None]
-
-
-def test_not_found_is_told_at_once(mirror, part):
-    mirror.statuses = [404]
-    with pytest.raises(
-        SpeechGRUError, match=r"archive\.tar\.gz: the server answered 404"
-    ) as failure:
-        fetch(mirror.url, part)
-    assert failure.value.exit_code == 1
-    assert len(mirror.requests) == 1
-    assert not part.exists()
-
-
-def test_a_server_in_trouble_is_asked_again(mirror, part):
-    mirror.statuses = [503, 500]
-    fetch(mirror.url, part, pause_s=0)
-    assert part.read_bytes() == CONTENT
-    mirror.statuses = [500] * 9
-    part.unlink()
-    with pytest.raises(SpeechGRUError, match="answered 500"):
-        fetch(mirror.url, part, attempts=3, pause_s=0)
-    assert len(mirror.statuses) == 6
-
-
-def test_nobody_there_is_told_at_once(part):
-    with serving(Mirror(b"")) as gone:
-        pass
-    with pytest.raises(SpeechGRUError, match="no connection: Connection refused"):
-        fetch(gone.url, part, pause_s=60)
-
-
-@pytest.mark.parametrize("url", ["archive.tar.gz", "file:///etc/passwd", "ftp://x/y", "http://:x/"])
-def test_only_web_addresses_are_taken(url, part):
-    with pytest.raises(UsageError, match="--url"):
-        fetch(url, part)
-
-
-def test_a_wrong_file_does_not_cost_what_is_there(mirror, part):
-    mirror.breaks = [70_000, 0]
-    with pytest.raises(SpeechGRUError):
-        fetch(mirror.url, part, attempts=2, pause_s=0)
-    mirror.content = b"<html>Log in to the hotel's network</html>"
-    mirror.headers = {"ETag": '"hotel"', "Content-Type": "text/html; charset=utf-8"}
-    with pytest.raises(DataError, match="a web page"):
-        fetch(mirror.url, part)
-    mirror.headers = {"ETag": '"other"'}
-    with pytest.raises(DataError, match=r"42 bytes, where the archive .* has 200,000"):
-        fetch(mirror.url, part, expected_bytes=len(CONTENT))
-    assert part.read_bytes() == CONTENT[:70_000]
-
-
-def test_a_full_disk_is_one_sentence_and_keeps_what_came(mirror, part):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    try:
-        with pytest.raises(SpeechGRUError, match=r"file\.part: cannot be written: "):
-            fetch(mirror.url, part)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    fetch(mirror.url, part)
-    assert part.read_bytes() == CONTENT
-
-
-# The archive
 
 
 def special(kind: bytes, name: str = "yes/x", link: str = "") -> tarfile.TarInfo:
@@ -275,61 +73,6 @@ def test_a_hostile_archive_leaves_nothing_anywhere(kind, tmp_path, capsys):
     assert not list(tmp_path.rglob("escaped*"))
     assert not list(tmp_path.rglob("*.wav"))
     assert not Path("/tmp/escaped.wav").exists()
-
-
-@pytest.mark.parametrize(("max_files", "max_bytes"), [(5, 10**9), (10**6, 50_000)])
-def test_an_archive_that_grows_too_large_is_refused(max_files, max_bytes, tmp_path):
-    archive = tmp_path / "bomb.tar.gz"
-    archive.write_bytes(tar_gz({f"yes/{n}.wav": bytes(10_000) for n in range(20)}))
-    with pytest.raises(DataError, match="holds more than"):
-        unpack(archive, tmp_path / "out", max_files, max_bytes)
-    assert len(list((tmp_path / "out").rglob("*.wav"))) <= 5
-
-
-@pytest.mark.parametrize("damage", ["cut", "text", "empty", "plain tar"])
-def test_a_damaged_archive_is_no_archive(damage, tmp_path):
-    whole = tar_gz(CORPUS)
-    content = {
-        "cut": whole[: len(whole) // 2],
-        "text": b"not found",
-        "empty": b"",
-        "plain tar": bytes(10_240),
-    }[damage]
-    archive = tmp_path / "archive.tar.gz"
-    archive.write_bytes(content)
-    with pytest.raises(DataError, match=r"archive\.tar\.gz: not a whole tar\.gz"):
-        unpack(archive, tmp_path / "out", 1000, 10**9)
-
-
-def test_unpacked_files_are_plain_files(tmp_path):
-    member = tarfile.TarInfo("yes/program.wav")
-    member.mode, member.uid = 0o6777, 12345
-    archive = tmp_path / "archive.tar.gz"
-    archive.write_bytes(tar_gz({}, (member,)))
-    unpack(archive, tmp_path / "out", 10, 1000)
-    status = (tmp_path / "out/yes/program.wav").stat()
-    assert status.st_mode & 0o7022 == 0
-    assert status.st_uid == os.getuid()
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    target = tmp_path / "corpus"
-    leftover = tmp_path / ".corpus.unpacking"
-    leftover.mkdir()
-    (leftover / "of-a-killed-process").touch()
-    with pytest.raises(ZeroDivisionError), atomic_folder(target) as folder:
-        (folder / "half").write_text(str(1 / len(names_in(folder))))
-    assert names_in(tmp_path) == []
-    with atomic_folder(target) as folder:
-        (folder / "whole").touch()
-        assert not target.exists()
-    assert names_in(target) == ["whole"]
-    with pytest.raises(SpeechGRUError, match="corpus: cannot be written"), atomic_folder(target):
-        pass
-    assert names_in(target) == ["whole"]
-
-
-# The command
 
 
 def test_a_download_becomes_a_directory_and_leaves_nothing_beside_it(

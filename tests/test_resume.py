@@ -28,18 +28,6 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["speechgru.training.loop", "speechgru.cli"])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPEECHGRU_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory) -> Path:
-    return write_tones(tmp_path_factory.mktemp("tones"))
-
-
 @pytest.fixture(scope="module")
 def recipe(tones) -> Recipe:
     """30 steps, six validations."""

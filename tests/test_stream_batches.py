@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from runs import CPU, assert_same_run, quick_recipe
-from tones import write_tones
 
 from speechgru.errors import InterruptedRunError, UsageError
 from speechgru.training import loop
@@ -20,18 +19,6 @@ STILL = {
     **{"shift_ms": 0, "speed": 0, "gain_db": 0, "noise_probability": 0},
     **{"colour_db": 0, "time_masks": 0, "band_masks": 0},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPEECHGRU_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory) -> Path:
-    return write_tones(tmp_path_factory.mktemp("tones"))
 
 
 def stream_recipe(tones: Path, training: dict | None = None, **stream: object) -> Recipe:
