@@ -242,11 +242,13 @@ def test_the_mgu_is_a_gru_whose_gates_are_one():
 
 
 def li_gru_by_its_equations(cell: LiGRU, normalised: Tensor, h: Tensor) -> Tensor:
-    u_z, u_n = cell.recurrent.weight.split(7)
     expected = []
     for z_x, n_x in zip(*(part.unbind(1) for part in normalised.chunk(2, dim=2)), strict=True):
-        z = torch.sigmoid(z_x + h @ u_z.T)
-        h = z * h + (1 - z) * torch.relu(n_x + h @ u_n.T)
+        u = h @ cell.recurrent.weight.T
+        variance = u.var(dim=1, correction=0, keepdim=True)
+        u = (u - u.mean(dim=1, keepdim=True)) / (variance + cell.recurrent_norm.eps).sqrt()
+        z = torch.sigmoid(z_x + u[:, :7])
+        h = z * h + (1 - z) * torch.relu(n_x + u[:, 7:])
         expected.append(h)
     return torch.stack(expected, dim=1)
 
@@ -270,6 +272,19 @@ def test_the_li_gru_normalises_by_all_steps_of_the_batch_in_training():
     normalised = (products - mean) / (variance + cell.norm.eps).sqrt()
     torch.testing.assert_close(cell(x, h)[0], li_gru_by_its_equations(cell, normalised, h), **NEAR)
     torch.testing.assert_close(cell.norm.running_mean, 0.1 * mean, **NEAR)
+
+
+@torch.no_grad()
+def test_the_li_gru_s_state_is_bounded_whatever_its_weights():
+    """By what is added before the rectifier: a layer's normalised products are under sqrt(2 H)."""
+    cell = make("ligru")
+    cell.recurrent.weight.mul_(30)
+    x = torch.randn(2, 2_000, 5)
+    largest = cell.project(x).max() + (2 * 7) ** 0.5
+    y, last = cell(x, torch.zeros(2, 7))
+    assert y.min() >= 0
+    assert y.max() <= largest
+    assert last.isfinite().all()
 
 
 def in_log_space(keep: Tensor, taken: Tensor, first: Tensor) -> Tensor:
@@ -393,10 +408,14 @@ def test_an_lstm_begins_by_remembering():
             torch.testing.assert_close(forget, torch.full((7,), 1 + keep_bias))
 
 
-@pytest.mark.parametrize("name", GATED)
+@pytest.mark.parametrize("name", [name for name in GATED if name != "ligru"])
 @torch.no_grad()
 def test_a_keep_bias_makes_the_memory_longer(name):
-    """The longer what a layer held at first is seen in what it holds ten steps later."""
+    """The longer what a layer held at first is seen in what it holds ten steps later.
+
+    Not in a Li-GRU, whose normalised products are as large for a small state as for a large one:
+    of that the gate is looked at below.
+    """
 
     def kept(keep_bias: float) -> float:
         torch.manual_seed(0)

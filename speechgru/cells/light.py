@@ -38,13 +38,17 @@ class MGU(UnrolledCell):
 
 
 class LiGRU(UnrolledCell):
-    """The light gated recurrent unit (Ravanelli et al., 2018, arXiv 1803.10225, section III).
+    """The light gated recurrent unit (Ravanelli et al., 2018, arXiv 1803.10225, section III), with
+    the normalisation that keeps it stable (Moumen and Parcollet, 2023, arXiv 2302.10144).
 
-        z = sigmoid(BN(W_z x) + U_z h)    n = relu(BN(W_n x) + U_n h)    h' = z * h + (1 - z) * n
+        u_z, u_n = LN(U h)    z = sigmoid(BN(W_z x) + u_z)    n = relu(BN(W_n x) + u_n)
+        h' = z * h + (1 - z) * n
 
-    2 (H I + H^2 + 2 H) parameters. The normalisation (BN) is of the input's products over all steps
-    of a batch in training, and by its running statistics else: fixed numbers, so that a stream
-    gives what the whole gives.
+    2 (H I + H^2 + 2 H) parameters. BN is of the input's products over all steps of a batch in
+    training, and by its running statistics else: fixed numbers, so that a stream gives what the
+    whole gives. LN, over both gates and without weights of its own, is what bounds the state:
+    relu(BN(W_n x) + U_n h), as first published, grows without end once U_n lengthens some h, and a
+    stream is long. In the recipe `cells`, it was no longer finite after 80 steps of training.
     """
 
     def __init__(self, inputs: int, hidden: int, keep_bias: float = 0.0) -> None:
@@ -53,6 +57,7 @@ class LiGRU(UnrolledCell):
         self.input = nn.Linear(inputs, 2 * hidden, bias=False)  # z, n
         self.norm = nn.BatchNorm1d(2 * hidden)
         self.recurrent = recurrent_matrix(hidden, 2)
+        self.recurrent_norm = nn.LayerNorm(2 * hidden, elementwise_affine=False)
         self.norm.bias.data[:hidden] += keep_bias
 
     def project(self, x: Tensor) -> Tensor:
@@ -62,7 +67,7 @@ class LiGRU(UnrolledCell):
 
     def advance(self, projected: Tensor, state: Tensor) -> Step:
         """(B, 2 H), (B, H) -> (B, H), (B, H), gates."""
-        z, n = (projected + self.recurrent(state)).chunk(2, dim=1)
+        z, n = (projected + self.recurrent_norm(self.recurrent(state))).chunk(2, dim=1)
         z, n = torch.sigmoid(z), torch.relu(n)
         h = z * state + (1 - z) * n
         return Step(h, h, {"update": 1 - z})

@@ -23,10 +23,7 @@ from speechgru.cells import (
 from speechgru.errors import SpeechGRUError
 from speechgru.export.attention import causal_transformer
 from speechgru.export.builder import GraphBuilder
-from speechgru.export.scans import lstmp, minimal, selective
-
-#: A gate with this bias is 1, whatever the rest of it.
-_OPEN = 40.0
+from speechgru.export.scans import light, lstmp, minimal, selective
 
 
 @singledispatch
@@ -93,24 +90,7 @@ def _mgu(cell: MGU, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:
     )
 
 
-@recurrent.register
-def _ligru(cell: LiGRU, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:
-    # A GRU whose reset gate is 1. Of the normalisation the bias is left: see `weights.folded`.
-    z, n = _rows(cell.outputs, 2)
-    w, u = g.weight(cell.input.weight), g.weight(cell.recurrent.weight)
-    nothing = [g.floats(torch.zeros(cell.outputs, size)) for size in (cell.inputs, cell.outputs)]
-    bias = cell.norm.bias
-    return _onnx_gru(
-        g,
-        [_taken(g, w, z), nothing[0], _taken(g, w, n)],
-        [_taken(g, u, z), nothing[1], _taken(g, u, n)],
-        [bias[z], torch.full_like(bias[z], _OPEN), bias[n]],
-        x,
-        state,
-        activations=["Sigmoid", "Relu"],
-    )
-
-
+recurrent.register(LiGRU, light)
 recurrent.register(MinGRU, minimal)
 recurrent.register(MinLSTM, minimal)
 recurrent.register(SelectiveSSM, selective)

@@ -4,9 +4,10 @@ Each is (x, state) -> (y, state) of one stream, steps first: (T, 1, I), (1, ...)
 """
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from speechgru.cells import LSTM, MinGRU, MinLSTM, SelectiveSSM
+from speechgru.cells import LSTM, LiGRU, MinGRU, MinLSTM, SelectiveSSM
 from speechgru.export.builder import GraphBuilder
 
 
@@ -31,6 +32,29 @@ def lstmp(cell: LSTM, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:
     h = g.slice(state, 1, 0, cell.outputs)
     last, y = g.scan(body, [h, g.slice(state, 1, cell.outputs)], [products])
     return y, g.op("Concat", *last, axis=1)
+
+
+def light(cell: LiGRU, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:
+    """A light gated recurrent unit: see `cells.LiGRU`.
+
+    Of the batch normalisation the bias is left: see `weights.folded`.
+    """
+    products = g.linear(x, cell.input.weight, cell.norm.bias)
+    of_state = _transposed(g, cell.recurrent.weight)
+    scale, epsilon = g.floats(torch.ones(2 * cell.outputs)), cell.recurrent_norm.eps
+    one = g.floats(1.0)
+
+    def body(b: GraphBuilder, states: list[str], columns: list[str]) -> tuple[list[str], str]:
+        (h,) = states
+        recurrent = b.op("LayerNormalization", b.op("MatMul", h, of_state), scale, epsilon=epsilon)
+        z, n = b.ops("Split", b.op("Add", columns[0], recurrent), outputs=2, axis=-1)
+        z = b.op("Sigmoid", z)
+        taken = b.op("Mul", b.op("Sub", one, z), b.op("Relu", n))
+        h = b.op("Add", b.op("Mul", z, h), taken)
+        return [h], h
+
+    (last,), y = g.scan(body, [state], [products])
+    return y, last
 
 
 def minimal(cell: MinGRU | MinLSTM, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:
