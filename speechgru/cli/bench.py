@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from speechgru.cli.bench_cells import bench_cells
 from speechgru.cli.bench_listen import bench_listen
 from speechgru.cli.terminal import err, out, print_json, progress_bar
 
@@ -15,6 +16,7 @@ bench = typer.Typer(
     help="Measure what training and listening cost.", no_args_is_help=True, rich_markup_mode=None
 )
 
+bench.command("cells")(bench_cells)
 bench.command("listen")(bench_listen)
 
 

@@ -60,7 +60,8 @@ class StreamConfig(_Section):
 
     #: Clips in a row of a batch; 0 trains on single clips.
     clips: int = Field(0, ge=0, le=64)
-    #: Length of a row for each of its clips.
+    #: Length of a row for each of its clips. A gradient goes back to the row's beginning: this is
+    #: the length of truncated backpropagation through time (Williams and Peng, 1990).
     seconds_per_clip: float = Field(1.15, ge=0.1, le=10.0)
     #: Share of the rows that take over the state of the last batch; the others begin from zeros.
     carry_share: float = Field(0.8, ge=0.0, le=1.0)
