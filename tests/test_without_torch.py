@@ -2,13 +2,17 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from tone_listener import stream, tone_listener
 from tones import RATE, tone, write_tones
 
@@ -170,3 +174,66 @@ def test_the_state_is_reset_where_it_is_with_torch(folder):
     for one in (speechgru.load(folder / name) for name in ("m.onnx", "m.safetensors")):
         one.push(np.concatenate([samples, quiet]))
         assert float(np.exp(one.log_posteriors[-1])) > 0.5  # silence
+
+
+# The packages that the README names for small machines, and no others.
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def with_dependencies(names: list[str]) -> set[str]:
+    """The packages and all that they need themselves on this machine, not counting extras."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found:
+            continue
+        found.add(name)
+        for line in metadata.requires(name) or []:
+            needed = Requirement(line)
+            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                waiting.append(needed.name)
+    return found
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """A folder with these packages alone, as `pip install` would have filled an empty one."""
+    (line,) = re.findall(r"^pip install (numpy [a-z ]+?) *(?:#.*)?$", README, re.MULTILINE)
+    packages = tmp_path_factory.mktemp("small") / "packages"
+    packages.mkdir()
+    for name in with_dependencies(line.split()):
+        files = metadata.files(name) or []
+        for top in {file.parts[0] for file in files if file.parts[0] not in ("..", "__pycache__")}:
+            target = packages / top
+            if not target.exists():
+                target.symlink_to(metadata.distribution(name).locate_file(top))
+    return packages
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["recognize", "m.onnx", "high.wav"],
+        ["listen", "m.onnx", "--input", "words.wav", "--jsonl"],
+        ["verify", "m.onnx", "words.wav"],
+        ["info"],
+        ["evaluate", "m.onnx", "--data", "tones/tones.csv", "--split", "testing", "--streaming"],
+        ["calibrate", "m.onnx", "--ambient", "high.wav", "--max-false-alarms-per-hour", "1"],
+        ["devices", "--json"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_packages_for_small_machines_are_enough(folder, small, command):
+    code = "from speechgru.cli import entry_point; entry_point()"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, *command],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={"PYTHONPATH": f"{PROJECT}:{small}", "SPEECHGRU_CACHE": str(folder / "cache")},
+    )
+    assert done.returncode in ((0, 3) if command[0] == "devices" else (0,)), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (small / "torch").exists()

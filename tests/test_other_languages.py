@@ -1,0 +1,120 @@
+"""The page for other languages: its tables are the model's, its JavaScript gives Python's answers.
+
+Node.js runs it with onnxruntime-node or onnxruntime-web, where one of them is found: beside this
+file, above it, or in a folder that NODE_PATH names.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speechgru import bundled
+from speechgru.audio import read
+from speechgru.corpora import open_corpus
+from speechgru.corpora.embedded import embedded_corpus
+from speechgru.detector import DetectorConfig
+from speechgru.runtime import SAMPLES, STATE, load_onnx
+from speechgru.streaming import CARRY, open_recognizer
+
+PROJECT = Path(__file__).resolve().parents[1]
+PAGE = (PROJECT / "recipes" / "onnx.md").read_text(encoding="utf-8")
+EXAMPLE = "".join(re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL))
+
+#: Prints the library's name; fails where there is none.
+FIND = """
+const found = ["onnxruntime-node", "onnxruntime-web"].find((name) => {
+  try { require.resolve(name); return true; } catch { return false; }
+});
+if (!found) process.exit(1);
+"""
+RUN = """
+const { readFileSync } = require("fs");
+const ort = require(found);
+const [, model, sound, info] = process.argv;
+async function main() {
+  const bytes = readFileSync(sound);
+  const samples = new Float32Array(bytes.buffer.slice(bytes.byteOffset), 0, bytes.length / 4);
+  const session = await ort.InferenceSession.create(readFileSync(model));
+  const steps = [];
+  for await (const step of hear(ort, session, samples)) steps.push(Array.from(step));
+  const { labels } = JSON.parse(readFileSync(info));
+  console.log(JSON.stringify({ steps, events: await words(ort, session, samples, labels) }));
+}
+main();
+"""
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("Node.js is not installed")
+    if subprocess.run([node, "-e", FIND], cwd=PROJECT / "tests").returncode:
+        pytest.skip("neither onnxruntime-node nor onnxruntime-web: npm install onnxruntime-web")
+    return node
+
+
+@pytest.fixture(scope="module")
+def sound() -> np.ndarray:
+    """Words of the embedded corpus, with pauses."""
+    clips = [c for c in open_corpus(embedded_corpus()).split("testing") if c.word == "stop"]
+    pause = np.zeros(8_000, np.float32)
+    parts = [part for clip in clips[:5] for part in (read(clip.path, 16_000), pause)]
+    samples = np.concatenate([pause, *parts])
+    return samples[: len(samples) // 320 * 320]
+
+
+def test_javascript_gives_the_same_posteriors_and_events(node, sound, tmp_path):
+    backend = load_onnx(bundled.MODEL)
+    sound.astype("<f4").tofile(tmp_path / "sound.f32")
+    (tmp_path / "info.json").write_text(json.dumps({"labels": backend.labels}))
+    script = FIND + EXAMPLE + RUN
+    files = [str(path) for path in (bundled.MODEL, tmp_path / "sound.f32", tmp_path / "info.json")]
+    done = subprocess.run(
+        [node, "-e", script, *files],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT / "tests",
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    expected, _ = backend(sound, backend.initial_state())
+    np.testing.assert_allclose(np.array(told["steps"]), expected, atol=1e-4)
+    simple = DetectorConfig(
+        smoothing_s=0.3, threshold=0.5, min_duration_s=0.0, refractory_s=0.0, release=0.8
+    )
+    recognizer = open_recognizer(backend, simple, CARRY)
+    events = recognizer.push(sound) + recognizer.flush()
+    assert [event["word"] for event in told["events"]] == [event.word for event in events]
+    assert "stop" in {event.word for event in events}
+    for event, own in zip(told["events"], events, strict=True):
+        assert event["t"] == pytest.approx(own.t, abs=1e-6)
+
+
+def test_the_page_names_the_inputs_of_the_model_in_the_package():
+    backend = load_onnx(bundled.MODEL)
+    table = PAGE[PAGE.index("| state | shape |") : PAGE.index("Other models have")]
+    for name, array in backend.initial_state().items():
+        assert f"`{name}`" in table
+        assert str(array.shape) in table
+    assert f"{backend.sample_rate:,} Hz, steps of {backend.step_samples} samples" in PAGE
+    assert f"V = {len(backend.labels)}" in PAGE
+    assert f"const STEP = {backend.step_samples};" in EXAMPLE
+    for name in (SAMPLES, f"{STATE}NAME", "log_posteriors", "next.NAME"):
+        assert f"`{name}`" in PAGE
+
+
+def test_the_page_names_the_metadata():
+    header = load_onnx(bundled.MODEL).header
+    table = PAGE[PAGE.index("| key |") : PAGE.index("A key under")]
+    for key in ("labels", "outputs", "graph", "features", "model", "format_version"):
+        assert f"`{key}`" in table
+        assert key in header
+    for field in DetectorConfig.model_fields:
+        assert f"`{field}`" in table
