@@ -1,0 +1,117 @@
+"""Train a recipe once for each speaker, left out, and tell how well the strings of each are heard.
+
+    python recipes/leave_one_out.py digits-ctc --data fsdd --out runs/digits-ctc
+
+For each speaker a manifest, a run and its figures lie in the folder of --out. A tenth of the other
+speakers' files is for validation. What is there already is not trained again; a run that was
+stopped goes on.
+"""
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from speechgru.cli.train import live_run, stop_on_signals, with_data
+from speechgru.corpora import open_corpus
+from speechgru.corpora.corpus import Corpus
+from speechgru.corpora.listing import BACKGROUND_NOISE
+from speechgru.corpora.speakers import hash_split
+from speechgru.corpora.split_audio import open_split_audio
+from speechgru.corpora.strings import StringPlan, Strings
+from speechgru.decoders import own_decoder
+from speechgru.device import select_device
+from speechgru.errors import SpeechGRUError, UsageError
+from speechgru.evaluation.clips import evaluate_clips
+from speechgru.evaluation.sequences import evaluate_sequences
+from speechgru.files import write_atomic
+from speechgru.opening import open_backend
+from speechgru.streaming import stream_settings
+from speechgru.training.loop import train
+from speechgru.training.recipe import Recipe, load_recipe
+from speechgru.training.rundir import RunDirectory
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe")
+    parser.add_argument("--data", required=True, metavar="DIR")
+    parser.add_argument("--out", required=True, type=Path, metavar="RUNS")
+    parser.add_argument("--speakers", metavar="A,B", help="only these are left out in turn")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args(arguments)
+    try:
+        corpus = open_corpus(options.data)
+        known = sorted({clip.speaker for clip in corpus.clips} - {""})
+        chosen = options.speakers.split(",") if options.speakers else known
+        if unknown := [speaker for speaker in chosen if speaker not in known]:
+            raise UsageError(f"--speakers {unknown[0]}: there are {', '.join(known)}")
+        recipe = load_recipe(options.recipe, options.set)
+        figures = {
+            speaker: without(speaker, corpus, recipe, options.out, options.device)
+            for speaker in chosen
+        }
+    except SpeechGRUError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    tell(figures)
+    return 0
+
+
+def without(speaker: str, corpus: Corpus, recipe: Recipe, out: Path, device: str) -> dict[str, Any]:
+    """Train without a speaker, unless that is done, and evaluate on that speaker alone."""
+    manifest, run = out / f"without-{speaker}.csv", out / f"without-{speaker}"
+    write_atomic(manifest, manifest_without(speaker, corpus, manifest.parent))
+    begun = (run / "recipe.toml").exists()
+    settings = RunDirectory(run).read_recipe() if begun else with_data(recipe, str(manifest))
+    print(f"without {speaker}", file=sys.stderr)
+    with stop_on_signals() as stop, live_run() as (report, decoding):
+        result = train(settings, run, select_device(device), begun, report, stop, decoding)
+    backend = open_backend(result.model, device)
+    audio = open_split_audio(manifest, settings.data.protocol, "testing", backend.sample_rate)
+    clips = evaluate_clips(backend, audio.task, "testing", audio.packed)
+    _, policy = stream_settings(backend.metadata)
+    strings = Strings(audio, StringPlan())
+    errors = evaluate_sequences(backend, strings, own_decoder(backend), policy)
+    figures = {"clips": clips.as_dict(confusions=0), "sequences": errors.as_dict()}
+    write_atomic(out / f"without-{speaker}.json", json.dumps(figures))
+    return figures
+
+
+def manifest_without(speaker: str, corpus: Corpus, folder: Path) -> str:
+    """The speaker is for testing; of the others' files, a tenth for validation."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(("file", "word", "speaker", "split"))
+    for clip in corpus.clips:
+        is_tenth = hash_split(f"{clip.word}/{clip.path.name}") == "validation"
+        split = "testing" if clip.speaker == speaker else "validation" if is_tenth else "training"
+        lines.writerow((os.path.relpath(clip.path, folder), clip.word, clip.speaker, split))
+    for path in corpus.noises:
+        lines.writerow((os.path.relpath(path, folder), BACKGROUND_NOISE, "", "training"))
+    return text.getvalue()
+
+
+def tell(figures: dict[str, dict[str, Any]]) -> None:
+    """A table of the speakers, and the mean of their word error rates."""
+    print("| left out | clips right | words | sub. | del. | ins. | word errors | 95 % interval |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for speaker, found in figures.items():
+        errors, clips = found["sequences"], found["clips"]
+        low, high = errors["ci95"]
+        print(
+            f"| {speaker} | {100 * clips['accuracy']:.1f} % | {errors['words']} | "
+            f"{errors['substitutions']} | {errors['deletions']} | {errors['insertions']} | "
+            f"{100 * errors['word_error_rate']:.1f} % | {100 * low:.1f} to {100 * high:.1f} |"
+        )
+    rates = [found["sequences"]["word_error_rate"] for found in figures.values()]
+    print(f"\nmean of {len(rates)}: {100 * sum(rates) / len(rates):.2f} %")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
