@@ -1,0 +1,71 @@
+"""The script that leaves each speaker out: its manifests, and a run on tones."""
+
+import importlib.util
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from runs import write_recipe
+from tones import write_tones
+
+from speechgru.corpora import open_corpus
+
+SCRIPT = Path(__file__).resolve().parents[1] / "recipes" / "leave_one_out.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("leave_one_out", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def tones(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPEECHGRU_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "tones").mkdir()
+    return write_tones(tmp_path / "tones")
+
+
+def test_the_speaker_is_in_testing_and_nowhere_else(script, tones, tmp_path):
+    corpus = open_corpus(str(tones))
+    (tmp_path / "runs").mkdir()
+    manifest = tmp_path / "runs" / "without-e.csv"
+    manifest.write_text(script.manifest_without("e", corpus, manifest.parent))
+    again = open_corpus(str(manifest))
+    assert {clip.path.resolve() for clip in again.clips} == {clip.path for clip in corpus.clips}
+    splits = defaultdict(set)
+    for clip in again.clips:
+        splits[clip.split].add(clip.speaker)
+    assert splits["testing"] == {"e"}
+    assert "e" not in splits["training"] | splits["validation"]
+    assert len(splits["training"]) == 11
+    assert len(again.split("validation")) < 0.3 * len(again.split("training"))
+
+
+def test_each_speaker_is_left_out_in_turn(script, tones, tmp_path, capsys):
+    recipe = write_recipe(tmp_path, tones, epochs=20, validations=2)
+    arguments = [recipe, "--data", str(tones), "--out", str(tmp_path / "runs")]
+    arguments += ["--speakers", "a,e", "--set", 'model.heads=["ctc"]', "--device", "cpu"]
+    assert script.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert [line.split("|")[1].strip() for line in said.splitlines()[2:4]] == ["a", "e"]
+    assert "mean of 2: " in said
+    figures = json.loads((tmp_path / "runs" / "without-e.json").read_text())
+    assert figures["sequences"]["words"] == 3
+    assert set(figures["sequences"]["by_speaker"]) == {"e"}
+    assert "beam" in figures["sequences"]["decoder"]
+    # A second time nothing is trained, and the same is told.
+    model = tmp_path / "runs" / "without-a" / "model.safetensors"
+    before = model.stat().st_mtime_ns
+    assert script.main(arguments) == 0
+    assert capsys.readouterr().out == said
+    assert model.stat().st_mtime_ns == before
+
+
+def test_a_speaker_who_is_not_there_is_told(script, tones, tmp_path, capsys):
+    arguments = ["my-words", "--data", str(tones), "--out", str(tmp_path / "runs")]
+    assert script.main([*arguments, "--speakers", "zoe"]) == 2
+    assert "--speakers zoe: there are a, b, c" in capsys.readouterr().err
