@@ -18,6 +18,7 @@ from speechgru.training.recipe import (
 
 #: What the README names.
 SHIPPED = (
+    "digits-ctc",
     "gsc-open-12",
     "my-words",
     "quickstart",
