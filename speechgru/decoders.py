@@ -54,12 +54,20 @@ def kept_as(config: DecoderConfig) -> str:
 
 
 def own_decoder(model: Answering, head: Head | None = None) -> DecoderConfig:
-    """The model's own settings for one of its heads, its first one if none is named.
+    """The model's own settings for one of its heads; if none is named, for the one that listens.
+
+    That is the one that `evaluate --tune` kept, else the first.
 
     Raises:
         DataError: they are invalid.
     """
-    if (head or next(iter(model.outputs))) == "ctc":
+    heads = tuple(model.outputs)
+    listens = model.metadata.get("head", heads[0])
+    if listens not in heads:
+        raise DataError(
+            f"the model's decoder settings: head {listens!r:.60} is none of {', '.join(heads)}"
+        )
+    if (head or listens) == "ctc":
         own = model.metadata.get("ctc_decoder", {})
         return CTCConfig.parse(own, "the model's CTC decoder settings")
     own = model.metadata.get("decoder", {})
@@ -74,20 +82,30 @@ def own_decoder(model: Answering, head: Head | None = None) -> DecoderConfig:
 
 
 def choose_decoder(
-    model: Answering, beam: int | None = None, grammar: Path | None = None
+    model: Answering, beam: int | None = None, grammar: Path | None = None, explain: bool = False
 ) -> tuple[DecoderConfig, Grammar | None]:
-    """The model's own decoder, or a CTC decoder where a beam or a grammar is asked for.
+    """The model's own decoder, or that of the head that is asked for.
+
+    A beam or a grammar asks for a CTC decoder, explanations for a detector. A beam that is kept for
+    single words is too narrow for a grammar, which then has the usual one.
 
     Raises:
-        UsageError: the model has no CTC head, or the grammar is wrong.
+        UsageError: the model has no such head, both are asked for, or the grammar is wrong.
         DataError: the model's own settings are invalid.
     """
+    if explain:
+        if "classify" not in model.outputs or beam is not None or grammar is not None:
+            raise UsageError("--explain: tells of detectors, and a CTC head has none")
+        return own_decoder(model, "classify"), None
     if beam is None and grammar is None:
         return own_decoder(model), None
     if "ctc" not in model.outputs:
         option = "--beam" if grammar is None else "--grammar"
         raise UsageError(f"{option}: is of a CTC head, which the model does not have")
     config = own_decoder(model, "ctc")
+    assert isinstance(config, CTCConfig)
+    if beam is None and config.beam == 1:
+        beam = CTCConfig().beam
     if beam is not None:
         config = config.model_copy(update={"beam": beam})
     if grammar is None:

@@ -1,6 +1,7 @@
 """`listen` and `evaluate` with a CTC head, as they are typed."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,8 @@ from tone_listener import stream, tone_listener, with_ctc_head
 from tones import RATE, write_tones
 
 from speechgru.cli import main
-from speechgru.modelfile import save_model
+from speechgru.decoders import own_decoder
+from speechgru.modelfile import load_model, save_model
 
 WORDS = ["low", "high", "mid", "mid", "low"]
 
@@ -29,11 +31,14 @@ def made(tmp_path_factory):
         in_noise = listening_model(folder / "heard")
         save_model(in_noise, folder / "classify.safetensors")
         save_model(with_ctc_head(in_noise), folder / "ctc-in-noise.safetensors")
+        both = with_ctc_head(in_noise, ("classify", "ctc"))
+        save_model(both, folder / "both.safetensors")
         samples, _ = stream(WORDS, seed=900)
         soundfile.write(folder / "tones.wav", samples, RATE)
         yield SimpleNamespace(
             ctc=str(folder / "ctc.safetensors"),
             in_noise=str(folder / "ctc-in-noise.safetensors"),
+            both=str(folder / "both.safetensors"),
             classify=str(folder / "classify.safetensors"),
             file=str(folder / "tones.wav"),
             data=str(write_tones(folder / "tones")),
@@ -81,7 +86,7 @@ def test_thresholds_are_for_a_ctc_head_too(made, run):
     ("arguments", "said"),
     [
         (["listen", "classify", "--beam", "3", "--input", "file"], "--beam: is of a CTC head"),
-        (["listen", "ctc", "--explain", "--input", "file"], "--explain: tells of detectors"),
+        (["listen", "ctc", "--explain", "--input", "file"], "a CTC head has none"),
         (
             ["listen", "ctc", "--beam", "1", "--grammar", "grammar", "--input", "file"],
             "at least 2 hypotheses",
@@ -89,8 +94,8 @@ def test_thresholds_are_for_a_ctc_head_too(made, run):
         (["listen", "ctc", "--threshold", "loud=0.5", "--input", "file"], "threshold loud=0.5"),
         (["evaluate", "ctc", "--data", "data", "--beam", "3"], "--streaming or --sequences"),
         (["evaluate", "in_noise", "--streaming", "--tune", "--split", "validation",
-          "--data", "data"],
-         "--tune: tries detectors"),
+          "--data", "data", "--beam", "3"],
+         "leave --beam out"),
         (["evaluate", "ctc", "--sequences", "--words", "3.5:7", "--data", "data"], "--words 3.5:7"),
         (["evaluate", "ctc", "--sequences", "--gap", "1:0", "--data", "data"], "gap 1:0"),
         (["evaluate", "ctc", "--sequences"], "--data DIR"),
@@ -110,6 +115,44 @@ def test_a_grammar_that_is_wrong_is_told_with_its_line(made, run, tmp_path):
     assert code == 2
     assert "line 2: 'hihg' cannot be written" in " ".join(error.split())
     assert "did you mean 'high'?" in " ".join(error.split())
+
+
+def test_tuning_tries_each_head_and_keeps_the_one_that_listens(made, run, tmp_path):
+    mine = shutil.copy(made.both, tmp_path / "mine.safetensors")
+    options = ["--data", made.data, "--streaming", "--minutes", "0.3", "--split", "validation"]
+    code, told, _ = run("evaluate", str(mine), *options, "--tune", "--keep", "--json")
+    assert code == 0
+    assert {"beam" in trial for trial in told["trials"]} == {True, False}
+    best = told["trials"][0]
+    metadata = load_model(mine).metadata
+    assert metadata["head"] == ("ctc" if "beam" in best else "classify")
+    kept = metadata["ctc_decoder" if "beam" in best else "decoder"]
+    assert kept["threshold"] == best["threshold"]
+    _, table, _ = run("evaluate", str(mine), *options, "--tune")
+    assert max(map(len, table.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("head", ["classify", "ctc"])
+def test_the_head_that_was_kept_listens_and_either_can_be_asked(made, run, tmp_path, head):
+    mine = tmp_path / "mine.safetensors"
+    model = load_model(made.both)
+    model.metadata = dict(model.metadata) | {"head": head, "ctc_decoder": {"beam": 1}}
+    save_model(model, mine)
+    heard = ["listen", str(mine), "--input", made.file, "--json"]
+    _, told, _ = run(*heard)
+    assert ("beam" in own_decoder(load_model(mine)).model_dump()) == (head == "ctc")
+    assert words(told)
+    assert run(*heard, "--explain")[0] == 0
+    assert run(*heard, "--grammar", made.grammar)[0] == 0
+
+
+def test_a_kept_head_that_is_none_is_told(made, run, tmp_path):
+    model = load_model(made.both)
+    model.metadata = dict(model.metadata) | {"head": "speller"}
+    save_model(model, tmp_path / "mine.safetensors")
+    code, _, error = run("listen", str(tmp_path / "mine.safetensors"), "--input", made.file)
+    assert code == 4
+    assert "head 'speller' is none of" in " ".join(error.split())
 
 
 STRINGS = ["--sequences", "--words", "2:3", "--gap", "0.2:0.4"]

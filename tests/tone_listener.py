@@ -62,13 +62,17 @@ def _example(model, rng, seed):
     return samples, targets
 
 
-def with_ctc_head(model):
+def with_ctc_head(model, heads=("ctc",)):
     """The same network with its answers as the tokens of a CTC head: silence is the blank."""
-    config = model.config.model_copy(update={"heads": ("ctc",)})
+    config = model.config.model_copy(update={"heads": heads})
     other = SpeechGRU(config, model.features.config, model.labels, metadata=model.metadata)
-    tokens = [SILENCE if token == BLANK else token for token in other.outputs["ctc"]]
+    rows = [
+        model.labels.index(SILENCE if token == BLANK else token)
+        for head in heads
+        for token in other.outputs[head]
+    ]
     weights = model.state_dict()
     for name in ("head.weight", "head.bias"):
-        weights[name] = weights[name][[model.labels.index(token) for token in tokens]]
+        weights[name] = weights[name][rows]
     other.load_state_dict(weights)
     return other.eval()

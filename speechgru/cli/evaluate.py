@@ -89,7 +89,7 @@ def evaluate(
         typer.Option(metavar="FILE", help="Phrases, one a line, that a CTC head's words make."),
     ] = None,
     tune: Annotated[
-        bool, typer.Option("--tune", help="Try detectors and policies on the stream first.")
+        bool, typer.Option("--tune", help="Try decoders and policies on the stream first.")
     ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Write what --tune chose into the model's file.")

@@ -55,8 +55,9 @@ class StreamOptions:
             raise UsageError("--truth: is of a recording, so --audio FILE is needed too")
         if self.keep and not self.tune:
             raise UsageError("--keep: keeps what --tune chose, so --tune is needed too")
-        if self.tune and (self.state is not None or self.threshold is not None):
-            raise UsageError("--tune: chooses --state and --threshold itself; leave them out")
+        for option in ("state", "threshold", "beam", "grammar") if self.tune else ():
+            if getattr(self, option) is not None:
+                raise UsageError(f"--tune: chooses the decoder itself; leave --{option} out")
         if self.tune and self.audio is None and self.split == "testing":
             raise UsageError(
                 "--tune: what is chosen on the testing split is not measured by it; "
@@ -66,7 +67,7 @@ class StreamOptions:
 
 @dataclass(frozen=True)
 class Heard:
-    """What became of the stream, and the detectors that were tried before it."""
+    """What became of the stream, and the decoders that were tried before it."""
 
     report: "StreamReport"
     trials: "list[Trial]"
@@ -81,18 +82,17 @@ def evaluate_streaming(
     backend: "Backend", model: Path, options: StreamOptions, audio: "SplitAudio | None"
 ) -> Heard:
     """Score the stream, made of `audio` where no recording is named; tune, keep, draw if asked."""
-    from speechgru.decoders import head_of
     from speechgru.evaluation.streams import evaluate_stream
-    from speechgru.evaluation.tuning import tune
+    from speechgru.evaluation.tuning import GRIDS, rank, tune
 
     case = _case(backend, options, audio)
     trials: list[Trial] = []
     config, policy, grammar = decoder_settings(backend, options)
     if options.tune:
-        if head_of(config) != "classify":
-            raise UsageError("--tune: tries detectors, and the model's CTC head has none")
-        with progress_bar("trying detectors, in seconds of audio") as progress:
-            trials = tune(backend, case.sound, case.truth, progress=progress)
+        for head in backend.outputs:
+            with progress_bar(f"trying decoders ({head}), in seconds of audio") as progress:
+                trials += tune(backend, case.sound, case.truth, GRIDS[head], progress)
+        trials.sort(key=rank)
         config, policy = trials[0].config, trials[0].policy
     with progress_bar("listening, in seconds of audio") as progress:
         keep = options.picture is not None
@@ -172,15 +172,17 @@ def _case(backend: "Backend", options: StreamOptions, audio: "SplitAudio | None"
 
 
 def _keep(backend: "Backend", model: Path, report: "StreamReport") -> None:
-    """Write the chosen detector and policy into the model's file, and on what they were chosen."""
+    """Write the chosen decoder and policy into the model's file, and on what they were chosen."""
+    from speechgru.decoders import head_of, kept_as
     from speechgru.opening import write_metadata
 
     metadata = dict(backend.metadata) | {
-        "decoder": report.config.model_dump(),
+        "head": head_of(report.config),
+        kept_as(report.config): report.config.model_dump(),
         "state_policy": report.policy.model_dump(),
         "decoder_chosen_on": report.case.source | {"errors": report.events.errors},
     }
-    metadata.pop("calibration", None)  # it was of the detector that was there before
+    metadata.pop("calibration", None)  # it was of the decoder that was there before
     write_metadata(model, metadata)
 
 

@@ -95,7 +95,7 @@ def listen(
     if record is not None:
         check_new(record)
     recognizer, decoder = _open_recognizer(
-        model, threshold or [], beam, grammar, source.is_microphone
+        model, threshold or [], (beam, grammar, explain), source.is_microphone
     )
     check_words(hooks, decoder.words)
 
@@ -137,10 +137,14 @@ def listen(
 
 
 def _open_recognizer(
-    path: Path, thresholds: Sequence[str], beam: int | None, grammar: Path | None, live: bool
+    path: Path,
+    thresholds: Sequence[str],
+    choice: tuple[int | None, Path | None, bool],
+    live: bool,
 ) -> "tuple[Recognizer, Detector | CTCDecoder]":
     """The model with its own decoder's settings, but for what is asked for.
 
+    The choice is `choose_decoder`'s: a beam, a grammar, explanations.
     What is `live` comes in blocks of a step or two, and must not wait for a compilation later.
     """
     if err.is_terminal:
@@ -152,7 +156,7 @@ def _open_recognizer(
     from speechgru.streaming import open_recognizer
 
     backend = open_backend(path)
-    own, phrases = choose_decoder(backend, beam, grammar)
+    own, phrases = choose_decoder(backend, *choice)
     recognizer = open_recognizer(backend, _with_thresholds(own, thresholds), grammar=phrases)
     for steps in (1, 2) if live else ():
         backend.compile(steps)
@@ -164,8 +168,7 @@ def _near_misses(decoder: "Detector | CTCDecoder") -> "NearMisses":
     from speechgru.cli.listen_explain import NearMisses
     from speechgru.detector import Detector
 
-    if not isinstance(decoder, Detector):
-        raise UsageError("--explain: tells of detectors, and the model's CTC head has none")
+    assert isinstance(decoder, Detector)
     return NearMisses(decoder)
 
 

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from speechgru.evaluation.tuning import Trial
 
 TRIALS = 8
+#: Of the settings in which the decoders that were tried differ.
+HEADINGS = {
+    "smoothing_s": "smooth s",
+    "threshold": "thresh.",
+    "min_duration_s": "least s",
+    "refractory_s": "apart s",
+    "beam": "beam",
+}
 
 
 def print_stream(report: "StreamReport") -> None:
@@ -92,7 +100,7 @@ def told(config: "DecoderConfig") -> str:
 
 
 def print_trials(trials: "Sequence[Trial]") -> None:
-    """The best detectors, and the best one of each state policy; nothing where none was tried."""
+    """The best decoders, and the best one of each state policy; nothing where none was tried."""
     if not trials:
         return
     from rich.table import Table
@@ -103,29 +111,31 @@ def print_trials(trials: "Sequence[Trial]") -> None:
     shown = [*trials[:TRIALS], *(t for t in best_of_each.values() if t not in trials[:TRIALS])]
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("state")
+    settings = [name for name in HEADINGS if any(name in trial.settings for trial in shown)]
     for heading in (
-        *("smooth s", "thresh.", "least s", "apart s"),
+        *(HEADINGS[name] for name in settings),
         *("errors", "matched", "wrong", "false", "missed", "p50 ms"),
     ):
         table.add_column(heading, justify="right")
     for trial in shown:
-        config, report = trial.config, trial.report
+        report = trial.report
         counts = len(report.matched), len(report.wrong), len(report.false_alarms), report.missed
         p50 = report.latency_ms["p50"]
         table.add_row(
             str(trial.policy),
-            f"{config.smoothing_s:g}",
-            f"{config.threshold:g}",
-            f"{config.min_duration_s:g}",
-            f"{config.refractory_s:g}",
+            *(_number(trial.settings.get(name)) for name in settings),
             f"{report.errors:,}",
             *(f"{count:,}" for count in counts),
             "-" if p50 is None else f"{p50:.0f}",
         )
     out.line(
-        f"{len(trials)} detectors tried; the fewest errors first, {LATENCY_MS:g} ms late as one"
+        f"{len(trials)} decoders tried; the fewest errors first, {LATENCY_MS:g} ms late as one"
     )
     out.print(table)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
 
 
 def _print_recall(report: "StreamReport") -> None:

@@ -1,4 +1,4 @@
-"""Choosing a detector and a state policy by what they give on a stream."""
+"""Choosing a decoder and a state policy by what they give on a stream."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,12 @@ from itertools import product
 from typing import Any
 
 from speechgru.corpora.truth import Truth
+from speechgru.ctc import CTCConfig
+from speechgru.decoders import DecoderConfig
 from speechgru.detector import DetectorConfig
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.hearing import Sound, hear
+from speechgru.labels import Head
 from speechgru.state_policy import CARRY, StatePolicy
 from speechgru.streaming import Backend
 
@@ -16,9 +19,11 @@ SMOOTHING_S = (0.06, 0.1, 0.2, 0.3)
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MIN_DURATION_S = (0.04, 0.1, 0.2)
 REFRACTORY_S = (0.25, 0.5)
+BEAMS = (1, 8)
 #: So much of the median latency weighs as much as an error.
 LATENCY_MS = 50.0
 
+#: Detectors for a classify head.
 GRID = tuple(
     DetectorConfig(
         smoothing_s=smoothing_s,
@@ -30,6 +35,12 @@ GRID = tuple(
         SMOOTHING_S, THRESHOLDS, MIN_DURATION_S, REFRACTORY_S
     )
 )
+#: Decoders for a CTC head.
+CTC_GRID = tuple(
+    CTCConfig(beam=beam, threshold=threshold)
+    for beam, threshold in product(BEAMS, (0.1, 0.2, *THRESHOLDS))
+)
+GRIDS: dict[Head, tuple[DecoderConfig, ...]] = {"classify": GRID, "ctc": CTC_GRID}
 #: Policies whose resets do not depend on the detector.
 POLICIES = (
     CARRY,
@@ -40,21 +51,31 @@ POLICIES = (
 
 @dataclass(frozen=True)
 class Trial:
-    """What a detector with a state policy gave."""
+    """What a decoder with a state policy gave."""
 
-    config: DetectorConfig
+    config: DecoderConfig
     policy: StatePolicy
     report: EventReport
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What the decoders that were tried differ in."""
+        config = self.config
+        if isinstance(config, CTCConfig):
+            return {"beam": config.beam, "threshold": config.threshold}
+        return {
+            "smoothing_s": config.smoothing_s,
+            "threshold": config.threshold,
+            "min_duration_s": config.min_duration_s,
+            "refractory_s": config.refractory_s,
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         report = self.report
         return {
             "state_policy": self.policy.model_dump(),
-            "smoothing_s": self.config.smoothing_s,
-            "threshold": self.config.threshold,
-            "min_duration_s": self.config.min_duration_s,
-            "refractory_s": self.config.refractory_s,
+            **self.settings,
             "errors": report.errors,
             "matched": len(report.matched),
             "wrong": len(report.wrong),
@@ -68,15 +89,15 @@ def tune(
     backend: Backend,
     sound: Sound,
     truth: Truth,
-    grid: Sequence[DetectorConfig] = GRID,
+    grid: Sequence[DecoderConfig] = GRID,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Trial]:
-    """Every detector of a grid with each state policy, the best first.
+    """Every decoder of a grid, all of one head, with each state policy, the best first.
 
     That is the one with the fewest errors, each a word that is not matched or a false alarm, but
     `LATENCY_MS` of the median latency weigh as much as an error.
-    What follows an event depends on the detector, so the policy "event" is tried with the best
-    detector of the others only.
+    What follows an event depends on the decoder, so the policy "event" is tried with the best
+    decoder of the others only.
     """
     total = (len(POLICIES) + 1) * round(sound.duration_s)
 
@@ -90,13 +111,14 @@ def tune(
             Trial(config, policy, score_events(truth, heard.replay(config), heard.duration_s))
             for config in grid
         ]
-    config, policy = min(trials, key=_rank).config, StatePolicy(mode="event")
+    config, policy = min(trials, key=rank).config, StatePolicy(mode="event")
     heard = hear(
         backend, sound, config, policy, report_from(len(POLICIES) * round(sound.duration_s))
     )
     trials.append(Trial(config, policy, score_events(truth, heard.events, heard.duration_s)))
-    return sorted(trials, key=_rank)
+    return sorted(trials, key=rank)
 
 
-def _rank(trial: Trial) -> float:
+def rank(trial: Trial) -> float:
+    """Errors, with the latency that weighs as such: the least is the best."""
     return trial.report.errors + (trial.report.latency_ms["p50"] or 0.0) / LATENCY_MS
