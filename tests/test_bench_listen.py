@@ -3,17 +3,24 @@
 import json
 import mmap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from bands import BandBackend
-from tones import untrained_model
+from tones import RATE, untrained_model
 
+from speechgru.audio import read
 from speechgru.cli import main
+from speechgru.corpora import open_corpus
+from speechgru.corpora.embedded import embedded_corpus
 from speechgru.errors import UsageError
 from speechgru.evaluation.listening import measure_listening, peak_memory_mb
 from speechgru.modelfile import save_model
 from speechgru.streaming import open_recognizer
+
+PROJECT = Path(__file__).resolve().parents[1]
 
 
 def test_the_figures_of_a_network(tmp_path, capsys):
@@ -68,6 +75,23 @@ def test_a_backend_that_does_not_is_not():
     assert cost.growth_mb_per_hour < 100
     assert done == [(1, 3), (2, 3), (3, 3)]
     assert recognizer.time_s == pytest.approx(240.0)  # and a minute at once
+
+
+def test_how_soon_listening_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("speechgru.evaluation.starting.PAIRS", 1)
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    clips = open_corpus(embedded_corpus()).split("testing")
+    stop = np.concatenate([read(clip.path, RATE) for clip in clips if clip.word == "stop"][:5])
+    soundfile.write(tmp_path / "stop.wav", stop, RATE)
+    assert main(["bench", "listen", "--start", str(tmp_path / "stop.wav"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["over_bare"] == pytest.approx(told["first_event_s"] / told["bare_imports_s"])
+    assert told["over_bare"] > 1.0
+    assert 30 < told["peak_mb"] < 150
+
+    soundfile.write(tmp_path / "quiet.wav", np.zeros(RATE), RATE)
+    assert main(["bench", "listen", "--start", str(tmp_path / "quiet.wav")]) == 4
+    assert "hears no event in it" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_two_minutes_cannot_be_compared():

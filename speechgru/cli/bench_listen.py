@@ -20,6 +20,12 @@ def bench_listen(
         int, typer.Option(min=3, max=60 * 24, help="Of audio; 60 for what an hour changes.")
     ] = 3,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Cores for the network.")] = 1,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Only how soon `listen --input FILE` has its first event."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Push 20 ms chunks as fast as it goes: real-time factor, time for a chunk, memory."""
@@ -31,6 +37,9 @@ def bench_listen(
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load > cores / 2:
         err.line(f"load average {load:.1f} on {cores} cores: other programs slow this down")
+    if start is not None:
+        _bench_start(model, start, json)
+        return
     with nullcontext() if is_onnx(model) else torch_threads(threads):
         backend = open_backend(model, threads=threads)
         with progress_bar("listening, in minutes") as progress:
@@ -58,6 +67,21 @@ def bench_listen(
         f"memory              peak {cost.peak_mb:.0f} MB, "
         f"growth {cost.growth_mb_per_hour:.2f} MB an hour"
     )
+
+
+def _bench_start(model: Path, recording: Path, json: bool) -> None:
+    from speechgru.evaluation.starting import measure_start
+
+    with progress_bar("starting, in pairs") as progress:
+        cost = measure_start(model, recording, progress=progress)
+    if json:
+        print_json(cost.as_dict())
+        return
+    out.print(
+        f"to its first event  [bold]{cost.first_event_s:.2f} s[/], {cost.over_bare:.2f} times "
+        "`import onnxruntime, numpy, typer, rich`"
+    )
+    out.print(f"memory              peak {cost.peak_mb:.0f} MB ({cost.pairs} pairs of starts)")
 
 
 @contextmanager

@@ -61,41 +61,12 @@ class ListeningCost:
 
 
 @runtime_checkable
-class BareCall(Protocol):
-    """A backend in three parts: what goes in made ready, the call of another library, its answer.
+class BareStep(Protocol):
+    """A backend that can make the call of another library alone."""
 
-    Only the second is the bare call.
-    """
-
-    def feeds(self, samples: Samples, state: State) -> Any:
-        """What the call takes."""
+    def bare_step(self, samples: Samples, state: State) -> Callable[[], None]:
+        """That call, with all that goes in made ready."""
         ...
-
-    def run(self, feeds: Any) -> Any:
-        """The call."""
-        ...
-
-    def answer(self, outputs: Any) -> tuple[NDArray[np.float32], State]:
-        """What it gave."""
-        ...
-
-
-class _WholeCall:
-    """Of a backend that has no such parts all is the bare call."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    def feeds(self, samples: Samples, state: State) -> tuple[Samples, State]:
-        return samples, state
-
-    def run(self, feeds: tuple[Samples, State]) -> tuple[NDArray[np.float32], State]:
-        return self._backend(*feeds)
-
-    def answer(
-        self, outputs: tuple[NDArray[np.float32], State]
-    ) -> tuple[NDArray[np.float32], State]:
-        return outputs
 
 
 def measure_listening(
@@ -116,8 +87,7 @@ def measure_listening(
     if minutes < FEWEST_MINUTES:
         raise UsageError(f"minutes {minutes}: at least {FEWEST_MINUTES} are needed, to compare two")
     sound = _sound(round(CHUNK_S * backend.sample_rate), seed)
-    bare_call = backend if isinstance(backend, BareCall) else _WholeCall(backend)
-    pushed, bare = _pairs(bare_call, backend.initial_state(), recognizer, sound, progress, minutes)
+    pushed, bare = _pairs(backend, recognizer, sound, progress, minutes)
     # All that the measuring needs is there before memory is looked at.
     times_us = np.ones((minutes - 1, CHUNKS_A_MINUTE))
     gc.collect()
@@ -150,6 +120,10 @@ def measure_listening(
 
 def peak_memory_mb() -> float:
     """The most memory that this process has held, in megabytes."""
+    status = Path("/proc/self/status")
+    told = status.read_text() if status.exists() else ""
+    if "VmHWM:" in told:  # where getrusage counts what this process was forked from
+        return int(told.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
     import resource  # not on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -166,31 +140,36 @@ def held_memory_mb() -> float:
 
 
 def _pairs(
-    bare: BareCall,
-    state: State,
+    backend: Backend,
     recognizer: Recognizer,
     sound: Iterator[Samples],
     progress: Callable[[int, int], None] | None,
     minutes: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Times of the recognizer and of the bare backend on the same chunks, first few left out."""
+    """Times of the recognizer and of the bare backend on the same chunks, first few left out.
+
+    Of a backend that is no call of another library all is the bare call.
+    """
     times_us = np.ones((2, CHUNKS_A_MINUTE))
+    state = backend.initial_state()
     for i in range(CHUNKS_A_MINUTE):
         chunk = next(sound)
         times_us[0, i] = _timed_us(recognizer.push, chunk)
-        feeds = bare.feeds(chunk, state)
-        started = perf_counter()
-        outputs = bare.run(feeds)
-        times_us[1, i] = 1e6 * (perf_counter() - started)
-        _, state = bare.answer(outputs)
+        if isinstance(backend, BareStep):
+            times_us[1, i] = _timed_us(backend.bare_step(chunk, state))
+            _, state = backend(chunk, state)
+        else:
+            started = perf_counter()
+            _, state = backend(chunk, state)
+            times_us[1, i] = 1e6 * (perf_counter() - started)
     if progress is not None:
         progress(1, minutes)
     return times_us[0, 100:], times_us[1, 100:]
 
 
-def _timed_us(call: Callable[[Samples], object], chunk: Samples) -> float:
+def _timed_us(call: Callable[..., object], *chunk: Samples) -> float:
     started = perf_counter()
-    call(chunk)
+    call(*chunk)
     return 1e6 * (perf_counter() - started)
 
 

@@ -47,7 +47,7 @@ def _forward(
         stretch = g.op("Concat", state["samples"], samples, axis=1)
         following["samples"] = g.slice(stretch, 1, -model.features.config.context_samples)
     centred = g.op("Sub", features(g, model.features, stretch), g.floats(model.mean))
-    x = g.op("Div", centred, g.floats(model.deviation))  # (1, FRAMES_PER_STEP T, F)
+    x = g.op("Div", centred, g.floats(model.deviation))  # (FRAMES_PER_STEP T, F)
     x = _front(g, model, x, state, following)  # (T, 1, C F)
     x = g.linear(x, model.project.weight, model.project.bias)
     for i, layer in enumerate(model.layers):
@@ -65,11 +65,11 @@ def _front(
     state: dict[str, str],
     following: dict[str, str],
 ) -> str:
-    """Frames to steps: (1, FRAMES_PER_STEP T, F) -> (T, 1, size)."""
+    """Frames to steps: (FRAMES_PER_STEP T, F) -> (T, 1, size)."""
     front = model.front
     if not isinstance(front, ConvFront):
         return g.op("Reshape", x, g.integers([-1, 1, front.size]))
-    x = g.op("Unsqueeze", x, g.integers([1]))
+    x = g.op("Unsqueeze", x, g.integers([0, 1]))
     for i, conv in enumerate(front.convs):
         assert isinstance(conv, CausalConv2d)
         x, kept = causal_conv(conv, g, x, state.get(f"conv{i}"))  # (1, C, T, F)
