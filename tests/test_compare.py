@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ from speechgru.training.preparation import prepare
 from speechgru.training.recipe import load_recipe, parse_recipe
 from speechgru.training.trainer import Trainer
 
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")
 
 
@@ -381,7 +383,7 @@ def test_costs_alone_need_no_training(tones, tmp_path, capsys):
     assert [row["cell"] for row in rows] == ["ligru", "ssm", "rnn"]
     assert {row["hidden"] for row in rows} == {16}
     assert not any(row["splits"] for row in rows)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare.md", "compare.csv"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"costs.md", "costs.csv"}
 
 
 @pytest.mark.parametrize(
@@ -397,6 +399,25 @@ def test_what_makes_no_sense_is_a_usage_error(tones, tmp_path, capsys, arguments
     assert code == 2
     assert said in told.err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_page_of_the_recipe_shows_the_tables_as_they_were_written():
+    """No row of it by hand: its tables are the command's, and have the figures of the CSV."""
+    page = (RECIPES / "cells.md").read_text(encoding="utf-8")
+    written = (RECIPES / "cells" / "compare.md").read_text(encoding="utf-8")
+    shown = [line for line in page.splitlines() if line.startswith("| ")]
+    lines = [line for line in written.splitlines() if line.startswith("| ")]
+    assert "\n".join(lines) in "\n".join(shown)
+    rows = list(csv.DictReader((RECIPES / "cells" / "compare.csv").open(encoding="utf-8")))
+    for name in ("validation", "testing"):
+        for row in rows:
+            accuracy = 100 * float(row[f"{name}_accuracy"])
+            assert f"| {row['cell']} | {row['hidden']} | {accuracy:.2f} (" in written
+    assert {"rnn", "lstm", "lstmp", "gru", "gru-cho", "mgu", "ligru", "mingru", "transformer"} < {
+        row["cell"] for row in rows
+    }
+    counts = [int(row["parameters"]) for row in rows]
+    assert max(counts) / min(counts) <= (1 + TOLERANCE) / (1 - TOLERANCE)
 
 
 def test_the_recipe_that_ships_compares_cells_of_the_same_parameters():

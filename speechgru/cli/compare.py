@@ -22,7 +22,11 @@ def compare(
         str, typer.Argument(metavar="RECIPE", help="A recipe's name or TOML file.")
     ] = "cells",
     cells: Annotated[
-        str, typer.Option(metavar="A,B,...", help="Which cells; all is every one.")
+        str,
+        typer.Option(
+            metavar="A,B,...",
+            help="Which cells; all is every one; stack+gru is a gru without convolutions.",
+        ),
     ] = "rnn,lstm,gru,gru-cho,mgu,ligru,mingru,ssm,transformer",
     match: Annotated[
         str, typer.Option(help="What they have alike: parameters (to 3 %) or width.")
@@ -66,9 +70,10 @@ def compare(
     results = _results(runs, of_all, chosen, costs_only)
     reference = settings.model.cell if settings.model.cell in names else names[0]
     rows = make_rows(results, reference)
-    texts = {"compare.md": as_markdown(rows, reference), "compare.csv": as_csv(rows)}
-    for name, text in texts.items():
-        write_atomic(folder / name, text)
+    name = "costs" if costs_only else "compare"
+    markdown, table = folder / f"{name}.md", folder / f"{name}.csv"
+    write_atomic(markdown, as_markdown(rows, reference))
+    write_atomic(table, as_csv(rows))
     title = f"{of_all.task.protocol} of {of_all.corpus.root.name}: the same {match}"
     if not costs_only:
         from speechgru.comparison.picture import save_comparison_picture
@@ -80,7 +85,7 @@ def compare(
         print_json(found | {"folder": str(folder)})
         return
     _print(rows, reference, title)
-    out.line(f"{folder / 'compare.md'}, {folder / 'compare.csv'}")
+    out.line(f"{markdown}, {table}")
 
 
 def _results(
@@ -121,7 +126,7 @@ def _print(rows: "list[Row]", reference: str, title: str) -> None:
 
     out.line(title)
     for name, columns in tables(rows, reference).items():
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
         for number, column in enumerate(columns):
             table.add_column(column.heading, justify="right" if number else "left", no_wrap=True)
         for row in rows:
