@@ -18,6 +18,7 @@ QUICK = {
     "features": {"kind": "logmel", "mels": 20, "fft_samples": 512},
     "model": {"front": "conv", "front_channels": [4, 6], "front_kernel": 3, "hidden": 16},
     "training": {
+        "seed": 1,
         "epochs": 34.3,
         "batch_size": 16,
         "learning_rate": 0.02,

@@ -134,10 +134,9 @@ def test_a_batch_asks_for_the_clips_end_only(trainer):
     assert torch.equal(batch.words, words[:, :1].masked_fill(words[:, :1] == 0, NO_WORD))
 
 
-def test_the_generator_is_all_that_a_batch_depends_on(trainer):
-    before = trainer.batches.clips.generator.get_state()
-    first, second = trainer.batches.draw(8), trainer.batches.draw(8)
-    trainer.batches.clips.generator.set_state(before)
+def test_the_generators_are_all_that_a_batch_depends_on(trainer):
+    with trainer.batches.clips.rewound():
+        first, second = trainer.batches.draw(8), trainer.batches.draw(8)
     torch.manual_seed(99)
     again = trainer.batches.draw(8)
     assert torch.equal(again.features, first.features)
@@ -146,9 +145,9 @@ def test_the_generator_is_all_that_a_batch_depends_on(trainer):
 
 
 def test_drawing_leaves_the_clips_as_they_are(trainer):
-    before = trainer.batches.clips.clips.clone()
+    before = trainer.batches.clips.placed.clips.clone()
     trainer.batches.draw(64)
-    assert torch.equal(trainer.batches.clips.clips, before)
+    assert torch.equal(trainer.batches.clips.placed.clips, before)
 
 
 def test_words_that_are_turned_round_become_unknown(trainer, monkeypatch):

@@ -314,7 +314,7 @@ def test_cells_are_trained_compared_and_not_trained_again(tones, tmp_path, capsy
     assert len((tmp_path / "out" / "compare.csv").read_text().splitlines()) == 3
     assert min(image.imread(tmp_path / "out" / "compare.png").shape[:2]) > 150
     results = sorted((tmp_path / "out").glob("*/result.json"))
-    assert [path.parent.name for path in results] == ["gru-seed0", "mingru-seed0"]
+    assert [path.parent.name for path in results] == ["gru-seed1", "mingru-seed1"]
     before = [path.stat().st_mtime_ns for path in results]
     code, again = run(capsys, *typed)
     assert code == 0
@@ -336,7 +336,7 @@ def test_another_recipe_is_not_mixed_in(tones, tmp_path, capsys):
     assert run(capsys, *typed)[0] == 0
     code, told = run(capsys, *typed, "--set", "training.epochs=2")
     assert code == 2
-    assert "rnn-seed0: holds a run of another recipe" in told.err
+    assert "rnn-seed1: holds a run of another recipe" in told.err
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_end(tones, tmp_path):

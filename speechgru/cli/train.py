@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speechgru.cli.terminal import ProgressCallback, err, out, print_json
-from speechgru.errors import InterruptedRunError, UsageError
+from speechgru.cli.train_together import (
+    how_to_go_on,
+    launch_training,
+    left_to_the_first,
+    own_device,
+)
+from speechgru.errors import InterruptedRunError, SpeechGRUError, UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from speechgru.training.loop import Status, TrainingResult
+    from speechgru.training.ranks import Ranks
     from speechgru.training.recipe import Recipe
 
 
@@ -39,6 +48,9 @@ def train(
         Path | None, typer.Option(help="Go on with the run in this directory.", metavar="RUN")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    devices: Annotated[
+        int, typer.Option(min=1, max=64, help="GPUs, or processes with --device cpu.")
+    ] = 1,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Train a model by a recipe; Ctrl-C saves, --resume goes on."""
@@ -46,10 +58,11 @@ def train(
     if resume is not None and (recipe or out_dir or overrides):
         raise UsageError("--resume: goes on as the run began; RECIPE, --out and --set do not fit")
     from speechgru.device import select_device
-    from speechgru.training.loop import train as run_training
+    from speechgru.training.ranks import joined
     from speechgru.training.recipe import DEFAULT_RECIPE, load_recipe
     from speechgru.training.rundir import RunDirectory, free_name
 
+    device = own_device(device, devices)
     chosen = select_device(device)
     if resume is not None:
         run, settings = resume, RunDirectory(resume).read_recipe()
@@ -58,21 +71,49 @@ def train(
         settings = load_recipe(name, overrides or [])
         run = out_dir or free_name(Path("runs") / Path(name).stem)
     settings = with_data(settings, data)
-    err.line(f"{run}: training on {chosen}; Ctrl-C saves and stops")
-    try:
-        with stop_on_signals() as stop, live_run() as (report, decoding):
-            result = run_training(
-                settings, run, chosen, resume is not None, report, stop, progress=decoding
-            )
-    except KeyboardInterrupt:
-        raise InterruptedRunError(
-            f"interrupted without saving the last steps; if {run} holds a run, "
-            f"go on with: speechgru train --resume {run}"
-        ) from None
+    if devices > 1:
+        raise typer.Exit(launch_training(settings, run, resume is not None, device, devices, json))
+    with joined(chosen) as ranks:
+        result = train_here(settings, run, chosen, resume is not None, ranks)
+    if not ranks.is_first:
+        return
     if json:
         print_json(as_json(result))
     else:
         print_result(result)
+
+
+def train_here(
+    recipe: "Recipe", run: Path, device: "torch.device", resume: bool, ranks: "Ranks"
+) -> "TrainingResult":
+    """Train in this process, which may be one of several: the first is seen and heard."""
+    from speechgru.training.launch import LOST_CODE, end_with_parent, is_launched
+    from speechgru.training.loop import train as run_training
+    from speechgru.training.ranks import LostProcessError
+
+    if is_launched():
+        end_with_parent()
+    if ranks.is_first:
+        where = f"{device}" if ranks.size == 1 else f"{ranks.size} x {device.type}"
+        err.line(f"{run}: training on {where}; Ctrl-C saves and stops")
+    say = err.line if ranks.is_first else _say_nothing
+    view = live_run() if ranks.is_first else nullcontext((_say_nothing, _say_nothing))
+    hear = stop_on_signals() if ranks.is_first else left_to_the_first()
+    try:
+        with hear as stop, view as (report, decoding):
+            return run_training(recipe, run, device, resume, report, stop, decoding, say, ranks)
+    except LostProcessError as error:
+        if is_launched():
+            raise typer.Exit(LOST_CODE) from error  # who started this one tells
+        raise SpeechGRUError(f"{error}; {how_to_go_on(run)}") from error
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"interrupted without saving the last steps; if {run} holds a run, {how_to_go_on(run)}"
+        ) from None
+
+
+def _say_nothing(*_: object) -> None:
+    pass
 
 
 def with_data(recipe: "Recipe", data: str | None) -> "Recipe":

@@ -56,31 +56,48 @@ class PackedAudio:
         Raises:
             DataError: the recording is not among those that were packed.
         """
-        try:
-            place = self._places[os.fspath(path)]
-        except KeyError:
-            raise DataError(f"{path}: not among the {len(self.paths)} packed recordings") from None
+        place = self._place(path)
         return self.buffer[self._ends[place] - self.lengths[place] : self._ends[place]]
 
-    def gather(self, examples: Sequence[Example], clip_samples: int) -> Packed:
-        """All examples as clips of one length: (N, clip_samples), fitted as `audio.fit` does.
+    def cuts(self, examples: Sequence[Example], clip_samples: int) -> NDArray[np.int64]:
+        """Where clips of one length lie in `buffer`, first sample and end: (N, 2).
 
-        An example without a path is zeros; one with a start is cut from there.
+        Fitted as `audio.fit` does: of a long recording the loudest part. A short one gives a short
+        cut; an example without a path an empty one; one with a start is cut from there.
 
         Raises:
             DataError: an example's recording is not among those that were packed.
         """
-        clips = np.zeros((len(examples), clip_samples), np.int16)
-        for clip, example in zip(clips, examples, strict=True):
+        cuts = np.zeros((len(examples), 2), np.int64)
+        for cut, example in zip(cuts, examples, strict=True):
             if example.path is None:
                 continue
-            samples = self.samples(example.path)
+            place = self._place(example.path)
+            first, end = self._ends[place] - self.lengths[place], self._ends[place]
             if example.start_s is not None:
-                samples = samples[int(example.start_s * self.rate) :][:clip_samples]
-            elif len(samples) > clip_samples:
-                samples = samples[loudest_start(samples, clip_samples) :][:clip_samples]
-            clip[: len(samples)] = samples
-        return clips
+                first += min(int(example.start_s * self.rate), end - first)
+            elif end - first > clip_samples:
+                first += loudest_start(self.buffer[first:end], clip_samples)
+            cut[:] = first, min(first + clip_samples, end)
+        return cuts
+
+    def read(self, cuts: NDArray[np.int64], out: Packed) -> Packed:
+        """Copy cuts (N, 2) to clips `out` (N, clip_samples), zeros behind the short ones."""
+        for clip, (first, end) in zip(out, cuts.tolist(), strict=True):
+            clip[: end - first] = self.buffer[first:end]
+            clip[end - first :] = 0
+        return out
+
+    def gather(self, examples: Sequence[Example], clip_samples: int) -> Packed:
+        """All examples as clips of one length: (N, clip_samples), cut as `cuts` says."""
+        cuts = self.cuts(examples, clip_samples)
+        return self.read(cuts, np.empty((len(examples), clip_samples), np.int16))
+
+    def _place(self, path: Path) -> int:
+        try:
+            return self._places[os.fspath(path)]
+        except KeyError:
+            raise DataError(f"{path}: not among the {len(self.paths)} packed recordings") from None
 
     @cached_property
     def _places(self) -> dict[str, int]:

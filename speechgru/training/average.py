@@ -16,15 +16,14 @@ class WeightAverage:
 
     def __init__(self, model: SpeechGRU, decay: float) -> None:
         self.decay = decay
-        self.source = model
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
+        names = [name for name, tensor in model.state_dict().items() if tensor.is_floating_point()]
+        source, average = model.state_dict(), self.model.state_dict()
+        self._pairs = [source[name] for name in names], [average[name] for name in names]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the model's weights after step number `step`, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        source, average = self.source.state_dict(), self.model.state_dict()
-        names = [name for name, tensor in average.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_(
-            [average[name] for name in names], [source[name] for name in names], 1 - decay
-        )
+        source, average = self._pairs
+        torch._foreach_lerp_(average, source, 1 - decay)

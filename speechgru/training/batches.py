@@ -1,5 +1,7 @@
 """Training batches of single clips, made on the device: draw, cut, vary; no Python per clip."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +26,18 @@ from speechgru.corpora.positions import word_spans
 from speechgru.errors import DataError
 from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN
 from speechgru.model import SpeechGRU, State
+from speechgru.random_rows import RowGenerator
 from speechgru.row_threads import by_rows
+from speechgru.training.choice import Chooser
 from speechgru.training.noise import noise_alone, noise_bank
+from speechgru.training.placement import PlacedClips
+from speechgru.training.ranks import ALONE, Ranks
 from speechgru.training.recipe import Recipe, SamplingConfig
 
 #: The target of a step that is asked for nothing.
 NO_TARGET = -100
+#: Clips at most that are searched for the sound of their rooms.
+MOST_HEARD = 12_000
 #: Stands behind the last word of a row.
 NO_WORD = -1
 
@@ -67,10 +75,10 @@ class Rows:
 
 
 class TrainingClips:
-    """A task's training clips on the model's device, drawn balanced by class and varied.
+    """A task's training clips, drawn balanced by class and varied on the model's device.
 
-    All clips lie there as 16-bit samples. Every random number comes from `generator`, so that its
-    state is the whole state of the sampler.
+    Every random number comes from `generators`, so that their state is the whole state of the
+    sampler. With several processes `count` is one's own part of a batch.
     """
 
     def __init__(
@@ -80,47 +88,66 @@ class TrainingClips:
         packed: PackedAudio,
         recipe: Recipe,
         model: SpeechGRU,
-        generator: torch.Generator,
+        ranks: Ranks = ALONE,
     ) -> None:
-        device = model.device
+        device, seed = model.device, recipe.training.seed
         examples = task.split("training")
-        clips = packed.gather(examples, model.steps(task.clip_s) * model.step_samples)
-        spans = word_spans(clips, packed.rate)
-        self.model, self.recipe, self.generator = model, recipe, generator
-        self.clips = torch.from_numpy(clips).to(device)
+        clip_samples = model.steps(task.clip_s) * model.step_samples
+        placement = recipe.training.placement
+        self.placed = PlacedClips(packed, examples, clip_samples, device, placement)
+        spans = np.concatenate([word_spans(block, packed.rate) for block in self.placed.blocks()])
+        self.model, self.recipe, self.ranks = model, recipe, ranks
+        self.generator = RowGenerator(device, ranks.rank, ranks.size)
+        self.generator.manual_seed(seed + 1)
+        weights = sampling_weights(examples, task.labels, recipe.sampling)
+        self.chooser = Chooser(weights, RowGenerator("cpu", ranks.rank, ranks.size))
+        self.chooser.generator.manual_seed(seed + 2)
+        self.generators = {"sampler": self.generator, "choice": self.chooser.generator}
         self.spans = torch.from_numpy(spans).to(device)
         self.outputs = torch.tensor(outputs_of(examples, model), device=device)
-        weights = sampling_weights(examples, task.labels, recipe.sampling)
         self.weights = torch.from_numpy(weights).to(device)
         self.silence = model.vocabulary.id(SILENCE) if SILENCE in model.vocabulary else NO_TARGET
         self.is_silence = self.outputs == self.silence
         self.can_be_scrambled = ~self.is_silence & ~torch.tensor(
             [has_anagram(example.label, task.labels) for example in examples], device=device
         )
-        words = ~self.is_silence.cpu().numpy()
-        self.noise = noise_bank(corpus, packed, clips[words], spans[words]).to(device)
+        words = np.flatnonzero(~self.is_silence.cpu().numpy())
+        if len(words) > MOST_HEARD:
+            words = np.random.default_rng(0).permutation(words)[:MOST_HEARD]
+        self.noise = noise_bank(corpus, packed, self.placed.read(words), spans[words]).to(device)
 
     def __len__(self) -> int:
         """Clips in the training split."""
-        return len(self.clips)
+        return len(self.placed)
 
     @property
     def clip_samples(self) -> int:
         """S, whole steps."""
-        return self.clips.shape[1]
+        return self.placed.clip_samples
+
+    @contextmanager
+    def rewound(self) -> Iterator[None]:
+        """What is drawn in here is drawn again afterwards."""
+        states = {name: generator.get_state() for name, generator in self.generators.items()}
+        yield
+        for name, generator in self.generators.items():
+            generator.set_state(states[name])
 
     def raw_features(self, most: int = 1000) -> Tensor:
         """Features of up to `most` clips as they are, for the normalisation: (N, T, F)."""
         chosen = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:most]
-        clips = self.clips[chosen.to(self.clips.device)].float() / FULL_SCALE
         with torch.no_grad():
-            return torch.cat([self.model.features(part) for part in clips.split(250)])
+            parts = (self.placed.take(part).float() / FULL_SCALE for part in chosen.split(250))
+            return torch.cat([self.model.features(part) for part in parts])
 
     def draw(self, count: int) -> Clips:
         """The next `count` clips, their time varied, some made into unknown words; no noise yet."""
         config, generator, rate = self.recipe.augment, self.generator, self.model.sample_rate
-        chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        samples = by_rows(lambda places: self.clips[places].float().div_(FULL_SCALE), chosen)
+        chosen = self.chooser.next(count)
+        packed = self.placed.take(chosen)
+        self.placed.expect(self.chooser.peek(count))
+        samples = by_rows(lambda clips: clips.float().div_(FULL_SCALE), packed)
+        chosen = chosen.to(samples.device, non_blocking=True)
         outputs, spans = self.outputs[chosen], self.spans[chosen]
         if SILENCE in self.model.vocabulary:
             self.make_silence(samples, self.is_silence[chosen])
@@ -134,11 +161,10 @@ class TrainingClips:
 
     def make_silence(self, samples: Tensor, silent: Tensor) -> None:
         """Put noise in the place of clips that are silence, in place: (B, S), (B,)."""
+        device = silent.device
         # On a GPU to ask which they are would be to wait for it.
-        on_processor = silent.device.type == "cpu"
-        rows = (
-            silent.nonzero()[:, 0] if on_processor else torch.arange(len(silent)).to(silent.device)
-        )
+        some = device.type == "cpu"
+        rows = silent.nonzero()[:, 0] if some else torch.arange(len(silent), device=device)
         noise = noise_alone(self.noise, len(samples), samples.shape[1], self.generator, rows)
         samples[rows] = torch.where(silent[rows, None], noise, samples[rows])
 
@@ -153,17 +179,19 @@ class TrainingClips:
         """Turn a share of the words into words that do not exist, in place.
 
         (B, S), (B,), (B, 2), (B,). So the model learns to refuse what it never heard. The clips of
-        a batch stand in random order: the first have their halves swapped, the next are played
-        backwards.
+        a whole batch stand in random order: the first have their halves swapped, the next are
+        played backwards.
         """
-        half = self.made_words(len(samples)) // 2
-        words, made = samples[: 2 * half], allowed[: 2 * half]
-        scrambled = torch.cat([swap_halves(words[:half]), words[half:].flip(1)])
+        rows, mine = len(samples), self.ranks.share(len(samples) * self.ranks.size)
+        half = self.made_words(rows * self.ranks.size) // 2
+        turned, swapped = (min(max(end - mine.start, 0), rows) for end in (2 * half, half))
+        words, made = samples[:turned], allowed[:turned]
+        scrambled = torch.cat([swap_halves(words[:swapped]), words[swapped:].flip(1)])
         words.copy_(torch.where(made[:, None], scrambled, words))
-        backwards = spans[half : 2 * half]
-        turned = samples.shape[1] - backwards.flip(1)
-        backwards.copy_(torch.where(made[half:, None], turned, backwards))
-        outputs[: 2 * half].masked_fill_(made, self.model.vocabulary.id(UNKNOWN))
+        backwards = spans[swapped:turned]
+        turned_spans = samples.shape[1] - backwards.flip(1)
+        backwards.copy_(torch.where(made[swapped:, None], turned_spans, backwards))
+        outputs[:turned].masked_fill_(made, self.model.vocabulary.id(UNKNOWN))
 
     def vary_features(self, features: Tensor) -> Tensor:
         """Normalised features (B, T, F), varied in spectrum."""

@@ -10,7 +10,8 @@ from speechgru.errors import SpeechGRUError
 
 
 class Board:
-    """Writes numbers into `folder`; does nothing where TensorBoard is not installed.
+    """Writes numbers into `folder`; does nothing where TensorBoard is not installed,
+    or unless it `writes`.
 
     What an interrupted run wrote after `step` is replaced by what follows. Each point is written
     at once: TensorBoard's own writer does it in a thread, in which a full disk is a traceback.
@@ -19,8 +20,8 @@ class Board:
         SpeechGRUError: the folder cannot be written, or the disk is full.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
-        self.installed = find_spec("tensorboard") is not None
+    def __init__(self, folder: Path, step: int, writes: bool = True) -> None:
+        self.installed = writes and find_spec("tensorboard") is not None
         self.path = folder / f"events.out.tfevents.{int(time.time())}.{os.getpid()}"
         if self.installed:
             from tensorboard.compat.proto.event_pb2 import SessionLog

@@ -1,6 +1,7 @@
 """All that a run needs to go on exactly where it was, as one file without pickle."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from speechgru.errors import DataError
 from speechgru.files import write_atomic
 from speechgru.model import SpeechGRU
 from speechgru.training.average import WeightAverage
+from speechgru.training.ranks import ALONE, Ranks
 
 FORMAT_VERSION = 1
 _KEY = "speechgru-checkpoint"
@@ -42,14 +44,18 @@ class TrainingState:
     model: SpeechGRU
     average: WeightAverage
     optimiser: torch.optim.Optimizer
-    generator: torch.Generator
+    generators: Mapping[str, torch.Generator]
     progress: Progress
     #: What one batch hands to the next: the state of the streams that are trained on.
     carried: dict[str, Tensor] = field(default_factory=dict)
+    #: The processes, of which each has its part of `carried`.
+    ranks: Ranks = ALONE
 
     def save(self, path: Path) -> None:
-        """Write everything atomically."""
+        """Write everything atomically; of several processes the first does, and all must call."""
         tensors = self._tensors()
+        if not self.ranks.is_first:
+            return
         header = {"format_version": FORMAT_VERSION, "progress": vars(self.progress)}
         content = save(
             {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
@@ -81,8 +87,8 @@ class TrainingState:
         for i, parameter in enumerate(self._parameters()):
             entries = self.optimiser.state.get(parameter, {})
             tensors |= {f"optimiser.{i}.{k}": torch.as_tensor(v) for k, v in entries.items()}
-        tensors |= {f"carried.{k}": v for k, v in self.carried.items()}
-        tensors["random.sampler"] = self.generator.get_state()
+        tensors |= {f"carried.{k}": self.ranks.join(v) for k, v in self.carried.items()}
+        tensors |= {f"random.{k}": v.get_state() for k, v in self.generators.items()}
         tensors["random.torch"] = torch.get_rng_state()
         if self.model.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.model.device)
@@ -105,8 +111,9 @@ class TrainingState:
                     name: tensor.to(parameter.device) for name, tensor in entries.items()
                 }
         for name, tensor in part("carried.").items():
-            self.carried[name] = tensor.to(self.model.device)
-        self.generator.set_state(stored["random.sampler"])
+            self.carried[name] = tensor[self.ranks.share(len(tensor))].to(self.model.device)
+        for name, generator in self.generators.items():
+            generator.set_state(stored[f"random.{name}"])
         torch.set_rng_state(stored["random.torch"])
         if self.model.device.type == "cuda" and "random.cuda" in stored:
             torch.cuda.set_rng_state(stored["random.cuda"], self.model.device)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from speechgru.modelfile import save_model
 from speechgru.training.board import Board
 from speechgru.training.preparation import prepare
 from speechgru.training.provenance import provenance
+from speechgru.training.ranks import ALONE, Ranks
 from speechgru.training.recipe import Recipe
-from speechgru.training.rundir import RunDirectory
+from speechgru.training.rundir import RunDirectory, SilentRunDirectory
 from speechgru.training.trainer import Trainer, schedule
 from speechgru.training.validation import Score
 
@@ -59,19 +60,23 @@ def train(
     report: Callable[[Status], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    ranks: Ranks = ALONE,
 ) -> TrainingResult:
     """Train a recipe in the run directory `out`, or go on with the run that is there.
 
-    `report` hears of the run every few steps; `progress` of the decoding; where `stop` says true,
-    the run is saved and ends.
+    `report` hears of the run every few steps; `progress` of the decoding; `say` where the clips
+    lie; where `stop` says true, the run is saved and ends. Of several processes all train, and the
+    first alone writes, and is asked to stop.
 
     Raises:
         UsageError: the recipe names no data, or `out` holds a run (or none, to resume).
         DataError: the data is invalid, or has changed since the run began.
         InterruptedRunError: `stop` said so; the run can be resumed.
+        LostProcessError: another process is gone.
         SpeechGRUError: the folder cannot be written, or the loss is no longer finite.
     """
-    run = RunDirectory(out)
+    run = RunDirectory(out) if ranks.is_first else SilentRunDirectory(out)
     if not resume:
         run.check_free()  # before minutes of decoding
 
@@ -84,15 +89,19 @@ def train(
             progress(done, total)
 
     data = prepare(recipe, decoding)
-    trainer = Trainer(recipe, data, device)
+    trainer = Trainer(recipe, data, device, ranks)
+    placed = str(trainer.batches.clips.placed)
+    say(placed)
     if not resume:
         run.create(recipe)
     with run.locked():
-        if resume and run.checkpoint.exists():
+        (begun,) = ranks.told_by_first(resume and run.checkpoint.exists())
+        if begun:
             _continue(trainer, run)
         done = trainer.state.progress
         run.truncate_metrics(done.metrics_bytes)
-        run.tell(f"step {done.step} of {trainer.steps} on {device}: {data.task.protocol}")
+        where = f"{device}" if ranks.size == 1 else f"{ranks.size} of {device.type}"
+        run.tell(f"step {done.step} of {trainer.steps} on {where}: {data.task.protocol}; {placed}")
         return _Loop(trainer, run, report, stop).run_to_end()
 
 
@@ -116,8 +125,10 @@ class _Loop:
         stop: Callable[[], bool],
     ) -> None:
         self.trainer, self.run, self.report, self.stop = trainer, run, report, stop
-        self.progress = trainer.state.progress
-        self.board = Board(run.board, self.progress.step)
+        self.progress, self.ranks = trainer.state.progress, trainer.ranks
+        self.board = Board(run.board, self.progress.step, writes=self.ranks.is_first)
+        # To ask the first of several processes is to wait for a GPU.
+        self.ask_every = LOG_EVERY if self.ranks.size > 1 and trainer.device.type == "cuda" else 1
         self.began_at = self.saved_at = time.monotonic()
         self.began_step = self.progress.step
         self.seconds_before = self.progress.seconds
@@ -148,8 +159,7 @@ class _Loop:
         trainer, progress = self.trainer, self.progress
         loss = trainer.train_step()
         due = progress.step % trainer.validate_every == 0 or progress.step == trainer.steps
-        stopped = self.stop()
-        late = time.monotonic() - self.saved_at > CHECKPOINT_EVERY_S
+        stopped, late = self._wishes() if progress.step % self.ask_every == 0 else (False, False)
         # What is kept must have been looked at: a loss that is not finite spoils the checkpoint.
         if due or stopped or late or progress.step % LOG_EVERY == 0:
             self._look(loss)
@@ -164,8 +174,14 @@ class _Loop:
                 f"go on with: speechgru train --resume {self.run.root}"
             )
 
+    def _wishes(self) -> tuple[bool, bool]:
+        """Whether to stop, and whether it is time for a checkpoint: all processes do alike."""
+        late = time.monotonic() - self.saved_at > CHECKPOINT_EVERY_S
+        stopped, late = map(bool, self.ranks.told_by_first(self.stop(), late))
+        return stopped, late
+
     def _look(self, loss: Tensor) -> None:
-        self.progress.loss = self._finite(loss.item())
+        self.progress.loss = self._finite(self.ranks.mean(loss).item())
         self._report()
 
     def _finite(self, loss: float) -> float:
@@ -201,7 +217,11 @@ class _Loop:
 
     def _validate(self) -> None:
         trainer, progress = self.trainer, self.progress
-        score = self.last_score = trainer.validation(trainer.state.average.model)
+        score = trainer.validation(trainer.state.average.model)
+        # A GPU's sums may differ in their last bit, and all processes must do alike.
+        loss, accuracy, balanced, _ = self.ranks.told_by_first(*astuple(score))
+        score = Score(loss, accuracy, balanced, score.n)
+        self.last_score = score
         self._finite(score.loss)
         progress.validations_since_best += 1
         if score.balanced_accuracy > progress.best_score:
@@ -232,7 +252,8 @@ class _Loop:
                 {name: len(examples) for name, examples in task.splits.items()},
             ),
         }
-        save_model(model, self.run.model)
+        if self.ranks.is_first:
+            save_model(model, self.run.model)
 
     def _save(self) -> None:
         self.saved_at = time.monotonic()

@@ -9,6 +9,7 @@ from speechgru.labels import UNKNOWN
 from speechgru.model import SpeechGRU
 from speechgru.speller import END
 from speechgru.training.batches import NO_TARGET, NO_WORD, Batch
+from speechgru.training.ranks import ALONE, Ranks
 from speechgru.training.recipe import TrainingConfig
 
 
@@ -19,8 +20,8 @@ class BatchLoss:
     are one label.
     """
 
-    def __init__(self, model: SpeechGRU, config: TrainingConfig) -> None:
-        self.model, self.config = model, config
+    def __init__(self, model: SpeechGRU, config: TrainingConfig, ranks: Ranks = ALONE) -> None:
+        self.model, self.config, self.ranks = model, config, ranks
         self.tokens = spelled_outputs(model)
 
     def __call__(self, log_posteriors: Tensor, batch: Batch) -> Tensor:
@@ -40,9 +41,10 @@ class BatchLoss:
         last = (tokens != NO_WORD).sum(dim=1, keepdim=True)
         targets = functional.pad(tokens, (0, 1), value=NO_WORD).scatter(1, last, END)
         log_posteriors = self.model.speller(heard, tokens)
-        return functional.nll_loss(
-            log_posteriors.flatten(0, 1), targets.flatten(), ignore_index=NO_WORD
+        missed = functional.nll_loss(
+            log_posteriors.flatten(0, 1), targets.flatten(), ignore_index=NO_WORD, reduction="sum"
         )
+        return missed / self._usual_count(targets != NO_WORD)
 
     def _classify(self, log_posteriors: Tensor, batch: Batch) -> Tensor:
         return smoothed_cross_entropy(
@@ -50,22 +52,26 @@ class BatchLoss:
             self.model.add_up_unknown(log_posteriors).flatten(0, 1),
             batch.targets.flatten(),
             self.config.label_smoothing,
+            self._usual_count(batch.targets != NO_TARGET),
         )
 
     def _ctc(self, log_posteriors: Tensor, batch: Batch) -> Tensor:
         tokens = tokens_said(batch.words, self.tokens)
-        return ctc_losses(log_posteriors, tokens).sum() / (tokens != NO_WORD).sum().clamp_min(1)
+        return ctc_losses(log_posteriors, tokens).sum() / self._usual_count(tokens != NO_WORD)
+
+    def _usual_count(self, asked: Tensor) -> Tensor:
+        """How much is asked of a process on average: the mean of their losses is that of all."""
+        return self.ranks.mean(asked.sum().float()).clamp_min(1 / self.ranks.size)
 
 
 def smoothed_cross_entropy(
-    log_posteriors: Tensor, of_labels: Tensor, targets: Tensor, smoothing: float
+    log_posteriors: Tensor, of_labels: Tensor, targets: Tensor, smoothing: float, count: Tensor
 ) -> Tensor:
-    """(1 - e) -log p(target) + e mean over labels of -log p(label), over what is asked.
+    """(1 - e) -log p(target) + e mean over labels of -log p(label), summed, over `count`.
 
     Log-posteriors of outputs (N, V + U) and of labels (N, V); targets (N,), some `NO_TARGET`.
     """
     asked = targets != NO_TARGET
-    count = asked.sum().clamp_min(1)
     hit = functional.nll_loss(log_posteriors, targets, ignore_index=NO_TARGET, reduction="sum")
     spread = -(of_labels.mean(dim=1) * asked).sum()
     return ((1 - smoothing) * hit + smoothing * spread) / count

@@ -4,7 +4,7 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -104,6 +104,9 @@ class TrainingConfig(_Section):
     validations: int = Field(30, ge=1)
     #: Validations without a better one after which the run ends early; 0 never does.
     patience: int = Field(0, ge=0)
+    #: Where the clips lie: on the "device", in the "host"'s memory, or "mapped" from the packed
+    #: file; "auto" takes the first that has room.
+    placement: Literal["auto", "device", "host", "mapped"] = "auto"
     #: "auto" is bf16 on CUDA, else float32.
     precision: str = Field("auto", pattern="^(auto|float32|bf16)$")
 
@@ -132,6 +135,11 @@ class Recipe(_Section):
                 f"stream.clips {clips}: a model with {self.model.whole_clips[0]} is no stream"
             )
         return self
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a batch: of single clips, or of streams of several."""
+        return self.training.batch_size // max(1, self.stream.clips)
 
     def to_toml(self) -> str:
         """Every setting, resolved."""

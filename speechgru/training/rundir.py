@@ -93,6 +93,31 @@ class RunDirectory:
         append_line(self.log, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {message}")
 
 
+class SilentRunDirectory(RunDirectory):
+    """A run as the other processes have it, which do not write."""
+
+    def check_free(self) -> None:
+        """The first process does."""
+
+    def create(self, recipe: Recipe) -> None:
+        """The first process does."""
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The first process holds the lock."""
+        yield
+
+    def append_metrics(self, row: dict[str, Any]) -> int:
+        """Nothing; 0 bytes."""
+        return 0
+
+    def truncate_metrics(self, size_bytes: int) -> None:
+        """Nothing."""
+
+    def tell(self, message: str) -> None:
+        """Nothing."""
+
+
 def free_name(base: Path) -> Path:
     """`base`, or the first of base-2, base-3 ... that does not exist."""
     candidate, number = base, 1

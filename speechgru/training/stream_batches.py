@@ -96,18 +96,20 @@ class StreamBatches:
 
     def label_shares(self) -> Tensor:
         """How often each label of the model is asked for: (V,), sum 1, by trying."""
-        generator, model = self.clips.generator, self.clips.model
-        before, counts = generator.get_state(), torch.zeros(len(model.labels))
+        model, ranks = self.clips.model, self.clips.ranks
+        counts = torch.zeros(len(model.labels), device=model.device)
         carried = dict(self.carried)
         rows = len(self.carried["output"])
         goes_on = torch.zeros(rows, dtype=torch.bool, device=model.device)
-        for _ in range(max(1, _COUNTED // (rows * self.config.clips))):
-            _, targets = self._lay_out(self.clips.draw(rows * self.config.clips), goes_on)
-            labels = fold_outputs(targets[targets != NO_TARGET], model).cpu()
-            counts += torch.bincount(labels, minlength=len(counts))
-        generator.set_state(before)
+        clips = rows * self.config.clips
+        with self.clips.rewound():
+            for _ in range(max(1, _COUNTED // (clips * ranks.size))):
+                _, targets = self._lay_out(self.clips.draw(clips), goes_on)
+                labels = fold_outputs(targets[targets != NO_TARGET], model)
+                counts += torch.bincount(labels, minlength=len(counts))
         self.carried.update(carried)
-        return (counts / counts.sum()).to(model.device)
+        counts = ranks.mean(counts)
+        return counts / counts.sum()
 
     def _choose_rows(self) -> Tensor:
         """Which rows go on, (R,); the others' state is zeros from here on."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from speechgru.corpora.corpus import Task
+from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN
 from speechgru.model import SpeechGRU, State
 from speechgru.training.average import WeightAverage
@@ -19,7 +20,9 @@ from speechgru.training.batches import (
 from speechgru.training.checkpoint import Progress, TrainingState
 from speechgru.training.losses import BatchLoss
 from speechgru.training.preparation import PreparedData
+from speechgru.training.ranks import ALONE, Ranks
 from speechgru.training.recipe import Recipe, TrainingConfig
+from speechgru.training.shared_layers import share_layers
 from speechgru.training.stream_batches import StreamBatches
 from speechgru.training.validation import Validation
 
@@ -30,24 +33,32 @@ STAGES = ("draw", "features", "forward", "backward", "optimiser", "average")
 class Trainer:
     """A network, its data and its optimiser, stepped by `train_step`.
 
-    `steps` is how many the recipe asks for, `state` all that a checkpoint keeps.
+    `steps` is how many the recipe asks for, `state` all that a checkpoint keeps. Of several
+    processes each has its part of every batch, and takes the same steps.
+
+    Raises:
+        UsageError: the rows of a batch cannot be shared by so many processes.
     """
 
-    def __init__(self, recipe: Recipe, data: PreparedData, device: torch.device) -> None:
+    def __init__(
+        self, recipe: Recipe, data: PreparedData, device: torch.device, ranks: Ranks = ALONE
+    ) -> None:
         config = recipe.training
-        self.recipe, self.data, self.device = recipe, data, device
+        check_shares(recipe, ranks)
+        self.recipe, self.data, self.device, self.ranks = recipe, data, device, ranks
         self.model = build_model(recipe, data.task, device)
         self.model.metadata = {
             "protocol": data.task.protocol,
             "clip_s": data.task.clip_s,
             "tail_s": config.tail_ms / 1000,
         }
-        generator = torch.Generator(device=device).manual_seed(config.seed + 1)
-        clips = TrainingClips(data.task, data.corpus, data.packed, recipe, self.model, generator)
+        clips = TrainingClips(data.task, data.corpus, data.packed, recipe, self.model, ranks)
         self.batches = make_batches(clips, recipe)
         self.model.set_normalisation(clips.raw_features())
         self.model.set_prior(self.batches.label_shares())
-        self.batch_loss = BatchLoss(self.model, config)
+        share_layers(self.model, ranks)
+        ranks.follow_first(self.model.state_dict().values())
+        self.batch_loss = BatchLoss(self.model, config, ranks)
         self.validation = Validation(
             data.task, data.packed, self.model, carried=bool(recipe.stream.clips)
         )
@@ -57,9 +68,10 @@ class Trainer:
             self.model,
             WeightAverage(self.model, config.average_decay),
             make_optimiser(self.model, config),
-            generator,
+            clips.generators,
             Progress(fingerprint=data.fingerprint),
             self.batches.carried,
+            ranks,
         )
         on_cuda = device.type == "cuda"
         self.bf16 = config.precision == "bf16" or (config.precision == "auto" and on_cuda)
@@ -69,7 +81,7 @@ class Trainer:
 
         `mark` hears the name of each of the `STAGES` when it has ended.
         """
-        rows = self.batches.vary(self.recipe.training.batch_size)
+        rows = self.batches.vary(self.recipe.training.batch_size // self.ranks.size)
         mark("draw")
         batch = self.batches.featurize(rows)
         mark("features")
@@ -87,6 +99,7 @@ class Trainer:
         mark("forward")
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        self.ranks.mean_(p.grad for p in self.model.parameters() if p.grad is not None)
         mark("backward")
         for group in state.optimiser.param_groups:
             group["lr"] = config.learning_rate * schedule(state.progress.step, self.steps, config)
@@ -113,8 +126,17 @@ def make_batches(clips: TrainingClips, recipe: Recipe) -> ClipBatches | StreamBa
     """Batches of single clips, or of streams where the recipe says so."""
     if not recipe.stream.clips:
         return ClipBatches(clips, recipe.training.tail_ms)
-    rows = max(1, recipe.training.batch_size // recipe.stream.clips)
+    rows = recipe.batch_rows // clips.ranks.size
     return StreamBatches(clips, recipe.stream, rows, recipe.training.tail_ms)
+
+
+def check_shares(recipe: Recipe, ranks: Ranks) -> None:
+    """Raise a `UsageError` if a batch's rows are not as many for each process."""
+    if recipe.batch_rows % ranks.size:
+        raise UsageError(
+            f"training.batch_size {recipe.training.batch_size} is {recipe.batch_rows} rows, which "
+            f"{ranks.size} processes cannot share; a multiple is needed"
+        )
 
 
 def build_model(recipe: Recipe, task: Task, device: torch.device) -> SpeechGRU:

@@ -1,0 +1,85 @@
+"""`speechgru train` in several processes: started here, or by torchrun."""
+
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechgru.errors import SpeechGRUError, UsageError
+
+if TYPE_CHECKING:
+    from speechgru.training.recipe import Recipe
+
+
+def own_device(name: str, devices: int) -> str:
+    """The name of this process's device: of several on a machine each has a GPU of its own.
+
+    Raises:
+        UsageError: there are not as many, or the name is of one.
+    """
+    from speechgru.training.ranks import is_one_of_several, local_rank
+
+    if is_one_of_several():
+        if devices > 1:
+            raise UsageError("--devices: torchrun decides how many processes there are")
+        count, place = local_rank() + 1, local_rank()
+    else:
+        count, place = devices, 0
+    if count == 1 and not is_one_of_several():
+        return name
+    from speechgru.device import select_device
+
+    chosen = select_device(name)
+    if chosen.type == "mps" or chosen.index is not None:
+        raise UsageError(f"--devices {count}: needs --device cpu or cuda, not {chosen}")
+    if chosen.type == "cpu":
+        return "cpu"
+    select_device(f"cuda:{count - 1}")
+    return f"cuda:{place}"
+
+
+def launch_training(
+    recipe: "Recipe", run: Path, resume: bool, device: str, devices: int, json: bool
+) -> int:
+    """Train in several processes on this machine; gives their exit code.
+
+    Raises:
+        SpeechGRUError: one of them was lost; says how to go on.
+    """
+    from speechgru.training.launch import launch
+    from speechgru.training.rundir import RunDirectory
+
+    kind = device.partition(":")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        if resume:
+            what = ["--resume", str(run), "--data", recipe.data.directory]
+        else:
+            file = Path(folder) / "recipe.toml"
+            file.write_text(recipe.to_toml(), encoding="utf-8")
+            what = [str(file), "--out", str(run)]
+        arguments = ["train", *what, "--device", kind, *(["--json"] if json else [])]
+        try:
+            return launch(arguments, devices)
+        except SpeechGRUError as error:
+            if not RunDirectory(run).recipe.exists():
+                raise
+            raise SpeechGRUError(f"{error}; {how_to_go_on(run)}") from error
+
+
+def how_to_go_on(run: Path) -> str:
+    """What to type after an end that was not wanted."""
+    return f"go on with: speechgru train --resume {run}"
+
+
+@contextmanager
+def left_to_the_first() -> Iterator[Callable[[], bool]]:
+    """SIGINT and SIGTERM do nothing here: the first process hears them, and stops all."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    try:
+        yield lambda: False
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,230 @@
+"""Two processes train as one does, and end together."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from runs import CPU, checkpoint, metrics, quick_recipe, write_recipe
+from together import together
+
+from speechgru.cli import main
+from speechgru.errors import InterruptedRunError, UsageError
+from speechgru.training import loop
+from speechgru.training.preparation import prepare
+from speechgru.training.ranks import ALONE, Ranks
+from speechgru.training.recipe import Recipe, parse_recipe
+from speechgru.training.trainer import Trainer, check_shares
+
+STEPS = 20
+
+
+def other_recipe(tones: Path, **sections: dict) -> Recipe:
+    table = quick_recipe(tones, learning_rate=5e-3).model_dump(mode="json")
+    for name, changes in sections.items():
+        table[name] |= changes
+    return parse_recipe(table, "recipe")
+
+
+RECIPES = {
+    "clips": {},
+    "streams": {"stream": {"clips": 2}},
+    "normalised cells, dropout at each step": {
+        "model": {"cell": "ligru", "dropout": 0.3, "dropout_mask": "step"}
+    },
+    "ctc": {"model": {"heads": ["classify", "ctc"]}, "stream": {"clips": 4}},
+}
+
+
+def train_steps(ranks: Ranks, recipe: Recipe) -> dict:
+    """The whole batch's loss at each step, and what was learned."""
+    trainer = Trainer(recipe, prepare(recipe), CPU, ranks)
+    losses = [ranks.mean(trainer.train_step()).item() for _ in range(STEPS)]
+    return {
+        "losses": losses,
+        "weights": trainer.state.average.model.state_dict(),
+        "carried": {name: ranks.join(part) for name, part in trainer.batches.carried.items()},
+    }
+
+
+@pytest.mark.parametrize("sections", RECIPES.values(), ids=RECIPES.keys())
+def test_two_processes_learn_what_one_learns(tones, tmp_path, sections):
+    recipe = other_recipe(tones, **sections)
+    alone = train_steps(ALONE, recipe)
+    pair = together(train_steps, 2, tmp_path, recipe)
+    for one in pair:
+        assert one["losses"] == pytest.approx(alone["losses"], abs=1e-5)
+        for name, tensor in alone["weights"].items():
+            torch.testing.assert_close(one["weights"][name], tensor, atol=1e-4, rtol=1e-3)
+        for name, tensor in alone["carried"].items():
+            torch.testing.assert_close(one["carried"][name], tensor, atol=1e-3, rtol=1e-3)
+    # The processes themselves do not differ in a bit.
+    assert pair[0]["losses"] == pair[1]["losses"]
+    for name, tensor in pair[0]["weights"].items():
+        assert torch.equal(pair[1]["weights"][name], tensor), name
+
+
+def test_rows_that_cannot_be_shared_are_told(tones):
+    check_shares(quick_recipe(tones, batch_size=16), Ranks(0, 4))
+    with pytest.raises(UsageError, match=r"batch_size 16 is 16 rows, which 3 processes cannot sh"):
+        check_shares(quick_recipe(tones, batch_size=16), Ranks(0, 3))
+    streams = other_recipe(tones, stream={"clips": 4})
+    with pytest.raises(UsageError, match=r"batch_size 16 is 4 rows, which 8 processes"):
+        check_shares(streams, Ranks(0, 8))
+
+
+class StopAfter:
+    """Says stop when it is asked for the n-th time."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def train_partly(ranks: Ranks, recipe: Recipe, run: Path) -> str:
+    """Only the first is asked to stop, and both do."""
+    stop = StopAfter(7) if ranks.is_first else lambda: False
+    try:
+        loop.train(recipe, run, CPU, stop=stop, ranks=ranks)
+    except InterruptedRunError as error:
+        return str(error)
+    return "not stopped"
+
+
+@pytest.mark.parametrize("sections", [{}, {"stream": {"clips": 2}}], ids=["clips", "streams"])
+def test_what_two_began_one_ends_as_if_alone(tones, tmp_path, sections):
+    recipe = other_recipe(tones, **sections)
+    prepare(recipe)  # decoded already: the first question comes after the first step
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    said = together(train_partly, 2, tmp_path, recipe, run)
+    assert said == [f"stopped at step 7 of 30; go on with: speechgru train --resume {run}"] * 2
+    assert [row["step"] for row in metrics(run)] == [5]  # written once
+    loop.train(recipe, whole, CPU)
+    loop.train(recipe, run, CPU, resume=True)
+    assert checkpoint(run).keys() == checkpoint(whole).keys()
+    for one, other in zip(metrics(run), metrics(whole), strict=True):
+        assert one == pytest.approx(other, abs=1e-3)
+
+
+# The command line.
+
+
+def command(*arguments: object) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "speechgru", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    """The processes that it started, in their order."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
+    )
+    return sorted(map(int, listed.stdout.split()))
+
+
+def begun(run: Path, process: subprocess.Popen) -> None:
+    while process.poll() is None and not (run / "last" / "checkpoint.safetensors").exists():
+        time.sleep(0.05)
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_devices_is_one_run_with_one_voice(tones, tmp_path):
+    recipe, run = write_recipe(tmp_path, tones), tmp_path / "run"
+    process = command("train", recipe, "--out", run, "--device", "cpu", "--devices", 2, "--json")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.count("{") == out.count("}") > 0
+    assert out.count('"run"') == 1
+    assert err.count("training on 2 x cpu") == 1
+    assert "Traceback" not in err
+    assert len(metrics(run)) == 6
+    assert "on 2 of cpu" in (run / "train.log").read_text()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_that_is_killed_ends_the_run_and_another_goes_on(tones, tmp_path, number):
+    recipe, run = write_recipe(tmp_path, tones, epochs=40_000), tmp_path / "run"
+    process = command("train", recipe, "--out", run, "--device", "cpu", "--devices", 2)
+    begun(run, process)
+    os.kill(children(process)[number], signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert out == ""
+    assert flat(err).count("error:") == 1
+    assert f"process {number} of 2 was ended by SIGKILL; go on with: speechgru train" in flat(err)
+    assert "Traceback" not in err
+    done = len(metrics(run))
+    recipe = quick_recipe(tones, epochs=40_000)
+    with pytest.raises(InterruptedRunError, match="stopped at step"):
+        loop.train(recipe, run, CPU, resume=True, stop=StopAfter(3))
+    assert len(metrics(run)) <= done
+
+
+def test_ctrl_c_stops_all_and_saves(tones, tmp_path):
+    recipe, run = write_recipe(tmp_path, tones, epochs=40_000), tmp_path / "run"
+    process = command("train", recipe, "--out", run, "--device", "cpu", "--devices", 2)
+    begun(run, process)
+    started = children(process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert flat(err).count("error:") == 1
+    assert f"go on with: speechgru train --resume {run}" in flat(err)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in started)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--device", "cuda:0", "--devices", "2"], "cuda"),
+        (["--devices", "0"], "--devices"),
+        (["--device", "tpu", "--devices", "2"], "--device 'tpu': unknown"),
+    ],
+)
+def test_devices_that_are_not_there_are_told(tones, tmp_path, capsys, arguments, said):
+    recipe = write_recipe(tmp_path, tones)
+    assert main(["train", recipe, "--out", str(tmp_path / "run"), *arguments]) == 2
+    assert said in flat(capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_torchrun_starts_the_processes_too(tones, tmp_path):
+    """The line in the README, with one machine."""
+    run = tmp_path / "run"
+    train = ["train", write_recipe(tmp_path, tones, epochs=8), "--out", str(run), "--device", "cpu"]
+    torchrun = (
+        "-m torch.distributed.run --nnodes 1 --nproc-per-node 2 --rdzv-backend c10d "
+        "--rdzv-endpoint localhost:0 -m speechgru"
+    )
+    process = subprocess.run(
+        [sys.executable, *shlex.split(torchrun), *train],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stderr.count("training on 2 x cpu") == 1
+    assert process.stdout.count("best at step") == 1
+    assert [row["step"] for row in metrics(run)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_in_torchruns_processes_devices_makes_no_sense(tones, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", write_recipe(tmp_path, tones), "--devices", "2"]) == 2
+    assert "torchrun decides how many processes" in flat(capsys.readouterr().err)

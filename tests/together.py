@@ -1,0 +1,56 @@
+"""Runs a function in several processes that train together, for real."""
+
+import multiprocessing
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed import TCPStore
+
+from speechgru.training.ranks import joined
+
+#: Starts processes in milliseconds that have torch already.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["speechgru.training.loop", "speechgru.cli"])
+
+
+def together(run: Callable[..., Any], size: int, folder: Path, *arguments: object) -> list[Any]:
+    """What `run(ranks, *arguments)` gives in each of `size` processes."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    processes = [
+        PROCESSES.Process(target=_one, args=(rank, size, store.port, folder, run, arguments))
+        for rank in range(size)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(100)
+    for process in processes:
+        process.kill()
+    assert [process.exitcode for process in processes] == [0] * size
+    return [pickle.loads((folder / f"answer{rank}").read_bytes()) for rank in range(size)]
+
+
+def _one(
+    rank: int,
+    size: int,
+    port: int,
+    folder: Path,
+    run: Callable[..., Any],
+    arguments: tuple[object, ...],
+) -> None:
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    torch.set_num_threads(1)
+    with joined(torch.device("cpu")) as ranks:
+        answer = run(ranks, *arguments)
+    (folder / f"answer{rank}").write_bytes(pickle.dumps(answer))
