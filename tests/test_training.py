@@ -18,9 +18,10 @@ from speechgru.training.average import WeightAverage
 from speechgru.training.batches import (
     NO_TARGET,
 )
+from speechgru.training.optimiser import make_optimiser, schedule
 from speechgru.training.preparation import prepare
 from speechgru.training.recipe import TrainingConfig, load_recipe
-from speechgru.training.trainer import STAGES, make_optimiser, schedule
+from speechgru.training.trainer import STAGES
 
 
 @pytest.fixture(scope="module")

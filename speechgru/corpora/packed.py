@@ -41,7 +41,7 @@ class PackedAudio:
     """The samples of many recordings, whole, at one rate; nothing is read before it is used.
 
     `buffer` (total samples,) holds one recording after the other in the order of `paths`; `lengths`
-    are theirs, in samples.
+    are theirs, in samples. It lies in `folder`, if anywhere.
     """
 
     paths: tuple[Path, ...]
@@ -49,6 +49,7 @@ class PackedAudio:
     buffer: Packed
     rate: int
     fingerprint: str
+    folder: Path | None = None
 
     def samples(self, path: Path) -> Packed:
         """A recording's samples, (S,): a view that cannot be written.
@@ -174,7 +175,7 @@ def _open(folder: Path, paths: tuple[Path, ...], rate: int, fingerprint: str) ->
         buffer = np.memmap(folder / _SAMPLES, "<i2", mode="r")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return PackedAudio(paths, lengths, np.asarray(buffer), rate, fingerprint)
+    return PackedAudio(paths, lengths, np.asarray(buffer), rate, fingerprint, folder)
 
 
 def _write(

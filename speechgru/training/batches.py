@@ -20,7 +20,9 @@ from speechgru.augment import (
     warp_bands,
     warp_times,
 )
+from speechgru.corpora import positions
 from speechgru.corpora.corpus import Corpus, Example, Task
+from speechgru.corpora.kept import kept
 from speechgru.corpora.packed import FULL_SCALE, PackedAudio
 from speechgru.corpora.positions import word_spans
 from speechgru.errors import DataError
@@ -28,6 +30,7 @@ from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN
 from speechgru.model import SpeechGRU, State
 from speechgru.random_rows import RowGenerator
 from speechgru.row_threads import by_rows
+from speechgru.training import noise
 from speechgru.training.choice import Chooser
 from speechgru.training.noise import noise_alone, noise_bank
 from speechgru.training.placement import PlacedClips
@@ -95,7 +98,8 @@ class TrainingClips:
         clip_samples = model.steps(task.clip_s) * model.step_samples
         placement = recipe.training.placement
         self.placed = PlacedClips(packed, examples, clip_samples, device, placement)
-        spans = np.concatenate([word_spans(block, packed.rate) for block in self.placed.blocks()])
+        cuts = self.placed.cuts
+        spans = kept(packed, "spans", positions, [cuts, clip_samples], self._find_words)
         self.model, self.recipe, self.ranks = model, recipe, ranks
         self.generator = RowGenerator(device, ranks.rank, ranks.size)
         self.generator.manual_seed(seed + 1)
@@ -114,11 +118,24 @@ class TrainingClips:
         words = np.flatnonzero(~self.is_silence.cpu().numpy())
         if len(words) > MOST_HEARD:
             words = np.random.default_rng(0).permutation(words)[:MOST_HEARD]
-        self.noise = noise_bank(corpus, packed, self.placed.read(words), spans[words]).to(device)
+        self.noise = torch.from_numpy(
+            kept(
+                packed,
+                "noise",
+                noise,
+                [cuts[words], clip_samples, spans[words], [path.name for path in corpus.noises]],
+                lambda: noise_bank(corpus, packed, self.placed.read(words), spans[words]),
+            )
+        ).to(device)
 
     def __len__(self) -> int:
         """Clips in the training split."""
         return len(self.placed)
+
+    def _find_words(self) -> NDArray[np.int64]:
+        """The first and last sample of each clip's word: (N, 2)."""
+        rate = self.placed.packed.rate
+        return np.concatenate([word_spans(block, rate) for block in self.placed.blocks()])
 
     @property
     def clip_samples(self) -> int:

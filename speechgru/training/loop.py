@@ -13,12 +13,13 @@ from torch import Tensor
 from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError
 from speechgru.modelfile import save_model
 from speechgru.training.board import Board
+from speechgru.training.optimiser import schedule
 from speechgru.training.preparation import prepare
 from speechgru.training.provenance import provenance
 from speechgru.training.ranks import ALONE, Ranks
 from speechgru.training.recipe import Recipe
 from speechgru.training.rundir import RunDirectory, SilentRunDirectory
-from speechgru.training.trainer import Trainer, schedule
+from speechgru.training.trainer import Trainer
 from speechgru.training.validation import Score
 
 #: Seconds between checkpoints that are not at a validation.

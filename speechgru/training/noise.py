@@ -39,7 +39,7 @@ Noise = NDArray[np.float64]
 
 def noise_bank(
     corpus: Corpus, packed: PackedAudio, clips: NDArray[np.int16], spans: NDArray[np.int64]
-) -> Tensor:
+) -> NDArray[np.float32]:
     """Noises of `NOISE_RMS` end to end: (N,) float32, the same for the same recordings.
 
     The training part of the background recordings, as it is and at other speeds through random
@@ -49,7 +49,7 @@ def noise_bank(
     rng = np.random.default_rng(0)
     noises = [*recorded_noise(corpus, packed, rng), *made_noise(packed.rate, rng)]
     noises += room_noise(clips, spans, packed.rate, rng)
-    return torch.from_numpy(np.concatenate([_leveled(noise) for noise in noises]))
+    return np.concatenate([_leveled(noise) for noise in noises])
 
 
 def recorded_noise(

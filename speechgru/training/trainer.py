@@ -19,9 +19,10 @@ from speechgru.training.batches import (
 )
 from speechgru.training.checkpoint import Progress, TrainingState
 from speechgru.training.losses import BatchLoss
+from speechgru.training.optimiser import make_optimiser, schedule
 from speechgru.training.preparation import PreparedData
 from speechgru.training.ranks import ALONE, Ranks
-from speechgru.training.recipe import Recipe, TrainingConfig
+from speechgru.training.recipe import Recipe
 from speechgru.training.shared_layers import share_layers
 from speechgru.training.stream_batches import StreamBatches
 from speechgru.training.validation import Validation
@@ -97,7 +98,7 @@ class Trainer:
         self.model.train()
         loss, carried = self.loss(batch)
         mark("forward")
-        state.optimiser.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
         self.ranks.mean_(p.grad for p in self.model.parameters() if p.grad is not None)
         mark("backward")
@@ -146,23 +147,3 @@ def build_model(recipe: Recipe, task: Task, device: torch.device) -> SpeechGRU:
     separate &= "classify" in recipe.model.heads
     words = unknown_words(task) if separate else ()
     return SpeechGRU(recipe.model, recipe.features, task.labels, words).to(device)
-
-
-def make_optimiser(model: SpeechGRU, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW; weight decay on the matrices alone (biases and norms are left free)."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    fused = model.device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=fused)
-
-
-def schedule(step: int, steps: int, config: TrainingConfig) -> float:
-    """The learning rate's share of its peak: a linear rise, then a cosine down to 1 %."""
-    rise = max(1.0, config.warm_up * steps)
-    if step + 1 < rise:
-        return (step + 1) / rise
-    fall = min(1.0, (step + 1 - rise) / max(1.0, steps - rise))
-    return 0.01 + 0.99 * (1 + math.cos(math.pi * fall)) / 2
