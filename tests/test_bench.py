@@ -42,6 +42,15 @@ def test_the_stages_are_shares_of_a_step(cost):
     assert all(share > 0 for share in cost.stages.values())
 
 
+def test_the_stages_one_after_the_other_are_a_step(cost):
+    rates = cost.stages_clips_per_second
+    assert tuple(rates) == STAGES
+    step_s = {stage: 1 / rate for stage, rate in rates.items()}
+    whole_s = sum(step_s.values())
+    shares = {stage: seconds / whole_s for stage, seconds in step_s.items()}
+    assert shares == pytest.approx(cost.stages)
+
+
 def test_memory_holds_at_least_the_clips(cost):
     assert cost.peak_mb > 80 * 0.3 * 16_000 * 2 / 2**20
 

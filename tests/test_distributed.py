@@ -1,5 +1,6 @@
 """Two processes train as one does, and end together."""
 
+import json
 import os
 import shlex
 import signal
@@ -117,9 +118,9 @@ def test_what_two_began_one_ends_as_if_alone(tones, tmp_path, sections):
 # The command line.
 
 
-def command(*arguments: object) -> subprocess.Popen:
+def python(*arguments: object) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "speechgru", *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -144,23 +145,56 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_devices_is_one_run_with_one_voice(tones, tmp_path):
-    recipe, run = write_recipe(tmp_path, tones), tmp_path / "run"
-    process = command("train", recipe, "--out", run, "--device", "cpu", "--devices", 2, "--json")
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert out.count("{") == out.count("}") > 0
-    assert out.count('"run"') == 1
-    assert err.count("training on 2 x cpu") == 1
-    assert "Traceback" not in err
-    assert len(metrics(run)) == 6
-    assert "on 2 of cpu" in (run / "train.log").read_text()
+def torchrun() -> list[str]:
+    """The README's line, for two processes on one machine; `train` and its arguments follow."""
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    line = next(line for line in readme.replace("\\\n", "").splitlines() if "torchrun --" in line)
+    for there, here in (
+        ("nnodes 2", "nnodes 1"),
+        ("node 8", "node 2"),
+        ("HOST:29500", "localhost:0"),
+    ):
+        assert there in line
+        line = line.replace(there, here)
+    words = shlex.split(line)
+    return ["-m", "torch.distributed.run", *words[1 : words.index("train")]]
+
+
+@pytest.mark.parametrize("sections", [{}, {"stream": {"clips": 2}}], ids=["clips", "streams"])
+def test_both_ways_give_the_losses_of_one_process(tones, tmp_path, sections):
+    """Over 20 steps, each looked at; and only the first process writes and speaks."""
+    each = {"training": {"epochs": 22.9, "validations": STEPS}}
+    recipe = other_recipe(tones, **each, **sections)
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    alone = [row["loss"] for row in metrics(loop.train(recipe, tmp_path / "alone", CPU).run)]
+    assert len(alone) == STEPS
+    train = ["train", tmp_path / "recipe.toml", "--device", "cpu", "--json", "--out"]
+    ways = {
+        "devices": ["-m", "speechgru", *train, tmp_path / "devices", "--devices", 2],
+        "torchrun": [*torchrun(), *train, tmp_path / "torchrun"],
+    }
+    for name, arguments in ways.items():
+        run = tmp_path / name
+        process = python(*arguments)
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == 0, err
+        assert [row["loss"] for row in metrics(run)] == pytest.approx(alone, abs=1e-5)
+        assert json.loads(out)["run"] == str(run)
+        assert err.count("training on 2 x cpu") == 1
+        assert "Traceback" not in err
+        log = (run / "train.log").read_text()
+        assert log.count("on 2 of cpu") == log.count("done: ") == 1
+        assert not list(run.rglob(".*.tmp"))
+        if (run / "tensorboard").exists():
+            assert len(list((run / "tensorboard").iterdir())) == 1
 
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_process_that_is_killed_ends_the_run_and_another_goes_on(tones, tmp_path, number):
     recipe, run = write_recipe(tmp_path, tones, epochs=40_000), tmp_path / "run"
-    process = command("train", recipe, "--out", run, "--device", "cpu", "--devices", 2)
+    process = python(
+        "-m", "speechgru", "train", recipe, "--out", run, "--device", "cpu", "--devices", 2
+    )
     begun(run, process)
     os.kill(children(process)[number], signal.SIGKILL)
     out, err = process.communicate(timeout=120)
@@ -178,7 +212,9 @@ def test_a_process_that_is_killed_ends_the_run_and_another_goes_on(tones, tmp_pa
 
 def test_ctrl_c_stops_all_and_saves(tones, tmp_path):
     recipe, run = write_recipe(tmp_path, tones, epochs=40_000), tmp_path / "run"
-    process = command("train", recipe, "--out", run, "--device", "cpu", "--devices", 2)
+    process = python(
+        "-m", "speechgru", "train", recipe, "--out", run, "--device", "cpu", "--devices", 2
+    )
     begun(run, process)
     started = children(process)
     os.killpg(process.pid, signal.SIGINT)
@@ -202,26 +238,6 @@ def test_devices_that_are_not_there_are_told(tones, tmp_path, capsys, arguments,
     assert main(["train", recipe, "--out", str(tmp_path / "run"), *arguments]) == 2
     assert said in flat(capsys.readouterr().err)
     assert not (tmp_path / "run").exists()
-
-
-def test_torchrun_starts_the_processes_too(tones, tmp_path):
-    """The line in the README, with one machine."""
-    run = tmp_path / "run"
-    train = ["train", write_recipe(tmp_path, tones, epochs=8), "--out", str(run), "--device", "cpu"]
-    torchrun = (
-        "-m torch.distributed.run --nnodes 1 --nproc-per-node 2 --rdzv-backend c10d "
-        "--rdzv-endpoint localhost:0 -m speechgru"
-    )
-    process = subprocess.run(
-        [sys.executable, *shlex.split(torchrun), *train],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert process.returncode == 0, process.stderr
-    assert process.stderr.count("training on 2 x cpu") == 1
-    assert process.stdout.count("best at step") == 1
-    assert [row["step"] for row in metrics(run)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_in_torchruns_processes_devices_makes_no_sense(tones, tmp_path, capsys, monkeypatch):

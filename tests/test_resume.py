@@ -2,18 +2,16 @@
 
 import multiprocessing
 import os
-import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+from full_disk import fill
 from runs import CPU, assert_same_run, checkpoint, metrics, quick_recipe, write_recipe
 from tones import write_tones
 
@@ -182,10 +180,6 @@ def test_two_processes_do_not_train_in_one_folder(recipe, tmp_path, capsys):
 # Real processes, really stopped.
 
 
-def train_in_process(recipe: Recipe, run: Path, resume: bool) -> None:
-    loop.train(recipe, run, CPU, resume)
-
-
 def command(arguments: list[str], log: Path, file_size: int | None = None) -> None:
     """The command line in a process of its own, its messages in a file; 0 is no limit of size."""
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
@@ -227,34 +221,6 @@ def test_a_signal_saves_and_says_how_to_go_on(recipe, tones, uninterrupted, tmp_
     assert len(metrics(run)) < 6
     assert exit_code(started("train", "--resume", run, "--device", "cpu", log=log)) == 0
     assert_same_run(run, uninterrupted)
-
-
-def test_killed_at_random_moments_it_still_ends_the_same(tones, tmp_path):
-    """A validation and a checkpoint at every step, so that many kills fall into the writing."""
-    recipe = quick_recipe(tones, validations=30)
-    whole = PROCESSES.Process(target=train_in_process, args=(recipe, tmp_path / "whole", False))
-    whole.start()
-    assert exit_code(whole) == 0
-
-    run, moments, kills = tmp_path / "run", random.Random(0), 0
-    while kills < 5:
-        resume = (run / "recipe.toml").exists()
-        process = PROCESSES.Process(target=train_in_process, args=(recipe, run, resume))
-        process.start()
-        if kills % 2:
-            wait_for(run / "metrics.jsonl", process)
-        process.join(moments.uniform(0.0, 0.4))
-        process.kill()
-        if exit_code(process) == 0:
-            break
-        kills += 1
-    assert kills
-    last = PROCESSES.Process(
-        target=train_in_process, args=(recipe, run, (run / "recipe.toml").exists())
-    )
-    last.start()
-    assert exit_code(last) == 0
-    assert_same_run(run, tmp_path / "whole")
 
 
 def test_ctrl_c_in_a_shell(tones, tmp_path):
@@ -301,18 +267,6 @@ def test_a_file_that_may_not_grow_is_one_sentence(recipe, tones, uninterrupted, 
     assert_same_run(run, uninterrupted)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a file system is not allowed here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
 def test_a_full_disk_keeps_what_was_there(recipe, uninterrupted, small_disk, capsys):
     run, filler = small_disk / "run", small_disk / "filler"
     interrupt(recipe, run, 7)
@@ -326,15 +280,6 @@ def test_a_full_disk_keeps_what_was_there(recipe, uninterrupted, small_disk, cap
     filler.unlink()
     assert main(["train", "--resume", str(run), "--device", "cpu"]) == 0
     assert_same_run(run, uninterrupted)
-
-
-def fill(path: Path) -> None:
-    """Write until not one byte fits."""
-    with path.open("wb", buffering=0) as file:
-        for size in (1 << 16, 1):
-            with suppress(OSError):
-                while file.write(b"0" * size):
-                    pass
 
 
 def test_a_disk_that_is_full_from_the_start_holds_no_half_run(recipe, small_disk):

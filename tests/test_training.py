@@ -20,7 +20,7 @@ from speechgru.training.batches import (
 )
 from speechgru.training.optimiser import make_optimiser, schedule
 from speechgru.training.preparation import prepare
-from speechgru.training.recipe import TrainingConfig, load_recipe
+from speechgru.training.recipe import TrainingConfig, load_recipe, parse_recipe
 from speechgru.training.trainer import STAGES
 
 
@@ -78,6 +78,29 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(trained, tones, 
     assert again.model.read_bytes() == trained.model.read_bytes()
     other = loop.train(quick_recipe(tones, seed=1), tmp_path / "other", CPU)
     assert other.model.read_bytes() != trained.model.read_bytes()
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("clips", [0, 2], ids=["clips", "streams"])
+@pytest.mark.usefixtures("threads")
+def test_on_one_core_and_on_two_it_repeats_itself_to_the_bit(tones, clips):
+    """The batch is wide enough for its rows to be shared between threads."""
+    table = quick_recipe(tones, batch_size=96).model_dump() | {"stream": {"clips": clips}}
+    runs = []
+    for _ in range(2):
+        trainer = make_trainer(parse_recipe(table, "recipe"))
+        for _ in range(4):
+            trainer.train_step()
+        runs.append(trainer.state.average.model.state_dict())
+    for name, tensor in runs[0].items():
+        assert torch.equal(runs[1][name], tensor), name
 
 
 def test_what_is_kept_is_the_average_that_was_best(tones, tmp_path):

@@ -3,7 +3,9 @@
 import multiprocessing
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +21,35 @@ PROCESSES.set_forkserver_preload(["speechgru.training.loop", "speechgru.cli"])
 
 def together(run: Callable[..., Any], size: int, folder: Path, *arguments: object) -> list[Any]:
     """What `run(ranks, *arguments)` gives in each of `size` processes."""
+    with started_together(run, size, folder, *arguments) as processes:
+        for process in processes:
+            process.join(300)
+        assert [process.exitcode for process in processes] == [0] * size
+    return [answer_of(rank, folder) for rank in range(size)]
+
+
+@contextmanager
+def started_together(
+    run: Callable[..., Any], size: int, folder: Path, *arguments: object
+) -> Iterator[list[BaseProcess]]:
+    """The processes, for as long as they are needed."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    processes = [
+    processes: list[BaseProcess] = [
         PROCESSES.Process(target=_one, args=(rank, size, store.port, folder, run, arguments))
         for rank in range(size)
     ]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join(100)
-    for process in processes:
-        process.kill()
-    assert [process.exitcode for process in processes] == [0] * size
-    return [pickle.loads((folder / f"answer{rank}").read_bytes()) for rank in range(size)]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def answer_of(rank: int, folder: Path) -> Any:
+    """What a process has given that has ended by itself."""
+    return pickle.loads((folder / f"answer{rank}").read_bytes())
 
 
 def _one(

@@ -72,8 +72,9 @@ def _print(recipe: str, device: str, cost: "TrainingCost") -> None:
     out.line(f"training loop       {cost.clips_per_second:.0f} clips/s")
     out.line(f"forward, backward   {cost.bare_clips_per_second:.0f} clips/s, on ready features")
     out.line(f"loop over bare      {cost.loop_over_bare:.3f} (quartiles {low:.3f} to {high:.3f})")
-    shares = ", ".join(f"{stage} {100 * share:.1f} %" for stage, share in cost.stages.items())
-    out.line(f"a step              {shares}")
+    for stage, share in cost.stages.items():
+        rate = cost.stages_clips_per_second[stage]
+        out.line(f"  {stage:<18}{rate:.0f} clips/s alone, {100 * share:.1f} % of a step")
     out.line(f"an epoch            {cost.epoch_s:.1f} s for {cost.clips:,} clips")
     if cost.usual is not None:
         low, high = cost.usual.loop_over_dataloader_quartiles

@@ -49,7 +49,12 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     devices: Annotated[
-        int, typer.Option(min=1, max=64, help="GPUs, or processes with --device cpu.")
+        int,
+        typer.Option(
+            min=1,
+            max=64,
+            help="GPUs of this machine, or processes with --device cpu; several machines: torchrun",
+        ),
     ] = 1,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:

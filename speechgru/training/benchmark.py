@@ -37,7 +37,8 @@ class TrainingCost:
     The bare network is the forward and the backward pass of the same network on ready features.
     The two take turns, so that what else the machine does falls on both; speeds are of the median
     batch, `loop_over_bare` is the median ratio of two neighbours, and its quartiles say how quiet
-    the machine was. `stages` are shares of a step. `corpus_mb` is what the clips take, `peak_mb`
+    the machine was. `stages` are shares of a step, `stages_clips_per_second` how fast each would be
+    alone. `corpus_mb` is what the clips take, `peak_mb`
     what the process took, mapped files included, `device_peak_mb` what it took of a GPU's memory.
     `epoch_s` is the time of as many clips as there are. `usual` compares with a DataLoader.
     """
@@ -51,6 +52,7 @@ class TrainingCost:
     loop_over_bare: float
     loop_over_bare_quartiles: tuple[float, float]
     stages: dict[str, float]
+    stages_clips_per_second: dict[str, float]
     clips: int
     epoch_s: float
     corpus_mb: float
@@ -112,6 +114,7 @@ def measure_training(
         loop_over_bare=statistics.median(ratios),
         loop_over_bare_quartiles=(ratios[batches // 4], ratios[-1 - batches // 4]),
         stages={stage: seconds / sum(medians.values()) for stage, seconds in medians.items()},
+        stages_clips_per_second={stage: size / seconds for stage, seconds in medians.items()},
         clips=clips,
         epoch_s=clips / size * statistics.median(loops_s),
         corpus_mb=trainer.data.packed.buffer.nbytes / 2**20,

@@ -1,0 +1,138 @@
+"""Killed, out of disk, a worker lost, at random moments: nothing is damaged, and nothing changes.
+
+A validation and a checkpoint at every step, so that many faults fall into the writing.
+`SPEECHGRU_FAULTS=10` asks for ten moments of each kind.
+"""
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+from full_disk import fill
+from runs import CPU, assert_same_run, quick_recipe
+from safetensors import safe_open
+from safetensors.torch import load_file
+from together import PROCESSES, answer_of, started_together, together
+
+from speechgru.errors import SpeechGRUError
+from speechgru.training import loop
+from speechgru.training.ranks import LostProcessError, Ranks
+from speechgru.training.recipe import Recipe
+
+STEPS = 30
+MOMENTS = int(os.environ.get("SPEECHGRU_FAULTS", "2"))
+
+
+@pytest.fixture(scope="module")
+def recipe(tones) -> Recipe:
+    return quick_recipe(tones, validations=STEPS)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(recipe, tmp_path_factory) -> Path:
+    return loop.train(recipe, tmp_path_factory.mktemp("runs") / "whole", CPU).run
+
+
+def moments(seed: int) -> list[int]:
+    """After which steps, in their order."""
+    return sorted(random.Random(seed).sample(range(1, STEPS), MOMENTS))
+
+
+def begun(run: Path) -> bool:
+    return (run / "recipe.toml").exists()
+
+
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def wait_for(happened: Callable[[], bool], process: BaseProcess) -> None:
+    while process.is_alive() and not happened():
+        time.sleep(0.005)
+
+
+def kept_step(run: Path) -> int:
+    """The step of the checkpoint; everything that is there must be whole."""
+    for path in run.rglob("*.safetensors"):
+        load_file(path)
+    checkpoint = run / "last" / "checkpoint.safetensors"
+    if not checkpoint.exists():
+        return 0
+    with safe_open(checkpoint, framework="pt") as file:
+        return json.loads(file.metadata()["speechgru-checkpoint"])["progress"]["step"]
+
+
+def train_in_process(recipe: Recipe, run: Path) -> None:
+    loop.train(recipe, run, CPU, begun(run))
+
+
+def test_killed_at_random_moments(recipe, uninterrupted, tmp_path):
+    run, delay = tmp_path / "run", random.Random(0)
+    for step in moments(1):
+        before = kept_step(run)
+        process = PROCESSES.Process(target=train_in_process, args=(recipe, run))
+        process.start()
+        wait_for(lambda step=step: lines(run / "metrics.jsonl") >= step, process)
+        process.join(delay.uniform(0.0, 0.1))
+        process.kill()
+        process.join()
+        assert kept_step(run) >= max(before, step - 1)
+    loop.train(recipe, run, CPU, resume=True)
+    assert_same_run(run, uninterrupted)
+
+
+def test_the_disk_is_full_at_random_moments(recipe, uninterrupted, small_disk):
+    """Room is left for a part of what comes next: some files are written, and others half."""
+    run, filler, rest = small_disk / "run", small_disk / "filler", random.Random(2)
+    for step in moments(2):
+        left = step - kept_step(run)
+
+        def stop() -> bool:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                fill(filler)
+                os.truncate(filler, filler.stat().st_size - rest.randrange(60_000))
+            return False
+
+        with pytest.raises(SpeechGRUError, match="cannot be written: No space left on device"):
+            loop.train(recipe, run, CPU, begun(run), stop=stop)
+        filler.unlink()
+        assert kept_step(run) >= step - 1
+        assert not list(run.rglob(".*.tmp"))
+    loop.train(recipe, run, CPU, begun(run))
+    assert_same_run(run, uninterrupted)
+
+
+def train_until_lost(ranks: Ranks, recipe: Recipe, run: Path, resume: bool) -> str:
+    try:
+        loop.train(recipe, run, CPU, resume, ranks=ranks)
+    except LostProcessError as error:
+        return str(error)
+    return "done"
+
+
+def test_a_worker_is_lost_at_random_moments(recipe, tmp_path):
+    """Either of two, and the other one says so; two go on as two that lost nobody."""
+    run, whole, chance = tmp_path / "run", tmp_path / "whole", random.Random(3)
+    assert together(train_until_lost, 2, tmp_path, recipe, whole, False) == ["done"] * 2
+    for number, step in enumerate(moments(3)):
+        before, lost = kept_step(run), chance.randrange(2)
+        with started_together(train_until_lost, 2, tmp_path, recipe, run, begun(run)) as pair:
+            # Both have met where the first one tells of its beginning.
+            wait_for(lambda begun=number + 1: lines(run / "train.log") >= begun, pair[0])
+            wait_for(lambda step=step: lines(run / "metrics.jsonl") >= step, pair[0])
+            pair[lost].kill()
+            other = pair[1 - lost]
+            other.join(120)
+            assert other.exitcode == 0
+            said = answer_of(1 - lost, tmp_path)
+            assert said.startswith("another process of this run is gone")
+        assert kept_step(run) >= max(before, step - 1)
+    assert together(train_until_lost, 2, tmp_path, recipe, run, True) == ["done"] * 2
+    assert_same_run(run, whole)
