@@ -1,11 +1,8 @@
 """What only a GPU can show: nothing waits for it, and its batches are those of the processor."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from runs import quick_recipe
-from tones import write_tones
 
 from speechgru.training import loop
 from speechgru.training.preparation import prepare
@@ -14,18 +11,6 @@ from speechgru.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 CUDA = torch.device("cuda")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPEECHGRU_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory) -> Path:
-    return write_tones(tmp_path_factory.mktemp("tones"))
 
 
 @pytest.mark.parametrize("place", ["device", "host", "mapped"])

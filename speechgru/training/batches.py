@@ -162,7 +162,8 @@ class TrainingClips:
         config, generator, rate = self.recipe.augment, self.generator, self.model.sample_rate
         chosen = self.chooser.next(count)
         packed = self.placed.take(chosen)
-        self.placed.expect(self.chooser.peek(count))
+        if self.placed.comes_ahead:
+            self.placed.expect(self.chooser.peek(count))
         samples = by_rows(lambda clips: clips.float().div_(FULL_SCALE), packed)
         chosen = chosen.to(samples.device, non_blocking=True)
         outputs, spans = self.outputs[chosen], self.spans[chosen]

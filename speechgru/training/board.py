@@ -10,8 +10,7 @@ from speechgru.errors import SpeechGRUError
 
 
 class Board:
-    """Writes numbers into `folder`; does nothing where TensorBoard is not installed,
-    or unless it `writes`.
+    """Writes numbers into `folder`, if it `writes` and TensorBoard is installed.
 
     What an interrupted run wrote after `step` is replaced by what follows. Each point is written
     at once: TensorBoard's own writer does it in a thread, in which a full disk is a traceback.

@@ -55,6 +55,11 @@ class PlacedClips:
         return len(self.cuts)
 
     @property
+    def comes_ahead(self) -> bool:
+        """Whether clips are fetched before they are taken."""
+        return self._thread is not None
+
+    @property
     def size_bytes(self) -> int:
         """Of all clips."""
         return 2 * len(self) * self.clip_samples
