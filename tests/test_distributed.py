@@ -38,7 +38,13 @@ RECIPES = {
     "normalised cells, dropout at each step": {
         "model": {"cell": "ligru", "dropout": 0.3, "dropout_mask": "step"}
     },
-    "ctc": {"model": {"heads": ["classify", "ctc"]}, "stream": {"clips": 4}},
+    # Short steps: Adam's first ones are as long as the learning rate even where a gradient is
+    # nothing but rounding, and at 5e-3 these losses of tens of nats part by 1e-4 of themselves.
+    "ctc": {
+        "model": {"heads": ["classify", "ctc"]},
+        "stream": {"clips": 4},
+        "training": {"learning_rate": 1e-3},
+    },
 }
 
 
@@ -59,7 +65,7 @@ def test_two_processes_learn_what_one_learns(tones, tmp_path, sections):
     alone = train_steps(ALONE, recipe)
     pair = together(train_steps, 2, tmp_path, recipe)
     for one in pair:
-        assert one["losses"] == pytest.approx(alone["losses"], abs=1e-5)
+        assert one["losses"] == pytest.approx(alone["losses"], rel=1e-5, abs=1e-5)
         for name, tensor in alone["weights"].items():
             torch.testing.assert_close(one["weights"][name], tensor, atol=1e-4, rtol=1e-3)
         for name, tensor in alone["carried"].items():

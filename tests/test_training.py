@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(trained, tones, 
     again = loop.train(quick_recipe(tones), tmp_path / "again", CPU)
     assert_same_run(again.run, trained.run)
     assert again.model.read_bytes() == trained.model.read_bytes()
-    other = loop.train(quick_recipe(tones, seed=1), tmp_path / "other", CPU)
+    other = loop.train(quick_recipe(tones, seed=2), tmp_path / "other", CPU)
     assert other.model.read_bytes() != trained.model.read_bytes()
 
 
