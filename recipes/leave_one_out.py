@@ -2,9 +2,10 @@
 
     python recipes/leave_one_out.py digits-ctc --data fsdd --out runs/digits-ctc
 
-For each speaker a manifest, a run and its figures lie in the folder of --out. A tenth of the other
-speakers' files is for validation. What is there already is not trained again; a run that was
-stopped goes on.
+With `--also DIR` other people help: what DIR's training split has of the same words, and its noise,
+is in each training split too. For each speaker a manifest, a run and its figures lie in the folder
+of --out. A tenth of the other speakers' files is for validation. What is there already is not
+trained again; a run that was stopped goes on.
 """
 
 import argparse
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe")
     parser.add_argument("--data", required=True, metavar="DIR")
+    parser.add_argument("--also", metavar="DIR", help="other people's recordings of the words")
     parser.add_argument("--out", required=True, type=Path, metavar="RUNS")
     parser.add_argument("--speakers", metavar="A,B", help="only these are left out in turn")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
@@ -47,13 +49,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         corpus = open_corpus(options.data)
+        also = open_corpus(options.also) if options.also else None
         known = sorted({clip.speaker for clip in corpus.clips} - {""})
         chosen = options.speakers.split(",") if options.speakers else known
         if unknown := [speaker for speaker in chosen if speaker not in known]:
             raise UsageError(f"--speakers {unknown[0]}: there are {', '.join(known)}")
         recipe = load_recipe(options.recipe, options.set)
         figures = {
-            speaker: without(speaker, corpus, recipe, options.out, options.device)
+            speaker: without(speaker, corpus, also, recipe, options.out, options.device)
             for speaker in chosen
         }
     except SpeechGRUError as error:
@@ -63,10 +66,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def without(speaker: str, corpus: Corpus, recipe: Recipe, out: Path, device: str) -> dict[str, Any]:
+def without(
+    speaker: str, corpus: Corpus, also: Corpus | None, recipe: Recipe, out: Path, device: str
+) -> dict[str, Any]:
     """Train without a speaker, unless that is done, and evaluate on that speaker alone."""
     manifest, run = out / f"without-{speaker}.csv", out / f"without-{speaker}"
-    write_atomic(manifest, manifest_without(speaker, corpus, manifest.parent))
+    write_atomic(manifest, manifest_without(speaker, corpus, also, manifest.parent))
     begun = (run / "recipe.toml").exists()
     settings = RunDirectory(run).read_recipe() if begun else with_data(recipe, str(manifest))
     print(f"without {speaker}", file=sys.stderr)
@@ -83,8 +88,11 @@ def without(speaker: str, corpus: Corpus, recipe: Recipe, out: Path, device: str
     return figures
 
 
-def manifest_without(speaker: str, corpus: Corpus, folder: Path) -> str:
-    """The speaker is for testing; of the others' files, a tenth for validation."""
+def manifest_without(speaker: str, corpus: Corpus, also: Corpus | None, folder: Path) -> str:
+    """The speaker is for testing; of the others' files, a tenth for validation.
+
+    What `also` has of the words for training is for training; its speakers are other people.
+    """
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(("file", "word", "speaker", "split"))
@@ -92,7 +100,11 @@ def manifest_without(speaker: str, corpus: Corpus, folder: Path) -> str:
         is_tenth = hash_split(f"{clip.word}/{clip.path.name}") == "validation"
         split = "testing" if clip.speaker == speaker else "validation" if is_tenth else "training"
         lines.writerow((os.path.relpath(clip.path, folder), clip.word, clip.speaker, split))
-    for path in corpus.noises:
+    for clip in also.split("training") if also else ():
+        if clip.word in corpus.words:
+            path = os.path.relpath(clip.path, folder)
+            lines.writerow((path, clip.word, f"also {clip.speaker}", "training"))
+    for path in corpus.noises + (also.noises if also else ()):
         lines.writerow((os.path.relpath(path, folder), BACKGROUND_NOISE, "", "training"))
     return text.getvalue()
 

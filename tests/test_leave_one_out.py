@@ -10,6 +10,7 @@ from runs import write_recipe
 from tones import write_tones
 
 from speechgru.corpora import open_corpus
+from speechgru.corpora.embedded import embedded_corpus
 
 SCRIPT = Path(__file__).resolve().parents[1] / "recipes" / "leave_one_out.py"
 
@@ -33,7 +34,7 @@ def test_the_speaker_is_in_testing_and_nowhere_else(script, tones, tmp_path):
     corpus = open_corpus(str(tones))
     (tmp_path / "runs").mkdir()
     manifest = tmp_path / "runs" / "without-e.csv"
-    manifest.write_text(script.manifest_without("e", corpus, manifest.parent))
+    manifest.write_text(script.manifest_without("e", corpus, None, manifest.parent))
     again = open_corpus(str(manifest))
     assert {clip.path.resolve() for clip in again.clips} == {clip.path for clip in corpus.clips}
     splits = defaultdict(set)
@@ -43,6 +44,25 @@ def test_the_speaker_is_in_testing_and_nowhere_else(script, tones, tmp_path):
     assert "e" not in splits["training"] | splits["validation"]
     assert len(splits["training"]) == 11
     assert len(again.split("validation")) < 0.3 * len(again.split("training"))
+
+
+def test_other_people_help_in_training_alone(script, tones, tmp_path):
+    corpus = open_corpus(str(tones))
+    manifest = tmp_path / "without-e.csv"
+    manifest.write_text(script.manifest_without("e", corpus, None, tmp_path))
+    alone = open_corpus(str(manifest))
+    manifest.write_text(
+        script.manifest_without("e", corpus, open_corpus(embedded_corpus()), tmp_path)
+    )
+    assert open_corpus(str(manifest)).clips == alone.clips  # it has none of the words
+    (tmp_path / "more").mkdir()
+    more = open_corpus(str(write_tones(tmp_path / "more")))
+    manifest.write_text(script.manifest_without("e", corpus, more, tmp_path))
+    helped = open_corpus(str(manifest))
+    for split in ("validation", "testing"):
+        assert helped.split(split) == alone.split(split)
+    assert {"also a", "also b"} < {clip.speaker for clip in helped.split("training")}
+    assert len(helped.clips) == len(alone.clips) + len(more.split("training"))
 
 
 def test_each_speaker_is_left_out_in_turn(script, tones, tmp_path, capsys):
