@@ -110,6 +110,19 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_tokens(tones):
     assert trainer.loss(batch)[0].item() == pytest.approx(total / count, rel=1e-4)
 
 
+def test_a_smoothed_loss_spreads_each_step_over_the_tokens(tones):
+    plain, smoothed = recipe(tones, "ctc"), recipe(tones, "ctc", ctc_smoothing=0.2)
+    trainer = Trainer(smoothed, prepare(smoothed), CPU)
+    batch = trainer.batches.draw(8)
+    trainer.model.eval()
+    heard = trainer.model.encode(batch.features, batch.state)[0].detach()
+    hit = BatchLoss(trainer.model, plain.training)(heard, batch).item()
+    said = sum(word != NO_WORD for (word,) in batch.words.tolist())
+    spread = -heard.mean(dim=2).sum().item() / said
+    loss = BatchLoss(trainer.model, smoothed.training)(heard, batch).item()
+    assert loss == pytest.approx(0.8 * hit + 0.2 * spread)
+
+
 def test_two_heads_share_the_loss(tones):
     both = recipe(tones, "classify", "ctc", ctc_weight=0.25)
     trainer = Trainer(both, prepare(both), CPU)

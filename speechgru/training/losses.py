@@ -57,7 +57,11 @@ class BatchLoss:
 
     def _ctc(self, log_posteriors: Tensor, batch: Batch) -> Tensor:
         tokens = tokens_said(batch.words, self.tokens)
-        return ctc_losses(log_posteriors, tokens).sum() / self._usual_count(tokens != NO_WORD)
+        hit = ctc_losses(log_posteriors, tokens).sum()
+        spread = -log_posteriors.mean(dim=2).sum()
+        smoothing = self.config.ctc_smoothing
+        smoothed = (1 - smoothing) * hit + smoothing * spread
+        return smoothed / self._usual_count(tokens != NO_WORD)
 
     def _usual_count(self, asked: Tensor) -> Tensor:
         """How much is asked of a process on average: the mean of their losses is that of all."""

@@ -90,6 +90,10 @@ class TrainingConfig(_Section):
     warm_up: float = Field(0.05, ge=0.0, lt=1.0)
     weight_decay: float = Field(0.02, ge=0.0)
     label_smoothing: float = Field(0.1, ge=0.0, lt=1.0)
+    #: The same for a CTC head, at each step: mean over tokens of -log p, which keeps its spikes
+    #: from growing without end (Kim et al., "Improved training for online end-to-end speech
+    #: recognition systems", Interspeech 2018).
+    ctc_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     #: Of two heads, the CTC head's part in the loss.
     ctc_weight: float = Field(0.5, gt=0.0, lt=1.0)
     #: The attention decoder's part in the loss, where the model has one (Watanabe et al., 2017).
