@@ -44,6 +44,10 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Override a setting: training.epochs=5.", metavar="KEY=VALUE"),
     ] = None,
+    begin_with: Annotated[
+        Path | None,
+        typer.Option("--from", help="Begin with this model's weights.", metavar="MODEL"),
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the run in this directory.", metavar="RUN")
     ] = None,
@@ -60,8 +64,10 @@ def train(
 ) -> None:
     """Train a model by a recipe; Ctrl-C saves, --resume goes on."""
     # A contradiction must be told before torch takes its seconds to load.
-    if resume is not None and (recipe or out_dir or overrides):
-        raise UsageError("--resume: goes on as the run began; RECIPE, --out and --set do not fit")
+    if resume is not None and (recipe or out_dir or overrides or begin_with):
+        raise UsageError(
+            "--resume: goes on as the run began; RECIPE, --out, --from and --set do not fit"
+        )
     from speechgru.device import select_device
     from speechgru.training.ranks import joined
     from speechgru.training.recipe import DEFAULT_RECIPE, load_recipe
@@ -73,7 +79,7 @@ def train(
         run, settings = resume, RunDirectory(resume).read_recipe()
     else:
         name = recipe or DEFAULT_RECIPE
-        settings = load_recipe(name, overrides or [])
+        settings = load_recipe(name, [*(overrides or []), *_start(begin_with)])
         run = out_dir or free_name(Path("runs") / Path(name).stem)
     settings = with_data(settings, data)
     if devices > 1:
@@ -115,6 +121,13 @@ def train_here(
         raise InterruptedRunError(
             f"interrupted without saving the last steps; if {run} holds a run, {how_to_go_on(run)}"
         ) from None
+
+
+def _start(model: Path | None) -> list[str]:
+    """The override that begins with a model, if there is one."""
+    # A TOML literal string: a path's backslashes stay as they are.
+    path = model and model.expanduser().absolute()
+    return [f"training.begin_with='{path}'"] if path else []
 
 
 def _say_nothing(*_: object) -> None:

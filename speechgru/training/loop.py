@@ -251,6 +251,7 @@ class _Loop:
                 trainer.data.corpus,
                 self.progress.fingerprint,
                 {name: len(examples) for name, examples in task.splits.items()},
+                trainer.begun_with,
             ),
         }
         if self.ranks.is_first:

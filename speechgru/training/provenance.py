@@ -14,11 +14,23 @@ from speechgru.corpora.corpus import Corpus
 
 
 def provenance(
-    recipe: dict[str, Any], corpus: Corpus, fingerprint: str, counts: dict[str, int]
+    recipe: dict[str, Any],
+    corpus: Corpus,
+    fingerprint: str,
+    counts: dict[str, int],
+    begun_with: dict[str, Any],
 ) -> dict[str, Any]:
-    """What someone needs to make the same model again; no path outside the data's own name."""
-    return {
-        "recipe": recipe | {"data": recipe["data"] | {"directory": corpus.root.name}},
+    """What someone needs to make the same model again; no path outside the data's own name.
+
+    `begun_with` is the provenance of the model that training began with, if it did with one.
+    """
+    training = recipe["training"]
+    named = {
+        "data": recipe["data"] | {"directory": corpus.root.name},
+        "training": training | {"begin_with": Path(training["begin_with"]).name},
+    }
+    return ({"begun_with": begun_with} if begun_with else {}) | {
+        "recipe": recipe | named,
         "data": {
             "name": corpus.root.name,
             "layout": corpus.layout,

@@ -82,6 +82,8 @@ class TrainingConfig(_Section):
     """The optimisation."""
 
     seed: int = Field(0, ge=0, lt=2**31)
+    #: A model's file to begin with: its weights and normalisation, of the same network and words.
+    begin_with: str = ""
     #: Passes over as many clips as the training split has.
     epochs: float = Field(30, gt=0)
     batch_size: int = Field(128, ge=1, le=65_536)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from speechgru.training.recipe import Recipe
 from speechgru.training.shared_layers import share_layers
 from speechgru.training.stream_batches import StreamBatches
 from speechgru.training.validation import Validation
+from speechgru.training.warm_start import take_over
 
 #: The parts of a training step, in their order.
 STAGES = ("draw", "features", "forward", "backward", "optimiser", "average")
@@ -57,6 +59,7 @@ class Trainer:
         self.batches = make_batches(clips, recipe)
         self.model.set_normalisation(clips.raw_features())
         self.model.set_prior(self.batches.label_shares())
+        self.begun_with = take_over(self.model, Path(start)) if (start := config.begin_with) else {}
         share_layers(self.model, ranks)
         ranks.follow_first(self.model.state_dict().values())
         self.batch_loss = BatchLoss(self.model, config, ranks)
