@@ -104,6 +104,19 @@ def test_words_lie_whole_within_a_row_in_their_order(tones):
     assert samples.sum(dim=1) == pytest.approx(4 * 0.3 * RATE, abs=1)
 
 
+@pytest.mark.parametrize(("crowding", "least_s"), [(0.0, 0.2), (1.0, 0.0)])
+def test_crowded_words_may_follow_each_other_without_a_pause(tones, crowding, least_s):
+    """Of 100 rows of four words, the one whose words lie closest."""
+    batches = make_batches(tones, rows=100, abutted_share=0.0, clips=4, crowding=crowding)
+    clips = said([0, 1, 2, 0] * 100, (0.3, 0.6))
+    spans = clips.spans.view(100, 4, 2)
+    offsets = batches._scatter(spans, batches.steps * STEP, clips.samples)
+    starts, ends = (spans + offsets[..., None]).unbind(dim=2)
+    between_s = (starts[:, 1:] - ends[:, :-1]).sum(dim=1) / RATE
+    assert least_s - 0.001 <= between_s.min() <= least_s + 0.6
+    assert (between_s < 0.15).any() == (crowding == 1.0)
+
+
 def test_a_row_goes_on_with_the_word_before_it(tones, monkeypatch):
     """A word that ended shortly before the row is still asked for in it, if the row goes on."""
     batches = make_batches(tones, rows=2, abutted_share=0.0, silence_share=1.0)

@@ -68,6 +68,9 @@ class StreamConfig(_Section):
     #: Share of the rows whose clips follow each other whole, without a gap; in the others the words
     #: lie at random, their clips' edges overlapping.
     abutted_share: float = Field(0.4, ge=0.0, le=1.0)
+    #: How much shorter than those around them the gaps between a row's words may be: at 1 the words
+    #: may follow each other without a pause, as in strings; at 0 they lie as free as any.
+    crowding: float = Field(0.0, ge=0.0, le=1.0)
     #: A word is asked for from this long after its end on ...
     after_ms: float = Field(60.0, ge=0.0, le=1000.0)
     #: ... to this long after it (in rows of whole clips at least to its clip's end).

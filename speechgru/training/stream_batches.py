@@ -151,13 +151,14 @@ class StreamBatches:
     def _scatter(self, spans: Tensor, total: int, like: Tensor) -> Tensor:
         """Words in their order with gaps that share the free time at random: (R, N).
 
-        Between the words of a row they are by a random factor shorter than before and after them:
-        from words far apart to words that follow each other without a pause.
+        Crowded, the gaps between the words of a row are by a random factor shorter than those
+        before and after them: from words far apart to words that follow without a pause.
         """
         words = (spans[..., 1] - spans[..., 0]).float()  # (R, N)
         size = (words.shape[0], words.shape[1] + 1)
         share = -uniform(size, 1e-4, 1, like, self.clips.generator).log()
-        share[:, 1:-1] *= uniform((len(words), 1), 0, 1, like, self.clips.generator)
+        if crowding := self.config.crowding:
+            share[:, 1:-1] *= uniform((len(words), 1), 1 - crowding, 1, like, self.clips.generator)
         end = total - round(_AFTER_LAST_S * self.clips.model.sample_rate)
         free = (end - words.sum(dim=1, keepdim=True)).clamp_min(0)
         gaps = free * share / share.sum(dim=1, keepdim=True)
