@@ -60,8 +60,11 @@ def test_other_words_and_no_model_are_told(tones, before, tmp_path):
     other.write_text(other.read_text().replace(",low,", ",deep,"))
     with pytest.raises(UsageError, match="was trained on other words"):
         make_trainer(begun(other, before))
+    # A file that is no model is told before anything is decoded.
+    nowhere = begun(tmp_path / "no-data", tmp_path / "nowhere.safetensors")
     with pytest.raises(DataError, match="nowhere"):
-        make_trainer(begun(tones, tmp_path / "nowhere.safetensors"))
+        loop.train(nowhere, tmp_path / "run", CPU)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_line_begins_with_a_model(tones, before, tmp_path, capsys):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError
-from speechgru.modelfile import save_model
+from speechgru.modelfile import read_header, save_model
 from speechgru.training.board import Board
 from speechgru.training.optimiser import schedule
 from speechgru.training.preparation import prepare
@@ -72,7 +72,8 @@ def train(
 
     Raises:
         UsageError: the recipe names no data, or `out` holds a run (or none, to resume).
-        DataError: the data is invalid, or has changed since the run began.
+        DataError: the data is invalid, or has changed since the run began; the model that the run
+            begins with is none.
         InterruptedRunError: `stop` said so; the run can be resumed.
         LostProcessError: another process is gone.
         SpeechGRUError: the folder cannot be written, or the loss is no longer finite.
@@ -80,6 +81,8 @@ def train(
     run = RunDirectory(out) if ranks.is_first else SilentRunDirectory(out)
     if not resume:
         run.check_free()  # before minutes of decoding
+    if start := recipe.training.begin_with:
+        read_header(Path(start))
 
     def decoding(done: int, total: int) -> None:
         if stop():
