@@ -1,7 +1,10 @@
 """Rows of a batch side by side, each part on a core of its own."""
 
+import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
 from itertools import pairwise
 
 import torch
@@ -27,29 +30,40 @@ def in_parts(run: Callable[[slice], None], rows: int, least: int = 16) -> None:
     inference = torch.is_inference_mode_enabled()
     parts = max(1, min(cores, MOST_PARTS, rows // least))
     edges = [rows * part // parts for part in range(parts + 1)]
-    failures: list[BaseException] = []
 
     def guarded(part: slice) -> None:
-        try:
-            # Both modes are of the thread that sets them only.
-            with torch.inference_mode(inference), torch.no_grad():
-                run(part)
-        except BaseException as error:
-            failures.append(error)
+        # Both modes are of the thread that sets them only.
+        with torch.inference_mode(inference), torch.no_grad():
+            run(part)
 
-    slices = [slice(first, last) for first, last in pairwise(edges)]
-    torch.set_num_threads(1)  # which new threads take over
+    first, *others = [slice(first, last) for first, last in pairwise(edges)]
+    torch.set_num_threads(1)
     try:
-        threads = [threading.Thread(target=guarded, args=(part,)) for part in slices[1:]]
-        for thread in threads:
-            thread.start()
-        guarded(slices[0])
-        for thread in threads:
-            thread.join()
+        begun = [_helpers().submit(guarded, part) for part in others]
+        try:
+            guarded(first)
+        finally:
+            wait(begun)
+        for part in begun:
+            part.result()
     finally:
         torch.set_num_threads(cores)
-    if failures:
-        raise failures[0]
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    """The threads beside the caller's, each with one core for its operations."""
+    count = MOST_PARTS - 1
+    # The number of OpenMP's threads is set by each thread for itself, but of MKL's for all: none of
+    # them may be late.
+    pool = ThreadPoolExecutor(count, "rows", torch.set_num_threads, (1,))
+    all_here = threading.Barrier(count)
+    list(pool.map(lambda _: all_here.wait(), range(count)))
+    return pool
+
+
+# The child of a fork has no threads but one.
+os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
 def by_rows(function: Callable[..., Tensor], *tensors: Tensor, together: int = TOGETHER) -> Tensor:
@@ -63,15 +77,16 @@ def by_rows(function: Callable[..., Tensor], *tensors: Tensor, together: int = T
         with torch.no_grad():
             return function(*tensors)
     chunks = list(zip(*(tensor.split(together) for tensor in tensors), strict=True))
-    with torch.no_grad():
-        first = function(*chunks[0])
-    whole = first.new_empty(rows, *first.shape[1:])
-    places = whole.split(together)
-    places[0].copy_(first)
+    whole: list[Tensor] = []
+    lock = threading.Lock()
 
     def run(part: slice) -> None:
-        for place, chunk in zip(places[1:][part], chunks[1:][part], strict=True):
-            place.copy_(function(*chunk))
+        for i in range(part.start, part.stop):
+            made = function(*chunks[i])
+            with lock:
+                if not whole:
+                    whole.append(made.new_empty(rows, *made.shape[1:]))
+            whole[0][i * together : (i + 1) * together] = made
 
-    in_parts(run, len(chunks) - 1, least=1)
-    return whole
+    in_parts(run, len(chunks), least=1)
+    return whole[0]

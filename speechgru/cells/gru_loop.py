@@ -1,5 +1,8 @@
 """A GRU's sequence with its gradient, as training on a processor takes it."""
 
+import warnings
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -7,8 +10,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from speechgru.row_threads import in_parts
-
-aten = torch.ops.aten
 
 
 def gru_sequence(
@@ -25,6 +26,59 @@ def gru_sequence(
     """
     states, last = _Sequence.apply(x, first, w, u, b, c)
     return states, last
+
+
+def _forward_steps(
+    gates: Tensor, q: Tensor, h: Tensor, bias: Tensor, u_gates: Tensor, u_n: Tensor, c_n: Tensor
+) -> None:
+    """From h[0], write h[1:] (T + 1, B, H), q (T, B, H), and r, z, n over their inputs' parts."""
+    hidden = h.size(2)
+    minus_one = torch.full([1], -1.0)
+    for t in range(q.size(0)):
+        gate, before = gates[t], h[t]
+        r, z, n = gate[:, :hidden], gate[:, hidden : 2 * hidden], gate[:, 2 * hidden :]
+        gate.add_(bias)
+        gate[:, : 2 * hidden].addmm_(before, u_gates).sigmoid_()
+        torch.addmm(c_n, before, u_n, out=q[t])
+        n.addcmul_(r, q[t], value=2.0).sigmoid_()
+        torch.add(minus_one, n, alpha=2.0, out=n)
+        torch.lerp(n, before, z, out=h[t + 1])
+
+
+def _backward_steps(
+    gates: Tensor, parts: Tensor, q: Tensor, h: Tensor, of_states: Tensor, d: Tensor, u: Tensor
+) -> Tensor:
+    """From the last state's gradient d (B, H), write `parts` (T, B, 4 H); gives the first's."""
+    hidden = h.size(2)
+    kept, work = torch.empty_like(d), torch.empty_like(d)
+    for back in range(q.size(0)):
+        t = q.size(0) - 1 - back
+        gate, part = gates[t], parts[t]
+        r, z, n = gate[:, :hidden], gate[:, hidden : 2 * hidden], gate[:, 2 * hidden :]
+        of_n, of_r = part[:, :hidden], part[:, hidden : 2 * hidden]
+        of_z, of_q = part[:, 2 * hidden : 3 * hidden], part[:, 3 * hidden :]
+        torch.sub(h[t], n, out=work).mul_(d)
+        torch.ops.aten.sigmoid_backward(work, z, grad_input=of_z)
+        torch.mul(d, z, out=kept)
+        torch.sub(d, kept, out=work)
+        torch.ops.aten.tanh_backward(work, n, grad_input=of_n)
+        torch.mul(of_n, r, out=of_q)
+        torch.mul(of_n, q[t], out=work)
+        torch.ops.aten.sigmoid_backward(work, r, grad_input=of_r)
+        if t > 0:
+            kept.add_(of_states[:, t - 1])
+        kept.addmm_(part[:, hidden:], u)
+        d, kept = kept, d
+    return d
+
+
+@cache
+def _scripted(steps: Callable[..., Any]) -> Callable[..., Any]:
+    """The loop without Python's lock, which threads of rows would wait for at each operation."""
+    with warnings.catch_warnings():
+        # torch.compile, which it recommends, needs a C++ compiler.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.script(steps)
 
 
 class _Sequence(torch.autograd.Function):
@@ -45,19 +99,11 @@ class _Sequence(torch.autograd.Function):
         q = x.new_empty(steps, batch, hidden)
         h = x.new_empty(steps + 1, batch, hidden)
         h[0] = first
-        minus_one = x.new_tensor(-1.0)
 
         def run(rows: slice) -> None:
-            gate, before = gates[:, rows], h[0, rows]
-            r, z, n = gate.chunk(3, dim=2)
-            columns = (gate, gate[..., : 2 * hidden], r, z, n, q[:, rows], h[1:, rows])
-            for gate_t, rz_t, r_t, z_t, n_t, q_t, after in zip(*columns, strict=True):
-                gate_t.add_(bias)
-                rz_t.addmm_(before, gates_of_state).sigmoid_()
-                torch.addmm(c[2 * hidden :], before, candidate_of_state, out=q_t)
-                n_t.addcmul_(r_t, q_t, value=2.0).sigmoid_()
-                torch.add(minus_one, n_t, alpha=2.0, out=n_t)
-                before = torch.lerp(n_t, before, z_t, out=after)
+            forward_steps = _scripted(_forward_steps)
+            candidate = (candidate_of_state, c[2 * hidden :])
+            forward_steps(gates[:, rows], q[:, rows], h[:, rows], bias, gates_of_state, *candidate)
 
         in_parts(run, batch)
         ctx.save_for_backward(x, gates, q, h, w, u)
@@ -74,26 +120,11 @@ class _Sequence(torch.autograd.Function):
         of_first = torch.empty_like(of_last)
 
         def run(rows: slice) -> None:
-            r, z, n = (gate.unbind(0) for gate in gates[:, rows].chunk(3, dim=2))
-            of_n, of_r, of_z, of_q = (part.unbind(0) for part in parts[:, rows].chunk(4, dim=2))
-            of_products = parts[:, rows, hidden:].unbind(0)
-            q_rows, before = q[:, rows].unbind(0), h[:, rows].unbind(0)
-            of_outputs = of_states[rows].unbind(1)
-            d = of_last[rows] + of_outputs[-1]  # of the state after the step
-            kept, work = torch.empty_like(d), torch.empty_like(d)
-            for t in range(steps - 1, -1, -1):
-                torch.sub(before[t], n[t], out=work).mul_(d)
-                aten.sigmoid_backward(work, z[t], grad_input=of_z[t])
-                torch.mul(d, z[t], out=kept)
-                torch.sub(d, kept, out=work)
-                aten.tanh_backward(work, n[t], grad_input=of_n[t])
-                torch.mul(of_n[t], r[t], out=of_q[t])
-                torch.mul(of_n[t], q_rows[t], out=work)
-                aten.sigmoid_backward(work, r[t], grad_input=of_r[t])
-                if t:
-                    kept.add_(of_outputs[t - 1])
-                d, kept = kept.addmm_(of_products[t], u), d
-            of_first[rows] = d
+            backward_steps = _scripted(_backward_steps)
+            d = of_last[rows] + of_states[rows, -1]  # of the state after the last step
+            of_first[rows] = backward_steps(
+                gates[:, rows], parts[:, rows], q[:, rows], h[:, rows], of_states[rows], d, u
+            )
 
         in_parts(run, batch)
         flat = parts.flatten(0, 1)
