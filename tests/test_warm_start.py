@@ -1,15 +1,21 @@
 """Training that begins with another model's weights."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from runs import CPU, make_trainer, quick_recipe
 from tones import write_tones
 
+from speechgru.bundled import bundled_model, trained_model
 from speechgru.cli import main
+from speechgru.cli.train import with_data
 from speechgru.errors import DataError, UsageError
 from speechgru.modelfile import load_model
+from speechgru.opening import open_backend
 from speechgru.training import loop
-from speechgru.training.recipe import parse_recipe
+from speechgru.training.recipe import load_recipe, parse_recipe
+from speechgru.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +52,6 @@ def test_what_it_makes_says_what_it_began_with(tones, before, tmp_path):
     [
         ({"model": {"hidden": 24}}, "the recipe 24; only the weights of the same network"),
         ({"features": {"mels": 42}}, "has features.mels = "),
-        ({"model": {"heads": ["ctc"]}}, r"has model.heads = \['classify'\]"),
     ],
 )
 def test_another_network_is_told(tones, before, changes, said):
@@ -54,17 +59,55 @@ def test_another_network_is_told(tones, before, changes, said):
         make_trainer(begun(tones, before, **changes))
 
 
-def test_other_words_and_no_model_are_told(tones, before, tmp_path):
-    (tmp_path / "other").mkdir()
-    other = write_tones(tmp_path / "other")
+def check_encoder_alone(trainer, before):
+    """All is the model's but the head, which is drawn anew."""
+    own = trainer.model.state_dict()
+    for name, tensor in load_model(before).state_dict().items():
+        if not name.startswith("head.") and name != "log_prior":
+            assert torch.equal(own[name], tensor), name
+    drawn = Trainer(trainer.recipe.model_copy(update=no_beginning(trainer)), trainer.data, CPU)
+    assert torch.equal(own["head.weight"], drawn.model.state_dict()["head.weight"])
+    assert "the heads are new" in trainer.beginning.told
+
+
+def no_beginning(trainer):
+    return {"training": trainer.recipe.training.model_copy(update={"begin_with": ""})}
+
+
+def test_with_other_words_it_begins_with_the_encoder(tones, before, tmp_path):
+    other = write_tones(tmp_path)
     other.write_text(other.read_text().replace(",low,", ",deep,"))
-    with pytest.raises(UsageError, match="was trained on other words"):
-        make_trainer(begun(other, before))
-    # A file that is no model is told before anything is decoded.
-    nowhere = begun(tmp_path / "no-data", tmp_path / "nowhere.safetensors")
-    with pytest.raises(DataError, match="nowhere"):
-        loop.train(nowhere, tmp_path / "run", CPU)
-    assert not (tmp_path / "run").exists()
+    check_encoder_alone(make_trainer(begun(other, before)), before)
+
+
+def test_with_other_heads_it_begins_with_the_encoder(tones, before):
+    check_encoder_alone(make_trainer(begun(tones, before, model={"heads": ["ctc"]})), before)
+
+
+def test_it_begins_with_the_model_that_ships_by_its_name(tones):
+    recipe = with_data(load_recipe("my-words"), str(tones))
+    trainer = make_trainer(recipe)
+    assert recipe.training.begin_with == "commands-12"
+    check_encoder_alone(trainer, trained_model("commands-12"))
+    assert trainer.beginning.provenance["recipe"]["data"]["directory"] == "gsc-open"
+
+
+def test_what_ships_is_one_network():
+    """The file that listens has the words of the one that training begins with."""
+    listens, trained = open_backend(bundled_model()), load_model(trained_model("commands-12"))
+    assert listens.labels == trained.labels
+    assert listens.metadata["provenance"] == trained.metadata["provenance"]
+
+
+def test_a_file_that_is_no_model_is_told_before_anything_is_decoded(tmp_path):
+    for name, said in (
+        (str(tmp_path / "nowhere.safetensors"), DataError),
+        ("commands-13", UsageError),
+    ):
+        nowhere = begun(tmp_path / "no-data", name)
+        with pytest.raises(said, match=Path(name).stem):
+            loop.train(nowhere, tmp_path / "run", CPU)
+        assert not (tmp_path / "run").exists()
 
 
 def test_the_command_line_begins_with_a_model(tones, before, tmp_path, capsys):

@@ -45,8 +45,12 @@ def train(
         typer.Option("--set", help="Override a setting: training.epochs=5.", metavar="KEY=VALUE"),
     ] = None,
     begin_with: Annotated[
-        Path | None,
-        typer.Option("--from", help="Begin with this model's weights.", metavar="MODEL"),
+        str | None,
+        typer.Option(
+            "--from",
+            help="Begin with this model's weights: a file, or commands-12, which ships.",
+            metavar="MODEL",
+        ),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the run in this directory.", metavar="RUN")
@@ -123,11 +127,12 @@ def train_here(
         ) from None
 
 
-def _start(model: Path | None) -> list[str]:
+def _start(model: str | None) -> list[str]:
     """The override that begins with a model, if there is one."""
+    from speechgru.bundled import trained_model
+
     # A TOML literal string: a path's backslashes stay as they are.
-    path = model and model.expanduser().absolute()
-    return [f"training.begin_with='{path}'"] if path else []
+    return [f"training.begin_with='{trained_model(model).absolute()}'"] if model else []
 
 
 def _say_nothing(*_: object) -> None:

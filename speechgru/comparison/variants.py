@@ -47,6 +47,7 @@ def variant(recipe: Recipe, cell: str, hidden: int, seed: int | None = None) -> 
     """The recipe with another cell (and front, see `parse_cells`), width and seed."""
     table = recipe.model_dump(mode="json")
     front, _, name = cell.rpartition("+")
+    table["training"]["begin_with"] = ""  # no two of them could begin with one model's weights
     table["model"] |= {"cell": name, "hidden": hidden, "front": front or recipe.model.front}
     if seed is not None:
         table["training"]["seed"] = seed

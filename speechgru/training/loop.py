@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from speechgru.bundled import trained_model
 from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError
 from speechgru.modelfile import read_header, save_model
 from speechgru.training.board import Board
@@ -67,8 +68,8 @@ def train(
     """Train a recipe in the run directory `out`, or go on with the run that is there.
 
     `report` hears of the run every few steps; `progress` of the decoding; `say` where the clips
-    lie; where `stop` says true, the run is saved and ends. Of several processes all train, and the
-    first alone writes, and is asked to stop.
+    lie and what the weights begin with; where `stop` says true, the run is saved and ends. Of
+    several processes all train, and the first alone writes, and is asked to stop.
 
     Raises:
         UsageError: the recipe names no data, or `out` holds a run (or none, to resume).
@@ -82,7 +83,7 @@ def train(
     if not resume:
         run.check_free()  # before minutes of decoding
     if start := recipe.training.begin_with:
-        read_header(Path(start))
+        read_header(trained_model(start))
 
     def decoding(done: int, total: int) -> None:
         if stop():
@@ -96,6 +97,8 @@ def train(
     trainer = Trainer(recipe, data, device, ranks)
     placed = str(trainer.batches.clips.placed)
     say(placed)
+    if trainer.beginning and not resume:
+        say(trainer.beginning.told)
     if not resume:
         run.create(recipe)
     with run.locked():
@@ -254,7 +257,7 @@ class _Loop:
                 trainer.data.corpus,
                 self.progress.fingerprint,
                 {name: len(examples) for name, examples in task.splits.items()},
-                trainer.begun_with,
+                trainer.beginning.provenance if trainer.beginning else {},
             ),
         }
         if self.ranks.is_first:

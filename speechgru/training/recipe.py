@@ -85,7 +85,8 @@ class TrainingConfig(_Section):
     """The optimisation."""
 
     seed: int = Field(0, ge=0, lt=2**31)
-    #: A model's file to begin with: its weights and normalisation, of the same network and words.
+    #: A model to begin with, by file or by the name of one that ships: its weights and
+    #: normalisation, of the same network. With other words or heads, all but the heads.
     begin_with: str = ""
     #: Passes over as many clips as the training split has.
     epochs: float = Field(30, gt=0)

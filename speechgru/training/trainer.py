@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -59,7 +58,7 @@ class Trainer:
         self.batches = make_batches(clips, recipe)
         self.model.set_normalisation(clips.raw_features())
         self.model.set_prior(self.batches.label_shares())
-        self.begun_with = take_over(self.model, Path(start)) if (start := config.begin_with) else {}
+        self.beginning = take_over(self.model, start) if (start := config.begin_with) else None
         share_layers(self.model, ranks)
         ranks.follow_first(self.model.state_dict().values())
         self.batch_loss = BatchLoss(self.model, config, ranks)
