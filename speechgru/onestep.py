@@ -1,6 +1,7 @@
 """Calls of one step through onnxruntime, in buffers that stay: all that a live stream does."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from math import prod
 from threading import Lock
 from typing import NamedTuple
@@ -52,7 +53,7 @@ class FlatState(Mapping[str, NDArray[np.float32]]):
 class OneStep:
     """A session's calls of one step; onnxruntime takes a sixth less time where buffers stay.
 
-    The buffers are for one call at a time: hold `lock` from `put` to `take`.
+    The buffers are for one call at a time; threads wait for each other.
 
     Args:
         samples, log_posteriors: the graph's input and output of these names, with their shapes.
@@ -66,8 +67,8 @@ class OneStep:
         log_posteriors: tuple[str, tuple[int, ...]],
         states: Mapping[str, tuple[str, str, tuple[int, ...]]],
     ) -> None:
-        self.lock = Lock()
-        self._session = session
+        self._lock = Lock()
+        self._run = session.run_with_iobinding
         self._binding = session.io_binding()
         self._places: dict[str, _Place] = {}
         size = 0
@@ -89,7 +90,23 @@ class OneStep:
             for name, array in arrays.items():
                 bind(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))  # shares its memory
 
-    def put(self, samples: Samples, state: Mapping[str, NDArray[np.float32]]) -> None:
+    def __call__(
+        self, samples: Samples, state: Mapping[str, NDArray[np.float32]]
+    ) -> tuple[NDArray[np.float32], FlatState]:
+        """A step of samples, (S,) -> log-posteriors (1, V) and the new state."""
+        with self._lock:
+            self._put(samples, state)
+            self._run(self._binding)
+            return self._log_posteriors.copy(), FlatState(self._next.copy(), self._places)
+
+    def bare(
+        self, samples: Samples, state: Mapping[str, NDArray[np.float32]]
+    ) -> Callable[[], None]:
+        """Onnxruntime's call alone, with all that goes in made ready."""
+        self._put(samples, state)
+        return partial(self._run, self._binding)
+
+    def _put(self, samples: Samples, state: Mapping[str, NDArray[np.float32]]) -> None:
         """What the next run is to hear."""
         self._samples[0] = samples
         if type(state) is FlatState and state.places is self._places:
@@ -97,11 +114,3 @@ class OneStep:
         else:
             for name, place in self._places.items():
                 place.of(self._state)[...] = state[name]
-
-    def run(self) -> None:
-        """The bare call of onnxruntime."""
-        self._session.run_with_iobinding(self._binding)
-
-    def take(self) -> tuple[NDArray[np.float32], FlatState]:
-        """What the run gave: log-posteriors (1, V) and the new state."""
-        return self._log_posteriors.copy(), FlatState(self._next.copy(), self._places)

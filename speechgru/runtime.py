@@ -74,18 +74,14 @@ class OnnxBackend:
     def __call__(self, samples: Samples, state: State) -> tuple[NDArray[np.float32], State]:
         """Whole steps of samples, (T step_samples,) -> log-posteriors (T, V), and the new state."""
         if len(samples) == self.step_samples:
-            with self._step.lock:
-                self._step.put(samples, state)
-                self._step.run()
-                return self._step.take()
+            return self._step(samples, state)
         if not len(samples):
             return np.empty((0, self._columns), np.float32), state
         return self._hear(samples, state)
 
     def bare_step(self, samples: Samples, state: State) -> Callable[[], None]:
         """onnxruntime's own call for a step, which a call of this backend has to make too."""
-        self._step.put(samples, state)
-        return self._step.run
+        return self._step.bare(samples, state)
 
     def _hear(self, samples: Samples, state: State) -> tuple[NDArray[np.float32], State]:
         feeds = dict(zip(self._inputs, map(state.__getitem__, self._shapes), strict=True))
