@@ -153,16 +153,16 @@ class Detector:
         """
         self._waiting.append(log_posteriors)
         self._steps += len(log_posteriors)
-        if len(log_posteriors) == 1 and self._is_quiet(log_posteriors[0]):
+        if len(log_posteriors) == 1 and self._is_quiet(log_posteriors[0, self._ids].tolist()):
             return []
         return self._catch_up()
 
-    def _is_quiet(self, log_posteriors: NDArray[np.floating]) -> bool:
-        """Whether no word can be near after this step, (V,): by the likeliest word of each step.
+    def _is_quiet(self, log_posteriors: list[float]) -> bool:
+        """Whether no word can be near after this step of all words: by each step's likeliest.
 
         A word's mean over the window is at most the mean of the steps' highest posteriors.
         """
-        highest = math.exp(log_posteriors[self._ids].max()) if self.words else 0.0
+        highest = math.exp(max(log_posteriors)) if log_posteriors else 0.0
         self._bound += highest - self._highest[0]
         self._highest.append(highest)
         return self._bound < self._quiet_bound and len(self._waiting) < _MOST_WAITING

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from speechgru.audio import Samples
 from speechgru.errors import DataError
 from speechgru.labels import Outputs
+from speechgru.onestep import OneStep
 from speechgru.onnxfile import OnnxFile, parse_onnx, read_bytes
 from speechgru.recognition import Clips, to_floats
 
@@ -24,7 +24,7 @@ _STEP_SAMPLES = range(1, 48_001)
 #: Tensors of a state, and numbers in them all.
 _MOST_TENSORS, _LARGEST_STATE = 64, 2**22
 
-State = dict[str, NDArray[np.float32]]
+State = Mapping[str, NDArray[np.float32]]
 
 
 class OnnxBackend:
@@ -54,7 +54,12 @@ class OnnxBackend:
         self._inputs = [STATE + name for name in self._shapes]
         self._outputs = [LOG_POSTERIORS, *(NEXT + name for name in self._shapes)]
         self._try()
-        self._step = _OneStep(self._session, self.step_samples, self._columns, self._shapes)
+        self._step = OneStep(
+            self._session,
+            (SAMPLES, (1, self.step_samples)),
+            (LOG_POSTERIORS, (1, 1, self._columns)),
+            {name: (STATE + name, NEXT + name, shape) for name, shape in self._shapes.items()},
+        )
 
     def check_streams(self) -> None:
         """See that the model can be a stream: every exported one can."""
@@ -69,18 +74,14 @@ class OnnxBackend:
     def __call__(self, samples: Samples, state: State) -> tuple[NDArray[np.float32], State]:
         """Whole steps of samples, (T step_samples,) -> log-posteriors (T, V), and the new state."""
         if len(samples) == self.step_samples:
-            with self._step.lock:
-                self._step.put(samples, state)
-                self._step.run()
-                return self._step.take()
+            return self._step(samples, state)
         if not len(samples):
             return np.empty((0, self._columns), np.float32), state
         return self._hear(samples, state)
 
     def bare_step(self, samples: Samples, state: State) -> Callable[[], None]:
         """onnxruntime's own call for a step, which a call of this backend has to make too."""
-        self._step.put(samples, state)
-        return self._step.run
+        return self._step.bare(samples, state)
 
     def _hear(self, samples: Samples, state: State) -> tuple[NDArray[np.float32], State]:
         feeds = dict(zip(self._inputs, map(state.__getitem__, self._shapes), strict=True))
@@ -116,51 +117,6 @@ class OnnxBackend:
         for name, shape in self._shapes.items():
             if state[name].shape != shape or state[name].dtype != np.float32:
                 raise DataError(f"the graph gives another state {name!r} than it takes")
-
-
-class _OneStep:
-    """Calls of one step, in buffers that stay: onnxruntime takes a sixth less time for them.
-
-    The buffers are for one call at a time: hold `lock` from `put` to `take`.
-    """
-
-    def __init__(
-        self,
-        session: onnxruntime.InferenceSession,
-        step_samples: int,
-        columns: int,
-        shapes: Mapping[str, tuple[int, ...]],
-    ) -> None:
-        self.lock = Lock()
-        self._session = session
-        self._binding = session.io_binding()
-        self._samples = np.zeros((1, step_samples), np.float32)
-        self._log_posteriors = np.zeros((1, 1, columns), np.float32)
-        self._state = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-        self._next = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-        inputs = {SAMPLES: self._samples} | {STATE + name: a for name, a in self._state.items()}
-        outputs: State = {LOG_POSTERIORS: self._log_posteriors}
-        outputs |= {NEXT + name: a for name, a in self._next.items()}
-        for bind, arrays in (
-            (self._binding.bind_ortvalue_input, inputs),
-            (self._binding.bind_ortvalue_output, outputs),
-        ):
-            for name, array in arrays.items():
-                bind(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))  # shares its memory
-
-    def put(self, samples: Samples, state: State) -> None:
-        """What the next run is to hear."""
-        self._samples[0] = samples
-        for name, array in self._state.items():
-            array[...] = state[name]
-
-    def run(self) -> None:
-        """The bare call of onnxruntime."""
-        self._session.run_with_iobinding(self._binding)
-
-    def take(self) -> tuple[NDArray[np.float32], State]:
-        """What the run gave: log-posteriors (1, V) and the new state."""
-        return self._log_posteriors[0].copy(), {n: a.copy() for n, a in self._next.items()}
 
 
 def load_onnx(path: Path, threads: int = 1) -> OnnxBackend:

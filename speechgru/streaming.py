@@ -16,8 +16,9 @@ from speechgru.grammar import Grammar
 from speechgru.labels import Head, columns
 from speechgru.state_policy import CARRY, MODES, Resets, StatePolicy
 
-#: What a backend carries: named arrays of fixed shape; the recurrent ones are named layer0, ...
-State = dict[str, Any]
+#: What a backend carries: a mapping of names to arrays of fixed shape, of a type of its own; the
+#: recurrent ones are named layer0, ...
+State = Any
 RECURRENT = "layer"
 
 _NO_SAMPLES = np.empty(0, np.float32)
@@ -62,7 +63,10 @@ class Recognizer:
         self.policy = policy
         self.head = head
         self._carries = policy.mode == "carry"
-        self._columns = slice(None) if head is None else columns(backend.outputs, head)
+        #: None where the decoder gets all columns.
+        self._columns = None
+        if head is not None and len(backend.outputs) > 1:
+            self._columns = columns(backend.outputs, head)
         self.reset()
 
     def reset(self) -> None:
@@ -109,7 +113,7 @@ class Recognizer:
                 model's answer is not a number.
         """
         samples = self._checked(samples)
-        if len(self._rest):
+        if self._rest is not _NO_SAMPLES:
             samples = np.concatenate([self._rest, samples])
         step = self.backend.step_samples
         if len(samples) == step:  # the rule in a live stream
@@ -122,7 +126,8 @@ class Recognizer:
             last = min(whole, first + self._block_steps)
             events += self._hear(samples[first * step : last * step])
             first = last
-        self._rest = samples[whole * step :].copy()  # a view would keep all of them in memory
+        rest = samples[whole * step :]
+        self._rest = rest.copy() if len(rest) else _NO_SAMPLES  # a view would keep all in memory
         return events
 
     def flush(self) -> list[Event]:
@@ -142,7 +147,7 @@ class Recognizer:
         if samples.ndim != 1:
             raise ValueError(f"samples of shape {samples.shape}: one channel, (S,), is needed")
         # Where the sum of squares is finite all are; where it is not, they may be just huge.
-        if not math.isfinite(np.dot(samples, samples)) and not np.isfinite(samples).all():
+        if not math.isfinite(samples.dot(samples)) and not np.isfinite(samples).all():
             finite = np.isfinite(samples)
             place = int(np.argmin(finite))
             heard = self._steps * self.backend.step_samples + len(self._rest)
@@ -154,12 +159,15 @@ class Recognizer:
     def _hear(self, samples: Samples) -> list[Event]:
         """A block of whole steps through the model and the decoder."""
         log_posteriors, self._state = self.backend(samples, self._state)
-        log_posteriors = log_posteriors[:, self._columns]
-        # Where one of a step's log-posteriors is not a number, none of them is.
-        if any(map(math.isnan, log_posteriors[:, 0].tolist())):
+        if self._columns is not None:
+            log_posteriors = log_posteriors[:, self._columns]
+        steps = len(log_posteriors)
+        # Where one of a step's log-posteriors is not a number, none of them is; nor is a minimum of
+        # several of which one is not.
+        if math.isnan(log_posteriors.item(0) if steps == 1 else log_posteriors[:, 0].min()):
             raise DataError("the model's answer is not a number (NaN); its weights are unusable")
         events = self.decoder.push(log_posteriors)
-        self._steps += len(log_posteriors)
+        self._steps += steps
         self._last = log_posteriors
         if self._carries:
             return events

@@ -120,15 +120,32 @@ def test_every_frontend(name):
     assert_same(model, exported("stack", name), sound(model))
 
 
+@pytest.mark.parametrize("normalised", [True, False])
 @pytest.mark.parametrize("place", range(4))
-def test_unknown_words_count_as_unknown_wherever_that_stands(place):
+def test_unknown_words_count_as_unknown_wherever_that_stands(place, normalised):
+    """Added as posteriors where their range is known, as their logarithms else."""
     labels = [SILENCE, "yes", "no"]
     labels.insert(place, UNKNOWN)
     torch.manual_seed(place)
     features = FeatureConfig(kind="logmel", mels=20, fft_samples=512)
-    model = SpeechGRU(ModelConfig(hidden=16), features, labels, ("cat", "dog", "tree")).eval()
+    config = ModelConfig(hidden=16, layer_norm=normalised)
+    model = SpeechGRU(config, features, labels, ("cat", "dog", "tree")).eval()
     model.set_prior(torch.tensor([0.1, 0.2, 0.3, 0.4]))
-    assert_same(model, backend(model, build_graph(folded(model))), sound(model))
+    content = build_graph(folded(model))
+    kinds = {node.op_type for node in onnx.load_from_string(content).graph.node}
+    assert ("ReduceLogSumExp" in kinds) is not normalised
+    assert_same(model, backend(model, content), sound(model))
+
+
+def test_of_answers_that_lie_far_apart_none_becomes_minus_infinity():
+    torch.manual_seed(0)
+    features = FeatureConfig(kind="logmel", mels=20, fft_samples=512)
+    model = SpeechGRU(ModelConfig(hidden=16), features, LABELS, ("cat", "dog")).eval()
+    with torch.no_grad():
+        model.head.bias.copy_(torch.tensor([150.0, 0, 0, 0, 0, 0]))
+    graph = backend(model, build_graph(folded(model)))
+    assert graph(sound(model)[:3_200], graph.initial_state())[0].min() < -140
+    assert_same(model, graph, sound(model))
 
 
 @settings(deadline=None, max_examples=30)
@@ -156,6 +173,16 @@ def test_a_step_changes_no_state_that_it_took_or_gave():
         again, after = graph(step, state)
         assert (again == answer).all()
         assert all((after[name] == following[name]).all() for name in state)
+
+
+def test_a_state_is_a_mapping_and_may_be_put_together_anew():
+    graph = exported()
+    _, state = graph(sound(graph)[: graph.step_samples], graph.initial_state())
+    assert list(state) == list(graph.initial_state())
+    assert len(state) == len(graph.initial_state())
+    again = {name: state[name].copy() for name in state}
+    step = sound(graph, seed=1)[: graph.step_samples]
+    assert (graph(step, state)[0] == graph(step, again)[0]).all()
 
 
 def test_threads_may_share_a_model():

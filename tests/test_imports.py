@@ -19,7 +19,7 @@ ROOMS = (
     *("decoding", "detector", "grammar", "prefix_beam", "ctc"),
     *("decoders", "state_policy"),
     *("corpora", "streaming", "recognition", "backend", "random_rows", "augment", "training"),
-    *("onnxfile", "runtime", "opening"),
+    *("onnxfile", "onestep", "runtime", "opening"),
     *("verification", "evaluation", "export"),
     *("inspection", "comparison"),
     *("native", "levels", "pcm", "devices", "microphone", "sources"),
@@ -31,7 +31,8 @@ ROOMS = (
 TORCH_FREE = (
     *("__init__", "errors", "bundled", "files", "header", "settings", "audio", "labels", "corpora"),
     *("decoding", "detector", "grammar", "prefix_beam", "ctc"),
-    *("decoders", "state_policy", "streaming", "recognition", "onnxfile", "runtime", "opening"),
+    *("decoders", "state_policy", "streaming", "recognition", "onnxfile"),
+    *("onestep", "runtime", "opening"),
     *("verification", "evaluation"),
     *("native", "levels", "pcm", "devices", "microphone", "sources"),
     *("listening", "recording", "actions"),

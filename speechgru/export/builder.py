@@ -127,6 +127,11 @@ class GraphBuilder:
         y = self.op("MatMul", x, self.op("Transpose", self.weight(weight), perm=[1, 0]))
         return y if bias is None else self.op("Add", y, self.floats(bias.detach()))
 
+    def affine(self, x: str, weight: Tensor, bias: Tensor) -> str:
+        """The same of a matrix as one node: (T, I) -> (T, O)."""
+        rows = self.weight(weight)
+        return self.op("Gemm", x, rows, self.floats(bias.detach()), transB=1)
+
     def model(self, producer: str, version: str) -> bytes:
         """The graph as an ONNX file, checked.
 

@@ -1,8 +1,10 @@
 """The whole model as one ONNX graph: (samples, state) -> (log-posteriors, state)."""
 
+import math
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import speechgru
 from speechgru.cells import CausalConv2d
@@ -13,6 +15,9 @@ from speechgru.fronts import ConvFront
 from speechgru.labels import UNKNOWN
 from speechgru.model import SpeechGRU
 from speechgru.runtime import LOG_POSTERIORS, NEXT, SAMPLES, STATE
+
+#: Posteriors whose logarithms differ by less are all larger than the smallest float32.
+_FINE_RANGE = 80.0
 
 
 def build_graph(model: SpeechGRU, int8: bool = False) -> bytes:
@@ -46,16 +51,14 @@ def _forward(
     if "samples" in state:  # frames overlap
         stretch = g.op("Concat", state["samples"], samples, axis=1)
         following["samples"] = g.slice(stretch, 1, -model.features.config.context_samples)
-    centred = g.op("Sub", features(g, model.features, stretch), g.floats(model.mean))
-    x = g.op("Div", centred, g.floats(model.deviation))  # (FRAMES_PER_STEP T, F)
-    x = _front(g, model, x, state, following)  # (T, 1, C F)
-    x = g.linear(x, model.project.weight, model.project.bias)
+    mean, deviation = model.mean.double().numpy(), model.deviation.double().numpy()
+    x = features(g, model.features, stretch, mean, deviation)  # (1, 1, FRAMES_PER_STEP T, F)
+    x = _front(g, model, x, state, following)  # (T, 1, H)
     for i, layer in enumerate(model.layers):
         name = f"layer{i}"
         y, following[name] = recurrent(layer, g, layer_norm(model.norms[i], g, x), state[name])
         x = g.op("Add", x, y) if model.config.residual else y
-    log_posteriors = _heads(g, model, layer_norm(model.norms[-1], g, x))
-    return g.op("Transpose", log_posteriors, perm=[1, 0, 2]), following
+    return _heads(g, model, layer_norm(model.norms[-1], g, x)), following
 
 
 def _front(
@@ -65,53 +68,77 @@ def _front(
     state: dict[str, str],
     following: dict[str, str],
 ) -> str:
-    """Frames to steps: (FRAMES_PER_STEP T, F) -> (T, 1, size)."""
-    front = model.front
+    """Frames to steps: (1, 1, FRAMES_PER_STEP T, F) -> (T, 1, H)."""
+    front, project = model.front, model.project
     if not isinstance(front, ConvFront):
-        return g.op("Reshape", x, g.integers([-1, 1, front.size]))
-    x = g.op("Unsqueeze", x, g.integers([0, 1]))
+        steps = g.op("Reshape", x, g.integers([-1, 1, front.size]))
+        return g.linear(steps, project.weight, project.bias)
     for i, conv in enumerate(front.convs):
         assert isinstance(conv, CausalConv2d)
         x, kept = causal_conv(conv, g, x, state.get(f"conv{i}"))  # (1, C, T, F)
         if kept is not None:
             following[f"conv{i}"] = kept
-    steps = g.op("Transpose", x, perm=[2, 0, 1, 3])  # (T, 1, C, F)
-    return g.op("Reshape", steps, g.integers([0, 0, front.size]))
+    # The product over channels and bands, as one more convolution: it takes what the last one
+    # gives in the order in which a runtime has it.
+    hidden, channels = model.config.hidden, model.config.front_channels[-1]
+    kernel = g.op("Reshape", g.weight(project.weight), g.integers([hidden, channels, 1, -1]))
+    y = g.op("Conv", x, kernel, g.floats(project.bias.detach()))  # (1, H, T, 1)
+    steps = g.op("Transpose", y, perm=[0, 2, 3, 1])
+    return g.op("Reshape", steps, g.integers([-1, 1, hidden]))
 
 
 def _heads(g: GraphBuilder, model: SpeechGRU, x: str) -> str:
-    """Log-posteriors of each head's labels, side by side: (T, 1, H) -> (T, 1, V)."""
+    """Log-posteriors of each head's labels, side by side: (T, 1, H) -> (1, T, V)."""
+    x = g.op("Reshape", x, g.integers([-1, model.config.hidden]))  # (T, H)
     rows = torch.arange(len(model.head.bias))
     heads = []
     for head, own in model.split_heads(rows).items():
         weight, bias = model.head.weight[own], model.head.bias[own]
-        logits = (
-            _labels(g, model, x, weight, bias) if head == "classify" else g.linear(x, weight, bias)
-        )
-        heads.append(g.op("LogSoftmax", logits, axis=-1))
-    return heads[0] if len(heads) == 1 else g.op("Concat", *heads, axis=-1)
+        if head == "classify":
+            heads.append(_labels(g, model, x, weight, bias))
+        else:
+            heads.append(g.op("LogSoftmax", g.affine(x, weight, bias), axis=-1))
+    columns = heads[0] if len(heads) == 1 else g.op("Concat", *heads, axis=-1)
+    return g.op("Reshape", columns, g.integers([1, -1, sum(map(len, model.outputs.values()))]))
 
 
 def _labels(g: GraphBuilder, model: SpeechGRU, x: str, weight: Tensor, bias: Tensor) -> str:
-    """What the classify head says of each label, not normalised: (T, 1, H) -> (T, 1, labels).
+    """Log-posteriors of the labels: (T, H) -> (T, labels).
 
-    As in `SpeechGRU.fold` the unknown words are added to `_unknown_` and the prior is taken out.
-    Normalising once, at the end, is the same. The prior is in the biases, and the rows are in an
-    order in which what is added lies together.
+    As in `SpeechGRU.fold` the unknown words are added to `_unknown_` and the prior is taken out:
+    it is in the biases, as normalising once is the same.
     """
     labels, words = len(model.labels), len(model.unknown_words)
     if not words:
-        return g.linear(x, weight, bias - model.log_prior)
+        return g.op("LogSoftmax", g.affine(x, weight, bias - model.log_prior), axis=-1)
     unknown = model.vocabulary.id(UNKNOWN)
     label_of_row = np.append(np.arange(labels), np.full(words, unknown))
-    order = np.argsort(label_of_row, kind="stable")
     bias = bias - model.log_prior[label_of_row]
+    if _range(model, weight, bias) < _FINE_RANGE:
+        posteriors = g.op("Softmax", g.affine(x, weight, bias), axis=-1)
+        added = np.eye(labels)[label_of_row]  # (labels + words, labels)
+        return g.op("Log", g.op("MatMul", posteriors, g.floats(added)))
+    order = np.argsort(label_of_row, kind="stable")  # what is added lies together
     parts = g.ops(
         "Split",
-        g.linear(x, weight[order], bias[order]),
+        g.affine(x, weight[order], bias[order]),
         g.integers([unknown, 1 + words, labels - unknown - 1]),
         outputs=3,
         axis=-1,
     )
     parts[1] = g.op("ReduceLogSumExp", parts[1], axes=[-1], keepdims=1)
-    return g.op("Concat", *parts, axis=-1)
+    return g.op("LogSoftmax", g.op("Concat", *parts, axis=-1), axis=-1)
+
+
+def _range(model: SpeechGRU, weight: Tensor, bias: Tensor) -> float:
+    """What no two answers differ by more than, before they are normalised.
+
+    Of H normalised features the sum of squares is at most H; infinite where nothing normalises.
+    """
+    norm = model.norms[-1]
+    if not isinstance(norm, nn.LayerNorm):
+        return math.inf
+    with torch.no_grad():
+        centre = weight @ norm.bias + bias
+        reach = (weight * norm.weight).norm(dim=1) * math.sqrt(weight.shape[1])
+        return float((centre + reach).max() - (centre - reach).min())
