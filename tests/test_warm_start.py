@@ -92,6 +92,11 @@ def test_it_begins_with_the_model_that_ships_by_its_name(tones):
     assert trainer.beginning.provenance["recipe"]["data"]["directory"] == "gsc-open"
 
 
+def test_few_clips_are_trained_on_for_a_while(tones):
+    recipe = with_data(load_recipe("my-words", ["training.begin_with=''"]), str(tones))
+    assert make_trainer(recipe).steps == recipe.training.least_steps == 400
+
+
 def test_what_ships_is_one_network():
     """The file that listens has the words of the one that training begins with."""
     listens, trained = open_backend(bundled_model()), load_model(trained_model("commands-12"))

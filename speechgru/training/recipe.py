@@ -88,8 +88,10 @@ class TrainingConfig(_Section):
     #: A model to begin with, by file or by the name of one that ships: its weights and
     #: normalisation, of the same network. With other words or heads, all but the heads.
     begin_with: str = ""
-    #: Passes over as many clips as the training split has.
+    #: Passes over as many clips as the training split has ...
     epochs: float = Field(30, gt=0)
+    #: ... but at least so many steps: of few clips a pass is short.
+    least_steps: int = Field(1, ge=1)
     batch_size: int = Field(128, ge=1, le=65_536)
     learning_rate: float = Field(3e-3, gt=0)
     #: Share of the steps in which the learning rate rises; then it falls as a cosine.

@@ -65,7 +65,7 @@ class Trainer:
         self.validation = Validation(
             data.task, data.packed, self.model, carried=bool(recipe.stream.clips)
         )
-        self.steps = max(1, round(config.epochs * len(clips) / config.batch_size))
+        self.steps = max(config.least_steps, round(config.epochs * len(clips) / config.batch_size))
         self.validate_every = max(1, math.ceil(self.steps / config.validations))
         self.state = TrainingState(
             self.model,
