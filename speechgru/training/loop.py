@@ -231,7 +231,8 @@ class _Loop:
         self.last_score = score
         self._finite(score.loss)
         progress.validations_since_best += 1
-        if score.balanced_accuracy > progress.best_score:
+        least_loss = progress.best_metrics.get("validation", {}).get("loss", math.inf)
+        if (score.balanced_accuracy, -score.loss) > (progress.best_score, -least_loss):
             progress.best_score, progress.best_step = score.balanced_accuracy, progress.step
             progress.validations_since_best = 0
             progress.best_metrics = {"validation": asdict(score), "step": progress.step}

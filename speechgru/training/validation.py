@@ -19,7 +19,10 @@ ROWS = 32
 
 @dataclass(frozen=True)
 class Score:
-    """A validation: `balanced_accuracy` is the mean of the labels' recalls, which selects."""
+    """A validation: `balanced_accuracy` is the mean of the labels' recalls, which selects.
+
+    Of scores alike in that the one of the least loss is the best: few clips are soon all right.
+    """
 
     loss: float
     accuracy: float
