@@ -56,7 +56,7 @@ def take_over(model: SpeechGRU, name: str) -> Beginning:
     left = _SHARES if whole else (_SHARES, *_HEADS)
     weights = {k: v for k, v in before.state_dict().items() if not k.startswith(left)}
     model.load_state_dict(model.state_dict() | weights)
-    what = "the weights" if whole else "the encoder (its words are others, so the heads are new)"
+    what = "the weights" if whole else "the encoder (other words or heads: the heads are new)"
     return Beginning(f"begins with {what} of {path.name}", before.metadata.get("provenance", {}))
 
 
