@@ -235,12 +235,13 @@ def test_a_word_after_the_end_of_the_audio_is_told():
 def test_data_stream_on_the_command_line(split, tmp_path, capsys):
     manifest = str(split.corpus.root / "tones.csv")
     out = str(tmp_path / "s.flac")
-    options = ["--protocol", "folder", "--minutes", "0.2", "--snr", "10", "--gap", "0.1:0.3"]
+    options = ["--minutes", "0.2", "--snr", "10", "--gap", "0.1:0.3"]
     assert main(["data", "stream", manifest, "-o", out, *options, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     truth = read_truth(tmp_path / "s.json")
     assert told["words"] == len(truth.words) > 5
     assert told["unknown_words"] == 0
+    assert told["protocol"] == "folder"  # as the commands of commands-12 are not there
     assert told["snr_db"] == [10, 10]
     assert {entry.snr_db for entry in truth.words} == {10.0}
     assert soundfile.info(out).frames == round(0.2 * 60 * RATE)

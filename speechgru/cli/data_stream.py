@@ -18,8 +18,13 @@ def stream(
         typer.Option("--output", "-o", metavar="FILE", help=".flac or .wav; the truth is .json."),
     ],
     protocol: Annotated[
-        str, typer.Option(metavar="P", help="Which clips and labels.")
-    ] = "commands-12",
+        str,
+        typer.Option(
+            metavar="P",
+            help="Which clips and labels. [default: commands-12 where its words are, else folder]",
+            show_default=False,
+        ),
+    ] = "",
     split: Annotated[str, typer.Option(help="training, validation or testing.")] = "testing",
     minutes: Annotated[float, typer.Option(help="Of audio.")] = 20.0,
     seed: Annotated[int, typer.Option(min=0, help="Another stream for another one.")] = 0,

@@ -9,6 +9,7 @@ from speechgru.corpora.embedded import embedded_corpus
 from speechgru.corpora.packed import PackedAudio, pack
 from speechgru.corpora.protocols import make_task
 from speechgru.corpora.reading import open_corpus
+from speechgru.labels import COMMANDS
 
 EMBEDDED = "embedded"
 
@@ -32,12 +33,18 @@ def open_split_audio(
 ) -> SplitAudio:
     """Open a directory, a CSV manifest or the embedded corpus, and decode one split of it.
 
+    Without a protocol it is `commands-12` where all of its commands are, else `folder`.
+
     Raises:
         UsageError: there is no such protocol.
         DataError: the corpus cannot be read, or the split has no clips.
     """
     corpus = open_corpus(embedded_corpus() if str(data) == EMBEDDED else Path(data))
-    task = make_task(protocol, corpus)
+    task = make_task(protocol or _usual_protocol(corpus), corpus)
     task.split(split)  # tells of an empty split before anything is decoded
     only = replace(corpus, clips=corpus.split(split))
     return SplitAudio(corpus, task, split, pack(only, rate, progress=progress))
+
+
+def _usual_protocol(corpus: Corpus) -> str:
+    return "commands-12" if {clip.word for clip in corpus.clips}.issuperset(COMMANDS) else "folder"
