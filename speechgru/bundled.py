@@ -32,10 +32,19 @@ def trained_model(name: str) -> Path:
     Raises:
         UsageError: it is not a path, and no such model ships.
     """
-    shipped = {path.stem: path for path in _MODELS.glob("*.safetensors")}
-    if name in shipped:
-        return shipped[name]
-    if name.endswith(".safetensors") or Path(name).exists():
-        return Path(name)
-    ships = f"; {', '.join(shipped)} ships with the package" if shipped else ""
+    if is_shipped(name):
+        return _MODELS / f"{name}.safetensors"
+    path = Path(name).expanduser()
+    if path.suffix == ".safetensors" or path.exists():
+        return path
+    ships = f"; {', '.join(_shipped())} ships with the package" if _shipped() else ""
     raise UsageError(f"model {name!r}: no such file{ships}")
+
+
+def is_shipped(name: str) -> bool:
+    """Whether it is the name of a model whose weights ship, rather than a path."""
+    return name in _shipped()
+
+
+def _shipped() -> list[str]:
+    return sorted(path.stem for path in _MODELS.glob("*.safetensors"))

@@ -62,8 +62,9 @@ def _helpers() -> ThreadPoolExecutor:
     return pool
 
 
-# The child of a fork has no threads but one.
-os.register_at_fork(after_in_child=_helpers.cache_clear)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    # The child of a fork has no threads but one.
+    os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
 def by_rows(function: Callable[..., Tensor], *tensors: Tensor, together: int = TOGETHER) -> Tensor:

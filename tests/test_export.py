@@ -1,9 +1,7 @@
 """Export: the graph is the network, in any chunking; what is not is found out and not written."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,8 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
-from runs import CPU, quick_recipe
-from tones import trained_model, untrained_model, write_tones
+from tones import trained_model, untrained_model
 
 from speechgru.backend import TorchBackend
 from speechgru.cells import Cell
@@ -30,7 +27,6 @@ from speechgru.modelfile import save_model
 from speechgru.onnxfile import parse_onnx, with_header
 from speechgru.opening import write_metadata
 from speechgru.runtime import OnnxBackend, load_onnx
-from speechgru.training.loop import train
 from speechgru.verification import compare
 
 LABELS = (SILENCE, "yes", UNKNOWN, "no")
@@ -309,125 +305,11 @@ def test_in_eight_bits_the_graph_is_the_network_with_rounded_weights():
     assert max(numpy_helper.to_array(i).size for i in floats) <= 4_096
 
 
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory) -> Path:
-    return write_tones(tmp_path_factory.mktemp("tones"))
-
-
-@pytest.fixture(scope="module")
-def trained(tones, tmp_path_factory) -> Path:
-    """A network of the recipes' kind that tells the tones apart."""
-    run = tmp_path_factory.mktemp("run") / "run"
-    return train(quick_recipe(tones), run, CPU).model
-
-
-@pytest.mark.parametrize("weights", ["float32", "int8"])
-def test_export_as_it_is_typed(trained, tones, tmp_path, capsys, weights):
-    target = tmp_path / "m.onnx"
-    eight = ["--int8"] if weights == "int8" else []
-    options = ["--data", str(tones), *eight]
-    assert main(["export", str(trained), "-o", str(target), *options, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["weights"] == weights
-    assert told["size_bytes"] <= target.stat().st_size
-    assert told["largest_difference"] <= 1e-4
-    assert {row["chunking"] for row in told["differences"]} == {"20 ms", "random", "whole"}
-    accuracy = told["accuracy"]
-    assert (accuracy["split"], accuracy["n"]) == ("validation", 6)
-    assert accuracy["exported"] >= accuracy["pytorch"] - 0.003
-
-    assert main(["info", str(trained), "--json"]) == 0
-    header = json.loads(capsys.readouterr().out)
-    assert main(["info", str(target), "--json"]) == 0
-    exported_header = json.loads(capsys.readouterr().out)
-    for key in ("labels", "outputs", "unknown_words", "metadata", "features", "model", "protocol"):
-        assert exported_header[key] == header[key], key
-    for key in ("parameters", "sample_rate", "step_ms", "format_version"):
-        assert exported_header[key] == header[key], key
-    assert exported_header["graph"]["checked"]["accuracy"] == accuracy
-    assert main(["info", str(target)]) == 0
-    assert f"weights {weights}" in " ".join(capsys.readouterr().out.split())
-
-
-def test_the_tables_of_an_export(trained, tones, tmp_path, capsys):
-    target = str(tmp_path / "m.onnx")
-    assert main(["export", str(trained), "-o", target, "--data", str(tones)]) == 0
-    told = capsys.readouterr().out
-    assert "weights float32" in told
-    assert "6 clips (folder, validation)" in told
-
-
-def test_an_export_that_loses_accuracy_is_refused(trained, tones, tmp_path, capsys, monkeypatch):
-    """Eight bits as coarse as one: what the network knew is gone."""
-
-    def coarse(weights):
-        numbers, scales = to_int8(weights)
-        return (np.sign(numbers) * 127).astype(np.int8), scales
-
-    for module in ("weights", "builder"):
-        monkeypatch.setattr(f"speechgru.export.{module}.to_int8", coarse)
-        monkeypatch.setattr(f"speechgru.export.{module}.is_rounded", lambda shape: len(shape) >= 2)
-    # Weights so large magnify what the last digits are.
-    monkeypatch.setattr("speechgru.verification.LOG_POSTERIOR_TOLERANCE", 0.1)
-    target = tmp_path / "m.onnx"
-    options = ["--int8", "--data", str(tones), "--split", "testing"]
-    assert main(["export", str(trained), "-o", str(target), *options]) == 5
-    assert "0.3 points may be lost; nothing was written" in capsys.readouterr().err
-    assert not target.exists()
-
-
-def test_the_file_that_was_there_stays_where_an_export_fails(tmp_path, capsys, monkeypatch):
-    model, target = tmp_path / "m.safetensors", tmp_path / "m.onnx"
-    save_model(trained_model(), model)
-    assert main(["export", str(model), "-o", str(target)]) == 0
-    before = target.read_bytes()
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    assert main(["export", str(model), "-o", str(target)]) == 1
-    assert "No space left on device" in capsys.readouterr().err
-    assert target.read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 2
-
-
 def test_exporting_the_same_model_again_gives_the_same_file(tmp_path):
     model = trained_model()
     for name in ("one", "two"):
         exporting.export_model(model, tmp_path / f"{name}.onnx")
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
-
-
-# What cannot be exported.
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "sentence"),
-    [
-        (["m.safetensors", "-o", "m.bin"], 2, "a name ending in .onnx is needed"),
-        (["m.safetensors"], 2, "--output"),
-        (["m.onnx", "-o", "n.onnx"], 2, "is an exported model"),
-        (["none.safetensors", "-o", "n.onnx"], 4, "no such file"),
-        (["m.safetensors", "-o", "n.onnx", "--split", "testing"], 2, "--data DIR is needed too"),
-        (["m.safetensors", "-o", "n.onnx", "--data", "nowhere"], 4, "nowhere"),
-        (["whole.safetensors", "-o", "n.onnx"], 2, "needs whole clips"),
-        (["m.safetensors", "-o", "m.safetensors/n.onnx"], 1, "cannot be written"),
-    ],
-)
-def test_what_makes_no_sense_is_told(tmp_path, capsys, monkeypatch, arguments, code, sentence):
-    monkeypatch.chdir(tmp_path)
-    save_model(untrained_model(protocol="folder"), Path("m.safetensors"))
-    features = FeatureConfig(kind="logmel", mels=20, fft_samples=512)
-    whole = SpeechGRU(ModelConfig(hidden=8, bidirectional=True), features, ("a", "b"))
-    save_model(whole, Path("whole.safetensors"))
-    exporting.export_model(untrained_model(), Path("m.onnx"))
-    capsys.readouterr()
-    assert main(["export", *arguments]) == code
-    printed = capsys.readouterr()
-    assert sentence in printed.err.replace("\n", "")
-    assert printed.out == ""
-    assert not Path("n.onnx").exists()
 
 
 def test_a_layer_that_has_no_onnx_form_is_named():

@@ -9,7 +9,7 @@ from tones import write_tones
 
 from speechgru.bundled import bundled_model, trained_model
 from speechgru.cli import main
-from speechgru.cli.train import with_data
+from speechgru.cli.train import _start, with_data
 from speechgru.errors import DataError, UsageError
 from speechgru.modelfile import load_model
 from speechgru.opening import open_backend
@@ -115,11 +115,22 @@ def test_a_file_that_is_no_model_is_told_before_anything_is_decoded(tmp_path):
         assert not (tmp_path / "run").exists()
 
 
-def test_the_command_line_begins_with_a_model(tones, before, tmp_path, capsys):
+def test_the_command_line_begins_with_a_model(tones, before, tmp_path, capsys, monkeypatch):
     recipe = tmp_path / "quick.toml"
     recipe.write_text(quick_recipe(tones, epochs=5, validations=1).to_toml())
     run = tmp_path / "it's a run"
     assert main(["train", str(recipe), "--from", str(before), "--out", str(run)]) == 0
     assert str(before) in (run / "recipe.toml").read_text()
+    home_run = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(before.parent))
+    again = ["train", str(recipe), "--from", "~/model.safetensors", "--out", str(home_run)]
+    assert main(again) == 0
+    assert str(before) in (home_run / "recipe.toml").read_text()
     assert main(["train", "--resume", str(run), "--from", str(before)]) == 2
     assert "--from and --set do not fit" in capsys.readouterr().err
+
+
+def test_a_model_that_ships_is_kept_by_its_name():
+    """Where the package lies may be another place when the run is resumed."""
+    assert _start("commands-12") == ["training.begin_with='commands-12'"]
+    assert _start(None) == []

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -49,7 +48,7 @@ def started_together(
 
 def answer_of(rank: int, folder: Path) -> Any:
     """What a process has given that has ended by itself."""
-    return pickle.loads((folder / f"answer{rank}").read_bytes())
+    return torch.load(folder / f"answer{rank}", weights_only=True)
 
 
 def _one(
@@ -71,4 +70,4 @@ def _one(
     torch.set_num_threads(1)
     with joined(torch.device("cpu")) as ranks:
         answer = run(ranks, *arguments)
-    (folder / f"answer{rank}").write_bytes(pickle.dumps(answer))
+    torch.save(answer, folder / f"answer{rank}")

@@ -62,7 +62,7 @@ def bench_listen(
         f"over the bare call  {cost.overhead_ratio:.3f} times (bare: p50 {cost.bare_us:.0f} us)"
     )
     out.print(f"a whole minute      {cost.whole_speed:.0f} times faster than it was spoken")
-    out.print(f"last / second min   {cost.last_over_second:.3f} (quick chunks)")
+    out.print(f"last / second min   {cost.last_over_second:.3f} (quick chunks over one product)")
     out.print(
         f"memory              peak {cost.peak_mb:.0f} MB, "
         f"growth {cost.growth_mb_per_hour:.2f} MB an hour"

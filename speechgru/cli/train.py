@@ -129,10 +129,12 @@ def train_here(
 
 def _start(model: str | None) -> list[str]:
     """The override that begins with a model, if there is one."""
-    from speechgru.bundled import trained_model
+    from speechgru.bundled import is_shipped, trained_model
 
-    # A TOML literal string: a path's backslashes stay as they are.
-    return [f"training.begin_with='{trained_model(model).absolute()}'"] if model else []
+    if not model:
+        return []
+    name = model if is_shipped(model) else trained_model(model).absolute()
+    return [f"training.begin_with='{name}'"]  # a TOML literal string: backslashes stay as they are
 
 
 def _say_nothing(*_: object) -> None:

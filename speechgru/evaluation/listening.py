@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, Protocol, runtime_checkable
@@ -20,6 +21,8 @@ CHUNK_S = 0.02
 CHUNKS_A_MINUTE = round(60 / CHUNK_S)
 #: The first one warms up, the second and the last one are compared.
 FEWEST_MINUTES = 3
+#: Chunks from one timed product to the next: seldom enough to leave the chunks' cache alone.
+_CHUNKS_A_PRODUCT, _PRODUCT_NUMBERS = 30, 200_000
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class ListeningCost:
     lengthen the first. `chunk_us` are quantiles; `bare_us` is the median of the backend's bare
     call alone on the same chunks. `whole_speed` is how many times faster than it was spoken a
     minute is heard that comes at once, as a file does. `last_over_second` compares the two minutes'
-    quick chunks (the tenth part), as other programs delay the slow ones.
+    quick chunks (the tenth part), as other programs delay the slow ones, in the time of the same
+    product between them: a shared processor may be half as fast an hour later.
     """
 
     minutes: int
@@ -92,15 +96,24 @@ def measure_listening(
     times_us = np.ones((minutes - 1, CHUNKS_A_MINUTE))
     gc.collect()
     early_mb = held_mb = 0.0
+    # Work that is always the same tells how fast the processor is in each of the two minutes: a
+    # product of arrays that a core's cache does not hold, as it does not hold a model's weights.
+    compared = (0, minutes - 2)
+    product_us = np.ones((2, CHUNKS_A_MINUTE // _CHUNKS_A_PRODUCT))
+    one, other, product = np.ones((3, _PRODUCT_NUMBERS), np.float32)
+    multiply = partial(np.multiply, one, other, product)
     cpu_s = process_time()
     for minute in range(minutes - 1):
         for i in range(CHUNKS_A_MINUTE):
             times_us[minute, i] = _timed_us(recognizer.push, next(sound))
+            if minute in compared and i % _CHUNKS_A_PRODUCT == 0:
+                place = compared.index(minute), i // _CHUNKS_A_PRODUCT
+                product_us[place] = _timed_us(multiply)
         held_mb = held_memory_mb()
         early_mb = early_mb or held_mb
         if progress is not None:
             progress(minute + 2, minutes)
-    cpu_s = process_time() - cpu_s
+    cpu_s = process_time() - cpu_s - product_us.sum() / 1e6
     whole = np.concatenate([next(sound) for _ in range(CHUNKS_A_MINUTE)])
     whole_us = _timed_us(recognizer.push, whole)
     p50, p95, p99 = np.quantile(times_us, [0.5, 0.95, 0.99]).tolist()
@@ -112,10 +125,15 @@ def measure_listening(
         bare_us=float(np.median(bare)),
         overhead_ratio=float(np.median(pushed) / np.median(bare)),
         whole_speed=60e6 / whole_us,
-        last_over_second=float(np.quantile(times_us[-1], 0.1) / np.quantile(times_us[0], 0.1)),
+        last_over_second=_rise(times_us[0], times_us[-1]) / _rise(*product_us),
         peak_mb=peak_memory_mb(),
         growth_mb_per_hour=(held_mb - early_mb) / max(1, minutes - 2) * 60,
     )
+
+
+def _rise(earlier_us: NDArray[np.float64], later_us: NDArray[np.float64]) -> float:
+    """How much longer the later quick ones take: the times that a tenth is below."""
+    return float(np.quantile(later_us, 0.1) / np.quantile(earlier_us, 0.1))
 
 
 def peak_memory_mb() -> float:

@@ -14,6 +14,7 @@ put together where that is exact: the features' mean and deviation into what sta
 """
 
 from math import gcd
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,18 +26,19 @@ from speechgru.features import Features
 _FLOOR = 1e-6
 
 
-def features(
-    g: GraphBuilder,
-    module: Features,
-    samples: str,
-    mean: NDArray[np.float64],
-    deviation: NDArray[np.float64],
-) -> str:
+class Normalisation(NamedTuple):
+    """What features lose and are divided by: (F,) each."""
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+
+def features(g: GraphBuilder, module: Features, samples: str, norm: Normalisation) -> str:
     """Features of uncentred frames, normalised: (1, S) -> (1, 1, T, F)."""
     if module.config.kind == "mfcc":
-        return _cepstra(g, module, _log_mel(g, module, samples), mean, deviation)
-    log_mel = _log_mel(g, module, samples, mean)
-    return g.op("Mul", log_mel, g.floats(_outermost(1 / deviation)))
+        return _cepstra(g, module, _log_mel(g, module, samples), norm)
+    log_mel = _log_mel(g, module, samples, norm.mean)
+    return g.op("Mul", log_mel, g.floats(_outermost(1 / norm.deviation)))
 
 
 def _outermost(row: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -131,15 +133,10 @@ def _factor(size: int, window: int) -> int:
     return min(factors, key=lambda b: (-(-window // b) + 2 * b, -b))
 
 
-def _cepstra(
-    g: GraphBuilder,
-    module: Features,
-    log_mel: str,
-    mean: NDArray[np.float64],
-    deviation: NDArray[np.float64],
-) -> str:
+def _cepstra(g: GraphBuilder, module: Features, log_mel: str, norm: Normalisation) -> str:
     """As `Features` has them, the bands' mean around the product: (T, M) -> (1, 1, T, F)."""
-    dct = module.dct.double().numpy() / deviation
+    dct = module.dct.double().numpy() / norm.deviation
     level = g.op("ReduceMean", log_mel, axes=[-1], keepdims=1)
-    shape = g.op("Gemm", g.op("Sub", log_mel, level), g.floats(dct), g.floats(-mean / deviation))
+    offset = g.floats(-norm.mean / norm.deviation)
+    shape = g.op("Gemm", g.op("Sub", log_mel, level), g.floats(dct), offset)
     return g.op("Add", shape, g.op("Mul", level, g.floats(_outermost(dct.sum(axis=0)))))

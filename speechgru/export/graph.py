@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import speechgru
 from speechgru.cells import CausalConv2d
 from speechgru.export.builder import GraphBuilder
-from speechgru.export.frontend import features
+from speechgru.export.frontend import Normalisation, features
 from speechgru.export.layers import causal_conv, layer_norm, recurrent
 from speechgru.fronts import ConvFront
 from speechgru.labels import UNKNOWN
@@ -51,8 +51,8 @@ def _forward(
     if "samples" in state:  # frames overlap
         stretch = g.op("Concat", state["samples"], samples, axis=1)
         following["samples"] = g.slice(stretch, 1, -model.features.config.context_samples)
-    mean, deviation = model.mean.double().numpy(), model.deviation.double().numpy()
-    x = features(g, model.features, stretch, mean, deviation)  # (1, 1, FRAMES_PER_STEP T, F)
+    norm = Normalisation(model.mean.double().numpy(), model.deviation.double().numpy())
+    x = features(g, model.features, stretch, norm)  # (1, 1, FRAMES_PER_STEP T, F)
     x = _front(g, model, x, state, following)  # (T, 1, H)
     for i, layer in enumerate(model.layers):
         name = f"layer{i}"
