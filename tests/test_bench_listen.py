@@ -18,7 +18,6 @@ from speechgru.corpora.embedded import embedded_corpus
 from speechgru.errors import UsageError
 from speechgru.evaluation.listening import measure_listening, peak_memory_mb
 from speechgru.modelfile import save_model
-from speechgru.streaming import open_recognizer
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -61,20 +60,26 @@ class SlowingBackend(BandBackend):
 
 
 def test_a_backend_that_slows_down_and_grows_is_found_out():
-    backend = SlowingBackend()
-    cost = measure_listening(backend, open_recognizer(backend))
+    cost = measure_listening(SlowingBackend)
     assert cost.last_over_second > 1.05
+    assert cost.last_over_fresh > 1.2
     assert cost.growth_mb_per_hour > 100
 
 
 def test_a_backend_that_does_not_is_not():
-    backend = BandBackend()
-    done = []
-    recognizer = open_recognizer(backend)
-    cost = measure_listening(backend, recognizer, progress=lambda n, of: done.append((n, of)))
+    opened, done = [], []
+
+    def open_backend():
+        opened.append(BandBackend())
+        return opened[-1]
+
+    cost = measure_listening(open_backend, progress=lambda n, of: done.append((n, of)))
     assert cost.growth_mb_per_hour < 100
+    assert cost.last_over_fresh == pytest.approx(1.0, abs=0.2)
     assert done == [(1, 3), (2, 3), (3, 3)]
-    assert recognizer.time_s == pytest.approx(240.0)  # and a minute at once
+    heard_s = [sum(backend.blocks) / RATE for backend in opened]
+    # The first also alone in its first minute, then a minute at once, and one beside the second.
+    assert heard_s == pytest.approx([360.0, 60.0])
 
 
 def test_how_soon_listening_starts(tmp_path, monkeypatch, capsys):
@@ -96,7 +101,7 @@ def test_how_soon_listening_starts(tmp_path, monkeypatch, capsys):
 
 def test_two_minutes_cannot_be_compared():
     with pytest.raises(UsageError, match="at least 3"):
-        measure_listening(BandBackend(), open_recognizer(BandBackend()), minutes=2)
+        measure_listening(BandBackend, minutes=2)
 
 
 def test_peak_memory_is_in_megabytes():

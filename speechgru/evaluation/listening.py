@@ -4,8 +4,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, Protocol, runtime_checkable
@@ -15,14 +14,14 @@ from numpy.typing import NDArray
 
 from speechgru.audio import Samples
 from speechgru.errors import UsageError
-from speechgru.streaming import Backend, Recognizer, State
+from speechgru.streaming import Backend, Recognizer, State, open_recognizer
 
 CHUNK_S = 0.02
 CHUNKS_A_MINUTE = round(60 / CHUNK_S)
 #: The first one warms up, the second and the last one are compared.
 FEWEST_MINUTES = 3
-#: Chunks from one timed product to the next: seldom enough to leave the chunks' cache alone.
-_CHUNKS_A_PRODUCT, _PRODUCT_NUMBERS = 30, 200_000
+#: The first of a recognizer's chunks, which find nothing in the processor's cache.
+_WARM_UP = 100
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,9 @@ class ListeningCost:
     lengthen the first. `chunk_us` are quantiles; `bare_us` is the median of the backend's bare
     call alone on the same chunks. `whole_speed` is how many times faster than it was spoken a
     minute is heard that comes at once, as a file does. `last_over_second` compares the two minutes'
-    quick chunks (the tenth part), as other programs delay the slow ones, in the time of the same
-    product between them: a shared processor may be half as fast an hour later.
+    quick chunks (the tenth part), as other programs delay the slow ones. A shared processor may be
+    half as fast an hour later, so `last_over_fresh` compares the recognizer with one that has just
+    begun, in one minute, chunk by chunk in turns.
     """
 
     minutes: int
@@ -45,23 +45,13 @@ class ListeningCost:
     overhead_ratio: float
     whole_speed: float
     last_over_second: float
+    last_over_fresh: float
     peak_mb: float
     growth_mb_per_hour: float
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {
-            "minutes": self.minutes,
-            "real_time_factor": self.real_time_factor,
-            "cpu_real_time_factor": self.cpu_real_time_factor,
-            "overhead_ratio": self.overhead_ratio,
-            "chunk_us": self.chunk_us,
-            "bare_us": self.bare_us,
-            "whole_speed": self.whole_speed,
-            "last_over_second": self.last_over_second,
-            "peak_mb": self.peak_mb,
-            "growth_mb_per_hour": self.growth_mb_per_hour,
-        }
+        return asdict(self)
 
 
 @runtime_checkable
@@ -74,48 +64,43 @@ class BareStep(Protocol):
 
 
 def measure_listening(
-    backend: Backend,
-    recognizer: Recognizer,
+    open_backend: Callable[[], Backend],
     minutes: int = FEWEST_MINUTES,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> ListeningCost:
-    """Push `minutes` of sound, quiet and loud by turns, as fast as it goes, and one more at once.
+    """Push `minutes` of sound, quiet and loud by turns, as fast as it goes, and two minutes more.
 
-    The backend is timed alone and within the recognizer in the first minute, turn by turn, so that
-    what else the machine does weighs on both alike.
+    Of those the first comes at once, the second beside a recognizer that has just begun. The
+    backend is timed alone and within the recognizer in the first minute, turn by turn, so that what
+    else the machine does weighs on both alike.
 
     Raises:
         UsageError: fewer than three minutes.
     """
     if minutes < FEWEST_MINUTES:
         raise UsageError(f"minutes {minutes}: at least {FEWEST_MINUTES} are needed, to compare two")
+    backend = open_backend()
+    recognizer = open_recognizer(backend)
     sound = _sound(round(CHUNK_S * backend.sample_rate), seed)
     pushed, bare = _pairs(backend, recognizer, sound, progress, minutes)
     # All that the measuring needs is there before memory is looked at.
     times_us = np.ones((minutes - 1, CHUNKS_A_MINUTE))
     gc.collect()
     early_mb = held_mb = 0.0
-    # Work that is always the same tells how fast the processor is in each of the two minutes: a
-    # product of arrays that a core's cache does not hold, as it does not hold a model's weights.
-    compared = (0, minutes - 2)
-    product_us = np.ones((2, CHUNKS_A_MINUTE // _CHUNKS_A_PRODUCT))
-    one, other, product = np.ones((3, _PRODUCT_NUMBERS), np.float32)
-    multiply = partial(np.multiply, one, other, product)
     cpu_s = process_time()
     for minute in range(minutes - 1):
         for i in range(CHUNKS_A_MINUTE):
             times_us[minute, i] = _timed_us(recognizer.push, next(sound))
-            if minute in compared and i % _CHUNKS_A_PRODUCT == 0:
-                place = compared.index(minute), i // _CHUNKS_A_PRODUCT
-                product_us[place] = _timed_us(multiply)
         held_mb = held_memory_mb()
         early_mb = early_mb or held_mb
         if progress is not None:
             progress(minute + 2, minutes)
-    cpu_s = process_time() - cpu_s - product_us.sum() / 1e6
+    cpu_s = process_time() - cpu_s
     whole = np.concatenate([next(sound) for _ in range(CHUNKS_A_MINUTE)])
     whole_us = _timed_us(recognizer.push, whole)
+    peak_mb = peak_memory_mb()  # before there are two
+    fresh = _beside(recognizer, open_recognizer(open_backend()), sound)
     p50, p95, p99 = np.quantile(times_us, [0.5, 0.95, 0.99]).tolist()
     return ListeningCost(
         minutes=minutes,
@@ -125,15 +110,28 @@ def measure_listening(
         bare_us=float(np.median(bare)),
         overhead_ratio=float(np.median(pushed) / np.median(bare)),
         whole_speed=60e6 / whole_us,
-        last_over_second=_rise(times_us[0], times_us[-1]) / _rise(*product_us),
-        peak_mb=peak_memory_mb(),
+        last_over_second=_quick(times_us[-1]) / _quick(times_us[0]),
+        last_over_fresh=fresh,
+        peak_mb=peak_mb,
         growth_mb_per_hour=(held_mb - early_mb) / max(1, minutes - 2) * 60,
     )
 
 
-def _rise(earlier_us: NDArray[np.float64], later_us: NDArray[np.float64]) -> float:
-    """How much longer the later quick ones take: the times that a tenth is below."""
-    return float(np.quantile(later_us, 0.1) / np.quantile(earlier_us, 0.1))
+def _quick(chunks_us: NDArray[np.float64]) -> float:
+    """The time that a tenth of the chunks take at most."""
+    return float(np.quantile(chunks_us, 0.1))
+
+
+def _beside(old: Recognizer, fresh: Recognizer, sound: Iterator[Samples]) -> float:
+    """How much longer `old` takes than `fresh` for the same minute, in turns."""
+    times_us = np.ones((2, CHUNKS_A_MINUTE))
+    for i in range(CHUNKS_A_MINUTE):
+        chunk = next(sound)
+        # The second finds the chunk in the cache: so they take turns at that, too.
+        for which in (0, 1) if i % 2 else (1, 0):
+            times_us[which, i] = _timed_us((old, fresh)[which].push, chunk)
+    old_us, fresh_us = np.median(times_us[:, _WARM_UP:], axis=1)
+    return float(old_us / fresh_us)
 
 
 def peak_memory_mb() -> float:
@@ -182,7 +180,7 @@ def _pairs(
             times_us[1, i] = 1e6 * (perf_counter() - started)
     if progress is not None:
         progress(1, minutes)
-    return times_us[0, 100:], times_us[1, 100:]
+    return times_us[0, _WARM_UP:], times_us[1, _WARM_UP:]
 
 
 def _timed_us(call: Callable[..., object], *chunk: Samples) -> float:
