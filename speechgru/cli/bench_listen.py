@@ -63,8 +63,8 @@ def bench_listen(
     )
     out.print(f"a whole minute      {cost.whole_speed:.0f} times faster than it was spoken")
     out.print(
-        f"last / second min   {cost.last_over_second:.3f} (quick chunks), "
-        f"over a fresh start in the same minute {cost.last_over_fresh:.3f}"
+        f"last / second min   {cost.last_over_second:.3f}, "
+        f"over a fresh start {cost.last_over_fresh:.3f} (same minute)"
     )
     out.print(
         f"memory              peak {cost.peak_mb:.0f} MB, "
