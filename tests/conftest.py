@@ -57,6 +57,25 @@ def trainer(tones: Path) -> "Trainer":
 
 
 @pytest.fixture
+def seeded() -> None:
+    """torch draws the same numbers in each test."""
+    import torch
+
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def quick_costs() -> Iterator[None]:
+    """Cells' costs are measured by few calls."""
+    from speechgru.comparison import costs
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, few in {"_BATCHES": 1, "_CALLS": 20, "_ROUNDS": 2}.items():
+            patch.setattr(costs, name, few)
+        yield
+
+
+@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MB."""
     place = tmp_path / "disk"

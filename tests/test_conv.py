@@ -8,12 +8,9 @@ from torch import Tensor, nn
 
 from speechgru.cells import CausalConv2d
 
+pytestmark = pytest.mark.usefixtures("seeded")
+
 CHUNKS = st.lists(st.integers(1, 6), min_size=1, max_size=8)
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
 
 
 @st.composite

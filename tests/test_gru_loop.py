@@ -10,10 +10,7 @@ from speechgru.cells import GRU
 from speechgru.cells.gru_loop import gru_sequence
 from speechgru.row_threads import by_rows, in_parts
 
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 @pytest.fixture(params=[1, 2, 3])

@@ -23,13 +23,10 @@ from speechgru.training.preparation import prepare
 from speechgru.training.recipe import TrainingConfig, parse_recipe
 from speechgru.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("seeded")
+
 NEAR = {"atol": 1e-5, "rtol": 1e-5}
 LABELS = (SILENCE, UNKNOWN, "low", "mid", "high")
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
 
 
 @torch.no_grad()

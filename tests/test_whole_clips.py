@@ -23,13 +23,10 @@ from speechgru.modelfile import save_model
 from speechgru.training.loop import train
 from speechgru.training.recipe import parse_recipe
 
+pytestmark = pytest.mark.usefixtures("seeded")
+
 NEAR = {"atol": 1e-5, "rtol": 1e-5}
 WHOLE = [{"bidirectional": True}, {"pooling": "attention"}]
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
 
 
 @torch.no_grad()
@@ -48,6 +45,8 @@ def test_two_directions_are_those_of_torch_added_up():
     torch.testing.assert_close(traced.y, y, **NEAR)
     assert traced.gates.keys() == {"update", "reset", "backward update", "backward reset"}
     assert cell.multiply_adds == 2 * 3 * (7 * 5 + 7 * 7)
+    with pytest.raises(UsageError, match="it has no steps"):
+        cell.step(x[:, 0], zeros)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from speechgru.cells.protocol import Cell, Step
+from speechgru.errors import UsageError
 
 
 class Bidirectional(Cell):
@@ -29,6 +30,14 @@ class Bidirectional(Cell):
         y, last = self.ahead(x, state)
         backwards, _ = self.back(x.flip(1), torch.zeros_like(state))
         return y + backwards.flip(1), last
+
+    def step(self, x: Tensor, state: Tensor) -> Step:
+        """There is none.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError("a bidirectional layer needs whole clips: it has no steps")
 
     def trace(self, x: Tensor, state: Tensor) -> Step:
         """As forward, with the gates of both."""

@@ -1,5 +1,7 @@
 """GRU and LSTM whose gates see the input alone, so that all steps can be computed at once."""
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -20,9 +22,9 @@ class _MinimalCell(Cell):
         self.inputs, self.outputs, self.state_size = inputs, hidden, (hidden,)
         self.input = nn.Linear(inputs, (gates + 1) * hidden)  # the candidate is the last
 
+    @abstractmethod
     def shares(self, gates: Tensor) -> tuple[Tensor, Tensor]:
         """What is kept and what is taken, from the gates' products: (..., G H) -> (..., H) each."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, I), (B, H) -> (B, T, H), (B, H)."""

@@ -1,5 +1,6 @@
 """What every layer of a stream is: (x, state) -> (y, state), whole or step by step."""
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ class Step(NamedTuple):
     gates: dict[str, Tensor]
 
 
-class Cell(nn.Module):
+class Cell(nn.Module, ABC):
     """A layer that carries a state: `inputs` I to `outputs` H.
 
     A state is one tensor of fixed shape (B, *state_size), zeros at the start of a recording, so
@@ -38,13 +39,13 @@ class Cell(nn.Module):
         """
         return sum(p.numel() for p in self.parameters() if p.ndim >= 2)
 
+    @abstractmethod
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """A sequence: (B, T, I), (B, *state_size) -> (B, T, H), (B, *state_size)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, x: Tensor, state: Tensor) -> Step:
         """One step by the equations: (B, I), (B, *state_size) -> (B, H), state, gates."""
-        raise NotImplementedError
 
     def trace(self, x: Tensor, state: Tensor) -> Step:
         """A sequence step by step: (B, T, I), state -> (B, T, H), state, gates (B, T, units)."""
@@ -64,13 +65,13 @@ class UnrolledCell(Cell):
     processor is not much else.
     """
 
+    @abstractmethod
     def project(self, x: Tensor) -> Tensor:
         """The input's part of every step: (B, T, I) -> (B, T, ...)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def advance(self, projected: Tensor, state: Tensor) -> Step:
         """One step from its projected input: (B, ...), (B, *state_size) -> (B, H), state, gates."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, I), (B, *state_size) -> (B, T, H), (B, *state_size)."""

@@ -1,0 +1,158 @@
+"""`speechgru compare cells`: trained once, gone on with, and told as it was measured."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+from matplotlib import image
+from runs import CPU, quick_recipe, write_recipe
+
+from speechgru.cli import main
+from speechgru.comparison.compare import Planned, carry_out, plan
+from speechgru.comparison.variants import TOLERANCE
+from speechgru.errors import InterruptedRunError
+from speechgru.training.preparation import prepare
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:LSTM with projections"),
+    pytest.mark.usefixtures("quick_costs"),
+]
+
+
+def run(capsys, *arguments):
+    code = main(["compare", *map(str, arguments)])
+    return code, capsys.readouterr()
+
+
+def test_cells_are_trained_compared_and_not_trained_again(tones, tmp_path, capsys):
+    recipe = write_recipe(tmp_path, tones, epochs=20)
+    typed = (recipe, "--cells", "gru,mingru", "--out", tmp_path / "out", "--json")
+    code, told = run(capsys, *typed)
+    assert code == 0
+    found = json.loads(told.out)
+    assert (found["match"], found["reference"], found["protocol"]) == (
+        "parameters",
+        "gru",
+        "folder",
+    )
+    gru, mingru = found["rows"]
+    assert (gru["cell"], gru["hidden"], mingru["cell"]) == ("gru", 16, "mingru")
+    assert mingru["hidden"] > 16
+    ratio = mingru["costs"]["parameters"] / gru["costs"]["parameters"]
+    assert abs(ratio - 1) <= TOLERANCE
+    assert set(gru["splits"]) == {"validation", "testing"}
+    assert gru["splits"]["testing"]["accuracy"] > 0.4
+    assert gru["splits"]["testing"]["n"] == 18
+    assert mingru["splits"]["testing"]["difference"] is not None
+    table = (tmp_path / "out" / "compare.md").read_text()
+    assert "| gru | 16 |" in table
+    assert len((tmp_path / "out" / "compare.csv").read_text().splitlines()) == 3
+    assert min(image.imread(tmp_path / "out" / "compare.png").shape[:2]) > 150
+    results = sorted((tmp_path / "out").glob("*/result.json"))
+    assert [path.parent.name for path in results] == ["gru-seed1", "mingru-seed1"]
+    before = [path.stat().st_mtime_ns for path in results]
+    code, again = run(capsys, *typed)
+    assert code == 0
+    assert [path.stat().st_mtime_ns for path in results] == before
+    assert json.loads(again.out) == found
+    assert "done before" in again.err
+    code, told = run(capsys, *typed[:-1])
+    assert code == 0
+    assert "validation" in told.out
+    assert "points from gru" in told.out
+    assert told.out.count("mingru") == 3
+    assert all(len(line) <= 80 for line in told.out.splitlines()[:-1])
+    assert "compare.md" in told.out
+
+
+def test_another_recipe_is_not_mixed_in(tones, tmp_path, capsys):
+    recipe = write_recipe(tmp_path, tones, epochs=1, validations=1)
+    typed = (recipe, "--cells", "rnn", "--out", tmp_path / "out")
+    assert run(capsys, *typed)[0] == 0
+    code, told = run(capsys, *typed, "--set", "training.epochs=2")
+    assert code == 2
+    assert "rnn-seed1: holds a run of another recipe" in told.err
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_end(tones, tmp_path):
+    recipe = quick_recipe(tones, epochs=10)
+    data = prepare(recipe)
+    stopped, whole = (
+        plan(recipe, data, ["mgu"], "width", 1, tmp_path / name)[0] for name in ("a", "b")
+    )
+    asked = iter([False] * 3 + [True] * 99)
+    with pytest.raises(InterruptedRunError):
+        carry_out(stopped, data, CPU, stop=lambda: next(asked))
+    assert not stopped.result.exists()
+    one, other = carry_out(stopped, data, CPU), carry_out(whole, data, CPU)
+    assert one.splits == other.splits
+    assert one.steps == other.steps == math.ceil(recipe.training.epochs * len_training(data) / 16)
+
+
+def len_training(data) -> int:
+    return len(data.task.split("training"))
+
+
+def test_every_seed_of_every_cell_is_planned(tones, tmp_path):
+    recipe = quick_recipe(tones, seed=5)
+    runs = plan(recipe, prepare(recipe), ["gru", "rnn"], "width", 2, tmp_path)
+    assert [(run.cell, run.seed) for run in runs] == [
+        ("gru", 5),
+        ("rnn", 5),
+        ("gru", 6),
+        ("rnn", 6),
+    ]
+    assert [run.recipe.training.seed for run in runs] == [5, 5, 6, 6]
+    assert len({run.folder for run in runs}) == 4
+    assert all(isinstance(run, Planned) for run in runs)
+
+
+def test_costs_alone_need_no_training(tones, tmp_path, capsys):
+    recipe = write_recipe(tmp_path, tones)
+    code, told = run(
+        *(capsys, recipe, "--cells", "ligru,ssm,rnn", "--match", "width", "--costs-only"),
+        *("--out", tmp_path / "out", "--json"),
+    )
+    assert code == 0
+    rows = json.loads(told.out)["rows"]
+    assert [row["cell"] for row in rows] == ["ligru", "ssm", "rnn"]
+    assert {row["hidden"] for row in rows} == {16}
+    assert not any(row["splits"] for row in rows)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"costs.md", "costs.csv"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--cells", "grue"], "'grue'"),
+        (["--match", "depth"], "--match 'depth'"),
+        (["--set", "model.cell=grue"], "model.cell"),
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(tones, tmp_path, capsys, arguments, said):
+    code, told = run(capsys, write_recipe(tmp_path, tones), *arguments, "--out", tmp_path / "out")
+    assert code == 2
+    assert said in told.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_page_of_the_recipe_shows_the_tables_as_they_were_written():
+    """No row of it by hand: its tables are the command's, and have the figures of the CSV."""
+    page = (RECIPES / "cells.md").read_text(encoding="utf-8")
+    written = (RECIPES / "cells" / "compare.md").read_text(encoding="utf-8")
+    shown = [line for line in page.splitlines() if line.startswith("| ")]
+    lines = [line for line in written.splitlines() if line.startswith("| ")]
+    assert "\n".join(lines) in "\n".join(shown)
+    rows = list(csv.DictReader((RECIPES / "cells" / "compare.csv").open(encoding="utf-8")))
+    for name in ("validation", "testing"):
+        for row in rows:
+            accuracy = 100 * float(row[f"{name}_accuracy"])
+            assert f"| {row['cell']} | {row['hidden']} | {accuracy:.2f} (" in written
+    assert {"rnn", "lstm", "lstmp", "gru", "gru-cho", "mgu", "ligru", "mingru", "transformer"} < {
+        row["cell"] for row in rows
+    }
+    counts = [int(row["parameters"]) for row in rows]
+    assert max(counts) / min(counts) <= (1 + TOLERANCE) / (1 - TOLERANCE)
