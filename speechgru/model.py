@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -14,6 +15,7 @@ from speechgru.errors import DataError, UsageError
 from speechgru.features import FeatureConfig, Features
 from speechgru.fronts import FRAMES_PER_STEP, ConvFront, FrontName, StackFront
 from speechgru.labels import UNKNOWN, Head, Outputs, Spelling, Units, Vocabulary
+from speechgru.row_threads import by_rows
 from speechgru.speller import Speller
 
 #: What a stream carries from chunk to chunk: named tensors of fixed shape, batch first.
@@ -244,10 +246,16 @@ class SpeechGRU(nn.Module):
 
     def extract(self, samples: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised features: (B, S), (B, window - hop) -> (B, FRAMES_PER_STEP T, F), context."""
-        steps = samples.shape[-1] // self.step_samples
-        stretch = torch.cat([context, samples[:, : steps * self.step_samples]], dim=1)
-        kept = stretch[:, stretch.shape[1] - context.shape[1] :]
-        return (self.features(stretch) - self.mean) / self.deviation, kept
+        steps, size = samples.shape[-1] // self.step_samples, context.shape[1]
+        samples = samples[:, : steps * self.step_samples]
+        edge = torch.cat([context, samples[:, -size:]], dim=1)
+        normalised = self._normalised
+        if not samples.requires_grad:
+            normalised = partial(by_rows, normalised)
+        return normalised(samples, context), edge[:, edge.shape[1] - size :]
+
+    def _normalised(self, samples: Tensor, context: Tensor) -> Tensor:
+        return (self.features(torch.cat([context, samples], dim=1)) - self.mean) / self.deviation
 
     def encode(self, features: Tensor, state: State) -> tuple[Tensor, State]:
         """(B, FRAMES_PER_STEP T, F) -> log-posteriors (B, T, V + unknown words), and state.

@@ -2,8 +2,9 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 #: Rows of a second of audio that a processor core's cache holds with what is made of them.
-TOGETHER = 8
+TOGETHER = 16
 #: More threads than these would wait for Python's lock.
 MOST_PARTS = 4
 
@@ -37,8 +38,7 @@ def in_parts(run: Callable[[slice], None], rows: int, least: int = 16) -> None:
             run(part)
 
     first, *others = [slice(first, last) for first, last in pairwise(edges)]
-    torch.set_num_threads(1)
-    try:
+    with on_one_core():
         begun = [_helpers().submit(guarded, part) for part in others]
         try:
             guarded(first)
@@ -46,6 +46,15 @@ def in_parts(run: Callable[[slice], None], rows: int, least: int = 16) -> None:
             wait(begun)
         for part in begun:
             part.result()
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """For operations so small that to wake a second core takes longer than it saves."""
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
         torch.set_num_threads(cores)
 

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from speechgru.row_threads import by_rows, in_parts
+from speechgru.row_threads import TOGETHER, by_rows, in_parts, on_one_core
 
 
 @pytest.fixture(params=[1, 2, 4])
@@ -19,7 +19,7 @@ def threads(request):
 
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize("rows", [1, 8, 9, 40])
+@pytest.mark.parametrize("rows", [1, TOGETHER, TOGETHER + 1, 5 * TOGETHER])
 def test_rows_in_parts_are_rows_at_once(threads, mode, rows):
     samples = torch.randn(rows, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
     with mode():
@@ -55,6 +55,14 @@ def test_each_part_has_one_core_of_its_own(threads):
     for _ in range(3):
         in_parts(lambda part: numbers.append(torch.get_num_threads()), 100)
     assert numbers == [1] * 3 * threads
+
+
+def test_small_operations_have_one_core_and_the_threads_are_as_before(threads):
+    with on_one_core():
+        assert torch.get_num_threads() == 1
+    with pytest.raises(ValueError, match="too small"), on_one_core():
+        raise ValueError("too small")
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -29,7 +29,7 @@ from speechgru.errors import DataError
 from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN
 from speechgru.model import SpeechGRU, State
 from speechgru.random_rows import RowGenerator
-from speechgru.row_threads import by_rows
+from speechgru.row_threads import by_rows, on_one_core
 from speechgru.training import noise
 from speechgru.training.choice import Chooser
 from speechgru.training.noise import noise_alone, noise_bank
@@ -251,9 +251,10 @@ class ClipBatches:
         model, config = self.clips.model, self.clips.recipe.augment
         state = model.initial_state(len(rows.samples))
         features, _ = model.extract(rows.samples, state["samples"])
-        features = self.clips.vary_features(features)
         hop_ms = model.features.config.hop_ms
-        features = mask_features(features, config, hop_ms, self.clips.generator)
+        with on_one_core():
+            features = self.clips.vary_features(features)
+            features = mask_features(features, config, hop_ms, self.clips.generator)
         return Batch(features, state, rows.targets, rows.words)
 
     def label_shares(self) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from speechgru.augment import mask_features, uniform, vary_sound
 from speechgru.errors import UsageError
 from speechgru.model import State
+from speechgru.row_threads import on_one_core
 from speechgru.training.batches import (
     NO_TARGET,
     Batch,
@@ -82,11 +83,12 @@ class StreamBatches:
         model, config, stream = self.clips.model, self.clips.recipe.augment, self.config
         state = {name: self.carried[name] for name in model.initial_state(1)}
         features, state["samples"] = model.extract(rows.samples, state["samples"])
-        features = self.clips.vary_features(features)
         # As many masks to a clip's length as a clip has.
         several = config.model_copy(update={"time_masks": config.time_masks * stream.clips})
         hop_ms = model.features.config.hop_ms
-        features = mask_features(features, several, hop_ms, self.clips.generator)
+        with on_one_core():
+            features = self.clips.vary_features(features)
+            features = mask_features(features, several, hop_ms, self.clips.generator)
         return Batch(features, state, rows.targets, rows.words)
 
     def keep(self, state: State) -> None:

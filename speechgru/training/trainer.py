@@ -10,6 +10,7 @@ from speechgru.corpora.corpus import Task
 from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN
 from speechgru.model import SpeechGRU, State
+from speechgru.row_threads import on_one_core
 from speechgru.training.average import WeightAverage
 from speechgru.training.batches import (
     Batch,
@@ -104,14 +105,17 @@ class Trainer:
         loss.backward()
         self.ranks.mean_(p.grad for p in self.model.parameters() if p.grad is not None)
         mark("backward")
-        for group in state.optimiser.param_groups:
-            group["lr"] = config.learning_rate * schedule(state.progress.step, self.steps, config)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        state.optimiser.step()
-        mark("optimiser")
-        state.progress.step += 1
-        state.average.update(state.progress.step)
-        mark("average")
+        with on_one_core():
+            for group in state.optimiser.param_groups:
+                group["lr"] = config.learning_rate * schedule(
+                    state.progress.step, self.steps, config
+                )
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+            state.optimiser.step()
+            mark("optimiser")
+            state.progress.step += 1
+            state.average.update(state.progress.step)
+            mark("average")
         return loss.detach(), carried
 
     def loss(self, batch: Batch) -> tuple[Tensor, State]:
