@@ -3,8 +3,10 @@
     python recipes/leave_one_out.py digits-ctc --data fsdd --out runs/digits-ctc
 
 With `--also DIR` other people help: what DIR's training split has of the same words, and its noise,
-is in each training split too. For each speaker a manifest, a run and its figures lie in the folder
-of --out. A tenth of the other speakers' files is for validation. What is there already is not
+is in each training split too. Words that were recorded at a higher rate than the corpus are brought
+to its rate, else a network would tell the words by what lies above it, which the speaker who is
+left out does not have. For each speaker a manifest, a run and its figures lie in the folder of
+--out. A tenth of the other speakers' files is for validation. What is there already is not
 trained again; a run that was stopped goes on.
 """
 
@@ -14,12 +16,18 @@ import io
 import json
 import os
 import sys
+import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import soundfile
+
+from speechgru.audio import probe, read
+from speechgru.cli.terminal import progress_bar
 from speechgru.cli.train import live_run, stop_on_signals, with_data
 from speechgru.corpora import open_corpus
-from speechgru.corpora.corpus import Corpus
+from speechgru.corpora.corpus import Clip, Corpus
 from speechgru.corpora.listing import BACKGROUND_NOISE
 from speechgru.corpora.speakers import hash_split
 from speechgru.corpora.split_audio import open_split_audio
@@ -49,12 +57,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         corpus = open_corpus(options.data)
-        also = open_corpus(options.also) if options.also else None
         known = sorted({clip.speaker for clip in corpus.clips} - {""})
         chosen = options.speakers.split(",") if options.speakers else known
         if unknown := [speaker for speaker in chosen if speaker not in known]:
             raise UsageError(f"--speakers {unknown[0]}: there are {', '.join(known)}")
         recipe = load_recipe(options.recipe, options.set)
+        also = open_corpus(options.also) if options.also else None
+        if also is not None:
+            also = helpers(corpus, also, options.out / "also")
         figures = {
             speaker: without(speaker, corpus, also, recipe, options.out, options.device)
             for speaker in chosen
@@ -64,6 +74,36 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     tell(figures)
     return 0
+
+
+def helpers(corpus: Corpus, also: Corpus, folder: Path) -> Corpus:
+    """What `also` has for training of the corpus' words, at no higher rate than the corpus' first.
+
+    What was recorded at a higher rate is written to `folder`, unless it is there already.
+    """
+    rate, words = probe(corpus.clips[0].path).rate, set(corpus.words)
+    clips = [clip for clip in also.split("training") if clip.word in words]
+    helping = []
+    with progress_bar(f"recordings at {rate} Hz") as progress:
+        for number, clip in enumerate(clips, 1):
+            helping.append(at_most(rate, clip, folder))
+            if progress is not None:
+                progress(number, len(clips))
+    return replace(also, clips=tuple(helping))
+
+
+def at_most(rate: int, clip: Clip, folder: Path) -> Clip:
+    """A clip whose recording has no higher rate: itself, or a copy of it in `folder`."""
+    if probe(clip.path).rate <= rate:
+        return clip
+    # One folder may have names of several.
+    name = f"{clip.path.stem}-{zlib.crc32(bytes(clip.path)):08x}.flac"
+    path = folder / clip.word / name
+    if not path.exists():
+        file = io.BytesIO()
+        soundfile.write(file, read(clip.path, rate), rate, "PCM_16", format="FLAC")
+        write_atomic(path, file.getvalue())
+    return replace(clip, path=path.absolute())
 
 
 def without(
@@ -91,7 +131,7 @@ def without(
 def manifest_without(speaker: str, corpus: Corpus, also: Corpus | None, folder: Path) -> str:
     """The speaker is for testing; of the others' files, a tenth for validation.
 
-    What `also` has of the words for training is for training; its speakers are other people.
+    All that `also` has is for training; its speakers are other people.
     """
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
@@ -100,10 +140,9 @@ def manifest_without(speaker: str, corpus: Corpus, also: Corpus | None, folder: 
         is_tenth = hash_split(f"{clip.word}/{clip.path.name}") == "validation"
         split = "testing" if clip.speaker == speaker else "validation" if is_tenth else "training"
         lines.writerow((os.path.relpath(clip.path, folder), clip.word, clip.speaker, split))
-    for clip in also.split("training") if also else ():
-        if clip.word in corpus.words:
-            path = os.path.relpath(clip.path, folder)
-            lines.writerow((path, clip.word, f"also {clip.speaker}", "training"))
+    for clip in also.clips if also else ():
+        path = os.path.relpath(clip.path, folder)
+        lines.writerow((path, clip.word, f"also {clip.speaker}", "training"))
     for path in corpus.noises + (also.noises if also else ()):
         lines.writerow((os.path.relpath(path, folder), BACKGROUND_NOISE, "", "training"))
     return text.getvalue()

@@ -5,10 +5,13 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from runs import write_recipe
 from tones import write_tones
 
+from speechgru.audio import read
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 
@@ -51,18 +54,40 @@ def test_other_people_help_in_training_alone(script, tones, tmp_path):
     manifest = tmp_path / "without-e.csv"
     manifest.write_text(script.manifest_without("e", corpus, None, tmp_path))
     alone = open_corpus(str(manifest))
-    manifest.write_text(
-        script.manifest_without("e", corpus, open_corpus(embedded_corpus()), tmp_path)
-    )
-    assert open_corpus(str(manifest)).clips == alone.clips  # it has none of the words
+    others = script.helpers(corpus, open_corpus(embedded_corpus()), tmp_path / "also")
+    assert not others.clips  # it has none of the words
     (tmp_path / "more").mkdir()
     more = open_corpus(str(write_tones(tmp_path / "more")))
-    manifest.write_text(script.manifest_without("e", corpus, more, tmp_path))
+    helping = script.helpers(corpus, more, tmp_path / "also")
+    assert helping.clips == more.split("training")
+    assert not (tmp_path / "also").exists()
+    manifest.write_text(script.manifest_without("e", corpus, helping, tmp_path))
     helped = open_corpus(str(manifest))
     for split in ("validation", "testing"):
         assert helped.split(split) == alone.split(split)
     assert {"also a", "also b"} < {clip.speaker for clip in helped.split("training")}
     assert len(helped.clips) == len(alone.clips) + len(more.split("training"))
+
+
+def test_what_was_recorded_at_a_higher_rate_is_brought_to_the_corpus_rate(script, tones, tmp_path):
+    corpus, low = open_corpus(str(tones)), tmp_path / "low"
+    low.mkdir()
+    for clip in corpus.clips:
+        soundfile.write(low / clip.path.name, read(clip.path, 8_000), 8_000)
+    (low / tones.name).write_text(tones.read_text())
+    helping = script.helpers(open_corpus(str(low / tones.name)), corpus, tmp_path / "also")
+    own = corpus.split("training")
+    assert [(clip.word, clip.speaker) for clip in helping.clips] == [
+        (clip.word, clip.speaker) for clip in own
+    ]
+    for clip, original in zip(helping.clips, own, strict=True):
+        samples, rate = soundfile.read(clip.path)
+        assert rate == 8_000
+        np.testing.assert_allclose(samples, read(original.path, 8_000), atol=2**-15)
+    written = {clip.path: clip.path.stat().st_mtime_ns for clip in helping.clips}
+    assert len(written) == len(own)
+    again = script.helpers(open_corpus(str(low / tones.name)), corpus, tmp_path / "also")
+    assert {clip.path: clip.path.stat().st_mtime_ns for clip in again.clips} == written
 
 
 def test_each_speaker_is_left_out_in_turn(script, tones, tmp_path, capsys):
