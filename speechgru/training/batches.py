@@ -29,7 +29,7 @@ from speechgru.errors import DataError
 from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN
 from speechgru.model import SpeechGRU, State
 from speechgru.random_rows import RowGenerator
-from speechgru.row_threads import by_rows, on_one_core
+from speechgru.row_threads import on_one_core
 from speechgru.training import noise
 from speechgru.training.choice import Chooser
 from speechgru.training.noise import noise_alone, noise_bank
@@ -164,7 +164,7 @@ class TrainingClips:
         packed = self.placed.take(chosen)
         if self.placed.comes_ahead:
             self.placed.expect(self.chooser.peek(count))
-        samples = by_rows(lambda clips: clips.float().div_(FULL_SCALE), packed)
+        samples = packed / FULL_SCALE
         chosen = chosen.to(samples.device, non_blocking=True)
         outputs, spans = self.outputs[chosen], self.spans[chosen]
         if SILENCE in self.model.vocabulary:
