@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 #: Rows of a second of audio that a processor core's cache holds with what is made of them.
-TOGETHER = 16
+TOGETHER = 8
 #: More threads than these would wait for Python's lock.
 MOST_PARTS = 4
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from speechgru.cells import GRU
 from speechgru.cells.gru_loop import gru_sequence
-from speechgru.row_threads import by_rows, in_parts
+from speechgru.row_threads import TOGETHER, by_rows, in_parts
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -127,7 +127,7 @@ def test_what_a_part_raises_is_raised(cores):
         in_parts(run, 100)
 
 
-@pytest.mark.parametrize("rows", [0, 1, 8, 9, 30])
+@pytest.mark.parametrize("rows", [0, 1, TOGETHER, TOGETHER + 1, 4 * TOGETHER - 2])
 def test_by_rows_gives_what_the_whole_gives(cores, rows):
     x, scale = torch.randn(rows, 4), torch.randn(rows)
     asked: list[int] = []
@@ -138,5 +138,5 @@ def test_by_rows_gives_what_the_whole_gives(cores, rows):
 
     y = by_rows(function, x, scale)
     assert torch.equal(y, (x * scale[:, None]).double())
-    assert max(asked) <= 8
+    assert max(asked) <= TOGETHER
     assert sum(asked) == rows
