@@ -218,5 +218,5 @@ def mask_features(
         start = uniform((batch, count, 1), 0, 1, features, generator) * (size - width)
         position = torch.arange(size, device=features.device) + 0.5  # the middle of each
         masked = ((position >= start) & (position < start + width)).any(dim=1)  # (B, size)
-        features = features * (~masked).unsqueeze(3 - axis)  # a third quicker than to fill
+        features = features * (~masked).unsqueeze(3 - axis)  # quicker than to fill
     return features

@@ -1,14 +1,11 @@
 """The GRU that trains on a processor, against torch's own."""
 
-import threading
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from speechgru.cells import GRU
 from speechgru.cells.gru_loop import gru_sequence
-from speechgru.row_threads import TOGETHER, by_rows, in_parts
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -94,49 +91,3 @@ def test_gradients_are_the_same_bits_each_time(cores):
         runs.append(torch.autograd.grad(y.square().sum(), layer.parameters()))
     for run in runs[1:]:
         assert all(map(torch.equal, run, runs[0]))
-
-
-# The rows of a batch, in threads.
-
-
-@pytest.mark.parametrize("rows", [0, 1, 31, 32, 50])
-def test_parts_are_all_rows_once(cores, rows):
-    seen: list[int] = []
-    in_parts(lambda part: seen.extend(range(rows)[part]), rows)
-    assert sorted(seen) == list(range(rows))
-
-
-def test_each_part_has_one_core_and_a_thread_of_its_own(cores):
-    heard = {}
-    together = threading.Barrier(cores)
-
-    def run(part: slice) -> None:
-        together.wait(10)  # all are there at once
-        heard[threading.get_ident()] = torch.get_num_threads(), torch.is_grad_enabled()
-
-    in_parts(run, 100)
-    assert list(heard.values()) == [(1, False)] * cores
-
-
-def test_what_a_part_raises_is_raised(cores):
-    def run(part: slice) -> None:
-        if part.stop == 100:
-            raise ValueError("the last part")
-
-    with pytest.raises(ValueError, match="the last part"):
-        in_parts(run, 100)
-
-
-@pytest.mark.parametrize("rows", [0, 1, TOGETHER, TOGETHER + 1, 4 * TOGETHER - 2])
-def test_by_rows_gives_what_the_whole_gives(cores, rows):
-    x, scale = torch.randn(rows, 4), torch.randn(rows)
-    asked: list[int] = []
-
-    def function(x: Tensor, scale: Tensor) -> Tensor:
-        asked.append(len(x))
-        return (x * scale[:, None]).double()
-
-    y = by_rows(function, x, scale)
-    assert torch.equal(y, (x * scale[:, None]).double())
-    assert max(asked) <= TOGETHER
-    assert sum(asked) == rows

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import threading
 import time
 
 import pytest
 import torch
+from torch import Tensor
 
 from speechgru.row_threads import TOGETHER, by_rows, in_parts, on_one_core
 
@@ -29,14 +31,26 @@ def test_rows_in_parts_are_rows_at_once(threads, mode, rows):
     assert torch.get_num_threads() == threads
 
 
-def test_every_row_is_run_once(threads):
-    counts = torch.zeros(100)
+@pytest.mark.parametrize("rows", [0, 1, TOGETHER, TOGETHER + 1, 4 * TOGETHER - 2])
+def test_by_rows_gives_what_the_whole_gives(threads, rows):
+    x, scale = torch.randn(rows, 4), torch.randn(rows)
+    asked: list[int] = []
 
-    def run(part):
-        counts[part] += 1
+    def function(x: Tensor, scale: Tensor) -> Tensor:
+        asked.append(len(x))
+        return (x * scale[:, None]).double()
 
-    in_parts(run, len(counts))
-    assert counts.eq(1).all()
+    y = by_rows(function, x, scale)
+    assert torch.equal(y, (x * scale[:, None]).double())
+    assert max(asked) <= TOGETHER
+    assert sum(asked) == rows
+
+
+@pytest.mark.parametrize("rows", [0, 1, 31, 32, 50, 100])
+def test_parts_are_all_rows_once(threads, rows):
+    seen: list[int] = []
+    in_parts(lambda part: seen.extend(range(rows)[part]), rows)
+    assert sorted(seen) == list(range(rows))
 
 
 def test_the_failure_of_a_part_is_told_and_the_threads_are_as_before(threads):
@@ -55,6 +69,18 @@ def test_each_part_has_one_core_of_its_own(threads):
     for _ in range(3):
         in_parts(lambda part: numbers.append(torch.get_num_threads()), 100)
     assert numbers == [1] * 3 * threads
+
+
+def test_each_part_has_one_core_and_a_thread_of_its_own(threads):
+    heard = {}
+    together = threading.Barrier(threads)
+
+    def run(part: slice) -> None:
+        together.wait(10)  # all are there at once
+        heard[threading.get_ident()] = torch.get_num_threads(), torch.is_grad_enabled()
+
+    in_parts(run, 100)
+    assert list(heard.values()) == [(1, False)] * threads
 
 
 def test_small_operations_have_one_core_and_the_threads_are_as_before(threads):
