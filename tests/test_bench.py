@@ -165,8 +165,19 @@ def test_the_loop_takes_turns_with_a_dataloader(capsys):
     assert printed["loop_over_dataloader"] > 0
     low, high = printed["loop_over_dataloader_quartiles"]
     assert low <= printed["loop_over_dataloader"] <= high
+    low, high = printed["loop_over_dataloader_torch_gru_quartiles"]
+    assert 0 < low <= printed["loop_over_dataloader_torch_gru"] <= high
     assert printed["dataloader_clips_per_second"] > 0
     assert (printed["dataloader_workers"], printed["dataloader_files"]) == (1, 40)
+
+
+def test_only_a_gru_is_compared_with_torchs(capsys):
+    arguments = ["bench", "train", "--clips", "40", "--batches", "1", "--device", "cpu", "--json"]
+    others = ["--compare-dataloader", "--workers", "1", "--set", "model.cell=mgu"]
+    assert main([*arguments, *SMALL, *others]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["loop_over_dataloader"] > 0
+    assert printed["loop_over_dataloader_torch_gru"] is None
 
 
 def test_made_clips_may_be_many():

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from speechgru.cells import GRU
 from speechgru.cells.gru_loop import gru_sequence
+from speechgru.training.usual import torch_gru
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -77,6 +78,9 @@ def test_only_what_trains_takes_the_loop(monkeypatch):
     )
     layer = GRU(5, 5)
     layer.eval()(torch.zeros(1, 2, 5), torch.zeros(1, 5))
+    assert not taken
+    with torch_gru():
+        layer.train()(torch.zeros(1, 2, 5), torch.zeros(1, 5))
     assert not taken
     layer.train()(torch.zeros(1, 2, 5), torch.zeros(1, 5))
     assert taken

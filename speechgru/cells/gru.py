@@ -24,6 +24,9 @@ class GRU(Cell):
     to 1, and the layer with a longer memory.
     """
 
+    #: Train on a processor through `gru_sequence`; false is torch's own loop, to compare with.
+    own_gradient = True
+
     def __init__(self, inputs: int, hidden: int, keep_bias: float = 0.0) -> None:
         super().__init__()
         self.inputs, self.outputs, self.state_size = inputs, hidden, (hidden,)
@@ -33,7 +36,8 @@ class GRU(Cell):
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, I), (B, H) -> (B, T, H), (B, H)."""
-        if self.training and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        float_cpu = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        if self.own_gradient and self.training and float_cpu:
             names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
             return gru_sequence(x, state, *(self.gru.get_parameter(name) for name in names))
         y, last = self.gru(x, state.unsqueeze(0).contiguous())

@@ -86,6 +86,11 @@ def _print(recipe: str, device: str, cost: "TrainingCost") -> None:
             f"loop over usual     {cost.usual.loop_over_dataloader:.2f} "
             f"(quartiles {low:.2f} to {high:.2f})"
         )
+        if (quartiles := cost.usual.loop_over_dataloader_torch_gru_quartiles) is not None:
+            out.line(
+                f"  with torch's GRU  {cost.usual.loop_over_dataloader_torch_gru:.2f} "
+                f"(quartiles {quartiles[0]:.2f} to {quartiles[1]:.2f})"
+            )
     on_device = f", of the device's {cost.device_peak_mb:.0f} MB" if cost.device_peak_mb else ""
     out.line(
         f"memory              peak {cost.peak_mb:.0f} MB{on_device}; "

@@ -1,7 +1,8 @@
 """The usual way to train on clips, to compare with: worker processes read a file at a time."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torchaudio
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
+from speechgru.cells.gru import GRU
 from speechgru.corpora.packed import PackedAudio
 from speechgru.features import FeatureConfig
 from speechgru.training.batches import NO_TARGET, Batch, outputs_of
@@ -28,7 +30,9 @@ class UsualCost:
     """Our loop beside the usual pipeline, in turns of `turn_batches` batches.
 
     `loop_over_dataloader` is the median ratio of two neighbouring turns; the quartiles say how
-    quiet the machine was.
+    quiet the machine was. `loop_over_dataloader_torch_gru` is the same beside a network whose
+    layers are trained by torch.nn.GRU itself, as elsewhere they are; where ours are too (on a GPU)
+    or are no GRU it is None.
     """
 
     dataloader_workers: int
@@ -36,6 +40,8 @@ class UsualCost:
     dataloader_clips_per_second: float
     loop_over_dataloader: float
     loop_over_dataloader_quartiles: tuple[float, float]
+    loop_over_dataloader_torch_gru: float | None
+    loop_over_dataloader_torch_gru_quartiles: tuple[float, float] | None
     turn_batches: int
     turns: int
 
@@ -207,27 +213,50 @@ def measure_usual(
     usual = UsualPipeline(trainer, folder, workers)
     turns = max(1, round(batches / usual.turn_batches))
     usual.turn()  # the workers start
-    ours_s: list[float] = []
-    usual_s: list[float] = []
 
     def ours() -> None:
         for _ in range(usual.turn_batches):
             trainer.train_step()
 
+    def by_torch() -> None:
+        with torch_gru():
+            usual.turn()
+
+    runs = [ours, usual.turn]
+    if trainer.device.type == "cpu" and any(isinstance(m, GRU) for m in trainer.model.modules()):
+        runs.append(by_torch)
+    seconds: dict[Callable[[], None], list[float]] = {run: [] for run in runs}
     for number in range(turns):
-        pair = [(ours, ours_s), (usual.turn, usual_s)]
-        for run, seconds in pair if number % 2 else reversed(pair):
+        for run in runs if number % 2 else reversed(runs):
             began = now()
             run()
-            seconds.append(now() - began)
-    ratios = sorted(theirs / own for theirs, own in zip(usual_s, ours_s, strict=True))
+            seconds[run].append(now() - began)
+
+    def beside(run: Callable[[], None]) -> tuple[float, tuple[float, float]]:
+        ratios = sorted(a / b for a, b in zip(seconds[run], seconds[ours], strict=True))
+        return statistics.median(ratios), (ratios[turns // 4], ratios[-1 - turns // 4])
+
+    ratio, quartiles = beside(usual.turn)
+    torch_ratio, torch_quartiles = beside(by_torch) if by_torch in runs else (None, None)
     clips = usual.turn_batches * usual.batch_size
     return UsualCost(
         dataloader_workers=workers,
         dataloader_files=len(usual.files),
-        dataloader_clips_per_second=clips / statistics.median(usual_s),
-        loop_over_dataloader=statistics.median(ratios),
-        loop_over_dataloader_quartiles=(ratios[turns // 4], ratios[-1 - turns // 4]),
+        dataloader_clips_per_second=clips / statistics.median(seconds[usual.turn]),
+        loop_over_dataloader=ratio,
+        loop_over_dataloader_quartiles=quartiles,
+        loop_over_dataloader_torch_gru=torch_ratio,
+        loop_over_dataloader_torch_gru_quartiles=torch_quartiles,
         turn_batches=usual.turn_batches,
         turns=turns,
     )
+
+
+@contextmanager
+def torch_gru() -> Iterator[None]:
+    """Within, GRU layers are trained by torch.nn.GRU's own loop and gradient."""
+    GRU.own_gradient = False
+    try:
+        yield
+    finally:
+        GRU.own_gradient = True
