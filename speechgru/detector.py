@@ -4,7 +4,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,12 @@ from pydantic import Field
 
 from speechgru.decoding import Event
 from speechgru.errors import UsageError
-from speechgru.labels import Vocabulary
+from speechgru.labels import UNKNOWN, Vocabulary
 from speechgru.settings import Settings
 
 #: What decides, in this order: a word that passed them all is an event.
-Gate = Literal["threshold", "duration", "held", "refractory", "event"]
-_ORDER: dict[Gate, int] = {"threshold": 0, "duration": 1, "held": 2, "refractory": 3, "event": 4}
+Gate = Literal["threshold", "duration", "held", "refractory", "speech", "event"]
+_ORDER: dict[Gate, int] = {gate: order for order, gate in enumerate(get_args(Gate))}
 
 #: From this share of its threshold on, a word is nearly recognized.
 NEAR = 0.5
@@ -48,6 +48,10 @@ class DetectorConfig(Settings):
     #: A word can fire again once it has fallen below this share of its threshold: a recurrent
     #: network may go on answering the last word for as long as nothing else is said.
     release: float = Field(0.8, gt=0.0, le=1.0)
+    #: The highest mean of `_unknown_`'s posterior over the last `unknown_s` before an event: where
+    #: other words lead up to it without a pause, it is a piece of what is being said. 1 allows all.
+    most_unknown: float = Field(1.0, ge=0.0, le=1.0)
+    unknown_s: float = Field(0.5, ge=0.0, le=10.0)
 
     def needed(self, word: str) -> float:
         """The threshold of a word."""
@@ -115,9 +119,14 @@ class Detector:
         self._raw_limits = [PARTS * needed for needed in self._needed]
         self._sum_limits = [self._window * limit for limit in self._raw_limits]
         self._near_limits = [NEAR * limit for limit in self._sum_limits]
+        lowest = min(NEAR, self.config.release)
+        self._far_limits = np.array([lowest * limit for limit in self._sum_limits])
         self._quiet_bound = 0.99 * min(self._near_limits, default=0.0) / PARTS
         self._duration = max(1, round(self.config.min_duration_s / step_s))
         self._refractory = round(self.config.refractory_s / step_s)
+        self._unknown = self.labels.index(UNKNOWN) if UNKNOWN in self.labels else None
+        self._unknown_window = max(1, round(self.config.unknown_s / step_s))
+        self._most_unknown = PARTS * self.config.most_unknown * self._unknown_window
         self.reset()
 
     def reset(self) -> None:
@@ -133,6 +142,9 @@ class Detector:
         #: Posteriors of the last steps in parts, and their sums; before the start they count as 0.
         self._past = deque([zeros] * self._window, maxlen=self._window)
         self._sums = zeros
+        #: The same of `_unknown_`, over a window of its own.
+        self._past_unknown = deque([0] * self._unknown_window, maxlen=self._unknown_window)
+        self._unknown_sum = 0
         #: Where each word's posterior last was below ONSET, below its threshold (raw, smoothed).
         self._low = [[-1] * len(self.words)] * 3
         self._held: int | None = None
@@ -175,19 +187,25 @@ class Detector:
             return []
         log_posteriors = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
         posteriors = PARTS * np.exp(log_posteriors[:, self._ids], dtype=np.float64)  # (T, W)
+        unknown = np.zeros(len(posteriors))
+        if self._unknown is not None:
+            unknown = PARTS * np.exp(log_posteriors[:, self._unknown], dtype=np.float64)
         if len(posteriors) > _FEW_STEPS:
-            events = self._push_many(posteriors.astype(np.int64))
+            events = self._push_many(posteriors.astype(np.int64), unknown.astype(np.int64))
         else:
-            settled = (self._push_one(list(map(int, step))) for step in posteriors.tolist())
+            steps = zip(posteriors.tolist(), unknown.tolist(), strict=True)
+            settled = (self._push_one(list(map(int, words)), int(part)) for words, part in steps)
             events = [event for event in settled if event is not None]
         self._highest.extend(max(parts) / PARTS for parts in self._past)
         self._bound = sum(self._highest)
         return events
 
-    def _push_one(self, parts: list[int]) -> Event | None:
+    def _push_one(self, parts: list[int], unknown: int) -> Event | None:
         """One step's posteriors in parts, as plain lists: numpy takes longer to begin with them."""
         step = self._step
         self._step += 1
+        self._unknown_sum += unknown - self._past_unknown[0]
+        self._past_unknown.append(unknown)
         oldest = self._past[0]
         self._past.append(parts)
         sums = [
@@ -201,33 +219,43 @@ class Detector:
             _last_below(sums, self._sum_limits, step, sustained),
         ]
         word = sums.index(max(sums))
-        return self._decide(step, word, sums, [low[word] for low in lows])
+        return self._decide(step, word, sums, [low[word] for low in lows], self._unknown_sum)
 
-    def _push_many(self, parts: NDArray[np.int64]) -> list[Event]:
-        """The same for many steps, (T, W), at once."""
-        stretch = np.concatenate([np.array(self._past), parts])  # (window + T, W)
-        totals = np.cumsum(stretch, axis=0)
-        sums = totals[self._window :] - totals[: -self._window]
-        self._past.extend(stretch[-self._window :].tolist())
+    def _push_many(self, parts: NDArray[np.int64], unknown: NDArray[np.int64]) -> list[Event]:
+        """The same for many steps, (T, W) and (T,), at once."""
+        sums = _moving_sums(self._past, parts)
         self._sums = sums[-1].tolist()
+        of_unknown = _moving_sums(self._past_unknown, unknown)
+        self._unknown_sum = int(of_unknown[-1])
         first, self._step = self._step, self._step + len(parts)
         steps = np.arange(first, self._step)[:, np.newaxis]
         below = [parts < ONSET * PARTS, parts < self._raw_limits, sums < self._sum_limits]
         lows = np.where(below, steps, np.array(self._low)[:, np.newaxis])  # (3, T, W)
         lows = np.maximum.accumulate(lows, axis=1)
         self._low = lows[:, -1].tolist()
-        events = []
-        best = sums.argmax(axis=1)
-        chosen = lows[:, np.arange(len(parts)), best].T
-        for i, (word, of_words, low) in enumerate(
-            zip(best.tolist(), sums.tolist(), chosen.tolist(), strict=True)
-        ):
-            if event := self._decide(first + i, word, of_words, low):
-                events.append(event)
-        return events
+        # Where every word is far below, as it was a step before, nothing begins or ends.
+        far = np.all(sums < self._far_limits, axis=1)
+        places = np.flatnonzero(~(far & np.concatenate([[False], far[:-1]])))
+        best = sums[places].argmax(axis=1)
+        told = (
+            places + first,
+            best,
+            sums[places],
+            lows[:, places, best].T,
+            of_unknown[places],
+        )
+        settled = (
+            self._decide(*step) for step in zip(*(column.tolist() for column in told), strict=True)
+        )
+        return [event for event in settled if event is not None]
 
-    def _decide(self, step: int, word: int, sums: list[int], lows: list[int]) -> Event | None:
-        """What becomes of a step: its best word, all words' sums, and where the best was low."""
+    def _decide(
+        self, step: int, word: int, sums: list[int], lows: list[int], unknown: int
+    ) -> Event | None:
+        """What becomes of a step.
+
+        Its best word, all words' sums, where the best was low, and the sum of `_unknown_`.
+        """
         held = self._held
         if held is not None and sums[held] < self.config.release * self._sum_limits[held]:
             self._held = None
@@ -237,8 +265,10 @@ class Detector:
             return None
         onset, reached, sustained = lows
         score = sums[word] / (self._window * PARTS)
-        gate = self._gate(word, step, step - sustained)
+        gate = self._gate(word, step, step - sustained, unknown)
         self._note(word, step, onset + 1, score, gate)
+        if gate == "speech":  # so it stays, however long its posterior does
+            self._held = word
         if gate != "event":
             return None
         self._held, self._blocked_until = word, step + self._refractory
@@ -272,14 +302,16 @@ class Detector:
         events = self._catch_up()
         assert not events
 
-    def _gate(self, word: int, step: int, sustained_steps: int) -> Gate:
+    def _gate(self, word: int, step: int, sustained_steps: int, unknown: int) -> Gate:
         if sustained_steps < 1:
             return "threshold"
         if sustained_steps < self._duration:
             return "duration"
         if self._held == word:
             return "held"
-        return "refractory" if step < self._blocked_until else "event"
+        if step < self._blocked_until:
+            return "refractory"
+        return "speech" if unknown > self._most_unknown else "event"
 
     def _note(self, word: int, step: int, onset: int, score: float, gate: Gate) -> None:
         """Open a verdict, or carry the open one on."""
@@ -304,6 +336,14 @@ class Detector:
         if self._open is not None:
             self._verdicts.append(self._verdict(self._open))
             self._open = None
+
+
+def _moving_sums(past: deque[Any], new: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sums over a window at each new step, (T, ...), in one array; `past`, its last, moves on."""
+    stretch = np.concatenate([np.array(past), new])  # (window + T, ...)
+    totals = np.cumsum(stretch, axis=0)
+    past.extend(stretch[-len(past) :].tolist())
+    return np.asarray(totals[len(past) :] - totals[: -len(past)])
 
 
 def _last_below(values: list[int], limits: list[float], step: int, before: list[int]) -> list[int]:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from tone_listener import stream, tone_listener
@@ -10,6 +11,7 @@ from tones import RATE, tone
 
 import speechgru
 from speechgru import bundled
+from speechgru.audio import read
 from speechgru.cli import main
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
@@ -41,6 +43,28 @@ def test_listen_takes_it_when_no_other_is_named(in_package, wav, capsys):
     assert main(["listen", "--input", wav, "--jsonl"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["word"] for event in events] == ["low", "high"]
+
+
+def test_a_word_that_others_lead_up_to_is_told_only_within_speech(tmp_path, capsys):
+    """By the model that ships: three words and "stop" in one breath, by twenty voices."""
+    corpus = open_corpus(embedded_corpus())
+    spoken = {(clip.speaker, clip.word): clip.path for clip in corpus.clips}
+    parts = []
+    for speaker in sorted({speaker for speaker, _ in spoken})[:20]:
+        for before in (("bed", "happy", "tree"), ("nine", "bird", "house")):
+            parts += [read(spoken[speaker, word], RATE)[800:-1600] for word in before]
+            parts += [read(spoken[speaker, "stop"], RATE)[800:], np.zeros(RATE, np.float32)]
+    file = str(tmp_path / "speech.wav")
+    soundfile.write(file, np.concatenate(parts), RATE)
+    counts = []
+    for options in ([], ["--within-speech"]):
+        assert main(["listen", "--input", file, "--jsonl", *options]) == 0
+        events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        counts.append(sum(event["word"] == "stop" for event in events))
+    refused, allowed = counts
+    assert allowed >= 10 > 5 >= refused
+    assert main(["listen", "--input", file, "--explain", "--jsonl"]) == 0
+    assert "held by speech: other words led up to it" in capsys.readouterr().err
 
 
 def test_recognize_takes_it_where_the_first_file_is_no_model(in_package, tmp_path, capsys):

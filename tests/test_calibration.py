@@ -213,6 +213,23 @@ def test_what_is_reported_is_what_is_heard_with_these_thresholds(ambient, tones,
     assert found.chosen in found.trade_off
 
 
+def test_words_inside_other_speech_are_told_from_those_after_a_pause(tones, tmp_path):
+    """No threshold tells them apart: the same tones, noise running into them."""
+    rng = np.random.default_rng(1)
+    parts = []
+    for number, word in enumerate(WORDS * 3):
+        speech = 0.3 * rng.standard_normal(RATE).astype(np.float32)
+        parts += [speech, tone(word, number), np.zeros(RATE, np.float32)]
+    soundfile.write(tmp_path / "speech.wav", np.concatenate(parts), RATE)
+    case = case_of_split(tones, StreamPlan(minutes=0.5))
+    found = of(BandBackend(), tmp_path, case, 100, StatePolicy(mode="silence", silence_s=0.3))
+    assert len(found.before.ambient.events) == 9
+    assert found.chosen.ambient.events == ()
+    assert found.config.most_unknown < 1
+    assert len(found.chosen.stream.matched) == len(found.before.stream.matched) > 0
+    assert found.as_dict()["decoder"]["most_unknown"] == found.config.most_unknown
+
+
 def test_where_events_reset_the_state_all_is_heard_again(ambient, tones):
     case = case_of_split(tones, StreamPlan(minutes=0.3))
     policy = StatePolicy(mode="event")

@@ -87,6 +87,7 @@ def test_thresholds_are_for_a_ctc_head_too(made, run):
     [
         (["listen", "classify", "--beam", "3", "--input", "file"], "--beam: is of a CTC head"),
         (["listen", "ctc", "--explain", "--input", "file"], "a CTC head has none"),
+        (["listen", "ctc", "--within-speech", "--input", "file"], "a CTC head has none"),
         (
             ["listen", "ctc", "--beam", "1", "--grammar", "grammar", "--input", "file"],
             "at least 2 hypotheses",

@@ -99,6 +99,42 @@ def test_refractory_time_keeps_another_word_back():
     assert late.t == pytest.approx(1.52)
 
 
+def test_a_word_inside_other_speech_is_no_event():
+    """Half a second before it is mostly unknown; after a pause the same word is one."""
+    careful = with_(most_unknown=0.5)
+    inside = posteriors(4, (UNKNOWN, 0.5, 1.5, 0.9), ("go", 1.5, 1.9, 0.9))
+    after_a_pause = posteriors(4, (UNKNOWN, 0.5, 1.5, 0.9), ("go", 1.8, 2.2, 0.9))
+    assert events(careful, inside) == []
+    assert [event.word for event in events(PLAIN, inside)] == ["go"]
+    assert [event.t for event in events(careful, after_a_pause)] == pytest.approx([1.82])
+
+
+def test_unknown_words_long_ago_do_not_count():
+    heard = posteriors(4, (UNKNOWN, 0.5, 1.5, 0.9), ("go", 1.8, 2.2, 0.9))
+    assert len(events(with_(most_unknown=0.2, unknown_s=0.3), heard)) == 1
+    assert events(with_(most_unknown=0.2, unknown_s=0.6), heard) == []
+
+
+def test_inside_other_speech_it_stays_refused_until_it_is_released():
+    """A recurrent network goes on answering it after the speech, when nothing is unknown."""
+    heard = posteriors(
+        6, (UNKNOWN, 0.5, 1.5, 0.9), ("go", 1.5, 3.5, 0.9), ("stop", 4.0, 4.3, 0.9), floor=SILENCE
+    )
+    careful = with_(most_unknown=0.5)
+    assert [event.word for event in events(careful, heard)] == ["stop"]
+    detector = Detector(LABELS, STEP_S, careful)
+    detector.push(heard)
+    assert [verdict.gate for verdict in detector.explain(2.5)] == ["speech"]
+
+
+def test_a_model_without_unknown_words_hears_none():
+    labels = ("go", "stop")
+    careful = with_(most_unknown=0.0)
+    heard = np.log(np.array([[0.9, 0.1]] * 20 + [[0.1, 0.9]] * 20))
+    detector = Detector(labels, STEP_S, careful)
+    assert [event.word for event in detector.push(heard)] == ["go", "stop"]
+
+
 def test_an_answer_that_lasts_is_one_event_until_it_is_released():
     """A recurrent network may go on answering the last word for seconds."""
     lasting = posteriors(10, ("go", 1.0, 9.0, 0.9))
@@ -128,7 +164,12 @@ def test_any_chunking_gives_the_same_events_and_verdicts(seed, cuts):
     walk = np.cumsum(rng.normal(0, 0.8, (300, len(LABELS))), axis=0)
     walk -= np.logaddexp.reduce(walk, axis=1, keepdims=True)
     config = DetectorConfig(
-        smoothing_s=0.06, threshold=0.4, min_duration_s=0.04, refractory_s=0.2, release=0.9
+        smoothing_s=0.06,
+        threshold=0.4,
+        min_duration_s=0.04,
+        refractory_s=0.2,
+        release=0.9,
+        most_unknown=0.4,
     )
     whole, chunked = (Detector(LABELS, STEP_S, config) for _ in range(2))
     expected = whole.push(walk) + whole.flush()

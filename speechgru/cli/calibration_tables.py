@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from speechgru.cli.stream_tables import print_rate
+from speechgru.cli.stream_tables import print_rate, told
 from speechgru.cli.terminal import out
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def print_calibration(found: "Calibration") -> None:
     )
     if found.case is not None:
         out.line(f"stream         {found.case.title}")
+    out.line(f"decoder        {told(found.config)}")
     out.line(f"state          {found.policy}")
     print_rate(ambient)
     stream = found.chosen.stream

@@ -54,6 +54,10 @@ def listen(
         list[str] | None,
         typer.Option(metavar="[WORD=]X", help="Probability that words need; repeatable."),
     ] = None,
+    within_speech: Annotated[
+        bool,
+        typer.Option("--within-speech", help="Words count with others right before them, too."),
+    ] = False,
     beam: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, max=1000, help="Hypotheses that a CTC head's words have."),
@@ -95,7 +99,7 @@ def listen(
     if record is not None:
         check_new(record)
     recognizer, decoder = _open_recognizer(
-        model, threshold or [], (beam, grammar, explain), source.is_microphone
+        model, (threshold or [], within_speech), (beam, grammar, explain), source.is_microphone
     )
     check_words(hooks, decoder.words)
 
@@ -138,13 +142,14 @@ def listen(
 
 def _open_recognizer(
     path: Path,
-    thresholds: Sequence[str],
+    changes: tuple[Sequence[str], bool],
     choice: tuple[int | None, Path | None, bool],
     live: bool,
 ) -> "tuple[Recognizer, Detector | CTCDecoder]":
     """The model with its own decoder's settings, but for what is asked for.
 
-    The choice is `choose_decoder`'s: a beam, a grammar, explanations.
+    The changes are thresholds, and whether words within speech count. The choice is
+    `choose_decoder`'s: a beam, a grammar, explanations.
     What is `live` comes in blocks of a step or two, and must not wait for a compilation later.
     """
     if err.is_terminal:
@@ -157,7 +162,11 @@ def _open_recognizer(
 
     backend = open_backend(path)
     own, phrases = choose_decoder(backend, *choice)
-    recognizer = open_recognizer(backend, _with_thresholds(own, thresholds), grammar=phrases)
+    thresholds, within_speech = changes
+    own = _with_thresholds(own, thresholds)
+    if within_speech:
+        own = _within_speech(own)
+    recognizer = open_recognizer(backend, own, grammar=phrases)
     for steps in (1, 2) if live else ():
         backend.compile(steps)
     assert isinstance(recognizer.decoder, Detector | CTCDecoder)
@@ -181,6 +190,14 @@ def _with_thresholds(config: "DecoderConfig", texts: Sequence[str]) -> "DecoderC
             general, single = number, {}
     single |= {word: number for word, number in parsed if word}
     return config.model_copy(update={"threshold": general, "thresholds": single})
+
+
+def _within_speech(config: "DecoderConfig") -> "DecoderConfig":
+    from speechgru.detector import DetectorConfig
+
+    if not isinstance(config, DetectorConfig):
+        raise UsageError("--within-speech: tells a detector, and a CTC head has none")
+    return config.model_copy(update={"most_unknown": 1.0})
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -28,6 +28,7 @@ def explanation(verdict: "Verdict") -> str:
         "duration": f"it was not over {verdict.threshold:.2f} for long enough",
         "held": "its last event was not over",
         "refractory": "too soon after another event",
+        "speech": "other words led up to it without a pause",
         "event": "recognized",
     }[verdict.gate]
     return (

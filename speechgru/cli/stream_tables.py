@@ -18,6 +18,7 @@ HEADINGS = {
     "threshold": "thresh.",
     "min_duration_s": "least s",
     "refractory_s": "apart s",
+    "most_unknown": "unkn.",
     "beam": "beam",
 }
 
@@ -89,14 +90,17 @@ def print_rate(report: "AmbientReport", name: str = "false alarms") -> None:
 
 
 def told(config: "DecoderConfig") -> str:
-    """A decoder's settings in a line."""
+    """A decoder's settings, below a heading of 15 columns."""
     from speechgru.ctc import CTCConfig
 
     thresholds = f"threshold {config.threshold:g}{' and others by word' * bool(config.thresholds)}"
     if isinstance(config, CTCConfig):
         return f"CTC, beam {config.beam}, {thresholds}"
     smoothing, duration = config.smoothing_s, config.min_duration_s
-    return f"smoothing {smoothing:g} s, {thresholds}, for {duration:g} s"
+    told = f"smoothing {smoothing:g} s, {thresholds}, for {duration:g} s"
+    if config.most_unknown < 1:
+        told += f"\n{'':15}at most {config.most_unknown:g} unknown in {config.unknown_s:g} s before"
+    return told
 
 
 def print_trials(trials: "Sequence[Trial]") -> None:

@@ -2,7 +2,8 @@
 
 What fires in ambient audio is a false alarm. Of all choices of thresholds that give no more of them
 than wanted, the one with the fewest errors on a stream with a truth is taken (errors are words that
-are not matched, and false alarms in that stream: on unknown words, say).
+are not matched, and false alarms in that stream: on unknown words, say). So is how much of other
+words a detector allows right before a word.
 """
 
 from collections import Counter
@@ -15,6 +16,7 @@ import numpy as np
 from speechgru.ctc import CTCConfig
 from speechgru.decoders import DecoderConfig
 from speechgru.decoding import Event
+from speechgru.detector import DetectorConfig
 from speechgru.errors import GateError, UsageError
 from speechgru.evaluation.ambient import AmbientReport, AmbientSound, hear_ambient, report_ambient
 from speechgru.evaluation.choices import THRESHOLDS, Choices
@@ -22,10 +24,12 @@ from speechgru.evaluation.det import OperatingPoint
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.hearing import Hearing, hear
 from speechgru.evaluation.streams import StreamCase
-from speechgru.labels import Vocabulary
+from speechgru.labels import UNKNOWN, Vocabulary
 from speechgru.state_policy import StatePolicy
 from speechgru.streaming import Backend
 
+#: A detector's `most_unknown` that are tried beside its own.
+MOST_UNKNOWN = (0.3, 0.2, 0.1, 0.05)
 #: Totals of false alarms for which the trade-off is told.
 _TOTALS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 
@@ -123,48 +127,79 @@ def calibrate(
     if not words:
         raise UsageError("the model has no word that could be an event")
     sounds = _Sounds(backend, ambient, case, config, policy, words, progress)
-    before = sounds.outcome({word: config.needed(word) for word in words})
-    choices = sounds.choices()
+    before = sounds.outcome(config, {word: config.needed(word) for word in words})
     most = int(wanted_per_hour * before.ambient.hours + 1e-9)
-    chosen = _within(sounds, choices, most)
-    if chosen is None:
-        highest = sounds.outcome(dict.fromkeys(words, THRESHOLDS[-1])).ambient
+    best: _Choice | None = None
+    for tried in _detectors(config, backend, case):
+        choice = _within(sounds, tried, most)
+        if choice is not None and (best is None or choice.errors < best.errors):
+            best = choice
+        config = tried
+    if best is None:
+        highest = sounds.outcome(config, dict.fromkeys(words, THRESHOLDS[-1])).ambient
         word, told = next(iter(highest.by_word.items()))
         raise GateError(
             f"{wanted_per_hour:g} false alarms an hour cannot be had: at thresholds of "
             f"{THRESHOLDS[-1]:g} there are still {highest.per_hour:.3g}, {told['per_hour']:.3g} of "
             f"them {word!r}; if it is said in the ambient audio, leave that recording out"
         )
-    trade_off = [chosen]
+    trade_off = [best.outcome]
     for total in _TOTALS:
-        found = choices.best(total)
+        found = best.choices.best(total)
         if found is not None and all(found != known.thresholds for known in trade_off):
-            trade_off.append(sounds.outcome(found))
+            trade_off.append(sounds.outcome(best.config, found))
     return Calibration(
         wanted_per_hour,
-        config.model_copy(update={"thresholds": chosen.thresholds}),
+        best.config.model_copy(update={"thresholds": best.outcome.thresholds}),
         policy,
-        chosen,
+        best.outcome,
         before,
         tuple(sorted(trade_off, key=lambda outcome: len(outcome.ambient.events))),
-        tuple(sounds.one_for_all),
+        best.one_for_all,
         ambient,
         case,
     )
 
 
-def _within(sounds: "_Sounds", choices: "Choices", most: int) -> Outcome | None:
+def _detectors(
+    config: DecoderConfig, backend: Backend, case: StreamCase | None
+) -> list[DecoderConfig]:
+    """The decoder, and stricter ones where a stream can say what that costs."""
+    stricter: list[DecoderConfig] = []
+    if isinstance(config, DetectorConfig) and case is not None and UNKNOWN in backend.labels:
+        shares = [share for share in MOST_UNKNOWN if share < config.most_unknown]
+        stricter = [config.model_copy(update={"most_unknown": share}) for share in shares]
+    return [config, *stricter]
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The best thresholds of one decoder, and the others that it was chosen from."""
+
+    config: DecoderConfig
+    outcome: Outcome
+    choices: Choices
+    one_for_all: tuple[OperatingPoint, ...]
+
+    @property
+    def errors(self) -> int:
+        """On the stream; 0 without one."""
+        return self.outcome.stream.errors if self.outcome.stream else 0
+
+
+def _within(sounds: "_Sounds", config: DecoderConfig, most: int) -> _Choice | None:
     """The best choice with no more false alarms than `most`, heard with all words together."""
+    choices, one_for_all = sounds.choices(config)
     allowed = most
     while allowed >= 0:
         thresholds = choices.best(allowed)
         if thresholds is None:
             return None
-        outcome = sounds.outcome(thresholds)
+        outcome = sounds.outcome(config, thresholds)
         # Words hold each other back, so together they may give a few more than added up.
         surplus = len(outcome.ambient.events) - most
         if surplus <= 0:
-            return outcome
+            return _Choice(config, outcome, choices, one_for_all)
         allowed = min(allowed, choices.total(thresholds)) - surplus
     return None
 
@@ -183,7 +218,7 @@ class _Sounds:
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self.backend, self.ambient, self.case = backend, ambient, case
-        self.config, self.policy, self.words = config, policy, words
+        self.policy, self.words = policy, words
         self.ambient_s = round(ambient.duration_s)
         self.total_s = self.ambient_s + (round(case.sound.duration_s) if case else 0)
         # What a CTC decoder finds depends on no threshold: they only hold back its events.
@@ -195,7 +230,6 @@ class _Sounds:
             backend, ambient, config, policy, self._report_from(progress, 0), keep
         )
         self.ambient_hours = self.of_ambient.duration_s / 3600
-        self.one_for_all: list[OperatingPoint] = []
         self.of_stream: Hearing | None = None
         if case is not None:
             report = self._report_from(progress, self.ambient_s)
@@ -212,12 +246,12 @@ class _Sounds:
             return [event for event in heard.events if event.score >= config.needed(event.word)]
         return heard.replay(config)
 
-    def outcome(self, thresholds: dict[str, float]) -> Outcome:
+    def outcome(self, config: DecoderConfig, thresholds: dict[str, float]) -> Outcome:
         """What these thresholds give together.
 
         Where events reset the state, all is heard again: other thresholds, other resets.
         """
-        config = self.config.model_copy(update={"thresholds": thresholds})
+        config = config.model_copy(update={"thresholds": thresholds})
         if self.policy.mode == "event":
             _, ambient = hear_ambient(self.backend, self.ambient, config, self.policy)
         else:
@@ -233,28 +267,31 @@ class _Sounds:
         scored = score_events(self.case.truth, events, self.of_stream.duration_s)
         return Outcome(thresholds, ambient, scored)
 
-    def choices(self) -> Choices:
-        """Each word's false alarms and errors at each of `THRESHOLDS`, which are one for all."""
+    def choices(self, config: DecoderConfig) -> tuple[Choices, tuple[OperatingPoint, ...]]:
+        """Each word's false alarms and errors at each of `THRESHOLDS`, which are one for all.
+
+        With a stream, also a point of each.
+        """
         shape = (len(self.words), len(THRESHOLDS))
         alarms, errors = np.zeros(shape, np.int64), np.zeros(shape)
+        points = []
         for k, threshold in enumerate(THRESHOLDS):
-            config = self.config.model_copy(update={"threshold": threshold, "thresholds": {}})
-            counted = Counter(event.word for event in self._events(self.of_ambient, config))
+            one = config.model_copy(update={"threshold": threshold, "thresholds": {}})
+            counted = Counter(event.word for event in self._events(self.of_ambient, one))
             alarms[:, k] = [counted[word] for word in self.words]
+            if self.case is None or self.of_stream is None:
+                # A word's errors are how far it lies from the threshold as it was.
+                errors[:, k] = [abs(threshold - config.needed(word)) for word in self.words]
+                continue
+            events = self._events(self.of_stream, one)
+            report = score_events(self.case.truth, events, self.of_stream.duration_s)
             per_hour = counted.total() / self.ambient_hours
-            errors[:, k] = self._errors(config, threshold, per_hour)
-        return Choices(self.words, alarms, errors)
+            points.append(OperatingPoint(threshold, per_hour, report.false_reject_rate))
+            errors[:, k] = self._errors(report)
+        return Choices(self.words, alarms, errors), tuple(points)
 
-    def _errors(self, config: DecoderConfig, threshold: float, per_hour: float) -> list[float]:
-        """Of each word, and a point of `one_for_all`.
-
-        Without a stream a word's errors are how far it lies from the threshold as it was.
-        """
-        if self.case is None or self.of_stream is None:
-            return [abs(threshold - self.config.needed(word)) for word in self.words]
-        events = self._events(self.of_stream, config)
-        report = score_events(self.case.truth, events, self.of_stream.duration_s)
-        self.one_for_all.append(OperatingPoint(threshold, per_hour, report.false_reject_rate))
+    def _errors(self, report: EventReport) -> list[int]:
+        """Of each word."""
         matched = Counter(spoken.word for spoken, _ in report.matched)
         spoken = Counter(spoken.word for spoken in report.words)
         false = Counter(event.word for event in report.false_alarms)

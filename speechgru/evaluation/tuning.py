@@ -19,6 +19,7 @@ SMOOTHING_S = (0.06, 0.1, 0.2, 0.3)
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MIN_DURATION_S = (0.04, 0.1, 0.2)
 REFRACTORY_S = (0.25, 0.5)
+MOST_UNKNOWN = (0.2, 1.0)
 BEAMS = (1, 8)
 #: So much of the median latency weighs as much as an error.
 LATENCY_MS = 50.0
@@ -30,9 +31,10 @@ GRID = tuple(
         threshold=threshold,
         min_duration_s=min_duration_s,
         refractory_s=refractory_s,
+        most_unknown=most_unknown,
     )
-    for smoothing_s, threshold, min_duration_s, refractory_s in product(
-        SMOOTHING_S, THRESHOLDS, MIN_DURATION_S, REFRACTORY_S
+    for smoothing_s, threshold, min_duration_s, refractory_s, most_unknown in product(
+        SMOOTHING_S, THRESHOLDS, MIN_DURATION_S, REFRACTORY_S, MOST_UNKNOWN
     )
 )
 #: Decoders for a CTC head.
@@ -68,6 +70,7 @@ class Trial:
             "threshold": config.threshold,
             "min_duration_s": config.min_duration_s,
             "refractory_s": config.refractory_s,
+            "most_unknown": config.most_unknown,
         }
 
     def as_dict(self) -> dict[str, Any]:
