@@ -73,6 +73,20 @@ def test_speech_that_is_no_word_gives_false_alarms_only():
     assert report.false_reject_rate == 0.0
 
 
+def test_unknown_words_that_are_taken_for_one_are_counted_once_each():
+    """Of four, two have a false alarm near them, one of them twice; a far one is nobody's."""
+    words = truth(GO, *(("_unknown_", start, start + 0.5) for start in (2.0, 5.0, 11.0, 20.0)))
+    found = [event("go", t) for t in (2.6, 2.7, 5.6, 10.6, 40.0)]
+    report = score_events(words, found, 60.0)
+    assert counts(report) == (1, 0, 0, 4)
+    assert [(spoken.start, heard.t) for spoken, heard in report.fired] == [(2.0, 2.6), (5.0, 5.6)]
+    assert report.unknown_fire_rate == 0.5
+    told = report.as_dict()
+    assert (told["unknown_words"], told["unknown_fired"]) == (4, 2)
+    assert report.unknown_fire_ci95 == wilson_interval(2, 4)
+    assert score_events(truth(GO), found, 60.0).unknown_fire_rate == 0.0
+
+
 def test_words_close_to_each_other_get_their_own_events_first():
     """Both events lie near both words; the labels decide, then the order."""
     words = truth(("go", 1.0, 1.4), ("stop", 1.6, 2.0), ("go", 2.2, 2.6))

@@ -54,6 +54,12 @@ def print_stream(report: "StreamReport") -> None:
         f"false alarms   [bold]{events.false_alarms_per_hour:.2f} an hour[/] "
         f"(95 % interval {low:.2f} to {high:.2f}; {events.hours:.2f} hours)"
     )
+    if events.unknown:
+        low, high = events.unknown_fire_ci95
+        out.line(
+            f"other words    {len(events.unknown):,}: {len(events.fired):,} taken for one, "
+            f"{100 * events.unknown_fire_rate:.2f} % ({100 * low:.2f} to {100 * high:.2f})"
+        )
     latency = events.latency_ms
     if events.matched:
         out.print(

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from speechgru.corpora.truth import SpokenWord, Truth
 from speechgru.decoding import Event
 from speechgru.evaluation.metrics import Z_95, wilson_interval
-from speechgru.labels import NOT_WORDS
+from speechgru.labels import NOT_WORDS, UNKNOWN
 
 #: An event belongs to a word if its decision falls no further outside of it (Warden, 2018).
 TOLERANCE_S = 0.75
@@ -24,6 +24,7 @@ class EventReport:
 
     A word is matched by an event of its own, or has a wrong event (of another word), or is missed.
     An event that belongs to no word, or to one that has its event already, is a false alarm.
+    `unknown` is speech that should not be recognized, `fired` those of it that have a false alarm.
     """
 
     words: tuple[SpokenWord, ...]
@@ -31,6 +32,8 @@ class EventReport:
     wrong: tuple[tuple[SpokenWord, Event], ...]
     false_alarms: tuple[Event, ...]
     duration_s: float
+    unknown: tuple[SpokenWord, ...] = ()
+    fired: tuple[tuple[SpokenWord, Event], ...] = ()
 
     @property
     def n(self) -> int:
@@ -72,6 +75,16 @@ class EventReport:
     def false_reject_ci95(self) -> tuple[float, float]:
         """The Wilson interval of the false-reject rate."""
         return wilson_interval(self.n - len(self.matched), self.n)
+
+    @property
+    def unknown_fire_rate(self) -> float:
+        """The share of unknown words that have a false alarm; 0 without any."""
+        return len(self.fired) / len(self.unknown) if self.unknown else 0.0
+
+    @property
+    def unknown_fire_ci95(self) -> tuple[float, float]:
+        """The Wilson interval of that share."""
+        return wilson_interval(len(self.fired), len(self.unknown))
 
     @cached_property
     def latency_ms(self) -> dict[str, float | None]:
@@ -134,6 +147,8 @@ class EventReport:
             "false_alarms_per_hour_ci95": list(self.false_alarms_ci95),
             "false_reject_rate": self.false_reject_rate,
             "false_reject_rate_ci95": list(self.false_reject_ci95),
+            "unknown_words": len(self.unknown),
+            "unknown_fired": len(self.fired),
             "latency_ms": self.latency_ms,
             "tolerance_s": TOLERANCE_S,
             "recall_by_minutes": self.recall_by_minutes(self.bin_minutes),
@@ -154,38 +169,62 @@ def score_events(
     arXiv:1804.03209, section 7.3.
     """
     words = tuple(spoken for spoken in truth.words if spoken.word not in NOT_WORDS)
-    by_end = sorted(words, key=lambda spoken: spoken.end)
-    ends = [spoken.end for spoken in by_end]
-    reach_s = tolerance_s + 1e-6  # and what rounding may do
-    longest_s = max((spoken.end - spoken.start for spoken in words), default=0.0)
-    free = [True] * len(words)
+    unknown = tuple(spoken for spoken in truth.words if spoken.word == UNKNOWN)
+    in_order = sorted(events, key=lambda event: event.t)
+    free = _Free(words, tolerance_s)
+    matched, others = _give(in_order, lambda event: free.claim(event, (event.word,)))
+    wrong, false_alarms = _give(others, free.claim)
+    of_unknown = _Free(unknown, tolerance_s)
+    fired, _ = _give(false_alarms, of_unknown.claim)
+    return EventReport(
+        words,
+        tuple(matched),
+        tuple(wrong),
+        tuple(false_alarms),
+        duration_s,
+        unknown,
+        tuple(fired),
+    )
 
-    def claim(event: Event, same: bool) -> SpokenWord | None:
+
+Pairs = list[tuple[SpokenWord, Event]]
+
+
+def _give(
+    events: Sequence[Event], claim: Callable[[Event], SpokenWord | None]
+) -> tuple[Pairs, list[Event]]:
+    """Each event with the word that it claims, and the events that claim none."""
+    given, left = [], []
+    for event in events:
+        if spoken := claim(event):
+            given.append((spoken, event))
+        else:
+            left.append(event)
+    return given, left
+
+
+class _Free:
+    """Words that no event has claimed yet."""
+
+    def __init__(self, words: Sequence[SpokenWord], tolerance_s: float) -> None:
+        self.words = sorted(words, key=lambda spoken: spoken.end)
+        self.ends = [spoken.end for spoken in self.words]
+        self.tolerance_s = tolerance_s
+        self.longest_s = max((spoken.end - spoken.start for spoken in words), default=0.0)
+        self.free = [True] * len(words)
+
+    def claim(self, event: Event, labels: Container[str] | None = None) -> SpokenWord | None:
+        """The free word near an event that ends first, of these labels or of any."""
+        reach_s = self.tolerance_s + 1e-6  # and what rounding may do
         # No word that ends outside of these can be near.
-        first = bisect_left(ends, event.t - reach_s)
-        for i in range(first, bisect_right(ends, event.t + reach_s + longest_s)):
-            spoken = by_end[i]
-            near = spoken.start - tolerance_s <= event.t <= spoken.end + tolerance_s
-            if free[i] and near and (spoken.word == event.word) == same:
-                free[i] = False
+        first = bisect_left(self.ends, event.t - reach_s)
+        for i in range(first, bisect_right(self.ends, event.t + reach_s + self.longest_s)):
+            spoken = self.words[i]
+            near = spoken.start - self.tolerance_s <= event.t <= spoken.end + self.tolerance_s
+            if self.free[i] and near and (labels is None or spoken.word in labels):
+                self.free[i] = False
                 return spoken
         return None
-
-    matched: list[tuple[SpokenWord, Event]] = []
-    wrong: list[tuple[SpokenWord, Event]] = []
-    others: list[Event] = []
-    false_alarms: list[Event] = []
-    for event in sorted(events, key=lambda event: event.t):
-        if spoken := claim(event, same=True):
-            matched.append((spoken, event))
-        else:
-            others.append(event)
-    for event in others:
-        if spoken := claim(event, same=False):
-            wrong.append((spoken, event))
-        else:
-            false_alarms.append(event)
-    return EventReport(words, tuple(matched), tuple(wrong), tuple(false_alarms), duration_s)
 
 
 def poisson_interval(count: int, z: float = Z_95) -> tuple[float, float]:
