@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from speechgru.corpora.truth import Truth
@@ -16,6 +17,10 @@ from speechgru.streaming import Backend
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(2, 17)) + tuple(
     round(0.8 + 0.02 * i, 2) for i in range(1, 10)
 )
+#: Thresholds from which on so many words are missed crowd at the picture's upper edge.
+_HARDLY_ANY = 0.95
+#: A title's line.
+_TITLE_LETTERS = 60
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def save_det_picture(
             marker=".",
             label="a threshold for each word",
         )
-    for point in points[::4]:
+    for point in [point for point in points if point.false_reject_rate < _HARDLY_ANY][::4]:
         place = (point.false_alarms_per_hour, 100 * point.false_reject_rate)
         axes.annotate(
             f"{point.threshold:g}", place, (4, 4), textcoords="offset points", fontsize="x-small"
@@ -109,6 +114,6 @@ def save_det_picture(
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
     axes.legend()
-    axes.set_title(title, fontsize="medium", parse_math=False)
+    axes.set_title(fill(title, _TITLE_LETTERS), fontsize="medium", parse_math=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
