@@ -230,6 +230,20 @@ def test_words_inside_other_speech_are_told_from_those_after_a_pause(tones, tmp_
     assert found.as_dict()["decoder"]["most_unknown"] == found.config.most_unknown
 
 
+@pytest.mark.parametrize("with_stream", [True, False])
+def test_progress_goes_on_while_thresholds_are_tried(ambient, tones, with_stream):
+    case = case_of_split(tones, StreamPlan(minutes=0.2)) if with_stream else None
+    told = []
+    policy = StatePolicy(mode="silence", silence_s=0.3)
+    sound = open_ambient(ambient, RATE)
+    calibrate(
+        BandBackend(), sound, case, 1_000, DetectorConfig(), policy, lambda *at: told.append(at)
+    )
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1]
+    assert len(told) > len(THRESHOLDS)
+
+
 def test_where_events_reset_the_state_all_is_heard_again(ambient, tones):
     case = case_of_split(tones, StreamPlan(minutes=0.3))
     policy = StatePolicy(mode="event")

@@ -264,7 +264,9 @@ def test_tuning_ranks_every_detector_and_policy_by_its_errors_and_latency(backen
         trial.report.errors + (trial.report.latency_ms["p50"] or 0) / LATENCY_MS for trial in trials
     ]
     assert costs == sorted(costs)
+    assert heard == sorted(heard)
     assert heard[-1][0] == heard[-1][1]
+    assert len(heard) > len(trials)  # while decoders are tried, too
     best = trials[0]
     again = evaluate_stream(backend, case, best.config, best.policy)
     assert again.events.errors == best.report.errors

@@ -23,6 +23,7 @@ from speechgru.evaluation.choices import THRESHOLDS, Choices
 from speechgru.evaluation.det import OperatingPoint
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.hearing import Hearing, hear
+from speechgru.evaluation.parts import Parts, Report
 from speechgru.evaluation.streams import StreamCase
 from speechgru.labels import UNKNOWN, Vocabulary
 from speechgru.state_policy import StatePolicy
@@ -112,9 +113,10 @@ def calibrate(
     policy: StatePolicy,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
-    """Choose a threshold for each word; without a stream, raise those of `config` by little.
+    """Choose a threshold for each word, and a detector's `most_unknown`.
 
-    `progress` is in seconds of audio.
+    Without a stream raise the thresholds of `config` by little, and leave the rest. `progress` is
+    in seconds of audio; to try thresholds counts as much as to hear it.
 
     Raises:
         UsageError: the wanted number is not above 0, or the model has no word.
@@ -126,28 +128,28 @@ def calibrate(
         raise UsageError(f"{wanted_per_hour:g} false alarms an hour: a number above 0 is needed")
     if not words:
         raise UsageError("the model has no word that could be an event")
-    sounds = _Sounds(backend, ambient, case, config, policy, words, progress)
+    detectors = _detectors(config, backend, case)
+    sounds = _Sounds(backend, ambient, case, config, policy, words)
+    parts = Parts(progress, sounds.total_s * (1 + len(detectors)))
+    sounds.hear(config, parts)
     before = sounds.outcome(config, {word: config.needed(word) for word in words})
     most = int(wanted_per_hour * before.ambient.hours + 1e-9)
-    best: _Choice | None = None
-    for tried in _detectors(config, backend, case):
-        choice = _within(sounds, tried, most)
-        if choice is not None and (best is None or choice.errors < best.errors):
-            best = choice
-        config = tried
-    if best is None:
-        highest = sounds.outcome(config, dict.fromkeys(words, THRESHOLDS[-1])).ambient
+    found = [_within(sounds, tried, most, parts.next(sounds.total_s)) for tried in detectors]
+    choices = [choice for choice in found if choice is not None]
+    if not choices:
+        highest = sounds.outcome(detectors[-1], dict.fromkeys(words, THRESHOLDS[-1])).ambient
         word, told = next(iter(highest.by_word.items()))
         raise GateError(
             f"{wanted_per_hour:g} false alarms an hour cannot be had: at thresholds of "
             f"{THRESHOLDS[-1]:g} there are still {highest.per_hour:.3g}, {told['per_hour']:.3g} of "
             f"them {word!r}; if it is said in the ambient audio, leave that recording out"
         )
+    best = min(choices, key=lambda choice: choice.errors)
     trade_off = [best.outcome]
     for total in _TOTALS:
-        found = best.choices.best(total)
-        if found is not None and all(found != known.thresholds for known in trade_off):
-            trade_off.append(sounds.outcome(best.config, found))
+        thresholds = best.choices.best(total)
+        if thresholds is not None and all(thresholds != known.thresholds for known in trade_off):
+            trade_off.append(sounds.outcome(best.config, thresholds))
     return Calibration(
         wanted_per_hour,
         best.config.model_copy(update={"thresholds": best.outcome.thresholds}),
@@ -187,9 +189,11 @@ class _Choice:
         return self.outcome.stream.errors if self.outcome.stream else 0
 
 
-def _within(sounds: "_Sounds", config: DecoderConfig, most: int) -> _Choice | None:
+def _within(
+    sounds: "_Sounds", config: DecoderConfig, most: int, progress: Report
+) -> _Choice | None:
     """The best choice with no more false alarms than `most`, heard with all words together."""
-    choices, one_for_all = sounds.choices(config)
+    choices, one_for_all = sounds.choices(config, progress)
     allowed = most
     while allowed >= 0:
         thresholds = choices.best(allowed)
@@ -205,7 +209,7 @@ def _within(sounds: "_Sounds", config: DecoderConfig, most: int) -> _Choice | No
 
 
 class _Sounds:
-    """Ambient audio and a stream, heard once; what other thresholds give in them."""
+    """Ambient audio and a stream, heard once by `hear`; what other thresholds give in them."""
 
     def __init__(
         self,
@@ -215,7 +219,6 @@ class _Sounds:
         config: DecoderConfig,
         policy: StatePolicy,
         words: Sequence[str],
-        progress: Callable[[int, int], None] | None,
     ) -> None:
         self.backend, self.ambient, self.case = backend, ambient, case
         self.policy, self.words = policy, words
@@ -223,22 +226,21 @@ class _Sounds:
         self.total_s = self.ambient_s + (round(case.sound.duration_s) if case else 0)
         # What a CTC decoder finds depends on no threshold: they only hold back its events.
         self.searches = isinstance(config, CTCConfig)
+
+    def hear(self, config: DecoderConfig, parts: Parts) -> None:
+        """Hear them; the rest replays that."""
         if self.searches:
             config = config.model_copy(update={"threshold": 0.0, "thresholds": {}})
         keep = not self.searches
+        report = parts.next(self.ambient_s)
         self.of_ambient, _ = hear_ambient(
-            backend, ambient, config, policy, self._report_from(progress, 0), keep
+            self.backend, self.ambient, config, self.policy, report, keep
         )
         self.ambient_hours = self.of_ambient.duration_s / 3600
         self.of_stream: Hearing | None = None
-        if case is not None:
-            report = self._report_from(progress, self.ambient_s)
-            self.of_stream = hear(backend, case.sound, config, policy, report, keep)
-
-    def _report_from(
-        self, progress: Callable[[int, int], None] | None, start: int
-    ) -> Callable[[int, int], None] | None:
-        return None if progress is None else lambda done, _: progress(start + done, self.total_s)
+        if self.case is not None:
+            report = parts.next(self.total_s - self.ambient_s)
+            self.of_stream = hear(self.backend, self.case.sound, config, self.policy, report, keep)
 
     def _events(self, heard: Hearing, config: DecoderConfig) -> list[Event]:
         """What other thresholds find in what was heard."""
@@ -267,7 +269,9 @@ class _Sounds:
         scored = score_events(self.case.truth, events, self.of_stream.duration_s)
         return Outcome(thresholds, ambient, scored)
 
-    def choices(self, config: DecoderConfig) -> tuple[Choices, tuple[OperatingPoint, ...]]:
+    def choices(
+        self, config: DecoderConfig, progress: Report
+    ) -> tuple[Choices, tuple[OperatingPoint, ...]]:
         """Each word's false alarms and errors at each of `THRESHOLDS`, which are one for all.
 
         With a stream, also a point of each.
@@ -276,6 +280,7 @@ class _Sounds:
         alarms, errors = np.zeros(shape, np.int64), np.zeros(shape)
         points = []
         for k, threshold in enumerate(THRESHOLDS):
+            progress(k, len(THRESHOLDS))
             one = config.model_copy(update={"threshold": threshold, "thresholds": {}})
             counted = Counter(event.word for event in self._events(self.of_ambient, one))
             alarms[:, k] = [counted[word] for word in self.words]
@@ -288,6 +293,7 @@ class _Sounds:
             per_hour = counted.total() / self.ambient_hours
             points.append(OperatingPoint(threshold, per_hour, report.false_reject_rate))
             errors[:, k] = self._errors(report)
+        progress(len(THRESHOLDS), len(THRESHOLDS))
         return Choices(self.words, alarms, errors), tuple(points)
 
     def _errors(self, report: EventReport) -> list[int]:

@@ -11,6 +11,7 @@ from speechgru.decoders import DecoderConfig
 from speechgru.detector import DetectorConfig
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.hearing import Sound, hear
+from speechgru.evaluation.parts import Parts
 from speechgru.labels import Head
 from speechgru.state_policy import CARRY, StatePolicy
 from speechgru.streaming import Backend
@@ -102,22 +103,19 @@ def tune(
     What follows an event depends on the decoder, so the policy "event" is tried with the best
     decoder of the others only.
     """
-    total = (len(POLICIES) + 1) * round(sound.duration_s)
-
-    def report_from(start: int) -> Callable[[int, int], None] | None:
-        return None if progress is None else lambda done, _: progress(start + done, total)
-
+    heard_s = round(sound.duration_s)
+    # To try a grid counts as much as to hear the stream.
+    parts = Parts(progress, (2 * len(POLICIES) + 1) * heard_s)
     trials = []
-    for number, policy in enumerate(POLICIES):
-        heard = hear(backend, sound, grid[0], policy, report_from(number * round(sound.duration_s)))
-        trials += [
-            Trial(config, policy, score_events(truth, heard.replay(config), heard.duration_s))
-            for config in grid
-        ]
+    for policy in POLICIES:
+        heard = hear(backend, sound, grid[0], policy, parts.next(heard_s))
+        tried = parts.next(heard_s)
+        for number, config in enumerate(grid, 1):
+            events = heard.replay(config)
+            trials.append(Trial(config, policy, score_events(truth, events, heard.duration_s)))
+            tried(number, len(grid))
     config, policy = min(trials, key=rank).config, StatePolicy(mode="event")
-    heard = hear(
-        backend, sound, config, policy, report_from(len(POLICIES) * round(sound.duration_s))
-    )
+    heard = hear(backend, sound, config, policy, parts.next(heard_s))
     trials.append(Trial(config, policy, score_events(truth, heard.events, heard.duration_s)))
     return sorted(trials, key=rank)
 
