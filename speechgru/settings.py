@@ -1,6 +1,6 @@
 """Settings that a model's file may hold: strict, and told of in one sentence."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -26,5 +26,16 @@ class Settings(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
-            raise DataError(f"{source}: {name} {first['input']!r}: {first['msg']}") from error
+            raise DataError(
+                f"{source}: {place_of(first['loc'])} {first['input']!r}: {first['msg']}"
+            ) from error
+
+
+def place_of(location: Sequence[str | int]) -> str:
+    """Where pydantic found a problem, in a line: names as they are, others as Python writes them.
+
+    >>> place_of(("thresholds", "turn\\nleft"))
+    "thresholds.'turn\\\\nleft'"
+    """
+    parts = (str(part) for part in location)
+    return ".".join(part if part.isprintable() and part else repr(part) for part in parts)

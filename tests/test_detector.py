@@ -127,6 +127,14 @@ def test_inside_other_speech_it_stays_refused_until_it_is_released():
     assert [verdict.gate for verdict in detector.explain(2.5)] == ["speech"]
 
 
+def test_a_wrong_name_in_a_models_settings_is_told_in_a_line():
+    for name in ("\n", "most\r\nunknown", ""):
+        with pytest.raises(DataError) as told:
+            DetectorConfig.parse({name: None}, "the model's decoder settings")
+        assert repr(name) in str(told.value)
+        assert str(told.value).isprintable()
+
+
 def test_a_model_without_unknown_words_hears_none():
     labels = ("go", "stop")
     careful = with_(most_unknown=0.0)

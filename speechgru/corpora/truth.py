@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from speechgru.errors import DataError
 from speechgru.files import write_atomic
+from speechgru.settings import place_of
 
 #: A truth and its audio may differ by a resampler's rounding, but not by this much.
 TOLERANCE_S = 0.05
@@ -87,7 +88,7 @@ def read_truth(path: Path) -> Truth:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        place = place_of(first["loc"]) or "the file"
         raise DataError(f"{path}: not a truth of spoken words: {place}: {first['msg']}") from error
 
 
