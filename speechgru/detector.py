@@ -124,7 +124,10 @@ class Detector:
         self._quiet_bound = 0.99 * min(self._near_limits, default=0.0) / PARTS
         self._duration = max(1, round(self.config.min_duration_s / step_s))
         self._refractory = round(self.config.refractory_s / step_s)
-        self._unknown = self.labels.index(UNKNOWN) if UNKNOWN in self.labels else None
+        #: Its column; None where it decides nothing.
+        self._unknown: int | None = None
+        if UNKNOWN in self.labels and self.config.most_unknown < 1:
+            self._unknown = self.labels.index(UNKNOWN)
         self._unknown_window = max(1, round(self.config.unknown_s / step_s))
         self._most_unknown = PARTS * self.config.most_unknown * self._unknown_window
         self.reset()

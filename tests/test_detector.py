@@ -127,6 +127,14 @@ def test_inside_other_speech_it_stays_refused_until_it_is_released():
     assert [verdict.gate for verdict in detector.explain(2.5)] == ["speech"]
 
 
+def test_where_all_is_allowed_rounding_holds_nothing_back():
+    """A posterior may come out a little above 1."""
+    heard = np.full((20, len(LABELS)), -20.0)
+    heard[:, LABELS.index(UNKNOWN)] = 1e-6
+    heard[:, LABELS.index("go")] = -1e-6
+    assert [event.word for event in events(with_(most_unknown=1.0, unknown_s=0.1), heard)] == ["go"]
+
+
 def test_a_wrong_name_in_a_models_settings_is_told_in_a_line():
     for name in ("\n", "most\r\nunknown", ""):
         with pytest.raises(DataError) as told:
