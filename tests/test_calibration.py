@@ -1,6 +1,5 @@
-"""Thresholds by false alarms an hour: the choice itself, what is heard with it, and the command."""
+"""Thresholds by false alarms an hour: what is heard with the choice, and the command."""
 
-import itertools
 import json
 import math
 from typing import ClassVar
@@ -9,8 +8,6 @@ import numpy as np
 import pytest
 import soundfile
 from bands import BandBackend
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from listener import listening_model, tone_split
 from matplotlib import image
 from tones import RATE, TONES_HZ, tone
@@ -22,7 +19,7 @@ from speechgru.detector import DetectorConfig
 from speechgru.errors import DataError, GateError, UsageError
 from speechgru.evaluation.ambient import hear_ambient, open_ambient, too_short
 from speechgru.evaluation.calibration import calibrate
-from speechgru.evaluation.choices import THRESHOLDS, Choices
+from speechgru.evaluation.choices import THRESHOLDS
 from speechgru.evaluation.streams import case_of_split, evaluate_stream
 from speechgru.labels import BLANK, SILENCE, Spelling
 from speechgru.modelfile import load_model, save_model
@@ -57,60 +54,6 @@ def ambient(tmp_path_factory):
         (folder / "deeper").mkdir(exist_ok=True)
         soundfile.write(folder / "deeper" / f"{number}.flac", heard, 22_050)
     return folder
-
-
-def choices(alarms, errors):
-    """Of words a, b, ... at the first thresholds; beyond them all is as at the last."""
-    missing = len(THRESHOLDS) - len(alarms[0])
-    pad = ((0, 0), (0, missing))
-    return Choices(
-        "abcdefg"[: len(alarms)], np.pad(alarms, pad, "edge"), np.pad(errors, pad, "edge")
-    )
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    data=st.data(), words=st.integers(1, 3), thresholds=st.integers(1, 4), most=st.integers(0, 8)
-)
-def test_the_choice_is_the_best_of_all(data, words, thresholds, most):
-    """Against every combination."""
-    cells = st.lists(
-        st.lists(st.integers(0, 5), min_size=thresholds, max_size=thresholds),
-        min_size=words,
-        max_size=words,
-    )
-    alarms, errors = np.array(data.draw(cells)), np.array(data.draw(cells)).astype(float)
-    found = choices(alarms, errors).best(most)
-    allowed = [
-        picks
-        for picks in itertools.product(range(thresholds), repeat=words)
-        if alarms[np.arange(words), picks].sum() <= most
-    ]
-    if not allowed:
-        assert found is None
-        return
-    places = [min(THRESHOLDS.index(t), thresholds - 1) for t in found.values()]
-    assert alarms[np.arange(words), places].sum() <= most
-    totals = [errors[np.arange(words), picks].sum() for picks in allowed]
-    assert errors[np.arange(words), places].sum() == min(totals)
-
-
-def test_of_thresholds_that_give_the_same_the_middle_one_is_taken():
-    alarms = np.array([[3, 1, 1, 1, 1, 1, 0, 0]])
-    errors = np.array([[0.0, 2, 2, 2, 2, 2, 9, 9]])
-    assert choices(alarms, errors).best(1) == {"a": THRESHOLDS[3]}
-
-
-def test_of_equally_good_choices_the_one_with_fewer_false_alarms_is_taken():
-    alarms, errors = np.array([[4, 2, 0]]), np.array([[1.0, 1.0, 1.0]])
-    found = choices(alarms, errors).best(10)
-    assert THRESHOLDS.index(found["a"]) >= 2
-
-
-def test_thresholds_are_probabilities_in_order():
-    assert list(THRESHOLDS) == sorted(set(THRESHOLDS))
-    assert 0 < THRESHOLDS[0] < 0.5 < THRESHOLDS[-1] < 1
-    assert 0.5 in THRESHOLDS
 
 
 class Unsure(BandBackend):
