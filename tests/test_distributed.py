@@ -38,6 +38,7 @@ RECIPES = {
     "normalised cells, dropout at each step": {
         "model": {"cell": "ligru", "dropout": 0.3, "dropout_mask": "step"}
     },
+    "muon": {"training": {"optimiser": "muon"}},
     # Short steps: Adam's first ones are as long as the learning rate even where a gradient is
     # nothing but rounding, and at 5e-3 these losses of tens of nats part by 1e-4 of themselves.
     "ctc": {

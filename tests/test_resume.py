@@ -77,6 +77,14 @@ def test_a_run_can_be_stopped_again_and_again(recipe, uninterrupted, tmp_path):
     assert_same_run(run, uninterrupted)
 
 
+def test_what_muon_keeps_is_part_of_a_checkpoint(tones, tmp_path):
+    recipe = quick_recipe(tones, optimiser="muon")
+    loop.train(recipe, tmp_path / "whole", CPU)
+    interrupt(recipe, tmp_path / "run", 7)
+    loop.train(recipe, tmp_path / "run", CPU, resume=True)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
 def test_a_finished_run_stays_as_it_is(uninterrupted, recipe, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)

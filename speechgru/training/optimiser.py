@@ -56,14 +56,13 @@ class Muon(EagerAdamW):
     def _step_matrices(self, weight: Tensor, group: dict[str, Any]) -> None:
         if weight.grad is None:
             return
-        state, rows = self.state[weight], group["rows"]
+        state = self.state[weight]
         if not state:
             state["mean"] = torch.zeros_like(weight)
         mean = state["mean"].lerp_(weight.grad, 1 - MOMENTUM)
         step = weight.grad.lerp(mean, MOMENTUM).flatten(1)
-        step = evened(
-            step.unflatten(0, (-1, rows if rows and len(step) % rows == 0 else len(step)))
-        )
+        whole = group["rows"] is None or len(step) % group["rows"]
+        step = evened(step.unflatten(0, (-1, len(step) if whole else group["rows"])))
         size = STEP_RMS * math.sqrt(max(step.shape[1:]))
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.add_(step.reshape(weight.shape), alpha=-group["lr"] * size)
@@ -93,22 +92,27 @@ def make_optimiser(model: SpeechGRU, config: TrainingConfig) -> torch.optim.Opti
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in parameters if p.ndim >= 2]
-    cells, before = (
-        {id(p) for part in parts for p in part.parameters()} if config.optimiser == "muon" else ()
-        for parts in ((model.layers,), (model.front, model.project))
-    )
-    heads = [p for p in matrices if id(p) not in cells and id(p) not in before]
+    orthogonal: list[dict[str, Any]] = []
+    if config.optimiser == "muon":
+        before = {id(p) for part in (model.front, model.project) for p in part.parameters()}
+        cells = {id(p) for p in model.layers.parameters()}
+        orthogonal = [
+            {"params": [p for p in matrices if id(p) in before], "rows": None},
+            {"params": [p for p in matrices if id(p) in cells], "rows": model.config.hidden},
+        ]
+    taken = {id(p) for group in orthogonal for p in group["params"]}
     groups: list[dict[str, Any]] = [
-        {"params": heads, "weight_decay": config.weight_decay},
+        {"params": [p for p in matrices if id(p) not in taken]},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        *orthogonal,
     ]
-    for part, rows in ((cells, model.config.hidden), (before, None)):
-        if stepped := [p for p in matrices if id(p) in part]:
-            decay = config.weight_decay
-            groups.append({"params": stepped, "weight_decay": decay, "rows": rows})
-    fused = model.device.type in ("cpu", "cuda")
-    kind = Muon if config.optimiser == "muon" else EagerAdamW
-    return kind(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=fused)
+    return (Muon if orthogonal else EagerAdamW)(
+        groups,
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=config.weight_decay,
+        fused=model.device.type in ("cpu", "cuda"),
+    )
 
 
 def schedule(step: int, steps: int, config: TrainingConfig) -> float:
