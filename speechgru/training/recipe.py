@@ -93,7 +93,8 @@ class TrainingConfig(_Section):
     #: ... but at least so many steps: of few clips a pass is short.
     least_steps: int = Field(1, ge=1)
     batch_size: int = Field(128, ge=1, le=65_536)
-    #: "muon" learns more from a step, and takes a learning rate of two to four times as much.
+    #: "muon" learns more from a step, with a learning rate of two to four times as much and a
+    #: weight decay of ten times.
     optimiser: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(3e-3, gt=0)
     #: Share of the steps in which the learning rate rises; then it falls as a cosine.
