@@ -251,6 +251,27 @@ def test_folder_trains_on_recorded_silence_unknown_speech_and_noise(tmp_path: Pa
     assert all(e.start_s is not None and e.start_s + 2.0 <= 0.8 * 6.0 for e in silence)
 
 
+def test_folder_cuts_long_recordings_of_other_speech_up(tmp_path: Path) -> None:
+    durations_s = {"auf": 0.8, "zu": 0.8, UNKNOWN: 5.5}
+    for folder, duration_s in durations_s.items():
+        (tmp_path / folder).mkdir()
+        for n in range(4):
+            path = tmp_path / folder / f"{n}.wav"
+            soundfile.write(path, np.zeros(round(8_000 * duration_s)), 8_000)
+    brief = tmp_path / UNKNOWN / "brief.wav"
+    soundfile.write(brief, np.zeros(8_000), 8_000)
+    task = make_task("folder", open_corpus(tmp_path))
+    assert task.clip_s == 0.8
+    starts_s: dict[Path | None, list[float | None]] = {}
+    for example in task.split("training"):
+        if example.label == UNKNOWN:
+            starts_s.setdefault(example.path, []).append(example.start_s)
+    assert starts_s.pop(brief, [None]) == [None]
+    assert starts_s
+    for several in starts_s.values():
+        assert several == pytest.approx([0.0, 0.8, 1.6, 2.4, 3.2, 4.0])
+
+
 @pytest.mark.parametrize(
     ("duration_s", "clip_s"), [(0.1, 0.5), (0.7, 0.7), (0.71, 0.8), (9.0, 3.0)]
 )

@@ -221,3 +221,22 @@ def test_rows_must_hold_their_clips(tones):
         make_batches(tones, seconds_per_clip=0.3)
     with pytest.raises(UsageError, match=r"batch_size 16 must be a multiple of stream\.clips 3"):
         make_batches(tones, clips=3)
+
+
+def test_single_clips_come_before_streams(tones, monkeypatch):
+    """And leave the state that the first stream begins with as it was."""
+    recipe = stream_recipe(tones, begin_at=0.5)
+    trainer = Trainer(recipe, prepare(recipe), CPU)
+    trainer.steps = 5
+    rows, learn = [], trainer.learn
+
+    def record(batch, mark):
+        rows.append((len(batch.features), batch.state["layer0"].any().item()))
+        return learn(batch, mark)
+
+    monkeypatch.setattr(trainer, "learn", record)
+    for _ in range(5):
+        trainer.train_step()
+    clips = recipe.training.batch_size
+    assert [count for count, _ in rows] == [clips, clips, clips, clips // 2, clips // 2]
+    assert [carried for _, carried in rows] == [False, False, False, False, True]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from speechgru.audio import probe
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus, Example, Task
+from speechgru.corpora.other_speech import cut_speech
 from speechgru.corpora.silence import cut_silence
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import COMMANDS, NOT_WORDS, SILENCE, UNKNOWN
@@ -58,7 +59,7 @@ def make_task(
     splits = {split: examples_of(corpus, split, labels, seed) for split in SPLITS}
     if not any(splits.values()):
         raise DataError(f"{corpus.root}: protocol {protocol} finds no clip in any split")
-    clip_s = _usual_length_s(corpus, labels) if protocol == "folder" else 1.0
+    clip_s = _usual_length_s(corpus, labels[len(_NO_WORD) :]) if protocol == "folder" else 1.0
     return Task(protocol, labels, splits, clip_s, description)
 
 
@@ -96,8 +97,9 @@ def _folder(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> E
         for clip in clips
         if clip.word == UNKNOWN or not (clip.word in labels or clip.word.startswith("_"))
     )
-    silence = _silence(corpus, split, tenth(words), seed, _usual_length_s(corpus, spoken))
-    return words + _labelled(others, UNKNOWN) + silence
+    clip_s = _usual_length_s(corpus, spoken)
+    silence = _silence(corpus, split, tenth(words), seed, clip_s)
+    return words + tuple(cut_speech(others, clip_s)) + silence
 
 
 def _tensorflow_12(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:

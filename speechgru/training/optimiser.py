@@ -2,12 +2,14 @@
 
 import inspect
 import math
+from collections import defaultdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from speechgru.model import SpeechGRU
+from speechgru.row_threads import on_one_core
 from speechgru.training.recipe import TrainingConfig
 
 #: The old's share in a matrix' mean gradient.
@@ -31,7 +33,8 @@ class EagerAdamW(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """As torch's own, of gradients that are there."""
-        inspect.unwrap(torch.optim.AdamW.step)(self, closure)
+        with on_one_core():
+            inspect.unwrap(torch.optim.AdamW.step)(self, closure)
 
 
 class Muon(EagerAdamW):
@@ -49,24 +52,35 @@ class Muon(EagerAdamW):
         """Step all that has a gradient; the matrices have none any more thereafter."""
         for group in self.param_groups:
             if "rows" in group:
-                for weight in group["params"]:
-                    self._step_matrices(weight, group)
+                self._step_matrices(group)
         super().step()
 
-    def _step_matrices(self, weight: Tensor, group: dict[str, Any]) -> None:
-        if weight.grad is None:
-            return
+    def _step_matrices(self, group: dict[str, Any]) -> None:
+        """Those of one shape together, so that their products are few and large."""
+        alike = defaultdict(list)
+        with on_one_core():
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    step = self._mean_gradient(weight, group["rows"])
+                    alike[step.shape[1:]].append((weight, step))
+                    weight.grad = None  # so that AdamW passes over it
+        for shape, several in alike.items():
+            weights, steps = zip(*several, strict=True)
+            size = group["lr"] * STEP_RMS * math.sqrt(max(shape))
+            even = evened(torch.cat(steps)).split([len(step) for step in steps])
+            with on_one_core():
+                for weight, step in zip(weights, even, strict=True):
+                    weight.mul_(1 - group["lr"] * group["weight_decay"])
+                    weight.add_(step.reshape(weight.shape), alpha=-size)
+
+    def _mean_gradient(self, weight: Tensor, rows: int | None) -> Tensor:
+        """Of the matrices that a weight is made of, (N, A, B), `rows` tall if it has so many."""
         state = self.state[weight]
         if not state:
             state["mean"] = torch.zeros_like(weight)
         mean = state["mean"].lerp_(weight.grad, 1 - MOMENTUM)
         step = weight.grad.lerp(mean, MOMENTUM).flatten(1)
-        whole = group["rows"] is None or len(step) % group["rows"]
-        step = evened(step.unflatten(0, (-1, len(step) if whole else group["rows"])))
-        size = STEP_RMS * math.sqrt(max(step.shape[1:]))
-        weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.add_(step.reshape(weight.shape), alpha=-group["lr"] * size)
-        weight.grad = None  # so that AdamW passes over it
+        return step.unflatten(0, (-1, len(step) if rows is None or len(step) % rows else rows))
 
 
 def evened(matrices: Tensor) -> Tensor:

@@ -57,6 +57,7 @@ class Trainer:
         }
         clips = TrainingClips(data.task, data.corpus, data.packed, recipe, self.model, ranks)
         self.batches = make_batches(clips, recipe)
+        self.single = ClipBatches(clips, config.tail_ms)
         self.model.set_normalisation(clips.raw_features())
         self.model.set_prior(self.batches.label_shares())
         self.beginning = take_over(self.model, start) if (start := config.begin_with) else None
@@ -85,12 +86,14 @@ class Trainer:
 
         `mark` hears the name of each of the `STAGES` when it has ended.
         """
-        rows = self.batches.vary(self.recipe.training.batch_size // self.ranks.size)
+        streams_begin = self.recipe.stream.begin_at * self.steps
+        batches = self.batches if self.state.progress.step >= streams_begin else self.single
+        rows = batches.vary(self.recipe.training.batch_size // self.ranks.size)
         mark("draw")
-        batch = self.batches.featurize(rows)
+        batch = batches.featurize(rows)
         mark("features")
         loss, carried = self.learn(batch, mark)
-        self.batches.keep(carried)
+        batches.keep(carried)
         return loss
 
     def learn(
@@ -105,17 +108,16 @@ class Trainer:
         loss.backward()
         self.ranks.mean_(p.grad for p in self.model.parameters() if p.grad is not None)
         mark("backward")
+        for group in state.optimiser.param_groups:
+            group["lr"] = config.learning_rate * schedule(state.progress.step, self.steps, config)
         with on_one_core():
-            for group in state.optimiser.param_groups:
-                group["lr"] = config.learning_rate * schedule(
-                    state.progress.step, self.steps, config
-                )
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-            state.optimiser.step()
-            mark("optimiser")
-            state.progress.step += 1
+        state.optimiser.step()
+        mark("optimiser")
+        state.progress.step += 1
+        with on_one_core():
             state.average.update(state.progress.step)
-            mark("average")
+        mark("average")
         return loss.detach(), carried
 
     def loss(self, batch: Batch) -> tuple[Tensor, State]:
