@@ -75,6 +75,7 @@ class Muon(EagerAdamW):
 
     def _mean_gradient(self, weight: Tensor, rows: int | None) -> Tensor:
         """Of the matrices that a weight is made of, (N, A, B), `rows` tall if it has so many."""
+        assert weight.grad is not None
         state = self.state[weight]
         if not state:
             state["mean"] = torch.zeros_like(weight)
