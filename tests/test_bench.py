@@ -10,6 +10,7 @@ from speechgru.augment import AugmentConfig
 from speechgru.cli import main
 from speechgru.features import FeatureConfig
 from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.training.batches import ClipBatches
 from speechgru.training.benchmark import TrainingCost, made_data, measure_training
 from speechgru.training.recipe import Recipe, load_recipe, parse_recipe, recipe_names
 from speechgru.training.trainer import STAGES, Trainer
@@ -58,6 +59,14 @@ def test_memory_holds_at_least_the_clips(cost):
 def test_an_epoch_is_as_many_clips_as_there_are(cost):
     assert cost.epoch_s == pytest.approx(80 / cost.clips_per_second)
     assert cost.corpus_mb == pytest.approx((80 + 70) * 0.3 * 16_000 * 2 / 2**20)
+
+
+def test_streams_are_measured_also_where_single_clips_come_first(monkeypatch):
+    recipe = small_recipe()
+    streams = recipe.stream.model_copy(update={"clips": 2, "begin_at": 0.5})
+    monkeypatch.delattr(ClipBatches, "vary")
+    recipe = recipe.model_copy(update={"stream": streams})
+    assert measure_training(recipe, CPU, clips=80, batches=1).clips_per_second > 0
 
 
 def test_progress_tells_each_batch():
