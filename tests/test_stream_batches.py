@@ -227,7 +227,8 @@ def test_single_clips_come_before_streams(tones, monkeypatch):
     """And leave the state that the first stream begins with as it was."""
     recipe = stream_recipe(tones, begin_at=0.5)
     trainer = Trainer(recipe, prepare(recipe), CPU)
-    trainer.steps = 5
+    assert trainer.streams_begin == trainer.steps / 2
+    trainer.streams_begin = 3
     rows, learn = [], trainer.learn
 
     def record(batch, mark):

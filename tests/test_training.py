@@ -204,6 +204,13 @@ def test_the_loss_is_the_smoothed_cross_entropy_of_what_is_asked(trainer):
     torch.testing.assert_close(loss, torch.stack(losses).mean())
 
 
+def test_the_learning_rate_rises_again_to_half_where_streams_begin():
+    config = TrainingConfig(warm_up=0.1)
+    rates = [schedule(step, 1_000, config, streams_begin=400) for step in range(1_000)]
+    assert rates[:400] == [schedule(step, 400, config) for step in range(400)]
+    assert rates[400:] == [schedule(step, 600, config) / 2 for step in range(600)]
+
+
 def test_the_learning_rate_rises_and_falls():
     config = TrainingConfig(warm_up=0.1)
     rates = [schedule(step, 1_000, config) for step in range(1_000)]

@@ -14,7 +14,6 @@ from speechgru.bundled import trained_model
 from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError
 from speechgru.modelfile import read_header, save_model
 from speechgru.training.board import Board
-from speechgru.training.optimiser import schedule
 from speechgru.training.preparation import prepare
 from speechgru.training.provenance import provenance
 from speechgru.training.ranks import ALONE, Ranks
@@ -208,7 +207,7 @@ class _Loop:
             step=progress.step,
             steps=trainer.steps,
             loss=progress.loss,
-            learning_rate=config.learning_rate * schedule(progress.step - 1, trainer.steps, config),
+            learning_rate=trainer.learning_rate(progress.step - 1),
             clips_per_second=steps * config.batch_size / seconds,
             seconds_left=seconds / max(1, steps) * (trainer.steps - progress.step),
             score=self.last_score,

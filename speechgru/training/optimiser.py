@@ -130,8 +130,16 @@ def make_optimiser(model: SpeechGRU, config: TrainingConfig) -> torch.optim.Opti
     )
 
 
-def schedule(step: int, steps: int, config: TrainingConfig) -> float:
-    """The learning rate's share of its peak: a linear rise, then a cosine down to 1 %."""
+def schedule(step: int, steps: int, config: TrainingConfig, streams_begin: int = 0) -> float:
+    """The learning rate's share of its peak: a linear rise, then a cosine down to 1 %.
+
+    Where streams begin after single clips, at `streams_begin`, it rises and falls once more, to
+    half of the peak (warm restarts: Loshchilov and Hutter, "SGDR", 2017).
+    """
+    if step < streams_begin:
+        steps = streams_begin
+    elif streams_begin:
+        return 0.5 * schedule(step - streams_begin, steps - streams_begin, config)
     rise = max(1.0, config.warm_up * steps)
     if step + 1 < rise:
         return (step + 1) / rise

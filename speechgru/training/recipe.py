@@ -60,7 +60,8 @@ class StreamConfig(_Section):
 
     #: Clips in a row of a batch; 0 trains on single clips.
     clips: int = Field(0, ge=0, le=64)
-    #: Share of the steps before the first stream: of single clips, which are learnt faster.
+    #: Share of the steps before the first stream, of single clips, which are learnt faster. Where
+    #: streams begin, the learning rate rises again, to half its peak.
     begin_at: float = Field(0.0, ge=0.0, lt=1.0)
     #: Length of a row for each of its clips. A gradient goes back to the row's beginning: this is
     #: the length of truncated backpropagation through time (Williams and Peng, 1990).

@@ -36,8 +36,9 @@ STAGES = ("draw", "features", "forward", "backward", "optimiser", "average")
 class Trainer:
     """A network, its data and its optimiser, stepped by `train_step`.
 
-    `steps` is how many the recipe asks for, `state` all that a checkpoint keeps. Of several
-    processes each has its part of every batch, and takes the same steps.
+    `steps` is how many the recipe asks for, the first `streams_begin` of single clips; `state` is
+    all that a checkpoint keeps. Of several processes each has its part of every batch, and takes
+    the same steps.
 
     Raises:
         UsageError: the rows of a batch cannot be shared by so many processes.
@@ -68,6 +69,7 @@ class Trainer:
             data.task, data.packed, self.model, carried=bool(recipe.stream.clips)
         )
         self.steps = max(config.least_steps, round(config.epochs * len(clips) / config.batch_size))
+        self.streams_begin = math.ceil(recipe.stream.begin_at * self.steps)
         self.validate_every = max(1, math.ceil(self.steps / config.validations))
         self.state = TrainingState(
             self.model,
@@ -86,8 +88,8 @@ class Trainer:
 
         `mark` hears the name of each of the `STAGES` when it has ended.
         """
-        streams_begin = self.recipe.stream.begin_at * self.steps
-        batches = self.batches if self.state.progress.step >= streams_begin else self.single
+        in_streams = self.state.progress.step >= self.streams_begin
+        batches = self.batches if in_streams else self.single
         rows = batches.vary(self.recipe.training.batch_size // self.ranks.size)
         mark("draw")
         batch = batches.featurize(rows)
@@ -100,7 +102,7 @@ class Trainer:
         self, batch: Batch, mark: Callable[[str], None] = lambda stage: None
     ) -> tuple[Tensor, State]:
         """Learn from a batch; gives the loss, still on the device, and the new state."""
-        config, state = self.recipe.training, self.state
+        state = self.state
         self.model.train()
         loss, carried = self.loss(batch)
         mark("forward")
@@ -109,9 +111,9 @@ class Trainer:
         self.ranks.mean_(p.grad for p in self.model.parameters() if p.grad is not None)
         mark("backward")
         for group in state.optimiser.param_groups:
-            group["lr"] = config.learning_rate * schedule(state.progress.step, self.steps, config)
+            group["lr"] = self.learning_rate(state.progress.step)
         with on_one_core():
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.training.clip_norm)
         state.optimiser.step()
         mark("optimiser")
         state.progress.step += 1
@@ -119,6 +121,11 @@ class Trainer:
             state.average.update(state.progress.step)
         mark("average")
         return loss.detach(), carried
+
+    def learning_rate(self, step: int) -> float:
+        """That of a step, counted from 0."""
+        config = self.recipe.training
+        return config.learning_rate * schedule(step, self.steps, config, self.streams_begin)
 
     def loss(self, batch: Batch) -> tuple[Tensor, State]:
         """What the batch costs, and the state that it ends in."""
