@@ -18,6 +18,7 @@ from speechgru.corpora.embedded import embedded_corpus
 from speechgru.evaluation.clips import evaluate_clips
 from speechgru.export.exporting import export_model
 from speechgru.labels import COMMANDS, SILENCE, UNKNOWN
+from speechgru.modelfile import load_model, save_model
 from speechgru.opening import open_backend
 
 CARD = bundled.MODEL.with_name("MODEL_CARD.md")
@@ -46,7 +47,15 @@ def test_listen_takes_it_when_no_other_is_named(in_package, wav, capsys):
 
 
 def test_a_word_that_others_lead_up_to_is_told_only_within_speech(tmp_path, capsys):
-    """By the model that ships: three words and "stop" in one breath, by twenty voices."""
+    """By the model that ships, with a share of unknown words as `calibrate` may choose it.
+
+    Three words and "stop" in one breath, by twenty voices.
+    """
+    model = load_model(bundled.MODEL.with_suffix(".safetensors"))
+    strict = {"smoothing_s": 0.06, "threshold": 0.5, "min_duration_s": 0.1, "most_unknown": 0.1}
+    model.metadata["decoder"] |= strict
+    strict_model = tmp_path / "strict.safetensors"
+    save_model(model, strict_model)
     corpus = open_corpus(embedded_corpus())
     spoken = {(clip.speaker, clip.word): clip.path for clip in corpus.clips}
     parts = []
@@ -58,12 +67,12 @@ def test_a_word_that_others_lead_up_to_is_told_only_within_speech(tmp_path, caps
     soundfile.write(file, np.concatenate(parts), RATE)
     counts = []
     for options in ([], ["--within-speech"]):
-        assert main(["listen", "--input", file, "--jsonl", *options]) == 0
+        assert main(["listen", str(strict_model), "--input", file, "--jsonl", *options]) == 0
         events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         counts.append(sum(event["word"] == "stop" for event in events))
     refused, allowed = counts
     assert allowed >= 10 > 5 >= refused
-    assert main(["listen", "--input", file, "--explain", "--jsonl"]) == 0
+    assert main(["listen", str(strict_model), "--input", file, "--explain", "--jsonl"]) == 0
     assert "held by speech: other words led up to it" in capsys.readouterr().err
 
 
