@@ -63,9 +63,7 @@ def node() -> str:
 def sound() -> np.ndarray:
     """Words of the embedded corpus, with pauses."""
     clips = [c for c in open_corpus(embedded_corpus()).split("testing") if c.word == "stop"]
-    pause = np.zeros(8_000, np.float32)
-    parts = [part for clip in clips[:5] for part in (read(clip.path, 16_000), pause)]
-    samples = np.concatenate([pause, *parts])
+    samples = np.concatenate([np.pad(read(clip.path, 16_000), 8_000) for clip in clips[:5]])
     return samples[: len(samples) // 320 * 320]
 
 
