@@ -46,16 +46,9 @@ def test_listen_takes_it_when_no_other_is_named(in_package, wav, capsys):
     assert [event["word"] for event in events] == ["low", "high"]
 
 
-def test_a_word_that_others_lead_up_to_is_told_only_within_speech(tmp_path, capsys):
-    """By the model that ships, with a share of unknown words as `calibrate` may choose it.
-
-    Three words and "stop" in one breath, by twenty voices.
-    """
-    model = load_model(bundled.MODEL.with_suffix(".safetensors"))
-    strict = {"smoothing_s": 0.06, "threshold": 0.5, "min_duration_s": 0.1, "most_unknown": 0.1}
-    model.metadata["decoder"] |= strict
-    strict_model = tmp_path / "strict.safetensors"
-    save_model(model, strict_model)
+@pytest.fixture(scope="module")
+def breaths(tmp_path_factory) -> str:
+    """Three words and "stop" in one breath, by twenty voices."""
     corpus = open_corpus(embedded_corpus())
     spoken = {(clip.speaker, clip.word): clip.path for clip in corpus.clips}
     parts = []
@@ -63,17 +56,48 @@ def test_a_word_that_others_lead_up_to_is_told_only_within_speech(tmp_path, caps
         for before in (("bed", "happy", "tree"), ("nine", "bird", "house")):
             parts += [read(spoken[speaker, word], RATE)[800:-1600] for word in before]
             parts += [read(spoken[speaker, "stop"], RATE)[800:], np.zeros(RATE, np.float32)]
-    file = str(tmp_path / "speech.wav")
+    file = str(tmp_path_factory.mktemp("breaths") / "speech.wav")
     soundfile.write(file, np.concatenate(parts), RATE)
-    counts = []
-    for options in ([], ["--within-speech"]):
-        assert main(["listen", str(strict_model), "--input", file, "--jsonl", *options]) == 0
-        events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        counts.append(sum(event["word"] == "stop" for event in events))
-    refused, allowed = counts
+    return file
+
+
+def count_stops(arguments: list[str], capsys) -> int:
+    assert main(["listen", "--jsonl", *arguments]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return sum(event["word"] == "stop" for event in events)
+
+
+@pytest.mark.xfail(strict=True, reason="the shipped detector smooths over 0.3 s: 17 of 20 get by")
+def test_a_word_that_others_lead_up_to_is_told_only_within_speech(breaths, capsys):
+    """By the model that ships."""
+    refused = count_stops(["--input", breaths], capsys)
+    allowed = count_stops(["--input", breaths, "--within-speech"], capsys)
     assert allowed >= 10 > 5 >= refused
-    assert main(["listen", str(strict_model), "--input", file, "--explain", "--jsonl"]) == 0
+
+
+def test_a_stricter_detector_tells_it_only_within_speech(breaths, tmp_path, capsys):
+    """By the weights that ship, with a short window and a share that `calibrate` may choose."""
+    model = load_model(bundled.MODEL.with_suffix(".safetensors"))
+    strict = {"smoothing_s": 0.06, "threshold": 0.5, "min_duration_s": 0.1, "most_unknown": 0.1}
+    model.metadata["decoder"] |= strict
+    file = str(tmp_path / "strict.safetensors")
+    save_model(model, Path(file))
+    refused = count_stops([file, "--input", breaths], capsys)
+    allowed = count_stops([file, "--input", breaths, "--within-speech"], capsys)
+    assert allowed >= 10 > 5 >= refused
+    assert main(["listen", file, "--input", breaths, "--explain", "--jsonl"]) == 0
     assert "held by speech: other words led up to it" in capsys.readouterr().err
+
+
+@pytest.mark.xfail(
+    strict=True, reason="made voices half a second apart are missed; a second is well"
+)
+def test_words_half_a_second_apart_are_told(tmp_path, capsys):
+    clips = [c for c in open_corpus(embedded_corpus()).split("testing") if c.word == "stop"]
+    pause = np.zeros(RATE // 2, np.float32)
+    parts = [part for clip in clips[:5] for part in (read(clip.path, RATE), pause)]
+    soundfile.write(tmp_path / "stops.wav", np.concatenate([pause, *parts]), RATE)
+    assert count_stops(["--input", str(tmp_path / "stops.wav")], capsys)
 
 
 def test_recognize_takes_it_where_the_first_file_is_no_model(in_package, tmp_path, capsys):
