@@ -281,6 +281,27 @@ def test_a_state_that_latches_is_found_to_need_resets(tones):
     assert carried.events.errors > best.report.errors
 
 
+def test_in_ambient_sound_each_event_is_an_error(backend, tones):
+    """Whatever that sound is: here a stream of the words themselves."""
+    case = case_of_split(tones, StreamPlan(minutes=0.3))
+    ambient = case_of_split(tones, StreamPlan(minutes=0.6, seed=1)).sound
+    grid = [DetectorConfig(smoothing_s=0.1), DetectorConfig(smoothing_s=1.0, threshold=0.9)]
+    told = []
+
+    def heard(done, of):
+        told.append(done / of)
+
+    trials = tune(backend, case.sound, case.truth, grid, heard, ambient)
+    assert told == sorted(told)
+    assert told[-1] == 1
+    for trial in trials:
+        assert trial.ambient == len(hear(backend, ambient, trial.config, trial.policy).events)
+        assert trial.errors == trial.report.errors + trial.ambient
+    assert trials[0].errors == min(trial.errors for trial in trials)
+    without = tune(backend, case.sound, case.truth, grid)
+    assert without[0].config == grid[0] != trials[0].config == grid[1]
+
+
 def run(capsys, *arguments):
     code = main(["evaluate", *map(str, arguments), "--json"])
     return code, json.loads(capsys.readouterr().out)
@@ -331,6 +352,29 @@ def test_what_tuning_chose_is_kept_in_the_model(model_file, tones, tmp_path, cap
     assert kept["decoder_chosen_on"]["split"] == "validation"
     code, again = run(capsys, mine, *options)
     assert again["decoder"] == told["decoder"]
+
+
+def test_tuning_hears_ambient_sound_too_and_says_so(model_file, tones, tmp_path, capsys):
+    mine = tmp_path / "mine.safetensors"
+    save_model(load_model(model_file), mine)
+    write_stream(tmp_path / "around.flac", tones, StreamPlan(minutes=0.2, seed=3))
+    options = ["--data", tones.corpus.root / "tones.csv", "--streaming", "--minutes", "0.3"]
+    options += ["--split", "validation", "--ambient", tmp_path / "around.flac", "--tune"]
+    code, told = run(capsys, mine, *options, "--keep")
+    assert code == 0
+    best = told["trials"][0]
+    of_stream = told["wrong"] + told["missed"] + told["false_alarms"]
+    assert best["errors"] == of_stream + best["ambient_events"]
+    # Not by the decoder that was in the file before.
+    assert told["ambient"]["events"] == best["ambient_events"]
+    chosen_on = load_model(mine).metadata["decoder_chosen_on"]
+    assert chosen_on["ambient"]["recordings"] == 1
+    assert chosen_on["ambient"]["events"] == best["ambient_events"]
+    assert main(["evaluate", str(mine), *map(str, options)]) == 0
+    table = capsys.readouterr().out
+    assert "am-" in next(line for line in table.splitlines() if "p50" in line)
+    assert "…" not in table
+    assert max(map(len, table.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

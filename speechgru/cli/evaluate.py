@@ -89,7 +89,8 @@ def evaluate(
         typer.Option(metavar="FILE", help="Phrases, one a line, that a CTC head's words make."),
     ] = None,
     tune: Annotated[
-        bool, typer.Option("--tune", help="Try decoders and policies on the stream first.")
+        bool,
+        typer.Option("--tune", help="Try decoders and policies on the stream first, and on DIR."),
     ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Write what --tune chose into the model's file.")
@@ -117,6 +118,7 @@ def evaluate(
     of_clips = carry_state or sequences or min_accuracy is not None
     if data is None and (not without_clips or of_clips):
         raise UsageError("--data DIR: recordings to evaluate on are needed")
+    from speechgru.evaluation.ambient import open_ambient
     from speechgru.opening import open_backend
 
     backend = open_backend(model, device)
@@ -127,9 +129,10 @@ def evaluate(
     if split_audio is not None:
         clips, carried = _evaluate_clips(backend, split_audio, orders if carry_state else 0, seed)
         errors = evaluate_strings(backend, options, strings, split_audio) if sequences else None
+    ambient_sound = open_ambient(ambient, backend.sample_rate) if ambient is not None else None
     if streaming:
-        heard = evaluate_streaming(backend, model, options, split_audio)
-    around = evaluate_ambient(backend, ambient, options) if ambient is not None else None
+        heard = evaluate_streaming(backend, model, options, split_audio, ambient_sound)
+    around = evaluate_ambient(backend, ambient_sound, options, heard) if ambient_sound else None
     if json:
         _print_figures(clips, carried, errors, heard, around)
     else:

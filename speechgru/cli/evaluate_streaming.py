@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from speechgru.corpora.split_audio import SplitAudio
     from speechgru.corpora.strings import StringPlan
     from speechgru.decoders import DecoderConfig
-    from speechgru.evaluation.ambient import AmbientReport
+    from speechgru.evaluation.ambient import AmbientReport, AmbientSound
     from speechgru.evaluation.sequences import SequenceReport
     from speechgru.evaluation.streams import StreamCase, StreamReport
     from speechgru.evaluation.tuning import Trial
@@ -79,9 +79,16 @@ class Heard:
 
 
 def evaluate_streaming(
-    backend: "Backend", model: Path, options: StreamOptions, audio: "SplitAudio | None"
+    backend: "Backend",
+    model: Path,
+    options: StreamOptions,
+    audio: "SplitAudio | None",
+    ambient: "AmbientSound | None" = None,
 ) -> Heard:
-    """Score the stream, made of `audio` where no recording is named; tune, keep, draw if asked."""
+    """Score the stream, made of `audio` where no recording is named; tune, keep, draw if asked.
+
+    What is tuned is tuned to `ambient` sound too.
+    """
     from speechgru.evaluation.streams import evaluate_stream
     from speechgru.evaluation.tuning import GRIDS, rank, tune
 
@@ -91,25 +98,30 @@ def evaluate_streaming(
     if options.tune:
         for head in backend.outputs:
             with progress_bar(f"trying decoders ({head}), in seconds of audio") as progress:
-                trials += tune(backend, case.sound, case.truth, GRIDS[head], progress)
+                grid = GRIDS[head]
+                trials += tune(backend, case.sound, case.truth, grid, progress, ambient)
         trials.sort(key=rank)
         config, policy = trials[0].config, trials[0].policy
     with progress_bar("listening, in seconds of audio") as progress:
         keep = options.picture is not None
         report = evaluate_stream(backend, case, config, policy, progress, keep, grammar)
     if options.keep:
-        _keep(backend, model, report)
+        tuned_to = ambient.described | {"events": trials[0].ambient} if ambient else None
+        _keep(backend, model, report, tuned_to)
     if options.picture is not None:
         _draw(backend, report, options.picture)
     return Heard(report, trials)
 
 
-def evaluate_ambient(backend: "Backend", path: Path, options: StreamOptions) -> "AmbientReport":
-    """Hear a folder of recordings in which no word is said."""
-    from speechgru.evaluation.ambient import hear_ambient, open_ambient
+def evaluate_ambient(
+    backend: "Backend", sound: "AmbientSound", options: StreamOptions, heard: Heard | None
+) -> "AmbientReport":
+    """Recordings in which no word is said, by the decoder that `heard` the stream, if one did."""
+    from speechgru.evaluation.ambient import hear_ambient
 
-    sound = open_ambient(path, backend.sample_rate)
     config, policy, grammar = decoder_settings(backend, options)
+    if heard is not None:
+        config, policy = heard.report.config, heard.report.policy
     with progress_bar("listening to ambient audio, in seconds") as progress:
         _, report = hear_ambient(backend, sound, config, policy, progress, grammar=grammar)
     return report
@@ -171,7 +183,9 @@ def _case(backend: "Backend", options: StreamOptions, audio: "SplitAudio | None"
     return case_of_split(audio, StreamPlan(minutes=options.minutes, seed=options.seed))
 
 
-def _keep(backend: "Backend", model: Path, report: "StreamReport") -> None:
+def _keep(
+    backend: "Backend", model: Path, report: "StreamReport", ambient: dict[str, Any] | None
+) -> None:
     """Write the chosen decoder and policy into the model's file, and on what they were chosen."""
     from speechgru.decoders import head_of, kept_as
     from speechgru.opening import write_metadata
@@ -182,6 +196,8 @@ def _keep(backend: "Backend", model: Path, report: "StreamReport") -> None:
         "state_policy": report.policy.model_dump(),
         "decoder_chosen_on": report.case.source | {"errors": report.events.errors},
     }
+    if ambient is not None:
+        metadata["decoder_chosen_on"]["ambient"] = ambient
     metadata.pop("calibration", None)  # it was of the decoder that was there before
     write_metadata(model, metadata)
 

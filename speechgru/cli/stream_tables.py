@@ -14,11 +14,10 @@ if TYPE_CHECKING:
 TRIALS = 8
 #: Of the settings in which the decoders that were tried differ.
 HEADINGS = {
-    "smoothing_s": "smooth s",
-    "threshold": "thresh.",
-    "min_duration_s": "least s",
-    "refractory_s": "apart s",
-    "most_unknown": "unkn.",
+    "smoothing_s": "smooth\ns",
+    "threshold": "thres-\nhold",
+    "min_duration_s": "least\ns",
+    "most_unknown": "un-\nknown",
     "beam": "beam",
 }
 
@@ -124,18 +123,21 @@ def print_trials(trials: "Sequence[Trial]") -> None:
     settings = [name for name in HEADINGS if any(name in trial.settings for trial in shown)]
     for heading in (
         *(HEADINGS[name] for name in settings),
-        *("errors", "matched", "wrong", "false", "missed", "p50 ms"),
+        *("errors", "wrong", "missed", "false"),
+        *(() if trials[0].ambient is None else ("am-\nbient",)),
+        "p50\nms",
     ):
         table.add_column(heading, justify="right")
     for trial in shown:
         report = trial.report
-        counts = len(report.matched), len(report.wrong), len(report.false_alarms), report.missed
+        counts = len(report.wrong), report.missed, len(report.false_alarms)
         p50 = report.latency_ms["p50"]
         table.add_row(
             str(trial.policy),
             *(_number(trial.settings.get(name)) for name in settings),
-            f"{report.errors:,}",
+            f"{trial.errors:,}",
             *(f"{count:,}" for count in counts),
+            *(() if trial.ambient is None else (f"{trial.ambient:,}",)),
             "-" if p50 is None else f"{p50:.0f}",
         )
     out.line(

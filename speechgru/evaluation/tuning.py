@@ -1,4 +1,4 @@
-"""Choosing a decoder and a state policy by what they give on a stream."""
+"""Choosing a decoder and a state policy by what they give on a stream, and in ambient sound."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from speechgru.ctc import CTCConfig
 from speechgru.decoders import DecoderConfig
 from speechgru.detector import DetectorConfig
 from speechgru.evaluation.events import EventReport, score_events
-from speechgru.evaluation.hearing import Sound, hear
-from speechgru.evaluation.parts import Parts
+from speechgru.evaluation.hearing import Hearing, Sound, hear
+from speechgru.evaluation.parts import Parts, Report
 from speechgru.labels import Head
 from speechgru.state_policy import CARRY, StatePolicy
 from speechgru.streaming import Backend
@@ -19,8 +19,9 @@ from speechgru.streaming import Backend
 SMOOTHING_S = (0.06, 0.1, 0.2, 0.3)
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MIN_DURATION_S = (0.04, 0.1, 0.2)
-REFRACTORY_S = (0.25, 0.5)
-MOST_UNKNOWN = (0.2, 1.0)
+#: Not tried: on a stream of words with pauses between them it decides nothing.
+REFRACTORY_S = 0.25
+MOST_UNKNOWN = (0.1, 0.2, 1.0)
 BEAMS = (1, 8)
 #: So much of the median latency weighs as much as an error.
 LATENCY_MS = 50.0
@@ -31,11 +32,11 @@ GRID = tuple(
         smoothing_s=smoothing_s,
         threshold=threshold,
         min_duration_s=min_duration_s,
-        refractory_s=refractory_s,
+        refractory_s=REFRACTORY_S,
         most_unknown=most_unknown,
     )
-    for smoothing_s, threshold, min_duration_s, refractory_s, most_unknown in product(
-        SMOOTHING_S, THRESHOLDS, MIN_DURATION_S, REFRACTORY_S, MOST_UNKNOWN
+    for smoothing_s, threshold, min_duration_s, most_unknown in product(
+        SMOOTHING_S, THRESHOLDS, MIN_DURATION_S, MOST_UNKNOWN
     )
 )
 #: Decoders for a CTC head.
@@ -54,11 +55,17 @@ POLICIES = (
 
 @dataclass(frozen=True)
 class Trial:
-    """What a decoder with a state policy gave."""
+    """What a decoder with a state policy gave; `ambient` are its events there, if it was heard."""
 
     config: DecoderConfig
     policy: StatePolicy
     report: EventReport
+    ambient: int | None = None
+
+    @property
+    def errors(self) -> int:
+        """Words of the stream that are not matched, and events where none should be."""
+        return self.report.errors + (self.ambient or 0)
 
     @property
     def settings(self) -> dict[str, float]:
@@ -70,7 +77,6 @@ class Trial:
             "smoothing_s": config.smoothing_s,
             "threshold": config.threshold,
             "min_duration_s": config.min_duration_s,
-            "refractory_s": config.refractory_s,
             "most_unknown": config.most_unknown,
         }
 
@@ -80,12 +86,13 @@ class Trial:
         return {
             "state_policy": self.policy.model_dump(),
             **self.settings,
-            "errors": report.errors,
+            "errors": self.errors,
             "matched": len(report.matched),
             "wrong": len(report.wrong),
             "false_alarms": len(report.false_alarms),
             "missed": report.missed,
             "latency_ms": report.latency_ms,
+            **({} if self.ambient is None else {"ambient_events": self.ambient}),
         }
 
 
@@ -95,31 +102,48 @@ def tune(
     truth: Truth,
     grid: Sequence[DecoderConfig] = GRID,
     progress: Callable[[int, int], None] | None = None,
+    ambient: Sound | None = None,
 ) -> list[Trial]:
     """Every decoder of a grid, all of one head, with each state policy, the best first.
 
     That is the one with the fewest errors, each a word that is not matched or a false alarm, but
-    `LATENCY_MS` of the median latency weigh as much as an error.
+    `LATENCY_MS` of the median latency weigh as much as an error. Of `ambient`, in which no word
+    should be heard, each event is a false alarm.
     What follows an event depends on the decoder, so the policy "event" is tried with the best
     decoder of the others only.
     """
     heard_s = round(sound.duration_s)
-    # To try a grid counts as much as to hear the stream.
-    parts = Parts(progress, (2 * len(POLICIES) + 1) * heard_s)
+    ambient_s = round(ambient.duration_s) if ambient else 0
+    # To try a grid counts as much as to hear what it is tried on.
+    parts = Parts(progress, (2 * len(POLICIES) + 1) * (heard_s + ambient_s))
     trials = []
     for policy in POLICIES:
         heard = hear(backend, sound, grid[0], policy, parts.next(heard_s))
-        tried = parts.next(heard_s)
+        around = _hear_around(backend, ambient, grid[0], policy, parts.next(ambient_s))
+        tried = parts.next(heard_s + ambient_s)
         for number, config in enumerate(grid, 1):
-            events = heard.replay(config)
-            trials.append(Trial(config, policy, score_events(truth, events, heard.duration_s)))
+            report = score_events(truth, heard.replay(config), heard.duration_s)
+            events = len(around.replay(config)) if around else None
+            trials.append(Trial(config, policy, report, events))
             tried(number, len(grid))
     config, policy = min(trials, key=rank).config, StatePolicy(mode="event")
     heard = hear(backend, sound, config, policy, parts.next(heard_s))
-    trials.append(Trial(config, policy, score_events(truth, heard.events, heard.duration_s)))
+    report = score_events(truth, heard.events, heard.duration_s)
+    around = _hear_around(backend, ambient, config, policy, parts.next(ambient_s))
+    trials.append(Trial(config, policy, report, len(around.events) if around else None))
     return sorted(trials, key=rank)
+
+
+def _hear_around(
+    backend: Backend,
+    ambient: Sound | None,
+    config: DecoderConfig,
+    policy: StatePolicy,
+    progress: Report,
+) -> Hearing | None:
+    return hear(backend, ambient, config, policy, progress) if ambient is not None else None
 
 
 def rank(trial: Trial) -> float:
     """Errors, with the latency that weighs as such: the least is the best."""
-    return trial.report.errors + (trial.report.latency_ms["p50"] or 0.0) / LATENCY_MS
+    return trial.errors + (trial.report.latency_ms["p50"] or 0.0) / LATENCY_MS
