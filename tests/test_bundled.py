@@ -67,7 +67,7 @@ def count_stops(arguments: list[str], capsys) -> int:
     return sum(event["word"] == "stop" for event in events)
 
 
-@pytest.mark.xfail(strict=True, reason="the shipped detector smooths over 0.3 s: 17 of 20 get by")
+@pytest.mark.xfail(strict=True, reason="6 of 20 get by, of 13: the card says so")
 def test_a_word_that_others_lead_up_to_is_told_only_within_speech(breaths, capsys):
     """By the model that ships."""
     refused = count_stops(["--input", breaths], capsys)
@@ -89,15 +89,12 @@ def test_a_stricter_detector_tells_it_only_within_speech(breaths, tmp_path, caps
     assert "held by speech: other words led up to it" in capsys.readouterr().err
 
 
-@pytest.mark.xfail(
-    strict=True, reason="made voices half a second apart are missed; a second is well"
-)
 def test_words_half_a_second_apart_are_told(tmp_path, capsys):
     clips = [c for c in open_corpus(embedded_corpus()).split("testing") if c.word == "stop"]
     pause = np.zeros(RATE // 2, np.float32)
     parts = [part for clip in clips[:5] for part in (read(clip.path, RATE), pause)]
     soundfile.write(tmp_path / "stops.wav", np.concatenate([pause, *parts]), RATE)
-    assert count_stops(["--input", str(tmp_path / "stops.wav")], capsys)
+    assert count_stops(["--input", str(tmp_path / "stops.wav")], capsys) >= 4
 
 
 def test_recognize_takes_it_where_the_first_file_is_no_model(in_package, tmp_path, capsys):
