@@ -241,3 +241,10 @@ def test_single_clips_come_before_streams(tones, monkeypatch):
     clips = recipe.training.batch_size
     assert [count for count, _ in rows] == [clips, clips, clips, clips // 2, clips // 2]
     assert [carried for _, carried in rows] == [False, False, False, False, True]
+
+
+def test_no_run_gives_up_before_its_streams_have_begun(tones, tmp_path):
+    """At a learning rate of next to nothing no validation is better than the first."""
+    recipe = stream_recipe(tones, {"learning_rate": 1e-12, "patience": 2}, begin_at=0.5)
+    result = loop.train(recipe, tmp_path / "run", CPU)
+    assert (result.steps, result.early) == (25, True)  # two validations, each 5 steps, after 15

@@ -229,7 +229,8 @@ class _Loop:
         score = Score(loss, accuracy, balanced, score.n)
         self.last_score = score
         self._finite(score.loss)
-        progress.validations_since_best += 1
+        if progress.step > trainer.streams_begin:  # single clips say little of what streams learn
+            progress.validations_since_best += 1
         least_loss = progress.best_metrics.get("validation", {}).get("loss", math.inf)
         if (score.balanced_accuracy, -score.loss) > (progress.best_score, -least_loss):
             progress.best_score, progress.best_step = score.balanced_accuracy, progress.step

@@ -120,7 +120,8 @@ class TrainingConfig(_Section):
     tail_ms: float = Field(200.0, gt=0)
     #: Validations in the run.
     validations: int = Field(30, ge=1)
-    #: Validations without a better one after which the run ends early; 0 never does.
+    #: Validations without a better one after which the run ends early; 0 never does. Before
+    #: streams begin (`stream.begin_at`) none counts.
     patience: int = Field(0, ge=0)
     #: Where the clips lie: on the "device", in the "host"'s memory, or "mapped" from the packed
     #: file; "auto" takes the first that has room.
