@@ -90,7 +90,7 @@ def evaluate(
     ] = None,
     tune: Annotated[
         bool,
-        typer.Option("--tune", help="Try decoders and policies on the stream first, and on DIR."),
+        typer.Option("--tune", help="Try decoders and policies first, in ambient sound too."),
     ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Write what --tune chose into the model's file.")
@@ -124,12 +124,12 @@ def evaluate(
     backend = open_backend(model, device)
     if carry_state or streaming or sequences:
         backend.check_streams()
+    ambient_sound = open_ambient(ambient, backend.sample_rate) if ambient is not None else None
     split_audio = open_split(backend, data, protocol, split) if data is not None else None
     clips = carried = heard = errors = None
     if split_audio is not None:
         clips, carried = _evaluate_clips(backend, split_audio, orders if carry_state else 0, seed)
         errors = evaluate_strings(backend, options, strings, split_audio) if sequences else None
-    ambient_sound = open_ambient(ambient, backend.sample_rate) if ambient is not None else None
     if streaming:
         heard = evaluate_streaming(backend, model, options, split_audio, ambient_sound)
     around = evaluate_ambient(backend, ambient_sound, options, heard) if ambient_sound else None

@@ -1,0 +1,271 @@
+"""A model on a stream: its events, the curve, and the choice of a decoder and a state policy."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from bands import BandBackend
+from listener import listening_model, tone_split
+from matplotlib import image
+from tones import RATE
+
+from speechgru.backend import TorchBackend
+from speechgru.cli import main
+from speechgru.corpora.streams import StreamPlan, write_stream
+from speechgru.detector import DetectorConfig
+from speechgru.errors import DataError
+from speechgru.evaluation.det import THRESHOLDS, det_curve
+from speechgru.evaluation.hearing import ArraySound, FileSound, hear
+from speechgru.evaluation.streams import case_of_files, case_of_split, evaluate_stream
+from speechgru.evaluation.tuning import GRID, LATENCY_MS, POLICIES, tune
+from speechgru.modelfile import load_model, save_model
+from speechgru.state_policy import StatePolicy
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    """The testing tones."""
+    return tone_split(tmp_path_factory.mktemp("tones"))
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    """The network that listens to them."""
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_model(listening_model(tmp_path_factory.mktemp("training")), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def backend(model_file):
+    return TorchBackend(load_model(model_file))
+
+
+def test_a_network_that_learned_the_tones_hears_them_in_a_stream(backend, tones):
+    case = case_of_split(tones, StreamPlan(minutes=1.0, snr_db=(10, 20)))
+    report = evaluate_stream(backend, case, DetectorConfig(smoothing_s=0.1), StatePolicy())
+    events = report.events
+    assert events.false_reject_rate < 0.1
+    assert len(events.false_alarms) <= 2
+    # A tone is known once the window is full of it, long before it ends.
+    assert -600 < events.latency_ms["p50"] < 0
+    assert report.as_dict()["stream"]["minutes"] == 1.0
+
+
+def test_a_file_and_the_same_samples_in_memory_are_heard_alike(backend, tones, tmp_path):
+    plan = StreamPlan(minutes=0.4)
+    write_stream(tmp_path / "s.flac", tones, plan)
+    from_file = case_of_files(tmp_path / "s.flac", None, RATE, backend.labels)
+    in_memory = case_of_split(tones, plan)
+    reports = [
+        evaluate_stream(backend, case, DetectorConfig(), StatePolicy())
+        for case in (from_file, in_memory)
+    ]
+    assert reports[0].hearing.events == reports[1].hearing.events
+    assert reports[0].events.as_dict() == reports[1].events.as_dict()
+    assert from_file.sound.duration_s == in_memory.sound.duration_s
+
+
+def test_other_detectors_are_heard_from_the_same_posteriors(tones):
+    """What is replayed is what would have been heard."""
+    sound = case_of_split(tones, StreamPlan(minutes=0.4)).sound
+    heard = hear(BandBackend(), sound, DetectorConfig(), StatePolicy(mode="silence"))
+    for config in GRID[:: len(GRID) // 6]:
+        afresh = hear(BandBackend(), sound, config, StatePolicy(mode="silence"))
+        assert heard.replay(config) == list(afresh.events)
+
+
+@pytest.mark.parametrize("mode", ["carry", "event"])
+def test_the_curve_goes_from_many_false_alarms_to_many_misses(backend, tones, mode):
+    case = case_of_split(tones, StreamPlan(minutes=0.2))
+    config, policy = DetectorConfig(smoothing_s=0.1), StatePolicy(mode=mode)
+    report = evaluate_stream(backend, case, config, policy)
+    points = det_curve(backend, case.sound, case.truth, report.hearing, config, policy)
+    assert [point.threshold for point in points] == list(THRESHOLDS)
+    first, last = points[0], points[-1]
+    assert first.false_alarms_per_hour >= last.false_alarms_per_hour
+    assert first.false_reject_rate < last.false_reject_rate
+    own = next(point for point in points if point.threshold == config.threshold)
+    assert own.false_reject_rate == report.events.false_reject_rate
+    assert own.false_alarms_per_hour == report.events.false_alarms_per_hour
+
+
+def test_tuning_ranks_every_detector_and_policy_by_its_errors_and_latency(backend, tones):
+    case = case_of_split(tones, StreamPlan(minutes=0.5))
+    grid = GRID[::7]
+    heard = []
+    trials = tune(backend, case.sound, case.truth, grid, lambda done, of: heard.append((done, of)))
+    assert len(trials) == len(grid) * len(POLICIES) + 1
+    costs = [
+        trial.report.errors + (trial.report.latency_ms["p50"] or 0) / LATENCY_MS for trial in trials
+    ]
+    assert costs == sorted(costs)
+    assert heard == sorted(heard)
+    assert heard[-1][0] == heard[-1][1]
+    assert len(heard) > len(trials)  # while decoders are tried, too
+    best = trials[0]
+    again = evaluate_stream(backend, case, best.config, best.policy)
+    assert again.events.errors == best.report.errors
+
+
+def test_a_state_that_latches_is_found_to_need_resets(tones):
+    """Carried, this backend answers a word for ever, so a repeated one is missed."""
+    case = case_of_split(tones, StreamPlan(minutes=0.5, snr_db=(30, 40), gap_s=(1.5, 2.0)))
+    best = tune(BandBackend(), case.sound, case.truth, GRID[::7])[0]
+    assert best.policy.mode != "carry"
+    carried = evaluate_stream(BandBackend(), case, best.config, StatePolicy(mode="carry"))
+    assert carried.events.errors > best.report.errors
+
+
+def test_in_ambient_sound_each_event_is_an_error(backend, tones):
+    """Whatever that sound is: here a stream of the words themselves."""
+    case = case_of_split(tones, StreamPlan(minutes=0.3))
+    ambient = case_of_split(tones, StreamPlan(minutes=0.6, seed=1)).sound
+    grid = [DetectorConfig(smoothing_s=0.1), DetectorConfig(smoothing_s=1.0, threshold=0.9)]
+    told = []
+
+    def heard(done, of):
+        told.append(done / of)
+
+    trials = tune(backend, case.sound, case.truth, grid, heard, ambient)
+    assert told == sorted(told)
+    assert told[-1] == 1
+    for trial in trials:
+        assert trial.ambient == len(hear(backend, ambient, trial.config, trial.policy).events)
+        assert trial.errors == trial.report.errors + trial.ambient
+    assert trials[0].errors == min(trial.errors for trial in trials)
+    without = tune(backend, case.sound, case.truth, grid)
+    assert without[0].config == grid[0] != trials[0].config == grid[1]
+
+
+def run(capsys, *arguments):
+    code = main(["evaluate", *map(str, arguments), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_evaluate_streaming_makes_the_stream_itself(model_file, tones, tmp_path, capsys):
+    manifest = tones.corpus.root / "tones.csv"
+    picture = tmp_path / "det.png"
+    options = ["--streaming", "--minutes", "0.5", "--seed", "2", "--picture", picture]
+    code, told = run(capsys, model_file, "--data", manifest, *options)
+    assert code == 0
+    assert told["n"] == 18
+    assert told["words"] == told["matched"] + told["wrong"] + told["missed"] > 10
+    assert told["stream"]["seed"] == 2
+    assert told["false_reject_rate"] < 0.2
+    assert set(told["latency_ms"]) == {"p50", "p95"}
+    assert told["hours"] == pytest.approx(0.5 / 60)
+    assert image.imread(picture).shape[2] in (3, 4)
+    write_stream(tmp_path / "s.flac", tones, StreamPlan(minutes=0.5, seed=2))
+    code, of_file = run(capsys, model_file, "--streaming", "--audio", tmp_path / "s.flac")
+    assert code == 0
+    assert {key: of_file[key] for key in ("words", "matched", "false_alarms")} == {
+        key: told[key] for key in ("words", "matched", "false_alarms")
+    }
+
+
+def test_evaluate_streaming_as_tables(model_file, tones, capsys):
+    manifest = str(tones.corpus.root / "tones.csv")
+    options = ["--data", manifest, "--streaming", "--minutes", "0.3", "--state", "silence"]
+    assert main(["evaluate", str(model_file), *options]) == 0
+    told = capsys.readouterr().out
+    for expected in ("false rejects", "false alarms", "latency", "silence of 0.5 s", "accuracy"):
+        assert expected in told
+    assert max(map(len, told.splitlines())) <= 80
+
+
+def test_what_tuning_chose_is_kept_in_the_model(model_file, tones, tmp_path, capsys):
+    mine = tmp_path / "mine.safetensors"
+    save_model(load_model(model_file), mine)
+    manifest = tones.corpus.root / "tones.csv"
+    options = ["--data", manifest, "--streaming", "--minutes", "0.3", "--split", "validation"]
+    code, told = run(capsys, mine, *options, "--tune", "--keep")
+    assert code == 0
+    assert told["trials"][0]["errors"] == told["wrong"] + told["missed"] + told["false_alarms"]
+    kept = load_model(mine).metadata
+    assert kept["decoder"] == told["decoder"]
+    assert kept["state_policy"] == told["state_policy"]
+    assert kept["decoder_chosen_on"]["split"] == "validation"
+    code, again = run(capsys, mine, *options)
+    assert again["decoder"] == told["decoder"]
+
+
+def test_tuning_hears_ambient_sound_too_and_says_so(model_file, tones, tmp_path, capsys):
+    mine = tmp_path / "mine.safetensors"
+    save_model(load_model(model_file), mine)
+    write_stream(tmp_path / "around.flac", tones, StreamPlan(minutes=0.2, seed=3))
+    options = ["--data", tones.corpus.root / "tones.csv", "--streaming", "--minutes", "0.3"]
+    options += ["--split", "validation", "--ambient", tmp_path / "around.flac", "--tune"]
+    code, told = run(capsys, mine, *options, "--keep")
+    assert code == 0
+    best = told["trials"][0]
+    of_stream = told["wrong"] + told["missed"] + told["false_alarms"]
+    assert best["errors"] == of_stream + best["ambient_events"]
+    # Not by the decoder that was in the file before.
+    assert told["ambient"]["events"] == best["ambient_events"]
+    chosen_on = load_model(mine).metadata["decoder_chosen_on"]
+    assert chosen_on["ambient"]["recordings"] == 1
+    assert chosen_on["ambient"]["events"] == best["ambient_events"]
+    assert main(["evaluate", str(mine), *map(str, options)]) == 0
+    table = capsys.readouterr().out
+    assert "am-" in next(line for line in table.splitlines() if "p50" in line)
+    assert "…" not in table
+    assert max(map(len, table.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--audio", "s.flac"], 2, "--audio: is of a stream, so --streaming"),
+        (["--tune"], 2, "--streaming is needed"),
+        (["--streaming", "--truth", "t.json"], 2, "--audio FILE is needed"),
+        (["--streaming", "--tune"], 2, "--split validation is needed"),
+        (["--streaming", "--keep"], 2, "--tune is needed"),
+        (["--streaming", "--state", "never"], 2, "carry, silence, event"),
+        (["--streaming", "--threshold", "0"], 2, "threshold 0"),
+        (["--streaming", "--minutes", "0.01"], 4, "holds no clip"),
+        (["--streaming", "--audio", "none.flac"], 4, "none.flac"),
+    ],
+)
+def test_options_that_make_no_sense_are_told(model_file, tones, capsys, options, code, message):
+    arguments = ["evaluate", str(model_file), "--data", str(tones.corpus.root / "tones.csv")]
+    assert main([*arguments, *options]) == code
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--streaming", "--audio", "s.flac", "--carry-state"], ["--min-accuracy", "0"]]
+)
+def test_nothing_to_evaluate_on_is_told(model_file, capsys, options):
+    assert main(["evaluate", str(model_file), *options]) == 2
+    assert "--data DIR" in capsys.readouterr().err
+
+
+def test_a_truth_that_does_not_fit_its_audio_gives_exit_code_4(model_file, tones, tmp_path, capsys):
+    for name, minutes in (("short", 0.2), ("long", 0.3)):
+        write_stream(tmp_path / f"{name}.wav", tones, StreamPlan(minutes=minutes))
+    options = ["--streaming", "--audio", str(tmp_path / "short.wav")]
+    long = ["--truth", str(tmp_path / "long.json")]
+    assert main(["evaluate", str(model_file), *options, *long]) == 4
+    assert "long.json: describes 18.000 s" in capsys.readouterr().err
+    (tmp_path / "short.json").unlink()
+    assert main(["evaluate", str(model_file), *options]) == 4
+    assert "short.json: cannot be read" in capsys.readouterr().err
+
+
+def test_a_stream_whose_audio_is_no_number_is_told():
+    samples = np.zeros(RATE, np.float32)
+    samples[5] = np.nan
+    with pytest.raises(DataError, match="sample 5"):
+        hear(BandBackend(), ArraySound(samples, RATE), DetectorConfig(), StatePolicy())
+
+
+def test_a_file_at_another_rate_is_heard_at_the_models(tmp_path):
+    time_s = np.arange(2 * 44_100) / 44_100
+    soundfile.write(tmp_path / "s.wav", 0.3 * np.sin(2 * np.pi * 900 * time_s), 44_100)
+    sound = FileSound(tmp_path / "s.wav", RATE)
+    assert sound.duration_s == pytest.approx(2.0)
+    assert sum(map(len, sound)) == pytest.approx(2 * RATE, abs=2)
+    (found,) = hear(BandBackend(), sound, DetectorConfig(), StatePolicy()).events
+    assert found.word == "mid"
