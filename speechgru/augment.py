@@ -73,7 +73,8 @@ def _warp(samples: Tensor, speed: Tensor, shift_samples: Tensor) -> Tensor:
     time = torch.arange(length, device=samples.device) - middle
     # A zero stands on either side of each clip, so that places are counted from 1.
     start = 1 + middle - shift_samples * speed
-    source = torch.addcmul(start[:, None], time, speed[:, None]).clamp_(0, length + 1)  # (B, S)
+    # Not `addcmul`, which takes four times as long where it has to spread one number over a row.
+    source = (time * speed[:, None]).add_(start[:, None]).clamp_(0, length + 1)  # (B, S)
     # Picks from the flat batch by 32-bit places take half the time of gathers by 64-bit ones.
     row = torch.arange(rows, device=samples.device, dtype=torch.int32)
     places = source.int().add_(row[:, None], alpha=length + 3).view(-1)
@@ -105,7 +106,7 @@ def crop_starts(noise: Tensor, count: int, length: int, generator: torch.Generat
 
 def crops_at(noise: Tensor, starts: Tensor, length: int) -> Tensor:
     """Stretches of `noise` (N,) from each of `starts` (B,) on: (B, length)."""
-    return noise.unfold(0, length, 1)[starts]
+    return noise.unfold(0, length, 1).index_select(0, starts)
 
 
 def time_changes(
