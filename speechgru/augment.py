@@ -64,15 +64,15 @@ def warp(samples: Tensor, speed: Tensor, shift_samples: Tensor) -> Tensor:
     Linear interpolation, also to the silence beyond the clip's ends. `speed` and `shift_samples`
     are (B,).
     """
-    return by_rows(_warp, samples, speed, shift_samples)
+    length = samples.shape[1]
+    time = torch.arange(length, device=samples.device) - (length - 1) / 2
+    return by_rows(partial(_warp, time), samples, speed, shift_samples)
 
 
-def _warp(samples: Tensor, speed: Tensor, shift_samples: Tensor) -> Tensor:
+def _warp(time: Tensor, samples: Tensor, speed: Tensor, shift_samples: Tensor) -> Tensor:
     rows, length = samples.shape
-    middle = (length - 1) / 2
-    time = torch.arange(length, device=samples.device) - middle
     # A zero stands on either side of each clip, so that places are counted from 1.
-    start = 1 + middle - shift_samples * speed
+    start = 1 + (length - 1) / 2 - shift_samples * speed
     # Not `addcmul`, which takes four times as long where it has to spread one number over a row.
     source = (time * speed[:, None]).add_(start[:, None]).clamp_(0, length + 1)  # (B, S)
     # Picks from the flat batch by 32-bit places take half the time of gathers by 64-bit ones.

@@ -1,20 +1,22 @@
 """Training that begins with another model's weights."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from runs import CPU, make_trainer, quick_recipe
+from runs import CPU, assert_same_run, make_trainer, quick_recipe
 from tones import write_tones
 
 from speechgru.bundled import bundled_model, trained_model
 from speechgru.cli import main
 from speechgru.cli.train import _start, with_data
-from speechgru.errors import DataError, UsageError
+from speechgru.errors import DataError, InterruptedRunError, UsageError
 from speechgru.modelfile import load_model
 from speechgru.opening import open_backend
 from speechgru.training import loop
 from speechgru.training.recipe import load_recipe, parse_recipe
+from speechgru.training.rundir import RunDirectory
 from speechgru.training.trainer import Trainer
 
 
@@ -45,6 +47,29 @@ def test_what_it_makes_says_what_it_began_with(tones, before, tmp_path):
     assert origin["begun_with"] == load_model(before).metadata["provenance"]
     assert origin["recipe"]["training"]["begin_with"] == "model.safetensors"
     assert "begun_with" not in origin["begun_with"]
+
+
+def test_a_run_goes_on_without_the_model_that_it_began_with(tones, before, tmp_path):
+    start, run = tmp_path / "start.safetensors", tmp_path / "run"
+    shutil.copy(before, start)
+    recipe = begun(tones, start, training={"epochs": 5})
+    whole = loop.train(recipe, tmp_path / "whole", CPU)
+    with pytest.raises(InterruptedRunError):
+        loop.train(recipe, run, CPU, stop=run.exists)
+    start.unlink()
+    loop.train(RunDirectory(run).read_recipe(), run, CPU, resume=True)
+    assert_same_run(run, whole.run)
+    origin = load_model(run / "model.safetensors").metadata["provenance"]
+    assert origin["begun_with"] == load_model(before).metadata["provenance"]
+
+
+def test_a_run_without_a_checkpoint_begins_again_with_the_model(tones, before, tmp_path):
+    start, run = tmp_path / "start.safetensors", tmp_path / "run"
+    RunDirectory(run).create(begun(tones, start))
+    with pytest.raises(DataError, match=r"start\.safetensors"):
+        loop.train(RunDirectory(run).read_recipe(), run, CPU, resume=True)
+    shutil.copy(before, start)
+    assert loop.train(RunDirectory(run).read_recipe(), run, CPU, resume=True).steps
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from speechgru.state_policy import StatePolicy
 from speechgru.streaming import Backend, Recognizer
 
 BLOCK_S = 10.0
-#: Steps that are replayed at once: hours of log-posteriors need no copies of all of them.
-REPLAY_STEPS = 30_000
+#: Steps that are replayed at once: few enough for a processor core's cache.
+REPLAY_STEPS = 8_000
 
 
 @dataclass(frozen=True, eq=False)

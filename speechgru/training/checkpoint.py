@@ -35,6 +35,8 @@ class Progress:
     loss: float = 0.0
     finished: bool = False
     best_metrics: dict[str, Any] = field(default_factory=dict)
+    #: The provenance of the model that the run began with, if it did with one.
+    begun_with: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -81,7 +81,8 @@ def train(
     run = RunDirectory(out) if ranks.is_first else SilentRunDirectory(out)
     if not resume:
         run.check_free()  # before minutes of decoding
-    if start := recipe.training.begin_with:
+    (goes_on,) = ranks.told_by_first(resume and run.checkpoint.exists())
+    if (start := recipe.training.begin_with) and not goes_on:
         read_header(trained_model(start))
 
     def decoding(done: int, total: int) -> None:
@@ -93,16 +94,15 @@ def train(
             progress(done, total)
 
     data = prepare(recipe, decoding)
-    trainer = Trainer(recipe, data, device, ranks)
+    trainer = Trainer(recipe, data, device, ranks, begins=not goes_on)
     placed = str(trainer.batches.clips.placed)
     say(placed)
-    if trainer.beginning and not resume:
+    if trainer.beginning:
         say(trainer.beginning.told)
     if not resume:
         run.create(recipe)
     with run.locked():
-        (begun,) = ranks.told_by_first(resume and run.checkpoint.exists())
-        if begun:
+        if goes_on:
             _continue(trainer, run)
         done = trainer.state.progress
         run.truncate_metrics(done.metrics_bytes)
@@ -258,7 +258,7 @@ class _Loop:
                 trainer.data.corpus,
                 self.progress.fingerprint,
                 {name: len(examples) for name, examples in task.splits.items()},
-                trainer.beginning.provenance if trainer.beginning else {},
+                self.progress.begun_with,
             ),
         }
         if self.ranks.is_first:

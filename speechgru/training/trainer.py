@@ -40,12 +40,23 @@ class Trainer:
     all that a checkpoint keeps. Of several processes each has its part of every batch, and takes
     the same steps.
 
+    Args:
+        begins: whether the run begins here; one that goes on has its weights from a checkpoint, and
+            needs the model no more that it began with.
+
     Raises:
-        UsageError: the rows of a batch cannot be shared by so many processes.
+        UsageError: the rows of a batch cannot be shared by so many processes, or the model to begin
+            with is of another network.
+        DataError: the model to begin with is none.
     """
 
     def __init__(
-        self, recipe: Recipe, data: PreparedData, device: torch.device, ranks: Ranks = ALONE
+        self,
+        recipe: Recipe,
+        data: PreparedData,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+        begins: bool = True,
     ) -> None:
         config = recipe.training
         check_shares(recipe, ranks)
@@ -61,7 +72,9 @@ class Trainer:
         self.single = ClipBatches(clips, config.tail_ms)
         self.model.set_normalisation(clips.raw_features())
         self.model.set_prior(self.batches.label_shares())
-        self.beginning = take_over(self.model, start) if (start := config.begin_with) else None
+        start = config.begin_with if begins else ""
+        self.beginning = take_over(self.model, start) if start else None
+        begun_with = self.beginning.provenance if self.beginning else {}
         share_layers(self.model, ranks)
         ranks.follow_first(self.model.state_dict().values())
         self.batch_loss = BatchLoss(self.model, config, ranks)
@@ -76,7 +89,7 @@ class Trainer:
             WeightAverage(self.model, config.average_decay),
             make_optimiser(self.model, config),
             clips.generators,
-            Progress(fingerprint=data.fingerprint),
+            Progress(fingerprint=data.fingerprint, begun_with=begun_with),
             self.batches.carried,
             ranks,
         )
