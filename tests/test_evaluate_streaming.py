@@ -197,13 +197,15 @@ def test_tuning_hears_ambient_sound_too_and_says_so(model_file, tones, tmp_path,
     write_stream(tmp_path / "around.flac", tones, StreamPlan(minutes=0.2, seed=3))
     options = ["--data", tones.corpus.root / "tones.csv", "--streaming", "--minutes", "0.3"]
     options += ["--split", "validation", "--ambient", tmp_path / "around.flac", "--tune"]
-    code, told = run(capsys, mine, *options, "--keep")
+    code, told = run(capsys, mine, *options, "--keep", "--sequences")
     assert code == 0
     best = told["trials"][0]
     of_stream = told["wrong"] + told["missed"] + told["false_alarms"]
     assert best["errors"] == of_stream + best["ambient_events"]
     # Not by the decoder that was in the file before.
     assert told["ambient"]["events"] == best["ambient_events"]
+    assert told["sequences"]["decoder"] == told["decoder"]
+    assert told["decoder"] != DetectorConfig().model_dump()
     chosen_on = load_model(mine).metadata["decoder_chosen_on"]
     assert chosen_on["ambient"]["recordings"] == 1
     assert chosen_on["ambient"]["events"] == best["ambient_events"]

@@ -129,9 +129,10 @@ def evaluate(
     clips = carried = heard = errors = None
     if split_audio is not None:
         clips, carried = _evaluate_clips(backend, split_audio, orders if carry_state else 0, seed)
-        errors = evaluate_strings(backend, options, strings, split_audio) if sequences else None
     if streaming:
         heard = evaluate_streaming(backend, model, options, split_audio, ambient_sound)
+    if split_audio is not None and sequences:
+        errors = evaluate_strings(backend, options, strings, split_audio, heard)
     around = evaluate_ambient(backend, ambient_sound, options, heard) if ambient_sound else None
     if json:
         _print_figures(clips, carried, errors, heard, around)

@@ -119,9 +119,7 @@ def evaluate_ambient(
     """Recordings in which no word is said, by the decoder that `heard` the stream, if one did."""
     from speechgru.evaluation.ambient import hear_ambient
 
-    config, policy, grammar = decoder_settings(backend, options)
-    if heard is not None:
-        config, policy = heard.report.config, heard.report.policy
+    config, policy, grammar = decoder_settings(backend, options, heard)
     with progress_bar("listening to ambient audio, in seconds") as progress:
         _, report = hear_ambient(backend, sound, config, policy, progress, grammar=grammar)
     return report
@@ -142,13 +140,17 @@ def string_plan(words: str, gap: str, snr: str, seed: int) -> "StringPlan":
 
 
 def evaluate_strings(
-    backend: "Backend", options: StreamOptions, plan: "StringPlan", audio: "SplitAudio"
+    backend: "Backend",
+    options: StreamOptions,
+    plan: "StringPlan",
+    audio: "SplitAudio",
+    heard: Heard | None,
 ) -> "SequenceReport":
-    """The word error rate of a split's words in strings."""
+    """The word error rate of strings of a split, by the decoder that `heard` the stream, if any."""
     from speechgru.corpora.strings import Strings
     from speechgru.evaluation.sequences import evaluate_sequences
 
-    config, policy, grammar = decoder_settings(backend, options)
+    config, policy, grammar = decoder_settings(backend, options, heard)
     strings = Strings(audio, plan)
     with progress_bar("listening, in strings") as progress:
         report = evaluate_sequences(backend, strings, config, policy, grammar, progress)
@@ -162,14 +164,16 @@ def evaluate_strings(
 
 
 def decoder_settings(
-    backend: "Backend", options: StreamOptions
+    backend: "Backend", options: StreamOptions, heard: Heard | None = None
 ) -> "tuple[DecoderConfig, StatePolicy, Grammar | None]":
-    """The model's own decoder and policy, but for what the options say."""
+    """Those that `heard`; else the model's own, but for what the options say."""
     from speechgru.decoders import choose_decoder
     from speechgru.streaming import stream_settings
 
     own, grammar = choose_decoder(backend, options.beam, options.grammar)
     config, policy = stream_settings(backend.metadata, options.threshold, options.state, own)
+    if heard is not None:
+        config, policy = heard.report.config, heard.report.policy
     return config, policy, grammar
 
 
