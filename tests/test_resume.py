@@ -68,6 +68,22 @@ def test_a_run_stopped_at_any_step_ends_as_if_it_was_not(recipe, uninterrupted, 
     assert f"stopped at step {step}\n" in (run / "train.log").read_text()
 
 
+def test_what_another_process_trained_while_this_one_decoded_is_not_lost(
+    recipe, uninterrupted, tmp_path, monkeypatch
+):
+    run, prepare = tmp_path / "run", loop.prepare
+    RunDirectory(run).create(recipe)
+
+    def slowly(*arguments):
+        shutil.copytree(uninterrupted, run, dirs_exist_ok=True)
+        return prepare(*arguments)
+
+    monkeypatch.setattr(loop, "prepare", slowly)
+    assert loop.train(recipe, run, CPU, resume=True).steps == 30
+    assert "step 30 of 30" in (run / "train.log").read_text()
+    assert_same_run(run, uninterrupted)
+
+
 def test_a_run_can_be_stopped_again_and_again(recipe, uninterrupted, tmp_path):
     run = tmp_path / "run"
     interrupt(recipe, run, 3)

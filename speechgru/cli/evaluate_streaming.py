@@ -171,9 +171,9 @@ def decoder_settings(
     from speechgru.streaming import stream_settings
 
     own, grammar = choose_decoder(backend, options.beam, options.grammar)
-    config, policy = stream_settings(backend.metadata, options.threshold, options.state, own)
     if heard is not None:
-        config, policy = heard.report.config, heard.report.policy
+        return heard.report.config, heard.report.policy, grammar
+    config, policy = stream_settings(backend.metadata, options.threshold, options.state, own)
     return config, policy, grammar
 
 

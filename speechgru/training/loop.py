@@ -81,7 +81,11 @@ def train(
     run = RunDirectory(out) if ranks.is_first else SilentRunDirectory(out)
     if not resume:
         run.check_free()  # before minutes of decoding
-    (goes_on,) = ranks.told_by_first(resume and run.checkpoint.exists())
+
+    def begun() -> bool:
+        return bool(*ranks.told_by_first(resume and run.checkpoint.exists()))
+
+    goes_on = begun()
     if (start := recipe.training.begin_with) and not goes_on:
         read_header(trained_model(start))
 
@@ -102,7 +106,7 @@ def train(
     if not resume:
         run.create(recipe)
     with run.locked():
-        if goes_on:
+        if goes_on or begun():  # by another process, while this one decoded
             _continue(trainer, run)
         done = trainer.state.progress
         run.truncate_metrics(done.metrics_bytes)
