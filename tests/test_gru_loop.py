@@ -41,6 +41,27 @@ def test_it_gives_what_torch_gives_and_the_same_gradients(cores, batch, steps):
         torch.testing.assert_close(one, other, atol=1e-6 * other.abs().max().item(), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("batch", "steps"), [(1, 1), (64, 50), (37, 20)])
+def test_under_autocast_its_products_are_short_and_the_rest_is_whole(cores, batch, steps):
+    """A product of bfloat16 is good to 2^-9; a state that were as short would drift by more."""
+    layer = nn.GRU(6, 9, batch_first=True)
+    x = torch.randn(batch, steps, 6, requires_grad=True)
+    first = torch.randn(batch, 9, requires_grad=True)
+    inputs = [x, first, *weights(layer)]
+    whole = gru_sequence(x, first, *weights(layer))
+    with torch.autocast("cpu", torch.bfloat16):
+        short = gru_sequence(x, first, *weights(layer))
+    assert not torch.equal(short[0], whole[0])
+    for one, other in zip(short, whole, strict=True):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, other, atol=0.01, rtol=0)
+    pull = [torch.randn_like(one) for one in whole]
+    wanted = torch.autograd.grad(whole, inputs, pull)
+    for one, other in zip(torch.autograd.grad(short, inputs, pull), wanted, strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() < 0.01 * other.norm()
+
+
 def test_gradients_are_those_of_differences():
     layer = nn.GRU(3, 4, batch_first=True).double()
     x = torch.randn(2, 5, 3, dtype=torch.double, requires_grad=True)

@@ -46,9 +46,9 @@ class CausalConv2d(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, T, F), (B, C, K, F) -> (B, C', T', F'), state; T is a multiple of the stride."""
-        padded = torch.cat([state, x], dim=2)
+        padded = torch.cat([state.to(x.dtype), x], dim=2)
         if self.training and x.device.type == "cpu":  # a fifth faster there, gradient included
             padded = padded.contiguous(memory_format=torch.channels_last)
         kept = self.state_size[1]
         y = nn.functional.relu(self.norm(self.conv(padded)))
-        return y, padded[:, :, padded.shape[2] - kept :]
+        return y, padded[:, :, padded.shape[2] - kept :].to(state.dtype)

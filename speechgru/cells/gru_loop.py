@@ -23,23 +23,33 @@ def gru_sequence(
     Rows of W (3 H, I), U (3 H, H), b and c (3 H,) are those of r, z, n. torch's gradient takes a
     product and a sum for each step's share of a weight; here each weight has one product over all
     steps. The rows of the batch go through the steps in threads that do not wait for each other.
+    Under autocast the products are of its short numbers; gates, states and sums stay whole.
     """
     states, last = _Sequence.apply(x, first, w, u, b, c)
     return states, last
 
 
 def _forward_steps(
-    gates: Tensor, q: Tensor, h: Tensor, bias: Tensor, u_gates: Tensor, u_n: Tensor, c_n: Tensor
+    gates: Tensor, q: Tensor, h: Tensor, short_h: Tensor, bias: Tensor, u: Tensor, c_n: Tensor
 ) -> None:
-    """From h[0], write h[1:] (T + 1, B, H), q (T, B, H), and r, z, n over their inputs' parts."""
+    """From h[0], write h[1:] (T + 1, B, H), q (T, B, H), and r, z, n over their inputs' parts.
+
+    Products are taken of u (H, 3 H) and of short_h (T, B, H), which is h[:-1] or is written too.
+    """
     hidden = h.size(2)
     minus_one = torch.full([1], -1.0)
+    short = short_h.dtype != h.dtype
     for t in range(q.size(0)):
         gate, before = gates[t], h[t]
         r, z, n = gate[:, :hidden], gate[:, hidden : 2 * hidden], gate[:, 2 * hidden :]
         gate.add_(bias)
-        gate[:, : 2 * hidden].addmm_(before, u_gates).sigmoid_()
-        torch.addmm(c_n, before, u_n, out=q[t])
+        if short:
+            product = torch.mm(short_h[t].copy_(before), u)
+            gate[:, : 2 * hidden].add_(product[:, : 2 * hidden]).sigmoid_()
+            torch.add(c_n, product[:, 2 * hidden :], out=q[t])
+        else:
+            gate[:, : 2 * hidden].addmm_(before, u[:, : 2 * hidden]).sigmoid_()
+            torch.addmm(c_n, before, u[:, 2 * hidden :], out=q[t])
         n.addcmul_(r, q[t], value=2.0).sigmoid_()
         torch.add(minus_one, n, alpha=2.0, out=n)
         torch.lerp(n, before, z, out=h[t + 1])
@@ -51,9 +61,12 @@ def _backward_steps(
     """From the last state's gradient d (B, H), write `parts` (T, B, 4 H); gives the first's."""
     hidden = h.size(2)
     kept, work = torch.empty_like(d), torch.empty_like(d)
+    short = parts.dtype != d.dtype
+    whole = d.new_empty([d.size(0), 4 * hidden])
     for back in range(q.size(0)):
         t = q.size(0) - 1 - back
-        gate, part = gates[t], parts[t]
+        gate = gates[t]
+        part = whole if short else parts[t]
         r, z, n = gate[:, :hidden], gate[:, hidden : 2 * hidden], gate[:, 2 * hidden :]
         of_n, of_r = part[:, :hidden], part[:, hidden : 2 * hidden]
         of_z, of_q = part[:, 2 * hidden : 3 * hidden], part[:, 3 * hidden :]
@@ -67,7 +80,10 @@ def _backward_steps(
         torch.ops.aten.sigmoid_backward(work, r, grad_input=of_r)
         if t > 0:
             kept.add_(of_states[:, t - 1])
-        kept.addmm_(part[:, hidden:], u)
+        if short:
+            kept.add_(torch.mm(parts[t].copy_(part)[:, hidden:], u))
+        else:
+            kept.addmm_(part[:, hidden:], u)
         d, kept = kept, d
     return d
 
@@ -88,56 +104,60 @@ class _Sequence(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         batch, steps, _ = x.shape
         hidden = first.shape[1]
-        gates_of_state, candidate_of_state = u[: 2 * hidden].t(), u[2 * hidden :].t()
+        short = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else w.dtype
         # tanh(a) = 2 sigmoid(2 a) - 1 takes a third of the time; so W_n and b_n count twice.
         twice = w.new_ones(3 * hidden)
         twice[2 * hidden :] = 2
         bias = b * twice
         bias[: 2 * hidden] += c[: 2 * hidden]
-        x = x.transpose(0, 1).reshape(steps * batch, -1)
-        gates = (x @ (w * twice[:, None]).t()).view(steps, batch, 3 * hidden)
-        q = x.new_empty(steps, batch, hidden)
-        h = x.new_empty(steps + 1, batch, hidden)
+        x = x.transpose(0, 1).reshape(steps * batch, -1).to(short)
+        gates = (x @ (w * twice[:, None]).to(short).t()).to(w.dtype).view(steps, batch, 3 * hidden)
+        q = w.new_empty(steps, batch, hidden)
+        h = w.new_empty(steps + 1, batch, hidden)
         h[0] = first
+        short_h = h[:-1] if short == h.dtype else h.new_empty(h[:-1].shape, dtype=short)
+        of_state = u.to(short).t()
 
         def run(rows: slice) -> None:
+            states = h[:, rows], short_h[:, rows]
             forward_steps = _scripted(_forward_steps)
-            candidate = (candidate_of_state, c[2 * hidden :])
-            forward_steps(gates[:, rows], q[:, rows], h[:, rows], bias, gates_of_state, *candidate)
+            forward_steps(gates[:, rows], q[:, rows], *states, bias, of_state, c[2 * hidden :])
 
         in_parts(run, batch)
-        ctx.save_for_backward(x, gates, q, h, w, u)
+        ctx.save_for_backward(x, gates, q, h, short_h, w, u)
         return h[1:].transpose(0, 1), h[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         of_states, of_last = gradients
-        x, gates, q, h, w, u = ctx.saved_tensors
+        x, gates, q, h, short_h, w, u = ctx.saved_tensors
         steps, batch, hidden = q.shape
+        short = x.dtype
         # The gradients of what n, r, z and q are made of; what is of the input stands first.
-        parts = gates.new_empty(steps, batch, 4 * hidden)
+        parts = x.new_empty(steps, batch, 4 * hidden)
+        short_u = u.to(short)
         of_first = torch.empty_like(of_last)
 
         def run(rows: slice) -> None:
             backward_steps = _scripted(_backward_steps)
             d = of_last[rows] + of_states[rows, -1]  # of the state after the last step
             of_first[rows] = backward_steps(
-                gates[:, rows], parts[:, rows], q[:, rows], h[:, rows], of_states[rows], d, u
+                gates[:, rows], parts[:, rows], q[:, rows], h[:, rows], of_states[rows], d, short_u
             )
 
         in_parts(run, batch)
         flat = parts.flatten(0, 1)
         of_input, of_state = flat[:, : 3 * hidden], flat[:, hidden:]  # n, r, z; r, z, q
-        sums = flat.sum(0)
+        sums = flat.sum(0).to(w.dtype)
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = (of_input @ w.roll(hidden, 0)).view(steps, batch, -1).transpose(0, 1)
+            of_x = (of_input @ w.roll(hidden, 0).to(short)).view(steps, batch, -1).transpose(0, 1)
         return (
             of_x,
             of_first,
-            (of_input.t() @ x).roll(-hidden, 0),
-            of_state.t() @ h[:-1].flatten(0, 1),
+            (of_input.t() @ x).roll(-hidden, 0).to(w.dtype),
+            (of_state.t() @ short_h.flatten(0, 1)).to(u.dtype),
             sums[: 3 * hidden].roll(-hidden),
             sums[hidden:],
         )
