@@ -42,6 +42,11 @@ def _check_cuda(name: str, index: int) -> None:
         raise UsageError(f"--device {name}: the last GPU here is cuda:{last}")
 
 
+def has_amx() -> bool:
+    """Whether this processor multiplies matrices of bfloat16 by instructions of their own."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
 def usable_cores() -> int:
     """Processor cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS

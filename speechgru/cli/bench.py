@@ -67,7 +67,7 @@ def _print(recipe: str, device: str, cost: "TrainingCost") -> None:
     low, high = cost.loop_over_bare_quartiles
     out.line(
         f"{recipe} on {device}, {cost.threads} thread(s): {cost.parameters:,} parameters, "
-        f"{cost.batches} batches of {cost.batch_size}"
+        f"{cost.batches} batches of {cost.batch_size} in {cost.precision}"
     )
     out.line(f"training loop       {cost.clips_per_second:.0f} clips/s")
     out.line(f"forward, backward   {cost.bare_clips_per_second:.0f} clips/s, on ready features")
@@ -88,7 +88,7 @@ def _print(recipe: str, device: str, cost: "TrainingCost") -> None:
         )
         if (quartiles := cost.usual.loop_over_dataloader_torch_gru_quartiles) is not None:
             out.line(
-                f"  with torch's GRU  {cost.usual.loop_over_dataloader_torch_gru:.2f} "
+                f"  torch GRU float32 {cost.usual.loop_over_dataloader_torch_gru:.2f} "
                 f"(quartiles {quartiles[0]:.2f} to {quartiles[1]:.2f})"
             )
     on_device = f", of the device's {cost.device_peak_mb:.0f} MB" if cost.device_peak_mb else ""

@@ -46,6 +46,7 @@ class TrainingCost:
     batch_size: int
     batches: int
     parameters: int
+    precision: str
     threads: int
     clips_per_second: float
     bare_clips_per_second: float
@@ -114,6 +115,7 @@ def measure_training(
         batch_size=size,
         batches=batches,
         parameters=trainer.model.parameter_count,
+        precision="bf16" if trainer.bf16 else "float32",
         threads=torch.get_num_threads(),
         clips_per_second=size / statistics.median(loops_s),
         bare_clips_per_second=size / statistics.median(bares_s),

@@ -67,8 +67,9 @@ def train(
     """Train a recipe in the run directory `out`, or go on with the run that is there.
 
     `report` hears of the run every few steps; `progress` of the decoding; `say` where the clips
-    lie and what the weights begin with; where `stop` says true, the run is saved and ends. Of
-    several processes all train, and the first alone writes, and is asked to stop.
+    lie, what the weights begin with, and of products in bf16; where `stop` says true, the run is
+    saved and ends. Of several processes all train, and the first alone writes, and is asked to
+    stop.
 
     Raises:
         UsageError: the recipe names no data, or `out` holds a run (or none, to resume).
@@ -103,6 +104,8 @@ def train(
     say(placed)
     if trainer.beginning:
         say(trainer.beginning.told)
+    if trainer.bf16:
+        say("products in bf16; training.precision = 'float32' for whole ones")
     if not resume:
         run.create(recipe)
     with run.locked():
@@ -111,6 +114,7 @@ def train(
         done = trainer.state.progress
         run.truncate_metrics(done.metrics_bytes)
         where = f"{device}" if ranks.size == 1 else f"{ranks.size} of {device.type}"
+        where += " in bf16" if trainer.bf16 else ""
         run.tell(f"step {done.step} of {trainer.steps} on {where}: {data.task.protocol}; {placed}")
         return _Loop(trainer, run, report, stop).run_to_end()
 
@@ -259,6 +263,7 @@ class _Loop:
             "metrics": self.progress.best_metrics,
             "provenance": provenance(
                 recipe.model_dump(mode="json"),
+                "bf16" if trainer.bf16 else "float32",
                 trainer.data.corpus,
                 self.progress.fingerprint,
                 {name: len(examples) for name, examples in task.splits.items()},

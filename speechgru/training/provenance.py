@@ -15,6 +15,7 @@ from speechgru.corpora.corpus import Corpus
 
 def provenance(
     recipe: dict[str, Any],
+    precision: str,
     corpus: Corpus,
     fingerprint: str,
     counts: dict[str, int],
@@ -22,7 +23,8 @@ def provenance(
 ) -> dict[str, Any]:
     """What someone needs to make the same model again; no path outside the data's own name.
 
-    `begun_with` is the provenance of the model that training began with, if it did with one.
+    `precision` is what the recipe's meant on that machine; `begun_with` the provenance of the
+    model that training began with, if it did with one.
     """
     training = recipe["training"]
     named = {
@@ -31,6 +33,7 @@ def provenance(
     }
     return ({"begun_with": begun_with} if begun_with else {}) | {
         "recipe": recipe | named,
+        "precision": precision,
         "data": {
             "name": corpus.root.name,
             "layout": corpus.layout,

@@ -126,8 +126,9 @@ class TrainingConfig(_Section):
     #: Where the clips lie: on the "device", in the "host"'s memory, or "mapped" from the packed
     #: file; "auto" takes the first that has room.
     placement: Literal["auto", "device", "host", "mapped"] = "auto"
-    #: "auto" is bf16 on CUDA, else float32.
-    precision: str = Field("auto", pattern="^(auto|float32|bf16)$")
+    #: Of products: "auto" is bf16 on CUDA, else float32; "fast" is bf16 on a processor, too, that
+    #: has instructions for it (Intel's AMX). Weights, states and sums are float32.
+    precision: Literal["auto", "fast", "float32", "bf16"] = "auto"
 
 
 class Recipe(_Section):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from speechgru.corpora.corpus import Task
+from speechgru.device import has_amx
 from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN
 from speechgru.model import SpeechGRU, State
@@ -93,8 +94,7 @@ class Trainer:
             self.batches.carried,
             ranks,
         )
-        on_cuda = device.type == "cuda"
-        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and on_cuda)
+        self.bf16 = takes_bf16(config.precision, device)
 
     def train_step(self, mark: Callable[[str], None] = lambda stage: None) -> Tensor:
         """Draw a batch and learn from it; the loss stays on the device.
@@ -149,6 +149,12 @@ class Trainer:
                 spelling = self.batch_loss.spelling(heard, batch)
                 loss = torch.lerp(loss, spelling, self.recipe.training.attention_weight)
         return loss, batch.state | state
+
+
+def takes_bf16(precision: str, device: torch.device) -> bool:
+    """Whether a recipe's precision means products of bfloat16 on this device."""
+    fast = device.type == "cpu" and precision == "fast" and has_amx()
+    return precision == "bf16" or fast or (precision in ("auto", "fast") and device.type == "cuda")
 
 
 def make_batches(clips: TrainingClips, recipe: Recipe) -> ClipBatches | StreamBatches:

@@ -30,9 +30,9 @@ class UsualCost:
     """Our loop beside the usual pipeline, in turns of `turn_batches` batches.
 
     `loop_over_dataloader` is the median ratio of two neighbouring turns; the quartiles say how
-    quiet the machine was. `loop_over_dataloader_torch_gru` is the same beside a network whose
-    layers are trained by torch.nn.GRU itself, as elsewhere they are; where ours are too (on a GPU)
-    or are no GRU it is None.
+    quiet the machine was. `loop_over_dataloader_torch_gru` is the same beside a network that is
+    trained in float32, its layers by torch.nn.GRU itself, as elsewhere on a processor they are; on
+    a GPU, and where there is no GRU, it is None.
     """
 
     dataloader_workers: int
@@ -219,8 +219,12 @@ def measure_usual(
             trainer.train_step()
 
     def by_torch() -> None:
-        with torch_gru():
-            usual.turn()
+        bf16, trainer.bf16 = trainer.bf16, False
+        try:
+            with torch_gru():
+                usual.turn()
+        finally:
+            trainer.bf16 = bf16
 
     runs = [ours, usual.turn]
     if trainer.device.type == "cpu" and any(isinstance(m, GRU) for m in trainer.model.modules()):
