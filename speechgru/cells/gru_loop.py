@@ -116,12 +116,12 @@ class _Sequence(torch.autograd.Function):
         h = w.new_empty(steps + 1, batch, hidden)
         h[0] = first
         short_h = h[:-1] if short == h.dtype else h.new_empty(h[:-1].shape, dtype=short)
-        of_state = u.to(short).t()
+        short_u = u.to(short).t()
 
         def run(rows: slice) -> None:
             states = h[:, rows], short_h[:, rows]
             forward_steps = _scripted(_forward_steps)
-            forward_steps(gates[:, rows], q[:, rows], *states, bias, of_state, c[2 * hidden :])
+            forward_steps(gates[:, rows], q[:, rows], *states, bias, short_u, c[2 * hidden :])
 
         in_parts(run, batch)
         ctx.save_for_backward(x, gates, q, h, short_h, w, u)
