@@ -1,29 +1,23 @@
 """The script that leaves each speaker out: its manifests, and a run on tones."""
 
-import importlib.util
 import json
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from runs import write_recipe
+from scripts import load_script
 from tones import write_tones
 
 from speechgru.audio import read
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 
-SCRIPT = Path(__file__).resolve().parents[1] / "recipes" / "leave_one_out.py"
-
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("leave_one_out", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("leave_one_out")
 
 
 @pytest.fixture

@@ -1,23 +1,19 @@
 """The script that sets other voices apart for testing."""
 
-import importlib.util
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 from speechgru.corpora import open_corpus
 
-SCRIPT = Path(__file__).resolve().parents[1] / "recipes" / "other_voices.py"
 VOICES = [f"{number:08x}" for number in range(12)]
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("other_voices", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("other_voices")
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ def measure_training(
         batch_size=size,
         batches=batches,
         parameters=trainer.model.parameter_count,
-        precision="bf16" if trainer.bf16 else "float32",
+        precision=trainer.precision,
         threads=torch.get_num_threads(),
         clips_per_second=size / statistics.median(loops_s),
         bare_clips_per_second=size / statistics.median(bares_s),

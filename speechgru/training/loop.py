@@ -263,7 +263,7 @@ class _Loop:
             "metrics": self.progress.best_metrics,
             "provenance": provenance(
                 recipe.model_dump(mode="json"),
-                "bf16" if trainer.bf16 else "float32",
+                trainer.precision,
                 trainer.data.corpus,
                 self.progress.fingerprint,
                 {name: len(examples) for name, examples in task.splits.items()},

@@ -96,6 +96,11 @@ class Trainer:
         )
         self.bf16 = takes_bf16(config.precision, device)
 
+    @property
+    def precision(self) -> str:
+        """Of products: "bf16" or "float32"."""
+        return "bf16" if self.bf16 else "float32"
+
     def train_step(self, mark: Callable[[str], None] = lambda stage: None) -> Tensor:
         """Draw a batch and learn from it; the loss stays on the device.
 
@@ -153,8 +158,9 @@ class Trainer:
 
 def takes_bf16(precision: str, device: torch.device) -> bool:
     """Whether a recipe's precision means products of bfloat16 on this device."""
-    fast = device.type == "cpu" and precision == "fast" and has_amx()
-    return precision == "bf16" or fast or (precision in ("auto", "fast") and device.type == "cuda")
+    if device.type == "cpu" and precision == "fast":
+        return has_amx()
+    return precision == "bf16" or (precision in ("auto", "fast") and device.type == "cuda")
 
 
 def make_batches(clips: TrainingClips, recipe: Recipe) -> ClipBatches | StreamBatches:
