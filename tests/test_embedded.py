@@ -1,4 +1,3 @@
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from scripts import load_script
 
 from speechgru.audio import SAMPLE_RATE
 from speechgru.corpora import open_corpus
@@ -19,7 +19,6 @@ from speechgru.errors import SpeechGRUError
 from speechgru.labels import COMMANDS
 
 PROJECT = Path(__file__).resolve().parents[1]
-SCRIPT = PROJECT / "recipes" / "make_embedded_corpus.py"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -160,9 +159,7 @@ def test_several_processes_unpack_at_once(tmp_path, archived):
 
 @pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 def test_the_script_makes_the_same_words_from_espeak_ng(corpus):
-    spec = importlib.util.spec_from_file_location("make_embedded_corpus", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script("make_embedded_corpus")
     first, again = (list(script.voice_clips("en-us+f2", np.random.default_rng(0))) for _ in "ab")
     assert {word for word, _ in first} == set(corpus.words)
     for (_, samples), (_, repeated) in zip(first, again, strict=True):
