@@ -50,7 +50,8 @@ class Batch:
     """Varied features (B, 2 T, F), the state they begin in, and what is said in them.
 
     `targets` (B, T) has an output for each step; `words` (B, N) those of the words in their order,
-    unknown words too, and `NO_WORD` after the last one.
+    unknown words too, and `NO_WORD` after the last one, on the host: how many they are is known
+    there without waiting for a GPU.
     """
 
     features: Tensor
@@ -61,7 +62,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips (N, S), the output that each trains (N,), its word's first and last sample (N, 2)."""
+    """Clips (N, S), the output that each trains (N,), its word's first and last sample (N, 2).
+
+    The outputs are on the host, the others on the model's device.
+    """
 
     samples: Tensor
     outputs: Tensor
@@ -70,7 +74,10 @@ class Clips:
 
 @dataclass(frozen=True)
 class Rows:
-    """Varied samples (B, S), a target per step (B, T), and the words in their order (B, N)."""
+    """Varied samples (B, S), a target per step (B, T), and the words in their order (B, N).
+
+    The words are on the host.
+    """
 
     samples: Tensor
     targets: Tensor
@@ -108,14 +115,14 @@ class TrainingClips:
         self.chooser.generator.manual_seed(seed + 2)
         self.generators = {"sampler": self.generator, "choice": self.chooser.generator}
         self.spans = torch.from_numpy(spans).to(device)
-        self.outputs = torch.tensor(outputs_of(examples, model), device=device)
-        self.weights = torch.from_numpy(weights).to(device)
+        self.outputs = torch.tensor(outputs_of(examples, model))
+        self.weights = torch.from_numpy(weights)
         self.silence = model.vocabulary.id(SILENCE) if SILENCE in model.vocabulary else NO_TARGET
         self.is_silence = self.outputs == self.silence
         self.can_be_scrambled = ~self.is_silence & ~torch.tensor(
-            [has_anagram(example.label, task.labels) for example in examples], device=device
+            [has_anagram(example.label, task.labels) for example in examples]
         )
-        words = np.flatnonzero(~self.is_silence.cpu().numpy())
+        words = np.flatnonzero(~self.is_silence.numpy())
         if len(words) > MOST_HEARD:
             words = np.random.default_rng(0).permutation(words)[:MOST_HEARD]
         self.noise = torch.from_numpy(
@@ -165,8 +172,8 @@ class TrainingClips:
         if self.placed.comes_ahead:
             self.placed.expect(self.chooser.peek(count))
         samples = packed / FULL_SCALE
-        chosen = chosen.to(samples.device, non_blocking=True)
-        outputs, spans = self.outputs[chosen], self.spans[chosen]
+        outputs = self.outputs[chosen]
+        spans = self.spans[chosen.to(samples.device, non_blocking=True)]
         if SILENCE in self.model.vocabulary:
             self.make_silence(samples, self.is_silence[chosen])
         if UNKNOWN in self.model.vocabulary:
@@ -178,13 +185,11 @@ class TrainingClips:
         return Clips(samples, outputs, spans)
 
     def make_silence(self, samples: Tensor, silent: Tensor) -> None:
-        """Put noise in the place of clips that are silence, in place: (B, S), (B,)."""
-        device = silent.device
-        # On a GPU to ask which they are would be to wait for it.
-        some = device.type == "cpu"
-        rows = silent.nonzero()[:, 0] if some else torch.arange(len(silent), device=device)
-        noise = noise_alone(self.noise, len(samples), samples.shape[1], self.generator, rows)
-        samples[rows] = torch.where(silent[rows, None], noise, samples[rows])
+        """Put noise in the place of clips that are silence, in place: (B, S), (B,) on the host."""
+        rows = silent.nonzero()[:, 0].to(samples.device, non_blocking=True)
+        samples[rows] = noise_alone(
+            self.noise, len(samples), samples.shape[1], self.generator, rows
+        )
 
     def made_words(self, count: int) -> int:
         """How many of `count` clips are made into unknown words, if they can be: an even number."""
@@ -196,20 +201,20 @@ class TrainingClips:
     ) -> None:
         """Turn a share of the words into words that do not exist, in place.
 
-        (B, S), (B,), (B, 2), (B,). So the model learns to refuse what it never heard. The clips of
-        a whole batch stand in random order: the first have their halves swapped, the next are
-        played backwards.
+        (B, S), (B,), (B, 2), (B,), the outputs and what is allowed on the host. So the model learns
+        to refuse what it never heard. The clips of a whole batch stand in random order: the first
+        have their halves swapped, the next are played backwards.
         """
         rows, mine = len(samples), self.ranks.share(len(samples) * self.ranks.size)
         half = self.made_words(rows * self.ranks.size) // 2
         turned, swapped = (min(max(end - mine.start, 0), rows) for end in (2 * half, half))
-        words, made = samples[:turned], allowed[:turned]
+        outputs[:turned].masked_fill_(allowed[:turned], self.model.vocabulary.id(UNKNOWN))
+        words, made = samples[:turned], allowed[:turned].to(samples.device, non_blocking=True)
         scrambled = torch.cat([swap_halves(words[:swapped]), words[swapped:].flip(1)])
         words.copy_(torch.where(made[:, None], scrambled, words))
         backwards = spans[swapped:turned]
         turned_spans = samples.shape[1] - backwards.flip(1)
         backwards.copy_(torch.where(made[swapped:, None], turned_spans, backwards))
-        outputs[:turned].masked_fill_(made, self.model.vocabulary.id(UNKNOWN))
 
     def vary_features(self, features: Tensor) -> Tensor:
         """Normalised features (B, T, F), varied in spectrum."""
@@ -242,7 +247,8 @@ class ClipBatches:
         """The next `count` clips, varied: each a row."""
         drawn, config = self.clips.draw(count), self.clips.recipe.augment
         samples = vary_sound(drawn.samples, self.clips.noise, config, self.clips.generator)
-        targets = torch.where(self.asked, drawn.outputs[:, None], NO_TARGET)
+        outputs = drawn.outputs[:, None].to(drawn.samples.device, non_blocking=True)
+        targets = torch.where(self.asked, outputs, NO_TARGET)
         return Rows(samples, targets, only_words(drawn.outputs[:, None], self.clips))
 
     @torch.no_grad()

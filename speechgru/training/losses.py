@@ -40,9 +40,12 @@ class BatchLoss:
         tokens = tokens_said(batch.words, self.tokens)
         last = (tokens != NO_WORD).sum(dim=1, keepdim=True)
         targets = functional.pad(tokens, (0, 1), value=NO_WORD).scatter(1, last, END)
-        log_posteriors = self.model.speller(heard, tokens)
+        log_posteriors = self.model.speller(heard, tokens.to(heard.device, non_blocking=True))
         missed = functional.nll_loss(
-            log_posteriors.flatten(0, 1), targets.flatten(), ignore_index=NO_WORD, reduction="sum"
+            log_posteriors.flatten(0, 1),
+            targets.flatten().to(heard.device, non_blocking=True),
+            ignore_index=NO_WORD,
+            reduction="sum",
         )
         return missed / self._usual_count(targets != NO_WORD)
 
@@ -65,7 +68,8 @@ class BatchLoss:
 
     def _usual_count(self, asked: Tensor) -> Tensor:
         """How much is asked of a process on average: the mean of their losses is that of all."""
-        return self.ranks.mean(asked.sum().float()).clamp_min(1 / self.ranks.size)
+        count = asked.sum().float().to(self.model.device, non_blocking=True)
+        return self.ranks.mean(count).clamp_min(1 / self.ranks.size)
 
 
 def smoothed_cross_entropy(
@@ -82,30 +86,34 @@ def smoothed_cross_entropy(
 
 
 def ctc_losses(log_posteriors: Tensor, tokens: Tensor) -> Tensor:
-    """-log p(tokens) of each row by the forward algorithm: (B, T, V), (B, N) -> (B,).
+    """-log p(tokens) of each row by the forward algorithm: (B, T, V), (B, N) on the host -> (B,).
 
     `NO_WORD` stands behind a row's last token. It is 0 where the tokens do not fit into the steps.
+    torch takes the tokens to a GPU itself, and waits for that.
 
     Source: A. Graves et al., "Connectionist temporal classification", ICML 2006.
     """
     if log_posteriors.device.type == "mps":  # has no kernel for it
-        return ctc_losses(log_posteriors.cpu(), tokens.cpu()).to(log_posteriors.device)
+        return ctc_losses(log_posteriors.cpu(), tokens).to(log_posteriors.device)
     rows, steps, _ = log_posteriors.shape
     return functional.ctc_loss(
         log_posteriors.transpose(0, 1),
         tokens.clamp_min(0),
         torch.full((rows,), steps),
-        (tokens != NO_WORD).sum(dim=1).cpu(),
+        (tokens != NO_WORD).sum(dim=1),
         reduction="none",
         zero_infinity=True,
     )
 
 
 def spelled_outputs(model: SpeechGRU) -> Tensor:
-    """The CTC tokens of each label, then of each unknown word: (V + U, L), `NO_WORD` behind."""
+    """The CTC tokens of each label, then of each unknown word: (V + U, L), `NO_WORD` behind.
+
+    On the host, as what is said in a batch.
+    """
     labels = (*model.labels, *(UNKNOWN for _ in model.unknown_words))
     spelled = [torch.tensor(model.spelling.spell(label), dtype=torch.long) for label in labels]
-    return pad_sequence(spelled, batch_first=True, padding_value=NO_WORD).to(model.device)
+    return pad_sequence(spelled, batch_first=True, padding_value=NO_WORD)
 
 
 def tokens_said(words: Tensor, tokens: Tensor) -> Tensor:

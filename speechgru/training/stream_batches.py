@@ -173,7 +173,7 @@ class StreamBatches:
         """What each step is asked for, (R, T): silence, and after each word that word."""
         config, model = self.config, self.clips.model
         rows, rate = len(goes_on), model.sample_rate
-        outputs = clips.outputs.view(rows, -1)
+        outputs = clips.outputs.view(rows, -1).to(offsets.device, non_blocking=True)
         step_s = model.step_samples / rate
         # A step's answer is that at its end.
         now_s = step_s * torch.arange(1, self.steps + 1, device=offsets.device)
