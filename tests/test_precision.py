@@ -9,7 +9,7 @@ from runs import CPU, assert_same_run, make_trainer, quick_recipe
 from speechgru.cli.app import main
 from speechgru.errors import InterruptedRunError
 from speechgru.modelfile import load_model
-from speechgru.training import loop
+from speechgru.training import loop, trainer
 from speechgru.training.recipe import load_recipe
 from speechgru.training.trainer import takes_bf16
 
@@ -73,6 +73,17 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(short, tones, tmp_pat
         loop.train(recipe, tmp_path / "run", CPU, stop=lambda: next(asked) >= 12)
     loop.train(recipe, tmp_path / "run", CPU, resume=True)
     assert_same_run(tmp_path / "run", short[0].run)
+
+
+def test_a_run_that_goes_on_in_other_products_says_so(tones, tmp_path, monkeypatch):
+    recipe = quick_recipe(tones, precision="bf16")
+    asked, said = iter(range(100)), list[str]()
+    with pytest.raises(InterruptedRunError):
+        loop.train(recipe, tmp_path / "run", CPU, stop=lambda: next(asked) >= 12)
+    monkeypatch.setattr(trainer, "takes_bf16", lambda precision, device: False)
+    result = loop.train(recipe, tmp_path / "run", CPU, resume=True, say=said.append)
+    assert said[-1] == "products were in bf16 before, and are in float32 here"
+    assert load_model(result.model).metadata["provenance"]["precision"] == "float32"
 
 
 def test_bench_says_in_what_it_reckons(capsys):

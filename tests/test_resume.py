@@ -13,6 +13,8 @@ import pytest
 import torch
 from full_disk import fill
 from runs import CPU, assert_same_run, checkpoint, metrics, quick_recipe, write_recipe
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tones import write_tones
 
 from speechgru.cli import main
@@ -312,6 +314,18 @@ def test_a_disk_that_is_full_from_the_start_holds_no_half_run(recipe, small_disk
         loop.train(recipe, small_disk / "run", CPU)
     assert not list(small_disk.rglob("*.toml"))
     assert not list(small_disk.rglob("*.tmp"))
+
+
+def test_a_run_goes_on_on_the_kind_of_device_that_it_began_on(recipe, tmp_path):
+    interrupt(recipe, tmp_path / "run", 3)
+    path = RunDirectory(tmp_path / "run").checkpoint
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    stored["random.sampler"] = stored["random.sampler"][:16].clone()  # as a GPU's is
+    save_file(stored, path, header)
+    with pytest.raises(DataError, match="go on with the --device that it began on"):
+        loop.train(recipe, tmp_path / "run", CPU, resume=True)
 
 
 def test_random_numbers_are_part_of_a_checkpoint(recipe, tmp_path):

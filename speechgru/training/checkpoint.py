@@ -37,6 +37,8 @@ class Progress:
     best_metrics: dict[str, Any] = field(default_factory=dict)
     #: The provenance of the model that the run began with, if it did with one.
     begun_with: dict[str, Any] = field(default_factory=dict)
+    #: What its products were taken in: "bf16" or "float32".
+    precision: str = ""
 
 
 @dataclass
@@ -69,7 +71,7 @@ class TrainingState:
         """Take everything back in, in place.
 
         Raises:
-            DataError: not a checkpoint, damaged, or of another network.
+            DataError: not a checkpoint, damaged, of another network, or of another kind of device.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -115,7 +117,13 @@ class TrainingState:
         for name, tensor in part("carried.").items():
             self.carried[name] = tensor[self.ranks.share(len(tensor))].to(self.model.device)
         for name, generator in self.generators.items():
-            generator.set_state(stored[f"random.{name}"])
+            numbers = stored[f"random.{name}"]
+            if len(numbers) != len(generator.get_state()):
+                raise DataError(
+                    "the run's random numbers are of another kind of device than "
+                    f"{self.model.device.type}; go on with the --device that it began on"
+                )
+            generator.set_state(numbers)
         torch.set_rng_state(stored["random.torch"])
         if self.model.device.type == "cuda" and "random.cuda" in stored:
             torch.cuda.set_rng_state(stored["random.cuda"], self.model.device)

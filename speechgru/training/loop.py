@@ -110,7 +110,7 @@ def train(
         run.create(recipe)
     with run.locked():
         if goes_on or begun():  # by another process, while this one decoded
-            _continue(trainer, run)
+            _continue(trainer, run, say)
         done = trainer.state.progress
         run.truncate_metrics(done.metrics_bytes)
         where = f"{device}" if ranks.size == 1 else f"{ranks.size} of {device.type}"
@@ -119,9 +119,13 @@ def train(
         return _Loop(trainer, run, report, stop).run_to_end()
 
 
-def _continue(trainer: Trainer, run: RunDirectory) -> None:
+def _continue(trainer: Trainer, run: RunDirectory, say: Callable[[str], None]) -> None:
     trainer.state.load(run.checkpoint)
-    if trainer.state.progress.fingerprint != trainer.data.fingerprint:
+    progress = trainer.state.progress
+    if progress.precision not in ("", trainer.precision):
+        say(f"products were in {progress.precision} before, and are in {trainer.precision} here")
+    progress.precision = trainer.precision
+    if progress.fingerprint != trainer.data.fingerprint:
         raise DataError(
             f"{run.root}: the recordings have changed since this run began, so it cannot go on; "
             "begin another"

@@ -62,6 +62,7 @@ class Trainer:
         config = recipe.training
         check_shares(recipe, ranks)
         self.recipe, self.data, self.device, self.ranks = recipe, data, device, ranks
+        self.bf16 = takes_bf16(config.precision, device)
         self.model = build_model(recipe, data.task, device)
         self.model.metadata = {
             "protocol": data.task.protocol,
@@ -90,11 +91,10 @@ class Trainer:
             WeightAverage(self.model, config.average_decay),
             make_optimiser(self.model, config),
             clips.generators,
-            Progress(fingerprint=data.fingerprint, begun_with=begun_with),
+            Progress(fingerprint=data.fingerprint, begun_with=begun_with, precision=self.precision),
             self.batches.carried,
             ranks,
         )
-        self.bf16 = takes_bf16(config.precision, device)
 
     @property
     def precision(self) -> str:
