@@ -17,11 +17,9 @@ from speechgru.training import loop
 from speechgru.training.batches import (
     NO_TARGET,
     NO_WORD,
-    has_anagram,
-    outputs_of,
-    sampling_weights,
-    unknown_words,
 )
+from speechgru.training.choice import sampling_weights
+from speechgru.training.outputs import has_anagram, outputs_of, unknown_words
 from speechgru.training.preparation import prepare
 from speechgru.training.recipe import Recipe, SamplingConfig
 

@@ -21,21 +21,21 @@ from speechgru.augment import (
     warp_times,
 )
 from speechgru.corpora import positions
-from speechgru.corpora.corpus import Corpus, Example, Task
+from speechgru.corpora.corpus import Corpus, Task
 from speechgru.corpora.kept import kept
 from speechgru.corpora.packed import FULL_SCALE, PackedAudio
 from speechgru.corpora.positions import word_spans
-from speechgru.errors import DataError
-from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN
+from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.model import SpeechGRU, State
 from speechgru.random_rows import RowGenerator
 from speechgru.row_threads import on_one_core
 from speechgru.training import noise
-from speechgru.training.choice import Chooser
+from speechgru.training.choice import Chooser, sampling_weights
 from speechgru.training.noise import noise_alone, noise_bank
+from speechgru.training.outputs import fold_outputs, has_anagram, outputs_of
 from speechgru.training.placement import PlacedClips
 from speechgru.training.ranks import ALONE, Ranks
-from speechgru.training.recipe import Recipe, SamplingConfig
+from speechgru.training.recipe import Recipe
 
 #: The target of a step that is asked for nothing.
 NO_TARGET = -100
@@ -289,62 +289,3 @@ def only_words(outputs: Tensor, clips: TrainingClips) -> Tensor:
     """The words among outputs (B, N) in their order, behind them `NO_WORD`: (B, N)."""
     words = outputs.masked_fill(outputs == clips.silence, NO_WORD)
     return words.gather(1, (words == NO_WORD).sort(dim=1, stable=True).indices)
-
-
-def fold_outputs(outputs: Tensor, model: SpeechGRU) -> Tensor:
-    """The label of each output of the head: an unknown word's is `_unknown_`."""
-    if not model.unknown_words:
-        return outputs
-    unknown = model.vocabulary.id(UNKNOWN)
-    return torch.where(outputs < len(model.labels), outputs, unknown)
-
-
-def has_anagram(word: str, labels: tuple[str, ...]) -> bool:
-    """Whether another label has the same letters: scrambled, "no" may be "on"."""
-    letters = sorted(word)
-    return any(label != word and sorted(label) == letters for label in labels)
-
-
-def outputs_of(examples: tuple[Example, ...], model: SpeechGRU) -> list[int]:
-    """The output of the head that each example trains; an unknown word may have its own."""
-    outputs = {name: i for i, name in enumerate((*model.labels, *model.unknown_words))}
-    return [
-        outputs[example.label]
-        if example.label != UNKNOWN
-        else outputs.get(example.word, outputs[UNKNOWN])
-        for example in examples
-    ]
-
-
-def unknown_words(task: Task) -> tuple[str, ...]:
-    """The words that stand behind `_unknown_` in a task's training clips."""
-    words = {e.word for e in task.split("training") if e.label == UNKNOWN}
-    return tuple(sorted(words - {UNKNOWN} - set(task.labels)))
-
-
-def sampling_weights(
-    examples: tuple[Example, ...], labels: tuple[str, ...], config: SamplingConfig
-) -> NDArray[np.float64]:
-    """How likely each example is drawn: (N,), sum 1.
-
-    Every word is drawn equally often, whatever its clips; `_unknown_` and `_silence_` as the
-    configuration says; within `_unknown_`, a word in proportion to the root of its clips.
-
-    Raises:
-        DataError: a label has no training clip.
-    """
-    counts: dict[tuple[str, str], int] = {}
-    for example in examples:
-        key = (example.label, example.word)
-        counts[key] = counts.get(key, 0) + 1
-    shares: dict[tuple[str, str], float] = {}
-    for label in labels:
-        roots = {key: count**0.5 for key, count in counts.items() if key[0] == label}
-        if not roots:
-            if label in NOT_WORDS:
-                continue
-            raise DataError(f"{label!r} has no training clip; each word needs at least one")
-        weight = {UNKNOWN: config.unknown_weight, SILENCE: config.silence_weight}.get(label, 1.0)
-        shares |= {key: weight * root / sum(roots.values()) for key, root in roots.items()}
-    weights = np.array([shares[e.label, e.word] / counts[e.label, e.word] for e in examples])
-    return weights / weights.sum()

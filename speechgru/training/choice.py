@@ -7,7 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from speechgru.corpora.corpus import Example
+from speechgru.errors import DataError
+from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN
 from speechgru.random_rows import RowGenerator, random_rows
+from speechgru.training.recipe import SamplingConfig
 
 _CPU = torch.device("cpu")
 
@@ -35,3 +39,31 @@ class Chooser:
         chosen = self.next(count)
         self.generator.set_state(state)
         return chosen
+
+
+def sampling_weights(
+    examples: tuple[Example, ...], labels: tuple[str, ...], config: SamplingConfig
+) -> NDArray[np.float64]:
+    """How likely each example is drawn: (N,), sum 1.
+
+    Every word is drawn equally often, whatever its clips; `_unknown_` and `_silence_` as the
+    configuration says; within `_unknown_`, a word in proportion to the root of its clips.
+
+    Raises:
+        DataError: a label has no training clip.
+    """
+    counts: dict[tuple[str, str], int] = {}
+    for example in examples:
+        key = (example.label, example.word)
+        counts[key] = counts.get(key, 0) + 1
+    shares: dict[tuple[str, str], float] = {}
+    for label in labels:
+        roots = {key: count**0.5 for key, count in counts.items() if key[0] == label}
+        if not roots:
+            if label in NOT_WORDS:
+                continue
+            raise DataError(f"{label!r} has no training clip; each word needs at least one")
+        weight = {UNKNOWN: config.unknown_weight, SILENCE: config.silence_weight}.get(label, 1.0)
+        shares |= {key: weight * root / sum(roots.values()) for key, root in roots.items()}
+    weights = np.array([shares[e.label, e.word] / counts[e.label, e.word] for e in examples])
+    return weights / weights.sum()

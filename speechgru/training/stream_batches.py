@@ -18,9 +18,9 @@ from speechgru.training.batches import (
     Clips,
     Rows,
     TrainingClips,
-    fold_outputs,
     only_words,
 )
+from speechgru.training.outputs import fold_outputs
 from speechgru.training.recipe import StreamConfig
 
 #: Rows of whole clips begin up to this much later.

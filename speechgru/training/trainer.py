@@ -17,11 +17,11 @@ from speechgru.training.batches import (
     Batch,
     ClipBatches,
     TrainingClips,
-    unknown_words,
 )
 from speechgru.training.checkpoint import Progress, TrainingState
 from speechgru.training.losses import BatchLoss
 from speechgru.training.optimiser import make_optimiser, schedule
+from speechgru.training.outputs import unknown_words
 from speechgru.training.preparation import PreparedData
 from speechgru.training.ranks import ALONE, Ranks
 from speechgru.training.recipe import Recipe

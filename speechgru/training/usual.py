@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from speechgru.cells.gru import GRU
 from speechgru.corpora.packed import PackedAudio
 from speechgru.features import FeatureConfig
-from speechgru.training.batches import NO_TARGET, Batch, outputs_of
+from speechgru.training.batches import NO_TARGET, Batch
+from speechgru.training.outputs import outputs_of
 from speechgru.training.recipe import Recipe
 from speechgru.training.trainer import Trainer
 
