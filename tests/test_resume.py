@@ -324,7 +324,7 @@ def test_a_run_goes_on_on_the_kind_of_device_that_it_began_on(recipe, tmp_path):
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     stored["random.sampler"] = stored["random.sampler"][:16].clone()  # as a GPU's is
     save_file(stored, path, header)
-    with pytest.raises(DataError, match="go on with the --device that it began on"):
+    with pytest.raises(UsageError, match="go on with the --device that it began on"):
         loop.train(recipe, tmp_path / "run", CPU, resume=True)
 
 

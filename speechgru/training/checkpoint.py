@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from speechgru.errors import DataError
+from speechgru.errors import DataError, UsageError
 from speechgru.files import write_atomic
 from speechgru.model import SpeechGRU
 from speechgru.training.average import WeightAverage
@@ -71,7 +71,8 @@ class TrainingState:
         """Take everything back in, in place.
 
         Raises:
-            DataError: not a checkpoint, damaged, of another network, or of another kind of device.
+            DataError: not a checkpoint, damaged, or of another network.
+            UsageError: of a run on another kind of device.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -119,7 +120,7 @@ class TrainingState:
         for name, generator in self.generators.items():
             numbers = stored[f"random.{name}"]
             if len(numbers) != len(generator.get_state()):
-                raise DataError(
+                raise UsageError(
                     "the run's random numbers are of another kind of device than "
                     f"{self.model.device.type}; go on with the --device that it began on"
                 )

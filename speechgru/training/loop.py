@@ -72,7 +72,8 @@ def train(
     stop.
 
     Raises:
-        UsageError: the recipe names no data, or `out` holds a run (or none, to resume).
+        UsageError: the recipe names no data, `out` holds a run (or none, to resume), or the run
+            began on another kind of device.
         DataError: the data is invalid, or has changed since the run began; the model that the run
             begins with is none.
         InterruptedRunError: `stop` said so; the run can be resumed.
@@ -122,14 +123,14 @@ def train(
 def _continue(trainer: Trainer, run: RunDirectory, say: Callable[[str], None]) -> None:
     trainer.state.load(run.checkpoint)
     progress = trainer.state.progress
-    if progress.precision not in ("", trainer.precision):
-        say(f"products were in {progress.precision} before, and are in {trainer.precision} here")
-    progress.precision = trainer.precision
     if progress.fingerprint != trainer.data.fingerprint:
         raise DataError(
             f"{run.root}: the recordings have changed since this run began, so it cannot go on; "
             "begin another"
         )
+    if progress.precision not in ("", trainer.precision):
+        say(f"products were in {progress.precision} before, and are in {trainer.precision} here")
+    progress.precision = trainer.precision
 
 
 class _Loop:
