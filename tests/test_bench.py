@@ -26,7 +26,7 @@ def small_recipe(protocol: str = "folder") -> Recipe:
 
 @pytest.fixture(scope="module")
 def cost() -> TrainingCost:
-    return measure_training(small_recipe(), CPU, clips=80, batches=5)
+    return measure_training(small_recipe(), CPU, clips=80, batches=15)
 
 
 def test_the_loop_costs_more_than_the_bare_network(cost):

@@ -132,7 +132,6 @@ def test_how_soon_listening_starts(tmp_path, monkeypatch, capsys):
     assert main(["bench", "listen", "--start", str(tmp_path / "stop.wav"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["over_bare"] == pytest.approx(told["first_event_s"] / told["bare_imports_s"])
-    assert told["over_bare"] > 1.0
     assert 30 < told["peak_mb"] < 150
 
     soundfile.write(tmp_path / "quiet.wav", np.zeros(RATE), RATE)

@@ -67,7 +67,7 @@ def count_stops(arguments: list[str], capsys) -> int:
     return sum(event["word"] == "stop" for event in events)
 
 
-@pytest.mark.xfail(strict=True, reason="6 of 20 get by, of 13: the card says so")
+@pytest.mark.xfail(strict=True, reason="4 of 20 get by, but only 6 within speech: the card says so")
 def test_a_word_that_others_lead_up_to_is_told_only_within_speech(breaths, capsys):
     """By the model that ships."""
     refused = count_stops(["--input", breaths], capsys)
