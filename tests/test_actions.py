@@ -69,7 +69,7 @@ def test_starting_a_program_does_not_wait_for_it():
     with Actions([parse_hook("go=sleep 60")]) as actions:
         began = time.monotonic()
         actions.push(EVENT)
-        assert time.monotonic() - began < 30.0
+        assert time.monotonic() - began < 5.0
         actions.close(wait=False)
 
 
@@ -87,9 +87,9 @@ def test_a_program_that_hangs_is_killed_with_all_that_it_started(tmp_path):
 
 def test_a_program_that_leaves_another_in_the_background_is_not_waited_for():
     began = time.monotonic()
-    told, _ = run(parse_hook("go=sh -c 'sleep 30 & echo started'"))
+    told, _ = run(parse_hook("go=sh -c 'sleep 5 & echo started'"))
     assert told == ["--on go: started"]
-    assert time.monotonic() - began < 20.0
+    assert time.monotonic() - began < 4.0
 
 
 def test_no_more_programs_run_at_once_than_allowed(tmp_path):
@@ -122,7 +122,7 @@ def test_an_error_ends_the_programs_at_once(tmp_path):
     began = time.monotonic()
     with pytest.raises(BrokenPipeError):
         fail()
-    assert time.monotonic() - began < 30.0
+    assert time.monotonic() - began < 5.0
     assert told == ["--on go=sleep 60: killed at the end"]
 
 

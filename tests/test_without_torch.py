@@ -116,8 +116,8 @@ def test_evaluate_clips_and_a_stream(folder):
 def test_bench(folder):
     told, _ = run(folder, "bench", "listen", "m.onnx", "--json")
     found = json.loads(told)
-    assert found["overhead_ratio"] > 0
-    assert found["whole_speed"] > 0
+    assert found["overhead_ratio"] > 1
+    assert found["whole_speed"] > 1
     assert 0 < found["chunk_us"]["p50"] <= found["chunk_us"]["p95"] <= found["chunk_us"]["p99"]
 
 

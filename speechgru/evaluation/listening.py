@@ -34,7 +34,8 @@ class ListeningCost:
     minute is heard that comes at once, as a file does. `last_over_second` compares the two minutes'
     quick chunks (the tenth part), as other programs delay the slow ones. A shared processor may be
     half as fast an hour later, so `last_over_fresh` compares the recognizer with one that has just
-    begun, in one minute, chunk by chunk in turns.
+    begun, in one minute, chunk by chunk in turns. `growth_mb_per_hour` is of the most memory that
+    is held at a minute's end, over that of the first: what the process gives back does not count.
     """
 
     minutes: int
@@ -92,7 +93,7 @@ def measure_listening(
     for minute in range(minutes - 1):
         for i in range(CHUNKS_A_MINUTE):
             times_us[minute, i] = _timed_us(recognizer.push, next(sound))
-        held_mb = held_memory_mb()
+        held_mb = max(held_mb, held_memory_mb())
         early_mb = early_mb or held_mb
         if progress is not None:
             progress(minute + 2, minutes)
