@@ -37,7 +37,7 @@ from speechgru.device import select_device
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.evaluation.clips import evaluate_clips
 from speechgru.evaluation.sequences import evaluate_sequences
-from speechgru.files import write_atomic
+from speechgru.common.files import write_atomic
 from speechgru.opening import open_backend
 from speechgru.streaming import stream_settings
 from speechgru.training.loop import train

@@ -27,7 +27,7 @@ import typer
 
 from speechgru.audio import SAMPLE_RATE, Samples, to_mono
 from speechgru.errors import DataError, SpeechGRUError
-from speechgru.files import write_atomic
+from speechgru.common.files import write_atomic
 from speechgru.labels import COMMANDS
 
 OTHER_WORDS = ("bed", "bird", "cat", "dog", "five", "happy", "house", "nine", "tree", "wow")

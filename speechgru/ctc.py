@@ -12,7 +12,7 @@ from speechgru.errors import UsageError
 from speechgru.grammar import Grammar, any_words
 from speechgru.labels import BOUNDARY, NOT_WORDS, Spelling
 from speechgru.prefix_beam import BestPath, Phrase, PrefixBeam, Search, Span
-from speechgru.settings import Settings
+from speechgru.common.settings import Settings
 
 
 class CTCConfig(Settings):

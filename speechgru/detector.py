@@ -13,7 +13,7 @@ from pydantic import Field
 from speechgru.decoding import Event
 from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN, Vocabulary
-from speechgru.settings import Settings
+from speechgru.common.settings import Settings
 
 #: What decides, in this order: a word that passed them all is an event.
 Gate = Literal["threshold", "duration", "held", "refractory", "speech", "event"]

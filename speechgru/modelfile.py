@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from speechgru.errors import DataError
 from speechgru.features import FeatureConfig
-from speechgru.files import write_atomic
+from speechgru.common.files import write_atomic
 from speechgru.header import FORMAT_VERSION, KEY, parse_header
 from speechgru.model import ModelConfig, SpeechGRU
 

@@ -90,7 +90,7 @@ def write_metadata(model: Path, metadata: Mapping[str, Any], output: Path | None
         SpeechGRUError: the file cannot be written.
     """
     if is_onnx(model):
-        from speechgru.files import write_atomic
+        from speechgru.common.files import write_atomic
         from speechgru.onnxfile import with_header
         from speechgru.runtime import load_onnx
 

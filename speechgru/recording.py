@@ -14,7 +14,7 @@ import numpy as np
 from speechgru.audio import Samples
 from speechgru.decoding import Event
 from speechgru.errors import SpeechGRUError, UsageError
-from speechgru.files import write_atomic
+from speechgru.common.files import write_atomic
 from speechgru.listening import Heard
 
 #: Kept around a word: a network is sure of it only near its end, so the more before it.

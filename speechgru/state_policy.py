@@ -10,7 +10,7 @@ from pydantic import Field
 
 from speechgru.audio import Samples
 from speechgru.decoding import Event
-from speechgru.settings import Settings
+from speechgru.common.settings import Settings
 
 #: The state may be reset at every fifth step of the stream, so that the places depend on no
 #: chunking, and what lies between two of them can be computed at once.

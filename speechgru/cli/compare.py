@@ -56,7 +56,7 @@ def compare(
     from speechgru.comparison.table import as_csv, as_markdown
     from speechgru.comparison.variants import MATCHES, parse_cells
     from speechgru.device import select_device
-    from speechgru.files import write_atomic
+    from speechgru.common.files import write_atomic
     from speechgru.training.recipe import load_recipe
 
     if match not in MATCHES:

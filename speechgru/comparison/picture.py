@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speechgru.comparison.results import Row
-from speechgru.files import atomic_path
+from speechgru.common.files import atomic_path
 
 
 def save_comparison_picture(rows: Sequence[Row], title: str, path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from speechgru.comparison.costs import Costs
 from speechgru.errors import DataError
 from speechgru.evaluation.metrics import Z_95, wilson_interval
-from speechgru.files import write_atomic
+from speechgru.common.files import write_atomic
 
 SPLITS = ("validation", "testing")
 

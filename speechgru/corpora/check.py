@@ -12,7 +12,7 @@ import numpy as np
 from speechgru.audio import decode, probe
 from speechgru.corpora.corpus import SPLIT_RULES, SPLITS, Clip, Corpus
 from speechgru.corpora.fingerprint import name_in
-from speechgru.corpora.threads import in_threads
+from speechgru.common.threads import in_threads
 from speechgru.errors import DataError
 
 #: Below this peak (-60 dBFS) a clip is silent.

@@ -16,7 +16,7 @@ from zipfile import ZipFile, ZipInfo
 
 from speechgru.corpora.cache import CACHE_VARIABLE, default_cache_dir, locked
 from speechgru.errors import SpeechGRUError
-from speechgru.files import write_atomic
+from speechgru.common.files import write_atomic
 
 
 def embedded_corpus(cache_dir: Path | None = None) -> Path:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from speechgru.corpora.cache import LOCK, locked
 from speechgru.corpora.packed import PackedAudio
 from speechgru.errors import SpeechGRUError
-from speechgru.files import atomic_path
+from speechgru.common.files import atomic_path
 
 #: Arrays of one name, as of several recipes; the oldest are thrown away.
 MOST = 3

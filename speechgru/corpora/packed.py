@@ -19,7 +19,7 @@ from speechgru.corpora.cache import LOCK, default_cache_dir, locked, note_use, p
 from speechgru.corpora.corpus import Corpus, Example
 from speechgru.corpora.fingerprint import files_fingerprint
 from speechgru.errors import DataError, SpeechGRUError
-from speechgru.files import atomic_path, write_atomic
+from speechgru.common.files import atomic_path, write_atomic
 
 FORMAT = "speechgru-packed-audio"
 FORMAT_VERSION = 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from speechgru.audio import AudioInfo, probe
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus
-from speechgru.corpora.threads import in_threads
+from speechgru.common.threads import in_threads
 from speechgru.errors import DataError
 
 _Readable = tuple[Clip, AudioInfo]

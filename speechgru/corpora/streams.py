@@ -17,7 +17,7 @@ from speechgru.corpora.positions import word_span
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.corpora.truth import SpokenWord, Truth, write_truth
 from speechgru.errors import DataError, SpeechGRUError, UsageError
-from speechgru.files import atomic_path
+from speechgru.common.files import atomic_path
 from speechgru.labels import NOT_WORDS, UNKNOWN
 
 #: Background alone at the end, so that the last word can still be recognized.

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from speechgru import __version__
 from speechgru.errors import DataError, SpeechGRUError, UsageError
-from speechgru.files import write_atomic
+from speechgru.common.files import write_atomic
 
 TIMEOUT_S = 30.0
 CHUNK_BYTES = 256 * 1024

@@ -23,7 +23,7 @@ from speechgru.evaluation.choices import THRESHOLDS, Choices
 from speechgru.evaluation.det import OperatingPoint
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.hearing import Hearing, hear
-from speechgru.evaluation.parts import Parts, Report
+from speechgru.common.progress import Parts, Report
 from speechgru.evaluation.streams import StreamCase
 from speechgru.labels import UNKNOWN, Vocabulary
 from speechgru.state_policy import StatePolicy

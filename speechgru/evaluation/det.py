@@ -10,7 +10,7 @@ from speechgru.corpora.truth import Truth
 from speechgru.decoders import DecoderConfig
 from speechgru.evaluation.events import score_events
 from speechgru.evaluation.hearing import Hearing, Sound, hear
-from speechgru.files import atomic_path
+from speechgru.common.files import atomic_path
 from speechgru.state_policy import StatePolicy
 from speechgru.streaming import Backend
 

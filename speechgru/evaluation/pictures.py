@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from speechgru.evaluation.report import ClipReport
-from speechgru.files import atomic_path
+from speechgru.common.files import atomic_path
 
 #: Up to this many labels a cell has room for its count.
 MOST_WITH_COUNTS = 40

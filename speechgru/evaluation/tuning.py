@@ -11,7 +11,7 @@ from speechgru.decoders import DecoderConfig
 from speechgru.detector import DetectorConfig
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.hearing import Hearing, Sound, hear
-from speechgru.evaluation.parts import Parts, Report
+from speechgru.common.progress import Parts, Report
 from speechgru.labels import Head
 from speechgru.state_policy import CARRY, StatePolicy
 from speechgru.streaming import Backend

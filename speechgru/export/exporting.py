@@ -16,7 +16,7 @@ from speechgru.export.builder import OPSET
 from speechgru.export.graph import build_graph
 from speechgru.export.parity import check_parity, embedded_recording, recording_of
 from speechgru.export.weights import folded, rounded
-from speechgru.files import write_atomic
+from speechgru.common.files import write_atomic
 from speechgru.model import SpeechGRU
 from speechgru.modelfile import header_of
 from speechgru.onnxfile import OnnxFile, parse_onnx, with_header

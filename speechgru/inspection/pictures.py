@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.files import atomic_path
+from speechgru.common.files import atomic_path
 from speechgru.inspection.gradients import GradientNorms
 from speechgru.inspection.trace import Trace
 from speechgru.labels import NOT_WORDS

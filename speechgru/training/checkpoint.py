@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from speechgru.errors import DataError, UsageError
-from speechgru.files import write_atomic
+from speechgru.common.files import write_atomic
 from speechgru.model import SpeechGRU
 from speechgru.training.average import WeightAverage
 from speechgru.training.ranks import ALONE, Ranks

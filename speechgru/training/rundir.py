@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from speechgru.errors import SpeechGRUError, UsageError
-from speechgru.files import append_line, write_atomic
+from speechgru.common.files import append_line, write_atomic
 from speechgru.training.recipe import Recipe, load_recipe
 
 

@@ -1,0 +1,1 @@
+"""What every room uses: atomic files, strict settings, locks, threads, progress."""
