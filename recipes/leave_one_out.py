@@ -23,7 +23,7 @@ from typing import Any
 
 import soundfile
 
-from speechgru.audio import probe, read
+from speechgru.audio.files import probe, read
 from speechgru.cli.terminal import progress_bar
 from speechgru.cli.train import live_run, stop_on_signals, with_data
 from speechgru.corpora import open_corpus

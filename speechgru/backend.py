@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from speechgru.audio import Samples
+from speechgru.audio.files import Samples
 from speechgru.corpora.packed import FULL_SCALE
 from speechgru.labels import Outputs
 from speechgru.model import SpeechGRU, State

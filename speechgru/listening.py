@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from speechgru.audio import Samples
+from speechgru.audio.files import Samples
 from speechgru.decoding import Event
-from speechgru.sources import Block
+from speechgru.audio.sources import Block
 from speechgru.streaming import Recognizer
 
 #: Latencies that are kept for the summary: the last ones, so that days need no memory.

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from speechgru.audio import Samples
+from speechgru.audio.files import Samples
 
 #: Floats in 64 bytes: each tensor begins at a whole number of them.
 _ALIGNED = 16

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio import Samples, fit, loudest_start, read
+from speechgru.audio.files import Samples, fit, loudest_start, read
 from speechgru.corpora.packed import FULL_SCALE, Packed
 from speechgru.ctc import sequence_scores
 from speechgru.decoding import isolated_word

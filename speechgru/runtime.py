@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from speechgru.audio import Samples
+from speechgru.audio.files import Samples
 from speechgru.errors import DataError
 from speechgru.labels import Outputs
 from speechgru.onestep import OneStep

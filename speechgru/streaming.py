@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio import Samples
+from speechgru.audio.files import Samples
 from speechgru.decoders import Answering, DecoderConfig, head_of, make_decoder, own_decoder
 from speechgru.decoding import Decoder, Event
 from speechgru.detector import DetectorConfig

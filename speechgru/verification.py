@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio import Samples
+from speechgru.audio.files import Samples
 from speechgru.decoding import Tape
 from speechgru.errors import DataError
 from speechgru.streaming import Backend, Recognizer

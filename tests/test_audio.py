@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from speechgru.audio import SAMPLE_RATE, decode, fit, loudest_start, probe, read, to_mono
+from speechgru.audio.files import SAMPLE_RATE, decode, fit, loudest_start, probe, read, to_mono
 from speechgru.errors import DataError
 
 RANDOM = np.random.default_rng(0)

@@ -10,7 +10,7 @@ import soundfile
 from bands import BandBackend
 from tones import RATE, untrained_model
 
-from speechgru.audio import read
+from speechgru.audio.files import read
 from speechgru.cli import main
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus

@@ -11,7 +11,7 @@ from tones import RATE, tone
 
 import speechgru
 from speechgru import bundled
-from speechgru.audio import read
+from speechgru.audio.files import read
 from speechgru.cli import main
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus

@@ -16,7 +16,7 @@ import soundfile
 from tone_listener import stream, tone_listener
 from virtual_microphone import plug
 
-from speechgru.audio import read
+from speechgru.audio.files import read
 from speechgru.cli import main
 from speechgru.modelfile import save_model
 

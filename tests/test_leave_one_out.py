@@ -10,7 +10,7 @@ from runs import write_recipe
 from scripts import load_script
 from tones import write_tones
 
-from speechgru.audio import read
+from speechgru.audio.files import read
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 

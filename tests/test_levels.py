@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from speechgru.levels import SignalWatch, clipped_frames, peak_db, rms_db, verdict
+from speechgru.audio.levels import SignalWatch, clipped_frames, peak_db, rms_db, verdict
 
 RATE = 48_000
 

@@ -9,8 +9,8 @@ from tone_listener import stream, tone_listener
 from speechgru.backend import TorchBackend
 from speechgru.decoding import Event
 from speechgru.listening import Heard, HeardEvent, Summary, listen
-from speechgru.native import quiet_native_code
-from speechgru.sources import Block
+from speechgru.audio.portaudio import quiet_native_code
+from speechgru.audio.sources import Block
 from speechgru.streaming import open_recognizer
 
 RATE = 16_000

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from speechgru import bundled
-from speechgru.audio import read
+from speechgru.audio.files import read
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.detector import DetectorConfig

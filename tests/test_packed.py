@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechgru.audio import fit, read
+from speechgru.audio.files import fit, read
 from speechgru.corpora import Example, PackedAudio, corpus_fingerprint, open_corpus, pack
 from speechgru.corpora.cache import LAST_USED, UNUSED_DAYS, default_cache_dir, locked
 from speechgru.corpora.packed import FULL_SCALE

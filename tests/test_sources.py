@@ -7,10 +7,10 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechgru.audio import StreamResampler, read, to_mono
+from speechgru.audio.files import StreamResampler, read, to_mono
 from speechgru.errors import DataError, UsageError
-from speechgru.pcm import PcmDecoder, parse_format
-from speechgru.sources import file_blocks, pcm_blocks
+from speechgru.audio.pcm import PcmDecoder, parse_format
+from speechgru.audio.sources import file_blocks, pcm_blocks
 
 RATE = 16_000
 

@@ -7,8 +7,8 @@ import tempfile
 import pytest
 from conftest import SHARED
 
-from speechgru.devices import restart_portaudio
-from speechgru.microphone import Microphone
+from speechgru.audio.devices import restart_portaudio
+from speechgru.audio.microphone import Microphone
 
 SCRIPT = SHARED / "virtual-mic.sh"
 

@@ -40,7 +40,7 @@ def stream(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Write clips with background noise, unknown words and gaps, and where each word lies."""
-    from speechgru.audio import SAMPLE_RATE
+    from speechgru.audio.files import SAMPLE_RATE
     from speechgru.corpora.split_audio import open_split_audio
     from speechgru.corpora.streams import StreamPlan, write_stream
 

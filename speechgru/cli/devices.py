@@ -9,7 +9,7 @@ from speechgru.cli.terminal import err, out, print_json
 from speechgru.errors import AudioDeviceError
 
 if TYPE_CHECKING:
-    from speechgru.devices import Device
+    from speechgru.audio.devices import Device
 
 #: What a level test's verdict means, in words.
 VERDICTS = {
@@ -31,8 +31,8 @@ def devices(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """List the microphones; with --test, how loud each one is."""
-    from speechgru.devices import devices as all_devices
-    from speechgru.devices import find_device
+    from speechgru.audio.devices import devices as all_devices
+    from speechgru.audio.devices import find_device
 
     told = []
     for each in all_devices() if device is None else [find_device(device)]:
@@ -47,8 +47,8 @@ def devices(
 
 def _described(device: "Device", test_s: float | None) -> dict[str, Any]:
     """All that is known of a device; one that cannot be heard says why in its test."""
-    from speechgru.devices import supported_rates
-    from speechgru.microphone import level_test
+    from speechgru.audio.devices import supported_rates
+    from speechgru.audio.microphone import level_test
 
     told: dict[str, Any] = asdict(device) | {"rates": supported_rates(device)}
     if test_s is not None:

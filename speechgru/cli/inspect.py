@@ -9,7 +9,7 @@ from speechgru.cli.terminal import err, out, print_json
 from speechgru.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from speechgru.audio import Samples
+    from speechgru.audio.files import Samples
     from speechgru.inspection.gradients import GradientNorms
     from speechgru.inspection.trace import Trace
     from speechgru.model import SpeechGRU
@@ -36,7 +36,7 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Draw gates over the spectrogram, posteriors over time, and the gradient back through time."""
-    from speechgru.audio import read
+    from speechgru.audio.files import read
     from speechgru.inspection.pictures import save_gates_picture, save_posteriors_picture
     from speechgru.inspection.trace import trace
     from speechgru.modelfile import load_model

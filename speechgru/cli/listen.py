@@ -87,7 +87,7 @@ def listen(
         raise UsageError("--jsonl and --json: only one of them")
     model = model or bundled_model()
     from speechgru.actions import Actions, check_words, parse_hook
-    from speechgru.audio import AUDIO_SUFFIXES
+    from speechgru.audio.files import AUDIO_SUFFIXES
     from speechgru.recording import Keepers, check_new
 
     # What is wrong with the options must be told before torch takes its seconds to load.
@@ -105,7 +105,7 @@ def listen(
 
     from speechgru.listening import Summary
     from speechgru.listening import listen as hear
-    from speechgru.native import quiet_native_code
+    from speechgru.audio.portaudio import quiet_native_code
 
     summary = Summary(recognizer.backend.sample_rate)
     view = _view(recognizer, summary, jsonl, json)

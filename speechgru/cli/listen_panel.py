@@ -17,7 +17,7 @@ from rich.text import Text
 
 from speechgru.cli.listen_views import event_line, figures, sentence_of
 from speechgru.cli.terminal import err, out
-from speechgru.levels import peak_db, rms_db
+from speechgru.audio.levels import peak_db, rms_db
 
 if TYPE_CHECKING:
     from speechgru.listening import Heard, Summary

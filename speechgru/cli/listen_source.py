@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast
 from speechgru.errors import UsageError
 
 if TYPE_CHECKING:
-    from speechgru.microphone import Microphone
-    from speechgru.sources import Block, ByteStream
+    from speechgru.audio.microphone import Microphone
+    from speechgru.audio.sources import Block, ByteStream
 
 #: Of PCM on stdin, where nothing is said.
 PIPE_RATE, PIPE_FORMAT, PIPE_CHANNELS = 16_000, "s16le", 1
@@ -71,13 +71,13 @@ class SourceOptions:
             if given and not fits:
                 raise UsageError(f"{name}: does not go with {where} as the source")
         if self.is_microphone:
-            from speechgru.devices import find_device
+            from speechgru.audio.devices import find_device
 
             find_device(self.device)
         elif self.is_pipe:
             self._check_pipe()
         else:
-            from speechgru.audio import probe
+            from speechgru.audio.files import probe
 
             probe(Path(self.input or ""))
 
@@ -88,10 +88,10 @@ class SourceOptions:
         Raises:
             AudioDeviceError: the microphone is busy, or refuses the rate.
         """
-        from speechgru import sources
+        from speechgru.audio import sources
 
         if self.is_microphone:
-            from speechgru.microphone import Microphone
+            from speechgru.audio.microphone import Microphone
 
             with Microphone(self.device, self.rate, tell) as microphone:
                 name = f"microphone {microphone.device.name}, {microphone.rate} Hz"
@@ -103,8 +103,8 @@ class SourceOptions:
             yield Sound(str(path), sources.file_blocks(path, model_rate, self.realtime))
 
     def _pipe_blocks(self, model_rate: int, tell: Callable[[str], None]) -> "Iterator[Block]":
-        from speechgru.pcm import parse_format
-        from speechgru.sources import pcm_blocks
+        from speechgru.audio.pcm import parse_format
+        from speechgru.audio.sources import pcm_blocks
 
         return pcm_blocks(
             cast("ByteStream", sys.stdin.buffer),
@@ -116,7 +116,7 @@ class SourceOptions:
         )
 
     def _check_pipe(self) -> None:
-        from speechgru.pcm import PcmDecoder, parse_format
+        from speechgru.audio.pcm import PcmDecoder, parse_format
 
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError(

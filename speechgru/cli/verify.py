@@ -23,7 +23,7 @@ def verify(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Compare recordings pushed in chunks with the same ones whole; exit 5 where they differ."""
-    from speechgru.audio import read
+    from speechgru.audio.files import read
     from speechgru.opening import open_backend
     from speechgru.verification import FEATURE_TOLERANCE, LOG_POSTERIOR_TOLERANCE
     from speechgru.verification import verify as verify_recording

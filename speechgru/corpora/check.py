@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from speechgru.audio import decode, probe
+from speechgru.audio.files import decode, probe
 from speechgru.corpora.corpus import SPLIT_RULES, SPLITS, Clip, Corpus
 from speechgru.corpora.fingerprint import name_in
 from speechgru.common.threads import in_threads

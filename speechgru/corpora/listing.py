@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from speechgru.audio import AUDIO_SUFFIXES
+from speechgru.audio.files import AUDIO_SUFFIXES
 from speechgru.errors import DataError
 
 BACKGROUND_NOISE = "_background_noise_"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from speechgru.audio import probe
+from speechgru.audio.files import probe
 from speechgru.corpora.corpus import Clip, Example
 from speechgru.labels import UNKNOWN
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio import SAMPLE_RATE, loudest_start, read
+from speechgru.audio.files import SAMPLE_RATE, loudest_start, read
 from speechgru.corpora.cache import LOCK, default_cache_dir, locked, note_use, prune
 from speechgru.corpora.corpus import Corpus, Example
 from speechgru.corpora.fingerprint import files_fingerprint

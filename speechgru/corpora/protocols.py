@@ -11,7 +11,7 @@ from hashlib import sha1
 from math import ceil
 from typing import NamedTuple
 
-from speechgru.audio import probe
+from speechgru.audio.files import probe
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus, Example, Task
 from speechgru.corpora.other_speech import cut_speech
 from speechgru.corpora.silence import cut_silence

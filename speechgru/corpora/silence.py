@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from speechgru.audio import probe
+from speechgru.audio.files import probe
 from speechgru.corpora.corpus import Example
 from speechgru.labels import SILENCE
 

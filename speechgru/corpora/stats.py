@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from speechgru.audio import AudioInfo, probe
+from speechgru.audio.files import AudioInfo, probe
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus
 from speechgru.common.threads import in_threads
 from speechgru.errors import DataError

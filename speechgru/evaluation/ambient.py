@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from speechgru.audio import Samples
+from speechgru.audio.files import Samples
 from speechgru.corpora.fingerprint import recordings_fingerprint
 from speechgru.corpora.listing import list_recordings
 from speechgru.decoders import DecoderConfig

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio import Samples, StreamResampler, blocks, probe
+from speechgru.audio.files import Samples, StreamResampler, blocks, probe
 from speechgru.corpora.packed import FULL_SCALE, Packed
 from speechgru.decoders import Answering, DecoderConfig, head_of, make_decoder
 from speechgru.decoding import Event, Tape

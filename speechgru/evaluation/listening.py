@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio import Samples
+from speechgru.audio.files import Samples
 from speechgru.errors import UsageError
 from speechgru.streaming import Backend, Recognizer, State, open_recognizer
 

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from speechgru.audio import Samples, read
+from speechgru.audio.files import Samples, read
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.corpora.split_audio import SplitAudio

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from speechgru.audio import Samples
+from speechgru.audio.files import Samples
 from speechgru.cells import CellName
 from speechgru.fronts import FRAMES_PER_STEP
 from speechgru.inspection.trace import whole_steps

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from speechgru.errors import AudioDeviceError
-from speechgru.native import quiet_native_code
+from speechgru.audio.portaudio import quiet_native_code
 
 if sys.platform == "linux":
     _HELP_NO_PORTAUDIO = (

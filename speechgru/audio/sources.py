@@ -7,10 +7,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from speechgru.audio import Samples, StreamResampler, blocks
+from speechgru.audio.files import Samples, StreamResampler, blocks
 from speechgru.errors import UsageError
-from speechgru.microphone import Microphone
-from speechgru.pcm import PcmDecoder, PcmFormat
+from speechgru.audio.microphone import Microphone
+from speechgru.audio.pcm import PcmDecoder, PcmFormat
 
 _FILE_BLOCK_S = 1.0
 _REALTIME_BLOCK_S = 0.02

@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from speechgru.audio import Samples
+from speechgru.audio.files import Samples
 from speechgru.errors import UsageError
 
 #: Little-endian 16-bit integers, or 32-bit floating point numbers in [-1, 1].
