@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from speechgru.random_rows import random_rows
-from speechgru.row_threads import by_rows
+from speechgru.model.row_threads import by_rows
 
 
 class AugmentConfig(BaseModel):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from speechgru.audio.files import Samples
 from speechgru.corpora.packed import FULL_SCALE
 from speechgru.labels import Outputs
-from speechgru.model import SpeechGRU, State
+from speechgru.model.network import SpeechGRU, State
 from speechgru.modelfile import header_of
 from speechgru.recognition import Clips
 

@@ -10,10 +10,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from speechgru.errors import DataError
-from speechgru.features import FeatureConfig
+from speechgru.model.features import FeatureConfig
 from speechgru.common.files import write_atomic
 from speechgru.header import FORMAT_VERSION, KEY, parse_header
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.network import ModelConfig, SpeechGRU
 
 
 def save_model(model: SpeechGRU, path: Path) -> None:

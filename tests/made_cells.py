@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from speechgru.cells import Cell, make_cell
+from speechgru.model.cells import Cell, make_cell
 
 #: What rounding leaves between two ways to the same numbers.
 NEAR = {"atol": 1e-5, "rtol": 1e-5}

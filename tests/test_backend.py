@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from speechgru.backend import COMPILED_AFTER, MOST_COMPILED_STEPS, TorchBackend
-from speechgru.cells import CELL_NAMES
-from speechgru.features import FeatureConfig
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.cells import CELL_NAMES
+from speechgru.model.features import FeatureConfig
+from speechgru.model.network import ModelConfig, SpeechGRU
 
 FEATURES = FeatureConfig(kind="logmel", mels=20, fft_samples=512)
 

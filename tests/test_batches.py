@@ -10,9 +10,9 @@ from tones import write_tones
 
 from speechgru.corpora import Example
 from speechgru.errors import DataError, UsageError
-from speechgru.features import FeatureConfig
+from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.training import loop
 from speechgru.training.batches import (
     NO_TARGET,

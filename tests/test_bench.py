@@ -8,8 +8,8 @@ from runs import CPU, QUICK
 
 from speechgru.augment import AugmentConfig
 from speechgru.cli import main
-from speechgru.features import FeatureConfig
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.features import FeatureConfig
+from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.training.batches import ClipBatches
 from speechgru.training.benchmark import TrainingCost, made_data, measure_training
 from speechgru.training.recipe import Recipe, load_recipe, parse_recipe, recipe_names

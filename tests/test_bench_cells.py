@@ -6,7 +6,7 @@ import pytest
 import torch
 from runs import CPU
 
-from speechgru.cells import CELL_NAMES, make_cell
+from speechgru.model.cells import CELL_NAMES, make_cell
 from speechgru.cli import main
 from speechgru.comparison.speed import CellSpeed, measure_cell
 

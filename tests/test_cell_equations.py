@@ -5,7 +5,7 @@ import torch
 from made_cells import NEAR, make, start
 from torch import Tensor, nn
 
-from speechgru.cells import (
+from speechgru.model.cells import (
     GRU,
     MGU,
     ChoGRU,

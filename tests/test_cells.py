@@ -8,7 +8,7 @@ from made_cells import NEAR, make, start
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from speechgru.cells import (
+from speechgru.model.cells import (
     CELL_NAMES,
     GATED,
     LSTM,

@@ -11,8 +11,8 @@ from tones import trained_model, untrained_model, write_tones
 from speechgru.cli import main
 from speechgru.export import exporting
 from speechgru.export.weights import to_int8
-from speechgru.features import FeatureConfig
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.features import FeatureConfig
+from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile import save_model
 from speechgru.training.loop import train
 

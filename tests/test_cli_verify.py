@@ -10,8 +10,8 @@ from tones import RATE, tone, untrained_model
 
 from speechgru.backend import TorchBackend
 from speechgru.cli import main
-from speechgru.features import FeatureConfig
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.features import FeatureConfig
+from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile import save_model
 from speechgru.verification import chunkings, verify
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runs import CPU, QUICK
 from torch.utils.flop_counter import FlopCounterMode
 
-from speechgru.cells import CELL_NAMES
+from speechgru.model.cells import CELL_NAMES
 from speechgru.comparison.costs import Costs, measure
 from speechgru.comparison.results import (
     RunResult,
@@ -29,8 +29,8 @@ from speechgru.comparison.variants import (
     variants,
 )
 from speechgru.errors import DataError, UsageError
-from speechgru.features import FeatureConfig
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.features import FeatureConfig
+from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.training.benchmark import made_data
 from speechgru.training.recipe import load_recipe, parse_recipe
 from speechgru.training.trainer import Trainer

@@ -7,9 +7,9 @@ from runs import CPU, QUICK
 
 from speechgru.backend import TorchBackend
 from speechgru.ctc import sequence_scores
-from speechgru.features import FeatureConfig
+from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN, columns
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile import load_model
 from speechgru.recognition import recognize, score_clips
 from speechgru.training import loop

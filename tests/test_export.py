@@ -13,16 +13,16 @@ from onnx import numpy_helper
 from tones import trained_model, untrained_model
 
 from speechgru.backend import TorchBackend
-from speechgru.cells import Cell
+from speechgru.model.cells import Cell
 from speechgru.cli import main
 from speechgru.errors import GateError, SpeechGRUError
 from speechgru.export import exporting, layers
 from speechgru.export.graph import build_graph
 from speechgru.export.parity import check_parity, embedded_recording
 from speechgru.export.weights import folded, is_rounded, rounded, to_int8
-from speechgru.features import FeatureConfig
+from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile import save_model
 from speechgru.onnxfile import parse_onnx, with_header
 from speechgru.opening import write_metadata

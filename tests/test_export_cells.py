@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_export import assert_same, backend, sound
 
-from speechgru.cells import CELL_NAMES
+from speechgru.model.cells import CELL_NAMES
 from speechgru.export.graph import build_graph
 from speechgru.export.weights import folded, rounded
-from speechgru.features import FeatureConfig
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.features import FeatureConfig
+from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.runtime import OnnxBackend
 from speechgru.verification import compare
 

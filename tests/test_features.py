@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from speechgru.features import FeatureConfig, Features, features
+from speechgru.model.features import FeatureConfig, Features, features
 
 MFCC = FeatureConfig()
 LOGMEL = FeatureConfig(kind="logmel", mels=40, fft_samples=512)

@@ -6,9 +6,9 @@ from pydantic import ValidationError
 
 from speechgru.backend import TorchBackend
 from speechgru.errors import DataError
-from speechgru.features import FeatureConfig
+from speechgru.model.features import FeatureConfig
 from speechgru.labels import BLANK, BOUNDARY, SILENCE, UNKNOWN, Spelling, columns
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile import load_model, read_header, save_model
 
 LABELS = (SILENCE, UNKNOWN, "on", "no")

@@ -9,14 +9,14 @@ import torch
 from matplotlib import image
 from tones import RATE, TONES_HZ, tone, trained_model, untrained_model
 
-from speechgru.cells import CELL_NAMES
+from speechgru.model.cells import CELL_NAMES
 from speechgru.cli import main
 from speechgru.errors import DataError
-from speechgru.features import FeatureConfig
+from speechgru.model.features import FeatureConfig
 from speechgru.inspection.gradients import GradientNorms, fresh, gradient_norms, relative_norms
 from speechgru.inspection.trace import trace
 from speechgru.labels import SILENCE
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile import save_model
 
 LOGMEL = FeatureConfig(kind="logmel", mels=20, fft_samples=512)

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from speechgru.cells import CELL_NAMES
+from speechgru.model.cells import CELL_NAMES
 from speechgru.errors import DataError
-from speechgru.features import FeatureConfig
+from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN
-from speechgru.model import LockedDropout, ModelConfig, SpeechGRU, State
+from speechgru.model.network import LockedDropout, ModelConfig, SpeechGRU, State
 
 LABELS = (SILENCE, UNKNOWN, "yes", "no")
 UNKNOWN_WORDS = ("bed", "cat")

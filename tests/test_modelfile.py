@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from speechgru.cli import main
 from speechgru.errors import DataError, SpeechGRUError
-from speechgru.features import FeatureConfig
+from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile import load_model, read_header, save_model
 
 METADATA = {"protocol": "folder", "clip_s": 0.5, "metrics": {"accuracy": 0.9}, "note": "größer, 大"}

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from speechgru.cli import main
-from speechgru.features import FeatureConfig
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.features import FeatureConfig
+from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile import save_model
 from speechgru.training.recipe import recipe_names
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from speechgru.row_threads import TOGETHER, by_rows, in_parts, on_one_core
+from speechgru.model.row_threads import TOGETHER, by_rows, in_parts, on_one_core
 
 
 @pytest.fixture(params=[1, 2, 4])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from speechgru.cells.scan import linear_recurrence, solve_by_doubling, solve_by_steps
+from speechgru.model.cells.scan import linear_recurrence, solve_by_doubling, solve_by_steps
 
 ways = pytest.mark.parametrize("solve", [linear_recurrence, solve_by_steps, solve_by_doubling])
 

@@ -12,11 +12,11 @@ from torch import nn
 from speechgru.backend import TorchBackend
 from speechgru.cli import main
 from speechgru.comparison.spelling import spell, words_of
-from speechgru.features import FeatureConfig
+from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN, Spelling
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile import load_model, save_model
-from speechgru.speller import END, Speller
+from speechgru.model.attention_decoder import END, Speller
 from speechgru.training.batches import NO_WORD, Batch
 from speechgru.training.losses import BatchLoss
 from speechgru.training.preparation import prepare

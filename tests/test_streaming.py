@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from tones import RATE, tone
 
 from speechgru.backend import TorchBackend
-from speechgru.cells import CELL_NAMES
+from speechgru.model.cells import CELL_NAMES
 from speechgru.decoding import Tape
 from speechgru.detector import Detector, DetectorConfig
 from speechgru.errors import DataError, UsageError
-from speechgru.features import FeatureConfig
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.features import FeatureConfig
+from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.state_policy import GRID_STEPS, StatePolicy
 from speechgru.streaming import BLOCK_STEPS, Recognizer, open_recognizer, stream_settings
 from speechgru.verification import compare

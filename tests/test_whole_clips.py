@@ -13,12 +13,12 @@ from tones import RATE, write_tones
 from torch import nn
 
 from speechgru.backend import TorchBackend
-from speechgru.cells import GRU, Bidirectional
-from speechgru.cells.pooling import AttentionPooling
+from speechgru.model.cells import GRU, Bidirectional
+from speechgru.model.cells.pooling import AttentionPooling
 from speechgru.cli import main
 from speechgru.errors import UsageError
-from speechgru.features import FeatureConfig
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.features import FeatureConfig
+from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile import save_model
 from speechgru.training.loop import train
 from speechgru.training.recipe import parse_recipe

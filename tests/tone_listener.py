@@ -7,7 +7,7 @@ import torch
 from tones import RATE, TONES_HZ, tone, untrained_model
 
 from speechgru.labels import BLANK, SILENCE
-from speechgru.model import SpeechGRU
+from speechgru.model.network import SpeechGRU
 
 STEP = 320
 #: From a tone's beginning until the network has to answer with it.

@@ -7,8 +7,8 @@ import numpy as np
 import soundfile
 import torch
 
-from speechgru.features import FeatureConfig
-from speechgru.model import ModelConfig, SpeechGRU
+from speechgru.model.features import FeatureConfig
+from speechgru.model.network import ModelConfig, SpeechGRU
 
 RATE = 16_000
 TONES_HZ = {"low": 300.0, "mid": 900.0, "high": 2_700.0}

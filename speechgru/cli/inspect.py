@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from speechgru.audio.files import Samples
     from speechgru.inspection.gradients import GradientNorms
     from speechgru.inspection.trace import Trace
-    from speechgru.model import SpeechGRU
+    from speechgru.model.network import SpeechGRU
 
 LONGEST_S = 20.0
 

@@ -13,7 +13,7 @@ from speechgru.comparison.variants import Match, variant, variants
 from speechgru.errors import UsageError
 from speechgru.evaluation.carried import evaluate_carried
 from speechgru.evaluation.clips import evaluate_clips
-from speechgru.model import SpeechGRU
+from speechgru.model.network import SpeechGRU
 from speechgru.modelfile import load_model
 from speechgru.training.loop import Status, train
 from speechgru.training.preparation import PreparedData, prepare

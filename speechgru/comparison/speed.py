@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from speechgru.cells import CellName, make_cell
+from speechgru.model.cells import CellName, make_cell
 from speechgru.comparison.costs import clock_for, quickest
 
 

@@ -9,7 +9,7 @@ from speechgru.corpora.packed import FULL_SCALE
 from speechgru.corpora.strings import Strings
 from speechgru.evaluation.sequences import HeardString, WordErrors
 from speechgru.labels import BOUNDARY, UNKNOWN, Spelling
-from speechgru.model import SpeechGRU
+from speechgru.model.network import SpeechGRU
 
 
 def spell_strings(

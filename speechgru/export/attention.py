@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from speechgru.cells import CausalTransformer
+from speechgru.model.cells import CausalTransformer
 from speechgru.export.builder import GraphBuilder
 
 

@@ -17,7 +17,7 @@ from speechgru.export.graph import build_graph
 from speechgru.export.parity import check_parity, embedded_recording, recording_of
 from speechgru.export.weights import folded, rounded
 from speechgru.common.files import write_atomic
-from speechgru.model import SpeechGRU
+from speechgru.model.network import SpeechGRU
 from speechgru.modelfile import header_of
 from speechgru.onnxfile import OnnxFile, parse_onnx, with_header
 from speechgru.recognition import clip_samples

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.export.builder import GraphBuilder
-from speechgru.features import Features
+from speechgru.model.features import Features
 
 #: What is added to the power of a band.
 _FLOOR = 1e-6

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 import speechgru
-from speechgru.cells import CausalConv2d
+from speechgru.model.cells import CausalConv2d
 from speechgru.export.builder import GraphBuilder
 from speechgru.export.frontend import Normalisation, features
 from speechgru.export.layers import causal_conv, layer_norm, recurrent
-from speechgru.fronts import ConvFront
+from speechgru.model.fronts import ConvFront
 from speechgru.labels import UNKNOWN
-from speechgru.model import SpeechGRU
+from speechgru.model.network import SpeechGRU
 from speechgru.runtime import LOG_POSTERIORS, NEXT, SAMPLES, STATE
 
 #: Posteriors whose logarithms differ by less are all larger than the smallest float32.

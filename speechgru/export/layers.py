@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from speechgru.cells import (
+from speechgru.model.cells import (
     GRU,
     LSTM,
     MGU,

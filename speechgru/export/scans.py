@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechgru.cells import LSTM, LiGRU, MinGRU, MinLSTM, SelectiveSSM
+from speechgru.model.cells import LSTM, LiGRU, MinGRU, MinLSTM, SelectiveSSM
 from speechgru.export.builder import GraphBuilder
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from speechgru.cells import CausalConv2d, LiGRU
-from speechgru.model import SpeechGRU
+from speechgru.model.cells import CausalConv2d, LiGRU
+from speechgru.model.network import SpeechGRU
 
 #: Of smaller tensors the bytes do not matter, but the precision does.
 FEWEST_ROUNDED = 1024

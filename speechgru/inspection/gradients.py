@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples
-from speechgru.cells import CellName
-from speechgru.fronts import FRAMES_PER_STEP
+from speechgru.model.cells import CellName
+from speechgru.model.fronts import FRAMES_PER_STEP
 from speechgru.inspection.trace import whole_steps
-from speechgru.model import SpeechGRU
+from speechgru.model.network import SpeechGRU
 
 #: The cells that a model is compared with as they begin: without gates, with three, with two.
 CLASSIC: tuple[CellName, ...] = ("rnn", "lstm", "gru")

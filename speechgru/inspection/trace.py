@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples
-from speechgru.cells import Step
+from speechgru.model.cells import Step
 from speechgru.errors import DataError
-from speechgru.features import features
+from speechgru.model.features import features
 from speechgru.labels import NOT_WORDS, Head
-from speechgru.model import SpeechGRU
+from speechgru.model.network import SpeechGRU
 
 #: Natural logarithm of a power to decibels.
 _DB = 10 / np.log(10)

@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from speechgru.model import SpeechGRU
+from speechgru.model.network import SpeechGRU
 
 
 class WeightAverage:

@@ -26,9 +26,9 @@ from speechgru.corpora.kept import kept
 from speechgru.corpora.packed import FULL_SCALE, PackedAudio
 from speechgru.corpora.positions import word_spans
 from speechgru.labels import SILENCE, UNKNOWN
-from speechgru.model import SpeechGRU, State
+from speechgru.model.network import SpeechGRU, State
 from speechgru.random_rows import RowGenerator
-from speechgru.row_threads import on_one_core
+from speechgru.model.row_threads import on_one_core
 from speechgru.training import noise
 from speechgru.training.choice import Chooser, sampling_weights
 from speechgru.training.noise import noise_alone, noise_bank

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from speechgru.errors import DataError, UsageError
 from speechgru.common.files import write_atomic
-from speechgru.model import SpeechGRU
+from speechgru.model.network import SpeechGRU
 from speechgru.training.average import WeightAverage
 from speechgru.training.ranks import ALONE, Ranks
 

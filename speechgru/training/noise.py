@@ -13,7 +13,7 @@ from speechgru.augment import crop_starts, crops_at, uniform
 from speechgru.corpora.corpus import Corpus
 from speechgru.corpora.packed import FULL_SCALE, PackedAudio
 from speechgru.corpora.silence import NOISE_PARTS
-from speechgru.row_threads import by_rows
+from speechgru.model.row_threads import by_rows
 
 #: Root mean square of every noise in a bank.
 NOISE_RMS = 0.1

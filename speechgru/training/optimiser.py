@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechgru.model import SpeechGRU
-from speechgru.row_threads import on_one_core
+from speechgru.model.network import SpeechGRU
+from speechgru.model.row_threads import on_one_core
 from speechgru.training.recipe import TrainingConfig
 
 #: The old's share in a matrix' mean gradient.

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from speechgru.corpora.corpus import Example, Task
 from speechgru.labels import UNKNOWN
-from speechgru.model import SpeechGRU
+from speechgru.model.network import SpeechGRU
 
 
 def outputs_of(examples: tuple[Example, ...], model: SpeechGRU) -> list[int]:

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from speechgru.augment import AugmentConfig
 from speechgru.corpora.protocols import PROTOCOLS
 from speechgru.errors import UsageError
-from speechgru.features import FeatureConfig
-from speechgru.model import ModelConfig
+from speechgru.model.features import FeatureConfig
+from speechgru.model.network import ModelConfig
 
 DEFAULT_RECIPE = "speech-commands-v2-12"
 _FOLDERS = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "recipes")

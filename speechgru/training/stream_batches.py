@@ -10,8 +10,8 @@ from torch import Tensor
 
 from speechgru.augment import mask_features, uniform, vary_sound
 from speechgru.errors import UsageError
-from speechgru.model import State
-from speechgru.row_threads import on_one_core
+from speechgru.model.network import State
+from speechgru.model.row_threads import on_one_core
 from speechgru.training.batches import (
     NO_TARGET,
     Batch,

@@ -10,8 +10,8 @@ from speechgru.corpora.corpus import Task
 from speechgru.device import has_amx
 from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN
-from speechgru.model import SpeechGRU, State
-from speechgru.row_threads import on_one_core
+from speechgru.model.network import SpeechGRU, State
+from speechgru.model.row_threads import on_one_core
 from speechgru.training.average import WeightAverage
 from speechgru.training.batches import (
     Batch,

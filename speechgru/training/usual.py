@@ -12,9 +12,9 @@ import torchaudio
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from speechgru.cells.gru import GRU
+from speechgru.model.cells.gru import GRU
 from speechgru.corpora.packed import PackedAudio
-from speechgru.features import FeatureConfig
+from speechgru.model.features import FeatureConfig
 from speechgru.training.batches import NO_TARGET, Batch
 from speechgru.training.outputs import outputs_of
 from speechgru.training.recipe import Recipe

@@ -10,7 +10,7 @@ from torch.nn import functional
 from speechgru.backend import TorchBackend
 from speechgru.corpora.corpus import Task
 from speechgru.corpora.packed import PackedAudio
-from speechgru.model import SpeechGRU
+from speechgru.model.network import SpeechGRU
 from speechgru.recognition import score_carried, score_clips
 
 #: Streams side by side: few enough that most clips follow many others.

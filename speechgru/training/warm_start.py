@@ -5,7 +5,7 @@ from typing import Any
 
 from speechgru.bundled import trained_model
 from speechgru.errors import UsageError
-from speechgru.model import SpeechGRU
+from speechgru.model.network import SpeechGRU
 from speechgru.modelfile import load_model
 
 #: Settings that the weights do not depend on.

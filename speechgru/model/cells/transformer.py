@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from speechgru.cells.protocol import Cell, Step
+from speechgru.model.cells.protocol import Cell, Step
 
 #: A head has this many features, as near as a whole number of heads comes to it.
 HEAD_FEATURES = 32

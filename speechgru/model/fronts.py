@@ -6,7 +6,7 @@ from typing import Literal, cast, get_args
 
 from torch import Tensor, nn
 
-from speechgru.cells import CausalConv2d
+from speechgru.model.cells import CausalConv2d
 
 FrontName = Literal["stack", "conv"]
 FRONT_NAMES: tuple[str, ...] = get_args(FrontName)

@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from speechgru.cells.protocol import Cell, Step, layer_products, orthogonal_gates
+from speechgru.model.cells.protocol import Cell, Step, layer_products, orthogonal_gates
 
 # Told once by torch where a processor runs an LSTMP; there is nothing that a user could do.
 warnings.filterwarnings("ignore", "LSTM with projections is not supported with oneDNN")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from speechgru.cells.protocol import Cell, Step, layer_products, orthogonal_gates
+from speechgru.model.cells.protocol import Cell, Step, layer_products, orthogonal_gates
 
 
 class RNN(Cell):

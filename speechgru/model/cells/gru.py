@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from speechgru.cells.gru_loop import gru_sequence
-from speechgru.cells.protocol import (
+from speechgru.model.cells.gru_loop import gru_sequence
+from speechgru.model.cells.protocol import (
     Cell,
     Step,
     UnrolledCell,

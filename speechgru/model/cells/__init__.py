@@ -2,17 +2,17 @@
 
 from typing import Literal, get_args
 
-from speechgru.cells.bidirectional import Bidirectional
-from speechgru.cells.conv import CausalConv2d
-from speechgru.cells.dropout import LockedDropout
-from speechgru.cells.elman import RNN
-from speechgru.cells.gru import GRU, ChoGRU
-from speechgru.cells.light import MGU, LiGRU
-from speechgru.cells.lstm import LSTM
-from speechgru.cells.minimal import MinGRU, MinLSTM
-from speechgru.cells.protocol import Cell, Step, UnrolledCell
-from speechgru.cells.statespace import SelectiveSSM
-from speechgru.cells.transformer import CausalTransformer
+from speechgru.model.cells.bidirectional import Bidirectional
+from speechgru.model.cells.conv import CausalConv2d
+from speechgru.model.cells.dropout import LockedDropout
+from speechgru.model.cells.elman import RNN
+from speechgru.model.cells.gru import GRU, ChoGRU
+from speechgru.model.cells.light import MGU, LiGRU
+from speechgru.model.cells.lstm import LSTM
+from speechgru.model.cells.minimal import MinGRU, MinLSTM
+from speechgru.model.cells.protocol import Cell, Step, UnrolledCell
+from speechgru.model.cells.statespace import SelectiveSSM
+from speechgru.model.cells.transformer import CausalTransformer
 
 CellName = Literal[
     "rnn",

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from speechgru.cells.protocol import Cell, Step
+from speechgru.model.cells.protocol import Cell, Step
 from speechgru.errors import UsageError
 
 

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from speechgru.cells.protocol import Cell, Step
-from speechgru.cells.scan import linear_recurrence
+from speechgru.model.cells.protocol import Cell, Step
+from speechgru.model.cells.scan import linear_recurrence
 
 #: N, the states of each channel.
 STATES = 8

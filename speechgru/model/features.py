@@ -11,7 +11,7 @@ import torchaudio
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from speechgru.row_threads import by_rows
+from speechgru.model.row_threads import by_rows
 
 
 class FeatureConfig(BaseModel):

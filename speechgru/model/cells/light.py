@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from speechgru.cells.protocol import Step, UnrolledCell, recurrent_matrix
+from speechgru.model.cells.protocol import Step, UnrolledCell, recurrent_matrix
 
 
 class MGU(UnrolledCell):

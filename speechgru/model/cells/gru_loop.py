@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from speechgru.row_threads import in_parts
+from speechgru.model.row_threads import in_parts
 
 
 def gru_sequence(

@@ -5,8 +5,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from speechgru.cells.protocol import Cell, Step
-from speechgru.cells.scan import linear_recurrence
+from speechgru.model.cells.protocol import Cell, Step
+from speechgru.model.cells.scan import linear_recurrence
 
 
 def positive(x: Tensor) -> Tensor:

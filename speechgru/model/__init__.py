@@ -1,0 +1,1 @@
+"""Samples to log-posteriors: features, fronts, recurrent cells and the network."""
