@@ -32,7 +32,7 @@ from speechgru.corpora.listing import BACKGROUND_NOISE
 from speechgru.corpora.speakers import hash_split
 from speechgru.corpora.split_audio import open_split_audio
 from speechgru.corpora.strings import StringPlan, Strings
-from speechgru.decoders import own_decoder
+from speechgru.decoding.factory import own_decoder
 from speechgru.device import select_device
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.evaluation.clips import evaluate_clips

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Self
 
-from speechgru.decoding import Event
+from speechgru.decoding.events import Event
 from speechgru.errors import UsageError
 
 TIMEOUT_S = 10.0

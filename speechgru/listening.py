@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from speechgru.audio.files import Samples
-from speechgru.decoding import Event
+from speechgru.decoding.events import Event
 from speechgru.audio.sources import Block
 from speechgru.streaming import Recognizer
 

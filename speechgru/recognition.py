@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples, fit, loudest_start, read
 from speechgru.corpora.packed import FULL_SCALE, Packed
-from speechgru.ctc import sequence_scores
-from speechgru.decoding import isolated_word
+from speechgru.decoding.ctc import sequence_scores
+from speechgru.decoding.events import isolated_word
 from speechgru.errors import DataError
 from speechgru.labels import Spelling, columns
 from speechgru.streaming import Backend

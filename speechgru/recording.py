@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from speechgru.audio.files import Samples
-from speechgru.decoding import Event
+from speechgru.decoding.events import Event
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.common.files import write_atomic
 from speechgru.listening import Heard

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from speechgru.audio.files import Samples
-from speechgru.decoding import Event
+from speechgru.decoding.events import Event
 from speechgru.common.settings import Settings
 
 #: The state may be reset at every fifth step of the stream, so that the places depend on no

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples
-from speechgru.decoding import Tape
+from speechgru.decoding.events import Tape
 from speechgru.errors import DataError
 from speechgru.streaming import Backend, Recognizer
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from speechgru.actions import Actions, check_words, parse_hook
-from speechgru.decoding import Event
+from speechgru.decoding.events import Event
 from speechgru.errors import UsageError
 
 EVENT = Event("go", start_s=1.25, end_s=1.5, score=0.912345, t=1.64)

@@ -14,8 +14,8 @@ from tones import RATE, TONES_HZ, tone
 
 from speechgru.cli.app import main
 from speechgru.corpora.streams import StreamPlan
-from speechgru.ctc import CTCConfig
-from speechgru.detector import DetectorConfig
+from speechgru.decoding.ctc import CTCConfig
+from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError, GateError, UsageError
 from speechgru.evaluation.ambient import hear_ambient, open_ambient, too_short
 from speechgru.evaluation.calibration import calibrate

@@ -12,7 +12,7 @@ from tone_listener import stream, tone_listener, with_ctc_head
 from tones import RATE, write_tones
 
 from speechgru.cli import main
-from speechgru.decoders import own_decoder
+from speechgru.decoding.factory import own_decoder
 from speechgru.modelfile import load_model, save_model
 
 WORDS = ["low", "high", "mid", "mid", "low"]

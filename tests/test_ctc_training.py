@@ -6,7 +6,7 @@ import torch
 from runs import CPU, QUICK
 
 from speechgru.backend import TorchBackend
-from speechgru.ctc import sequence_scores
+from speechgru.decoding.ctc import sequence_scores
 from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN, columns
 from speechgru.model.network import ModelConfig, SpeechGRU

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from bands import STEP, BandBackend
 
-from speechgru.ctc import CTCConfig, CTCDecoder
-from speechgru.decoders import choose_decoder, head_of, make_decoder, own_decoder
-from speechgru.decoding import Tape
-from speechgru.detector import Detector, DetectorConfig
+from speechgru.decoding.ctc import CTCConfig, CTCDecoder
+from speechgru.decoding.factory import choose_decoder, head_of, make_decoder, own_decoder
+from speechgru.decoding.events import Tape
+from speechgru.decoding.detector import Detector, DetectorConfig
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import BLANK, UNKNOWN
 from speechgru.streaming import Recognizer, open_recognizer, stream_settings

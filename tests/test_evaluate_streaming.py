@@ -13,7 +13,7 @@ from tones import RATE
 from speechgru.backend import TorchBackend
 from speechgru.cli import main
 from speechgru.corpora.streams import StreamPlan, write_stream
-from speechgru.detector import DetectorConfig
+from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError
 from speechgru.evaluation.det import THRESHOLDS, det_curve
 from speechgru.evaluation.hearing import ArraySound, FileSound, hear

@@ -12,7 +12,7 @@ from speechgru.backend import TorchBackend
 from speechgru.corpora import Example, Task, open_corpus
 from speechgru.corpora.packed import pack
 from speechgru.corpora.protocols import make_task
-from speechgru.decoding import isolated_word
+from speechgru.decoding.events import isolated_word
 from speechgru.errors import DataError
 from speechgru.evaluation.carried import (
     CarriedReport,

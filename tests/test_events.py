@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechgru.corpora.truth import SpokenWord, Truth
-from speechgru.decoding import Event
+from speechgru.decoding.events import Event
 from speechgru.evaluation.events import poisson_interval, score_events
 from speechgru.evaluation.metrics import wilson_interval
 

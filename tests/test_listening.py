@@ -7,7 +7,7 @@ import pytest
 from tone_listener import stream, tone_listener
 
 from speechgru.backend import TorchBackend
-from speechgru.decoding import Event
+from speechgru.decoding.events import Event
 from speechgru.listening import Heard, HeardEvent, Summary, listen
 from speechgru.audio.portaudio import quiet_native_code
 from speechgru.audio.sources import Block

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from speechgru.decoding import isolated_word
+from speechgru.decoding.events import isolated_word
 from speechgru.evaluation.metrics import (
     Z_95,
     accuracy,

@@ -17,7 +17,7 @@ from speechgru import bundled
 from speechgru.audio.files import read
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
-from speechgru.detector import DetectorConfig
+from speechgru.decoding.detector import DetectorConfig
 from speechgru.runtime import SAMPLES, STATE, load_onnx
 from speechgru.streaming import CARRY, open_recognizer
 

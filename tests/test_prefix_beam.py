@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from posteriors import GRAMMARS, LABELS, WORDS, random_posteriors
 
-from speechgru.ctc import sequence_scores
-from speechgru.grammar import any_words, parse_grammar
+from speechgru.decoding.ctc import sequence_scores
+from speechgru.decoding.grammar import any_words, parse_grammar
 from speechgru.labels import Spelling
-from speechgru.prefix_beam import BestPath, PrefixBeam
+from speechgru.decoding.prefix_beam import BestPath, PrefixBeam
 
 
 def sums_over_paths(posteriors):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechgru.decoding import Event
+from speechgru.decoding.events import Event
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.listening import Heard, HeardEvent
 from speechgru.recording import AFTER_S, BEFORE_S, EventClips, Keepers, Recorder

@@ -15,8 +15,8 @@ from tones import RATE, tone
 
 from speechgru.backend import TorchBackend
 from speechgru.model.cells import CELL_NAMES
-from speechgru.decoding import Tape
-from speechgru.detector import Detector, DetectorConfig
+from speechgru.decoding.events import Tape
+from speechgru.decoding.detector import Detector, DetectorConfig
 from speechgru.errors import DataError, UsageError
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
@@ -282,7 +282,7 @@ def test_settings_come_from_the_model_and_what_is_asked_for_comes_before():
 
 def test_without_torch():
     code = (
-        "import sys, speechgru.streaming, speechgru.detector, speechgru.decoding\n"
+        "import sys, speechgru.streaming, speechgru.decoding.detector, speechgru.decoding.events\n"
         "assert 'torch' not in sys.modules and 'librosa' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -12,7 +12,7 @@ from tones import RATE, TONES_HZ, tone
 
 from speechgru.corpora.split_audio import SplitAudio, open_split_audio
 from speechgru.corpora.strings import LEAD_S, StringPlan, Strings, deal
-from speechgru.detector import DetectorConfig
+from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError, UsageError
 from speechgru.evaluation.sequences import Edits, HeardString, SequenceReport, WordErrors, edits
 from speechgru.state_policy import CARRY

@@ -10,7 +10,7 @@ import torch
 from runs import CPU, assert_same_run, make_trainer, metrics, quick_recipe
 from tones import TONES_HZ
 
-from speechgru.decoding import isolated_word
+from speechgru.decoding.events import isolated_word
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.modelfile import load_model
 from speechgru.training import board, loop

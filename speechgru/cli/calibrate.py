@@ -62,7 +62,7 @@ def calibrate(
     """
     _check(max_false_alarms_per_hour, data, model, output, dry_run, picture)
     from speechgru.corpora.streams import StreamPlan
-    from speechgru.decoders import own_decoder
+    from speechgru.decoding.factory import own_decoder
     from speechgru.evaluation.ambient import open_ambient, too_short
     from speechgru.evaluation.calibration import calibrate as choose
     from speechgru.evaluation.streams import case_of_split
@@ -129,7 +129,7 @@ def _write(
     """Into a model's file: the thresholds, and how they were obtained."""
     from speechgru import __version__
     from speechgru.corpora.fingerprint import corpus_fingerprint
-    from speechgru.decoders import kept_as
+    from speechgru.decoding.factory import kept_as
     from speechgru.opening import write_metadata
 
     origin = found.provenance() | {"speechgru": __version__}

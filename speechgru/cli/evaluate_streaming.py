@@ -10,12 +10,12 @@ from speechgru.errors import UsageError
 if TYPE_CHECKING:
     from speechgru.corpora.split_audio import SplitAudio
     from speechgru.corpora.strings import StringPlan
-    from speechgru.decoders import DecoderConfig
+    from speechgru.decoding.factory import DecoderConfig
     from speechgru.evaluation.ambient import AmbientReport, AmbientSound
     from speechgru.evaluation.sequences import SequenceReport
     from speechgru.evaluation.streams import StreamCase, StreamReport
     from speechgru.evaluation.tuning import Trial
-    from speechgru.grammar import Grammar
+    from speechgru.decoding.grammar import Grammar
     from speechgru.state_policy import StatePolicy
     from speechgru.streaming import Backend
 
@@ -167,7 +167,7 @@ def decoder_settings(
     backend: "Backend", options: StreamOptions, heard: Heard | None = None
 ) -> "tuple[DecoderConfig, StatePolicy, Grammar | None]":
     """Those that `heard`; else the model's own, but for what the options say."""
-    from speechgru.decoders import choose_decoder
+    from speechgru.decoding.factory import choose_decoder
     from speechgru.streaming import stream_settings
 
     own, grammar = choose_decoder(backend, options.beam, options.grammar)
@@ -191,7 +191,7 @@ def _keep(
     backend: "Backend", model: Path, report: "StreamReport", ambient: dict[str, Any] | None
 ) -> None:
     """Write the chosen decoder and policy into the model's file, and on what they were chosen."""
-    from speechgru.decoders import head_of, kept_as
+    from speechgru.decoding.factory import head_of, kept_as
     from speechgru.opening import write_metadata
 
     metadata = dict(backend.metadata) | {

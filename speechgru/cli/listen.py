@@ -16,9 +16,9 @@ from speechgru.errors import InterruptedRunError, SpeechGRUError, UsageError
 
 if TYPE_CHECKING:
     from speechgru.cli.listen_explain import NearMisses
-    from speechgru.ctc import CTCDecoder
-    from speechgru.decoders import DecoderConfig
-    from speechgru.detector import Detector
+    from speechgru.decoding.ctc import CTCDecoder
+    from speechgru.decoding.factory import DecoderConfig
+    from speechgru.decoding.detector import Detector
     from speechgru.listening import Summary
     from speechgru.streaming import Recognizer
 
@@ -154,9 +154,9 @@ def _open_recognizer(
     """
     if err.is_terminal:
         err.line(f"loading {path} ...")
-    from speechgru.ctc import CTCDecoder
-    from speechgru.decoders import choose_decoder
-    from speechgru.detector import Detector
+    from speechgru.decoding.ctc import CTCDecoder
+    from speechgru.decoding.factory import choose_decoder
+    from speechgru.decoding.detector import Detector
     from speechgru.opening import open_backend
     from speechgru.streaming import open_recognizer
 
@@ -175,7 +175,7 @@ def _open_recognizer(
 
 def _near_misses(decoder: "Detector | CTCDecoder") -> "NearMisses":
     from speechgru.cli.listen_explain import NearMisses
-    from speechgru.detector import Detector
+    from speechgru.decoding.detector import Detector
 
     assert isinstance(decoder, Detector)
     return NearMisses(decoder)
@@ -193,7 +193,7 @@ def _with_thresholds(config: "DecoderConfig", texts: Sequence[str]) -> "DecoderC
 
 
 def _within_speech(config: "DecoderConfig") -> "DecoderConfig":
-    from speechgru.detector import DetectorConfig
+    from speechgru.decoding.detector import DetectorConfig
 
     if not isinstance(config, DetectorConfig):
         raise UsageError("--within-speech: tells a detector, and a CTC head has none")

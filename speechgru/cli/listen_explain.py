@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from speechgru.detector import Detector, Verdict
+    from speechgru.decoding.detector import Detector, Verdict
 
 
 class NearMisses:

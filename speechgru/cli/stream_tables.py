@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from speechgru.cli.terminal import out
 
 if TYPE_CHECKING:
-    from speechgru.decoders import DecoderConfig
+    from speechgru.decoding.factory import DecoderConfig
     from speechgru.evaluation.ambient import AmbientReport
     from speechgru.evaluation.streams import StreamReport
     from speechgru.evaluation.tuning import Trial
@@ -96,7 +96,7 @@ def print_rate(report: "AmbientReport", name: str = "false alarms") -> None:
 
 def told(config: "DecoderConfig") -> str:
     """A decoder's settings, below a heading of 15 columns."""
-    from speechgru.ctc import CTCConfig
+    from speechgru.decoding.ctc import CTCConfig
 
     thresholds = f"threshold {config.threshold:g}{' and others by word' * bool(config.thresholds)}"
     if isinstance(config, CTCConfig):

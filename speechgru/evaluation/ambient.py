@@ -11,12 +11,12 @@ from typing import Any
 from speechgru.audio.files import Samples
 from speechgru.corpora.fingerprint import recordings_fingerprint
 from speechgru.corpora.listing import list_recordings
-from speechgru.decoders import DecoderConfig
-from speechgru.decoding import Event
+from speechgru.decoding.factory import DecoderConfig
+from speechgru.decoding.events import Event
 from speechgru.errors import DataError
 from speechgru.evaluation.events import poisson_interval
 from speechgru.evaluation.hearing import FileSound, Hearing, hear
-from speechgru.grammar import Grammar
+from speechgru.decoding.grammar import Grammar
 from speechgru.labels import Vocabulary
 from speechgru.state_policy import StatePolicy
 from speechgru.streaming import Backend

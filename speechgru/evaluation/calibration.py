@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from speechgru.ctc import CTCConfig
-from speechgru.decoders import DecoderConfig
-from speechgru.decoding import Event
-from speechgru.detector import DetectorConfig
+from speechgru.decoding.ctc import CTCConfig
+from speechgru.decoding.factory import DecoderConfig
+from speechgru.decoding.events import Event
+from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import GateError, UsageError
 from speechgru.evaluation.ambient import AmbientReport, AmbientSound, hear_ambient, report_ambient
 from speechgru.evaluation.choices import THRESHOLDS, Choices

@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import Any
 
 from speechgru.corpora.truth import Truth
-from speechgru.decoders import DecoderConfig
+from speechgru.decoding.factory import DecoderConfig
 from speechgru.evaluation.events import score_events
 from speechgru.evaluation.hearing import Hearing, Sound, hear
 from speechgru.common.files import atomic_path

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from speechgru.corpora.truth import SpokenWord, Truth
-from speechgru.decoding import Event
+from speechgru.decoding.events import Event
 from speechgru.evaluation.metrics import Z_95, wilson_interval
 from speechgru.labels import NOT_WORDS, UNKNOWN
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples, StreamResampler, blocks, probe
 from speechgru.corpora.packed import FULL_SCALE, Packed
-from speechgru.decoders import Answering, DecoderConfig, head_of, make_decoder
-from speechgru.decoding import Event, Tape
-from speechgru.grammar import Grammar
+from speechgru.decoding.factory import Answering, DecoderConfig, head_of, make_decoder
+from speechgru.decoding.events import Event, Tape
+from speechgru.decoding.grammar import Grammar
 from speechgru.state_policy import StatePolicy
 from speechgru.streaming import Backend, Recognizer
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from speechgru.corpora.packed import FULL_SCALE
 from speechgru.corpora.strings import Strings
-from speechgru.decoders import DecoderConfig
-from speechgru.grammar import Grammar
+from speechgru.decoding.factory import DecoderConfig
+from speechgru.decoding.grammar import Grammar
 from speechgru.state_policy import StatePolicy
 from speechgru.streaming import Backend, open_recognizer
 

@@ -8,11 +8,11 @@ from typing import Any
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.corpora.streams import StreamPlan, make_stream
 from speechgru.corpora.truth import Truth, read_truth
-from speechgru.decoders import DecoderConfig
+from speechgru.decoding.factory import DecoderConfig
 from speechgru.errors import DataError
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.hearing import ArraySound, FileSound, Hearing, Sound, hear
-from speechgru.grammar import Grammar
+from speechgru.decoding.grammar import Grammar
 from speechgru.state_policy import StatePolicy
 from speechgru.streaming import Backend
 

@@ -6,9 +6,9 @@ from itertools import product
 from typing import Any
 
 from speechgru.corpora.truth import Truth
-from speechgru.ctc import CTCConfig
-from speechgru.decoders import DecoderConfig
-from speechgru.detector import DetectorConfig
+from speechgru.decoding.ctc import CTCConfig
+from speechgru.decoding.factory import DecoderConfig
+from speechgru.decoding.detector import DetectorConfig
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.hearing import Hearing, Sound, hear
 from speechgru.common.progress import Parts, Report

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from speechgru.decoding import Event
+from speechgru.decoding.events import Event
 from speechgru.errors import UsageError
-from speechgru.grammar import Grammar, any_words
+from speechgru.decoding.grammar import Grammar, any_words
 from speechgru.labels import BOUNDARY, NOT_WORDS, Spelling
-from speechgru.prefix_beam import BestPath, Phrase, PrefixBeam, Search, Span
+from speechgru.decoding.prefix_beam import BestPath, Phrase, PrefixBeam, Search, Span
 from speechgru.common.settings import Settings
 
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from speechgru.ctc import CTCConfig, CTCDecoder
-from speechgru.detector import Detector, DetectorConfig
+from speechgru.decoding.ctc import CTCConfig, CTCDecoder
+from speechgru.decoding.detector import Detector, DetectorConfig
 from speechgru.errors import DataError, UsageError
-from speechgru.grammar import Grammar, read_grammar
+from speechgru.decoding.grammar import Grammar, read_grammar
 from speechgru.labels import Head, Outputs, Spelling, Vocabulary
 
 #: Which of them it is says which head is listened to.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from speechgru.decoding import Event
+from speechgru.decoding.events import Event
 from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN, Vocabulary
 from speechgru.common.settings import Settings

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
-from speechgru.grammar import Grammar
+from speechgru.decoding.grammar import Grammar
 
 #: A word that is in no phrase is by this factor less likely than one that is.
 OTHER_SHARE = 0.3

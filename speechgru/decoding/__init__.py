@@ -1,0 +1,1 @@
+"""Log-posteriors to events: isolated word, detector, CTC beam search, grammar."""
