@@ -14,7 +14,7 @@ from speechgru.audio.files import Samples
 from speechgru.corpora.packed import FULL_SCALE
 from speechgru.labels import Outputs
 from speechgru.model.network import SpeechGRU, State
-from speechgru.modelfile import header_of
+from speechgru.modelfile.safetensors import header_of
 from speechgru.recognition import Clips
 
 #: A call of so many steps or fewer is compiled once it has come so often: compiling takes a

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from speechgru.bundled import bundled_model
+from speechgru.modelfile.bundled import bundled_model
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.recognition import ClipBackend
 from speechgru.streaming import Recognizer, open_recognizer
@@ -72,7 +72,7 @@ def open_backend(path: Path, device: str = "cpu", threads: int = 1) -> ModelBack
     try:
         from speechgru.backend import TorchBackend
         from speechgru.device import select_device
-        from speechgru.modelfile import load_model
+        from speechgru.modelfile.safetensors import load_model
     except ModuleNotFoundError as error:
         raise SpeechGRUError(
             f"{path}: a trained model needs {error.name}, which is not installed; an exported one "
@@ -91,13 +91,13 @@ def write_metadata(model: Path, metadata: Mapping[str, Any], output: Path | None
     """
     if is_onnx(model):
         from speechgru.common.files import write_atomic
-        from speechgru.onnxfile import with_header
+        from speechgru.modelfile.onnx import with_header
         from speechgru.runtime import load_onnx
 
         header = dict(load_onnx(model).header) | {"metadata": dict(metadata)}
         write_atomic(output or model, with_header(model.read_bytes(), header))
         return
-    from speechgru.modelfile import load_model, save_model
+    from speechgru.modelfile.safetensors import load_model, save_model
 
     network = load_model(model)
     network.metadata = dict(metadata)

@@ -12,7 +12,7 @@ from speechgru.audio.files import Samples
 from speechgru.errors import DataError
 from speechgru.labels import Outputs
 from speechgru.onestep import OneStep
-from speechgru.onnxfile import OnnxFile, parse_onnx, read_bytes
+from speechgru.modelfile.onnx import OnnxFile, parse_onnx, read_bytes
 from speechgru.recognition import Clips, to_floats
 
 #: The graph's names: samples and the tensors of the state go in, log-posteriors and the tensors

@@ -16,7 +16,7 @@ from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.errors import UsageError
 from speechgru.evaluation.listening import measure_listening, peak_memory_mb
-from speechgru.modelfile import save_model
+from speechgru.modelfile.safetensors import save_model
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -10,7 +10,7 @@ from tone_listener import stream, tone_listener
 from tones import RATE, tone
 
 import speechgru
-from speechgru import bundled
+from speechgru.modelfile import bundled
 from speechgru.audio.files import read
 from speechgru.cli import main
 from speechgru.corpora import open_corpus
@@ -18,7 +18,7 @@ from speechgru.corpora.embedded import embedded_corpus
 from speechgru.evaluation.clips import evaluate_clips
 from speechgru.export.exporting import export_model
 from speechgru.labels import COMMANDS, SILENCE, UNKNOWN
-from speechgru.modelfile import load_model, save_model
+from speechgru.modelfile.safetensors import load_model, save_model
 from speechgru.opening import open_backend
 
 CARD = bundled.MODEL.with_name("MODEL_CARD.md")

@@ -22,7 +22,7 @@ from speechgru.evaluation.calibration import calibrate
 from speechgru.evaluation.choices import THRESHOLDS
 from speechgru.evaluation.streams import case_of_split, evaluate_stream
 from speechgru.labels import BLANK, SILENCE, Spelling
-from speechgru.modelfile import load_model, save_model
+from speechgru.modelfile.safetensors import load_model, save_model
 from speechgru.state_policy import StatePolicy
 
 WORDS = tuple(TONES_HZ)

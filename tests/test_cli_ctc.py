@@ -13,7 +13,7 @@ from tones import RATE, write_tones
 
 from speechgru.cli import main
 from speechgru.decoding.factory import own_decoder
-from speechgru.modelfile import load_model, save_model
+from speechgru.modelfile.safetensors import load_model, save_model
 
 WORDS = ["low", "high", "mid", "mid", "low"]
 

@@ -13,7 +13,7 @@ from speechgru.cli import main
 from speechgru.corpora import open_corpus
 from speechgru.corpora.protocols import TWELVE, make_task
 from speechgru.evaluation.metrics import wilson_interval
-from speechgru.modelfile import save_model
+from speechgru.modelfile.safetensors import save_model
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from speechgru.export import exporting
 from speechgru.export.weights import to_int8
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.modelfile import save_model
+from speechgru.modelfile.safetensors import save_model
 from speechgru.training.loop import train
 
 

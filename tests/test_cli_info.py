@@ -10,7 +10,7 @@ from tones import untrained_model
 
 from speechgru.backend import TorchBackend
 from speechgru.cli import main
-from speechgru.modelfile import save_model
+from speechgru.modelfile.safetensors import save_model
 from speechgru.recognition import clip_samples
 
 METADATA = {

@@ -18,7 +18,7 @@ from virtual_microphone import plug
 
 from speechgru.audio.files import read
 from speechgru.cli import main
-from speechgru.modelfile import save_model
+from speechgru.modelfile.safetensors import save_model
 
 __all__ = ["plug"]  # a fixture
 

@@ -8,7 +8,7 @@ import soundfile
 from tones import RATE, TONES_HZ, tone, trained_model
 
 from speechgru.cli import main
-from speechgru.modelfile import save_model
+from speechgru.modelfile.safetensors import save_model
 
 
 @pytest.fixture(scope="module")

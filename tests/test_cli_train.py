@@ -16,7 +16,7 @@ from runs import assert_same_run, metrics, write_recipe
 from tones import RATE, tone, write_tones
 
 from speechgru.cli import main
-from speechgru.modelfile import load_model
+from speechgru.modelfile.safetensors import load_model
 from speechgru.training.recipe import load_recipe
 
 

@@ -12,7 +12,7 @@ from speechgru.backend import TorchBackend
 from speechgru.cli import main
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.modelfile import save_model
+from speechgru.modelfile.safetensors import save_model
 from speechgru.verification import chunkings, verify
 
 

@@ -10,7 +10,7 @@ from speechgru.decoding.ctc import sequence_scores
 from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN, columns
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.modelfile import load_model
+from speechgru.modelfile.safetensors import load_model
 from speechgru.recognition import recognize, score_clips
 from speechgru.training import loop
 from speechgru.training.batches import NO_WORD

@@ -23,8 +23,8 @@ from speechgru.export.weights import folded, is_rounded, rounded, to_int8
 from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.modelfile import save_model
-from speechgru.onnxfile import parse_onnx, with_header
+from speechgru.modelfile.safetensors import save_model
+from speechgru.modelfile.onnx import parse_onnx, with_header
 from speechgru.opening import write_metadata
 from speechgru.runtime import OnnxBackend, load_onnx
 from speechgru.verification import compare

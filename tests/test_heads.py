@@ -9,7 +9,7 @@ from speechgru.errors import DataError
 from speechgru.model.features import FeatureConfig
 from speechgru.labels import BLANK, BOUNDARY, SILENCE, UNKNOWN, Spelling, columns
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.modelfile import load_model, read_header, save_model
+from speechgru.modelfile.safetensors import load_model, read_header, save_model
 
 LABELS = (SILENCE, UNKNOWN, "on", "no")
 WORDS = (BLANK, UNKNOWN, "on", "no")

@@ -17,7 +17,7 @@ from speechgru.inspection.gradients import GradientNorms, fresh, gradient_norms,
 from speechgru.inspection.trace import trace
 from speechgru.labels import SILENCE
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.modelfile import save_model
+from speechgru.modelfile.safetensors import save_model
 
 LOGMEL = FeatureConfig(kind="logmel", mels=20, fft_samples=512)
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")

@@ -14,7 +14,7 @@ from speechgru.errors import DataError, SpeechGRUError
 from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.modelfile import load_model, read_header, save_model
+from speechgru.modelfile.safetensors import load_model, read_header, save_model
 
 METADATA = {"protocol": "folder", "clip_s": 0.5, "metrics": {"accuracy": 0.9}, "note": "größer, 大"}
 

@@ -14,7 +14,7 @@ from tones import untrained_model
 from speechgru.cli import main
 from speechgru.errors import DataError
 from speechgru.export.exporting import export_model
-from speechgru.onnxfile import parse_onnx, with_header
+from speechgru.modelfile.onnx import parse_onnx, with_header
 from speechgru.runtime import OnnxBackend, load_onnx
 from speechgru.streaming import Recognizer, open_recognizer
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speechgru import bundled
+from speechgru.modelfile import bundled
 from speechgru.audio.files import read
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus

@@ -8,7 +8,7 @@ from runs import CPU, assert_same_run, make_trainer, quick_recipe
 
 from speechgru.cli.app import main
 from speechgru.errors import InterruptedRunError
-from speechgru.modelfile import load_model
+from speechgru.modelfile.safetensors import load_model
 from speechgru.training import loop, trainer
 from speechgru.training.recipe import load_recipe
 from speechgru.training.trainer import takes_bf16

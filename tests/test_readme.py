@@ -11,7 +11,7 @@ import torch
 from speechgru.cli import main
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.modelfile import save_model
+from speechgru.modelfile.safetensors import save_model
 from speechgru.training.recipe import recipe_names
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -15,7 +15,7 @@ from speechgru.comparison.spelling import spell, words_of
 from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN, Spelling
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.modelfile import load_model, save_model
+from speechgru.modelfile.safetensors import load_model, save_model
 from speechgru.model.attention_decoder import END, Speller
 from speechgru.training.batches import NO_WORD, Batch
 from speechgru.training.losses import BatchLoss

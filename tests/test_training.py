@@ -12,7 +12,7 @@ from tones import TONES_HZ
 
 from speechgru.decoding.events import isolated_word
 from speechgru.errors import SpeechGRUError, UsageError
-from speechgru.modelfile import load_model
+from speechgru.modelfile.safetensors import load_model
 from speechgru.training import board, loop
 from speechgru.training.average import WeightAverage
 from speechgru.training.batches import (

@@ -19,7 +19,7 @@ from speechgru.cli import main
 from speechgru.errors import UsageError
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.modelfile import save_model
+from speechgru.modelfile.safetensors import save_model
 from speechgru.training.loop import train
 from speechgru.training.recipe import parse_recipe
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from speechgru.bundled import bundled_model
+from speechgru.modelfile.bundled import bundled_model
 from speechgru.cli.terminal import BUNDLED, err, out, print_json, progress_bar
 
 

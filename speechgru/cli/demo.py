@@ -33,7 +33,7 @@ def demo(
     from speechgru.evaluation.carried import evaluate_carried
     from speechgru.evaluation.clips import evaluate_clips
     from speechgru.labels import Vocabulary
-    from speechgru.modelfile import load_model
+    from speechgru.modelfile.safetensors import load_model
     from speechgru.recognition import recognize
     from speechgru.training.loop import train
     from speechgru.training.recipe import load_recipe

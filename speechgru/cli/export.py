@@ -50,7 +50,7 @@ def export(
         raise UsageError(f"{model}: is an exported model; a trained one (.safetensors) is needed")
     from speechgru.backend import TorchBackend
     from speechgru.export.exporting import export_model
-    from speechgru.modelfile import load_model
+    from speechgru.modelfile.safetensors import load_model
 
     network = load_model(model)
     audio = open_split(TorchBackend(network), data, protocol, split) if data is not None else None

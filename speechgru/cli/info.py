@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.filesize import decimal
 
-from speechgru.bundled import bundled_model
+from speechgru.modelfile.bundled import bundled_model
 from speechgru.cli.terminal import BUNDLED, out, print_json
 
 #: Units that names end in.

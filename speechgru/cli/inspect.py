@@ -39,7 +39,7 @@ def inspect(
     from speechgru.audio.files import read
     from speechgru.inspection.pictures import save_gates_picture, save_posteriors_picture
     from speechgru.inspection.trace import trace
-    from speechgru.modelfile import load_model
+    from speechgru.modelfile.safetensors import load_model
 
     network = load_model(model)
     others = [(path.parent.name or path.stem, load_model(path)) for path in beside or []]

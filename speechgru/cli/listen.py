@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speechgru.bundled import bundled_model
+from speechgru.modelfile.bundled import bundled_model
 from speechgru.cli.interrupts import Interrupts
 from speechgru.cli.listen_source import SourceOptions
 from speechgru.cli.listen_views import JsonLineView, JsonView, LineView, View

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speechgru.bundled import bundled_model
+from speechgru.modelfile.bundled import bundled_model
 from speechgru.cli.terminal import BUNDLED, err, out, print_json, tell_error
 from speechgru.errors import DataError, UsageError
 

@@ -129,7 +129,7 @@ def train_here(
 
 def _start(model: str | None) -> list[str]:
     """The override that begins with a model, if there is one."""
-    from speechgru.bundled import is_shipped, trained_model
+    from speechgru.modelfile.bundled import is_shipped, trained_model
 
     if not model:
         return []

@@ -14,7 +14,7 @@ from speechgru.errors import UsageError
 from speechgru.evaluation.carried import evaluate_carried
 from speechgru.evaluation.clips import evaluate_clips
 from speechgru.model.network import SpeechGRU
-from speechgru.modelfile import load_model
+from speechgru.modelfile.safetensors import load_model
 from speechgru.training.loop import Status, train
 from speechgru.training.preparation import PreparedData, prepare
 from speechgru.training.recipe import Recipe

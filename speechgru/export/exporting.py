@@ -18,8 +18,8 @@ from speechgru.export.parity import check_parity, embedded_recording, recording_
 from speechgru.export.weights import folded, rounded
 from speechgru.common.files import write_atomic
 from speechgru.model.network import SpeechGRU
-from speechgru.modelfile import header_of
-from speechgru.onnxfile import OnnxFile, parse_onnx, with_header
+from speechgru.modelfile.safetensors import header_of
+from speechgru.modelfile.onnx import OnnxFile, parse_onnx, with_header
 from speechgru.recognition import clip_samples
 from speechgru.runtime import OnnxBackend
 from speechgru.verification import Difference

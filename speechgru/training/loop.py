@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechgru.bundled import trained_model
+from speechgru.modelfile.bundled import trained_model
 from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError
-from speechgru.modelfile import read_header, save_model
+from speechgru.modelfile.safetensors import read_header, save_model
 from speechgru.training.board import Board
 from speechgru.training.preparation import prepare
 from speechgru.training.provenance import provenance

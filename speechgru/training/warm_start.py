@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from speechgru.bundled import trained_model
+from speechgru.modelfile.bundled import trained_model
 from speechgru.errors import UsageError
 from speechgru.model.network import SpeechGRU
-from speechgru.modelfile import load_model
+from speechgru.modelfile.safetensors import load_model
 
 #: Settings that the weights do not depend on.
 _FREE = {"dropout", "dropout_mask", "keep_bias"}

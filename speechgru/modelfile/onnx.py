@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from speechgru.errors import DataError
-from speechgru.header import KEY, parse_header
+from speechgru.modelfile.header import KEY, parse_header
 
 _GRAPH, _METADATA = 7, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5

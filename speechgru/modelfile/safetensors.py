@@ -12,7 +12,7 @@ from safetensors.torch import save
 from speechgru.errors import DataError
 from speechgru.model.features import FeatureConfig
 from speechgru.common.files import write_atomic
-from speechgru.header import FORMAT_VERSION, KEY, parse_header
+from speechgru.modelfile.header import FORMAT_VERSION, KEY, parse_header
 from speechgru.model.network import ModelConfig, SpeechGRU
 
 

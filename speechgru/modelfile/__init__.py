@@ -1,0 +1,1 @@
+"""Models on disk: one header in safetensors and ONNX files, and the bundled models."""
