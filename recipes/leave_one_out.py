@@ -39,7 +39,7 @@ from speechgru.evaluation.clips import evaluate_clips
 from speechgru.evaluation.sequences import evaluate_sequences
 from speechgru.common.files import write_atomic
 from speechgru.opening import open_backend
-from speechgru.streaming import stream_settings
+from speechgru.recognition.recognizer import stream_settings
 from speechgru.training.loop import train
 from speechgru.training.recipe import Recipe, load_recipe
 from speechgru.training.rundir import RunDirectory

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from speechgru.streaming import Recognizer
+    from speechgru.recognition.recognizer import Recognizer
 
 __version__ = "0.1.0"
 

@@ -15,7 +15,7 @@ from speechgru.corpora.packed import FULL_SCALE
 from speechgru.labels import Outputs
 from speechgru.model.network import SpeechGRU, State
 from speechgru.modelfile.safetensors import header_of
-from speechgru.recognition import Clips
+from speechgru.recognition.clips import Clips
 
 #: A call of so many steps or fewer is compiled once it has come so often: compiling takes a
 #: quarter of a second, and then such a call takes half the time.

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from speechgru.modelfile.bundled import bundled_model
 from speechgru.errors import DataError, SpeechGRUError, UsageError
-from speechgru.recognition import ClipBackend
-from speechgru.streaming import Recognizer, open_recognizer
+from speechgru.recognition.clips import ClipBackend
+from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
 MODEL_SUFFIXES = (".onnx", ".safetensors")
 

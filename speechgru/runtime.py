@@ -13,7 +13,7 @@ from speechgru.errors import DataError
 from speechgru.labels import Outputs
 from speechgru.onestep import OneStep
 from speechgru.modelfile.onnx import OnnxFile, parse_onnx, read_bytes
-from speechgru.recognition import Clips, to_floats
+from speechgru.recognition.clips import Clips, to_floats
 
 #: The graph's names: samples and the tensors of the state go in, log-posteriors and the tensors
 #: that are the next call's state come out.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from speechgru.actions import Actions, check_words, parse_hook
+from speechgru.recognition.actions import Actions, check_words, parse_hook
 from speechgru.decoding.events import Event
 from speechgru.errors import UsageError
 

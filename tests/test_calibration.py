@@ -23,7 +23,7 @@ from speechgru.evaluation.choices import THRESHOLDS
 from speechgru.evaluation.streams import case_of_split, evaluate_stream
 from speechgru.labels import BLANK, SILENCE, Spelling
 from speechgru.modelfile.safetensors import load_model, save_model
-from speechgru.state_policy import StatePolicy
+from speechgru.recognition.state_policy import StatePolicy
 
 WORDS = tuple(TONES_HZ)
 

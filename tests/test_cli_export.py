@@ -76,7 +76,7 @@ def test_an_export_that_loses_accuracy_is_refused(trained, tones, tmp_path, caps
         monkeypatch.setattr(f"speechgru.export.{module}.to_int8", coarse)
         monkeypatch.setattr(f"speechgru.export.{module}.is_rounded", lambda shape: len(shape) >= 2)
     # Weights so large magnify what the last digits are.
-    monkeypatch.setattr("speechgru.verification.LOG_POSTERIOR_TOLERANCE", 0.1)
+    monkeypatch.setattr("speechgru.recognition.verification.LOG_POSTERIOR_TOLERANCE", 0.1)
     target = tmp_path / "m.onnx"
     options = ["--int8", "--data", str(tones), "--split", "testing"]
     assert main(["export", str(trained), "-o", str(target), *options]) == 5

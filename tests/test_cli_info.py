@@ -11,7 +11,7 @@ from tones import untrained_model
 from speechgru.backend import TorchBackend
 from speechgru.cli import main
 from speechgru.modelfile.safetensors import save_model
-from speechgru.recognition import clip_samples
+from speechgru.recognition.clips import clip_samples
 
 METADATA = {
     "protocol": "folder",

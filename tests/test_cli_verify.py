@@ -13,7 +13,7 @@ from speechgru.cli import main
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import save_model
-from speechgru.verification import chunkings, verify
+from speechgru.recognition.verification import chunkings, verify
 
 
 @pytest.fixture

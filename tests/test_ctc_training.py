@@ -11,7 +11,7 @@ from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN, columns
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import load_model
-from speechgru.recognition import recognize, score_clips
+from speechgru.recognition.clips import recognize, score_clips
 from speechgru.training import loop
 from speechgru.training.batches import NO_WORD
 from speechgru.training.losses import BatchLoss, ctc_losses, spelled_outputs, tokens_said

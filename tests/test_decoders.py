@@ -10,7 +10,7 @@ from speechgru.decoding.events import Tape
 from speechgru.decoding.detector import Detector, DetectorConfig
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import BLANK, UNKNOWN
-from speechgru.streaming import Recognizer, open_recognizer, stream_settings
+from speechgru.recognition.recognizer import Recognizer, open_recognizer, stream_settings
 
 TOKENS = (BLANK, UNKNOWN, *BandBackend.labels[2:])
 

@@ -20,7 +20,7 @@ from speechgru.evaluation.hearing import ArraySound, FileSound, hear
 from speechgru.evaluation.streams import case_of_files, case_of_split, evaluate_stream
 from speechgru.evaluation.tuning import GRID, LATENCY_MS, POLICIES, tune
 from speechgru.modelfile.safetensors import load_model, save_model
-from speechgru.state_policy import StatePolicy
+from speechgru.recognition.state_policy import StatePolicy
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from speechgru.evaluation.metrics import wilson_interval
 from speechgru.evaluation.pictures import save_confusion_picture
 from speechgru.evaluation.report import ClipReport
 from speechgru.model.network import SpeechGRU
-from speechgru.recognition import clip_samples, score_clips, stream_positions, tail_steps, to_floats
+from speechgru.recognition.clips import clip_samples, score_clips, stream_positions, tail_steps, to_floats
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from speechgru.modelfile.safetensors import save_model
 from speechgru.modelfile.onnx import parse_onnx, with_header
 from speechgru.opening import write_metadata
 from speechgru.runtime import OnnxBackend, load_onnx
-from speechgru.verification import compare
+from speechgru.recognition.verification import compare
 
 LABELS = (SILENCE, "yes", UNKNOWN, "no")
 

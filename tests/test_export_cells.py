@@ -16,7 +16,7 @@ from speechgru.export.weights import folded, rounded
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.runtime import OnnxBackend
-from speechgru.verification import compare
+from speechgru.recognition.verification import compare
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")
 all_cells = pytest.mark.parametrize("cell", CELL_NAMES)

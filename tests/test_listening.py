@@ -8,10 +8,10 @@ from tone_listener import stream, tone_listener
 
 from speechgru.backend import TorchBackend
 from speechgru.decoding.events import Event
-from speechgru.listening import Heard, HeardEvent, Summary, listen
+from speechgru.recognition.session import Heard, HeardEvent, Summary, listen
 from speechgru.audio.portaudio import quiet_native_code
 from speechgru.audio.sources import Block
-from speechgru.streaming import open_recognizer
+from speechgru.recognition.recognizer import open_recognizer
 
 RATE = 16_000
 

@@ -16,7 +16,7 @@ from speechgru.errors import DataError
 from speechgru.export.exporting import export_model
 from speechgru.modelfile.onnx import parse_onnx, with_header
 from speechgru.runtime import OnnxBackend, load_onnx
-from speechgru.streaming import Recognizer, open_recognizer
+from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.runtime import SAMPLES, STATE, load_onnx
-from speechgru.streaming import CARRY, open_recognizer
+from speechgru.recognition.recognizer import CARRY, open_recognizer
 
 PROJECT = Path(__file__).resolve().parents[1]
 PAGE = (PROJECT / "recipes" / "onnx.md").read_text(encoding="utf-8")

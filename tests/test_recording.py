@@ -9,8 +9,8 @@ import soundfile
 
 from speechgru.decoding.events import Event
 from speechgru.errors import SpeechGRUError, UsageError
-from speechgru.listening import Heard, HeardEvent
-from speechgru.recording import AFTER_S, BEFORE_S, EventClips, Keepers, Recorder
+from speechgru.recognition.session import Heard, HeardEvent
+from speechgru.recognition.recording import AFTER_S, BEFORE_S, EventClips, Keepers, Recorder
 
 RATE = 16_000
 

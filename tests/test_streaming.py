@@ -20,9 +20,9 @@ from speechgru.decoding.detector import Detector, DetectorConfig
 from speechgru.errors import DataError, UsageError
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.state_policy import GRID_STEPS, StatePolicy
-from speechgru.streaming import BLOCK_STEPS, Recognizer, open_recognizer, stream_settings
-from speechgru.verification import compare
+from speechgru.recognition.state_policy import GRID_STEPS, StatePolicy
+from speechgru.recognition.recognizer import BLOCK_STEPS, Recognizer, open_recognizer, stream_settings
+from speechgru.recognition.verification import compare
 
 SIGNALS = {
     "noise": lambda rng, n: rng.normal(0, 0.1, n),
@@ -282,7 +282,7 @@ def test_settings_come_from_the_model_and_what_is_asked_for_comes_before():
 
 def test_without_torch():
     code = (
-        "import sys, speechgru.streaming, speechgru.decoding.detector, speechgru.decoding.events\n"
+        "import sys, speechgru.recognition.recognizer, speechgru.decoding.detector, speechgru.decoding.events\n"
         "assert 'torch' not in sys.modules and 'librosa' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -15,7 +15,7 @@ from speechgru.corpora.strings import LEAD_S, StringPlan, Strings, deal
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError, UsageError
 from speechgru.evaluation.sequences import Edits, HeardString, SequenceReport, WordErrors, edits
-from speechgru.state_policy import CARRY
+from speechgru.recognition.state_policy import CARRY
 
 TAKES = {"anna": 5, "bert": 5, "carl": 1}
 

@@ -19,7 +19,7 @@ from tones import RATE, tone, write_tones
 from speechgru.backend import TorchBackend
 from speechgru.export.exporting import export_model
 from speechgru.modelfile.safetensors import save_model
-from speechgru.streaming import open_recognizer
+from speechgru.recognition.recognizer import open_recognizer
 
 PROJECT = Path(__file__).resolve().parents[1]
 

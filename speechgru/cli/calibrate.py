@@ -67,7 +67,7 @@ def calibrate(
     from speechgru.evaluation.calibration import calibrate as choose
     from speechgru.evaluation.streams import case_of_split
     from speechgru.opening import open_backend
-    from speechgru.streaming import stream_settings
+    from speechgru.recognition.recognizer import stream_settings
 
     backend = open_backend(model, device)
     sound = open_ambient(ambient, backend.sample_rate)

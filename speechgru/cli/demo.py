@@ -10,7 +10,7 @@ from speechgru.cli.train import live_run, stop_on_signals
 
 if TYPE_CHECKING:
     from speechgru.corpora.corpus import Example
-    from speechgru.recognition import Recognition
+    from speechgru.recognition.clips import Recognition
 
 RECIPE = "quickstart"
 
@@ -34,7 +34,7 @@ def demo(
     from speechgru.evaluation.clips import evaluate_clips
     from speechgru.labels import Vocabulary
     from speechgru.modelfile.safetensors import load_model
-    from speechgru.recognition import recognize
+    from speechgru.recognition.clips import recognize
     from speechgru.training.loop import train
     from speechgru.training.recipe import load_recipe
     from speechgru.training.rundir import free_name

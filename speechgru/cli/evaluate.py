@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from speechgru.evaluation.carried import CarriedReport
     from speechgru.evaluation.report import ClipReport
     from speechgru.evaluation.sequences import SequenceReport
-    from speechgru.recognition import ClipBackend
+    from speechgru.recognition.clips import ClipBackend
 
 
 def evaluate(

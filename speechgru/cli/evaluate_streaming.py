@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from speechgru.evaluation.streams import StreamCase, StreamReport
     from speechgru.evaluation.tuning import Trial
     from speechgru.decoding.grammar import Grammar
-    from speechgru.state_policy import StatePolicy
-    from speechgru.streaming import Backend
+    from speechgru.recognition.state_policy import StatePolicy
+    from speechgru.recognition.recognizer import Backend
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def decoder_settings(
 ) -> "tuple[DecoderConfig, StatePolicy, Grammar | None]":
     """Those that `heard`; else the model's own, but for what the options say."""
     from speechgru.decoding.factory import choose_decoder
-    from speechgru.streaming import stream_settings
+    from speechgru.recognition.recognizer import stream_settings
 
     own, grammar = choose_decoder(backend, options.beam, options.grammar)
     if heard is not None:

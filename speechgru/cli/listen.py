@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from speechgru.decoding.ctc import CTCDecoder
     from speechgru.decoding.factory import DecoderConfig
     from speechgru.decoding.detector import Detector
-    from speechgru.listening import Summary
-    from speechgru.streaming import Recognizer
+    from speechgru.recognition.session import Summary
+    from speechgru.recognition.recognizer import Recognizer
 
 
 def listen(
@@ -86,9 +86,9 @@ def listen(
     if jsonl and json:
         raise UsageError("--jsonl and --json: only one of them")
     model = model or bundled_model()
-    from speechgru.actions import Actions, check_words, parse_hook
+    from speechgru.recognition.actions import Actions, check_words, parse_hook
     from speechgru.audio.files import AUDIO_SUFFIXES
-    from speechgru.recording import Keepers, check_new
+    from speechgru.recognition.recording import Keepers, check_new
 
     # What is wrong with the options must be told before torch takes its seconds to load.
     if model.suffix.lower() in AUDIO_SUFFIXES:
@@ -103,8 +103,8 @@ def listen(
     )
     check_words(hooks, decoder.words)
 
-    from speechgru.listening import Summary
-    from speechgru.listening import listen as hear
+    from speechgru.recognition.session import Summary
+    from speechgru.recognition.session import listen as hear
     from speechgru.audio.portaudio import quiet_native_code
 
     summary = Summary(recognizer.backend.sample_rate)
@@ -158,7 +158,7 @@ def _open_recognizer(
     from speechgru.decoding.factory import choose_decoder
     from speechgru.decoding.detector import Detector
     from speechgru.opening import open_backend
-    from speechgru.streaming import open_recognizer
+    from speechgru.recognition.recognizer import open_recognizer
 
     backend = open_backend(path)
     own, phrases = choose_decoder(backend, *choice)

@@ -20,8 +20,8 @@ from speechgru.cli.terminal import err, out
 from speechgru.audio.levels import peak_db, rms_db
 
 if TYPE_CHECKING:
-    from speechgru.listening import Heard, Summary
-    from speechgru.streaming import Recognizer
+    from speechgru.recognition.session import Heard, Summary
+    from speechgru.recognition.recognizer import Recognizer
 
 TOP_WORDS = 4
 LAST_EVENTS = 5

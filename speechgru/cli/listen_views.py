@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from speechgru.cli.terminal import err, out, print_json
 
 if TYPE_CHECKING:
-    from speechgru.listening import Heard, HeardEvent, Summary
+    from speechgru.recognition.session import Heard, HeardEvent, Summary
 
 
 class View(Protocol):

@@ -10,7 +10,7 @@ from speechgru.cli.terminal import BUNDLED, err, out, print_json, tell_error
 from speechgru.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from speechgru.recognition import Recognition
+    from speechgru.recognition.clips import Recognition
 
 
 def recognize(
@@ -26,7 +26,7 @@ def recognize(
 ) -> None:
     """Recognize one word in each file; exit 4 at the end if a file could not be used."""
     from speechgru.opening import is_model, open_backend
-    from speechgru.recognition import recognize as recognize_file
+    from speechgru.recognition.clips import recognize as recognize_file
 
     named = is_model(paths[0])
     files = paths[1:] if named else paths

@@ -9,7 +9,7 @@ from speechgru.cli.terminal import out, print_json, progress_bar
 from speechgru.errors import GateError
 
 if TYPE_CHECKING:
-    from speechgru.verification import Difference
+    from speechgru.recognition.verification import Difference
 
 
 def verify(
@@ -25,8 +25,8 @@ def verify(
     """Compare recordings pushed in chunks with the same ones whole; exit 5 where they differ."""
     from speechgru.audio.files import read
     from speechgru.opening import open_backend
-    from speechgru.verification import FEATURE_TOLERANCE, LOG_POSTERIOR_TOLERANCE
-    from speechgru.verification import verify as verify_recording
+    from speechgru.recognition.verification import FEATURE_TOLERANCE, LOG_POSTERIOR_TOLERANCE
+    from speechgru.recognition.verification import verify as verify_recording
 
     backend = open_backend(model)
     reference = open_backend(against) if against is not None else None

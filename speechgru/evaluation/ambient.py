@@ -18,8 +18,8 @@ from speechgru.evaluation.events import poisson_interval
 from speechgru.evaluation.hearing import FileSound, Hearing, hear
 from speechgru.decoding.grammar import Grammar
 from speechgru.labels import Vocabulary
-from speechgru.state_policy import StatePolicy
-from speechgru.streaming import Backend
+from speechgru.recognition.state_policy import StatePolicy
+from speechgru.recognition.recognizer import Backend
 
 #: With no event in H hours, the rate is below this / H an hour at 95 %: the "rule of three" (J. A.
 #: Hanley and A. Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 1983).

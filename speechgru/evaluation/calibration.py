@@ -26,8 +26,8 @@ from speechgru.evaluation.hearing import Hearing, hear
 from speechgru.common.progress import Parts, Report
 from speechgru.evaluation.streams import StreamCase
 from speechgru.labels import UNKNOWN, Vocabulary
-from speechgru.state_policy import StatePolicy
-from speechgru.streaming import Backend
+from speechgru.recognition.state_policy import StatePolicy
+from speechgru.recognition.recognizer import Backend
 
 #: A detector's `most_unknown` that are tried beside its own.
 MOST_UNKNOWN = (0.3, 0.2, 0.1, 0.05)

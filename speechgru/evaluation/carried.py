@@ -12,7 +12,7 @@ from speechgru.corpora.packed import PackedAudio
 from speechgru.evaluation.clips import gather_clips, label_ids
 from speechgru.evaluation.metrics import wilson_interval
 from speechgru.evaluation.report import ClipReport
-from speechgru.recognition import ClipBackend, score_carried
+from speechgru.recognition.clips import ClipBackend, score_carried
 
 
 @dataclass(frozen=True)

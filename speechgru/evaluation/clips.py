@@ -10,7 +10,7 @@ from speechgru.corpora.packed import PackedAudio
 from speechgru.errors import DataError
 from speechgru.evaluation.report import ClipReport
 from speechgru.labels import Vocabulary
-from speechgru.recognition import ClipBackend, clip_samples, score_clips
+from speechgru.recognition.clips import ClipBackend, clip_samples, score_clips
 
 
 def evaluate_clips(

@@ -11,8 +11,8 @@ from speechgru.decoding.factory import DecoderConfig
 from speechgru.evaluation.events import score_events
 from speechgru.evaluation.hearing import Hearing, Sound, hear
 from speechgru.common.files import atomic_path
-from speechgru.state_policy import StatePolicy
-from speechgru.streaming import Backend
+from speechgru.recognition.state_policy import StatePolicy
+from speechgru.recognition.recognizer import Backend
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(2, 17)) + tuple(
     round(0.8 + 0.02 * i, 2) for i in range(1, 10)

@@ -13,8 +13,8 @@ from speechgru.corpora.packed import FULL_SCALE, Packed
 from speechgru.decoding.factory import Answering, DecoderConfig, head_of, make_decoder
 from speechgru.decoding.events import Event, Tape
 from speechgru.decoding.grammar import Grammar
-from speechgru.state_policy import StatePolicy
-from speechgru.streaming import Backend, Recognizer
+from speechgru.recognition.state_policy import StatePolicy
+from speechgru.recognition.recognizer import Backend, Recognizer
 
 BLOCK_S = 10.0
 #: Steps that are replayed at once: few enough for a processor core's cache.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples
 from speechgru.errors import UsageError
-from speechgru.streaming import Backend, Recognizer, State, open_recognizer
+from speechgru.recognition.recognizer import Backend, Recognizer, State, open_recognizer
 
 CHUNK_S = 0.02
 CHUNKS_A_MINUTE = round(60 / CHUNK_S)

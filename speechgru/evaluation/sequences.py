@@ -11,8 +11,8 @@ from speechgru.corpora.packed import FULL_SCALE
 from speechgru.corpora.strings import Strings
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.decoding.grammar import Grammar
-from speechgru.state_policy import StatePolicy
-from speechgru.streaming import Backend, open_recognizer
+from speechgru.recognition.state_policy import StatePolicy
+from speechgru.recognition.recognizer import Backend, open_recognizer
 
 #: Resamplings of the strings for an interval.
 RESAMPLINGS = 2000

@@ -13,8 +13,8 @@ from speechgru.errors import DataError
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.hearing import ArraySound, FileSound, Hearing, Sound, hear
 from speechgru.decoding.grammar import Grammar
-from speechgru.state_policy import StatePolicy
-from speechgru.streaming import Backend
+from speechgru.recognition.state_policy import StatePolicy
+from speechgru.recognition.recognizer import Backend
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.hearing import Hearing, Sound, hear
 from speechgru.common.progress import Parts, Report
 from speechgru.labels import Head
-from speechgru.state_policy import CARRY, StatePolicy
-from speechgru.streaming import Backend
+from speechgru.recognition.state_policy import CARRY, StatePolicy
+from speechgru.recognition.recognizer import Backend
 
 SMOOTHING_S = (0.06, 0.1, 0.2, 0.3)
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

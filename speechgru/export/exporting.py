@@ -20,9 +20,9 @@ from speechgru.common.files import write_atomic
 from speechgru.model.network import SpeechGRU
 from speechgru.modelfile.safetensors import header_of
 from speechgru.modelfile.onnx import OnnxFile, parse_onnx, with_header
-from speechgru.recognition import clip_samples
+from speechgru.recognition.clips import clip_samples
 from speechgru.runtime import OnnxBackend
-from speechgru.verification import Difference
+from speechgru.recognition.verification import Difference
 
 #: Points of accuracy that an export may lose.
 MOST_POINTS_LOST = 0.3

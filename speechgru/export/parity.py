@@ -10,9 +10,9 @@ from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.errors import GateError
-from speechgru.recognition import to_floats
-from speechgru.streaming import Backend
-from speechgru.verification import LOG_POSTERIOR_TOLERANCE, Difference, verify
+from speechgru.recognition.clips import to_floats
+from speechgru.recognition.recognizer import Backend
+from speechgru.recognition.verification import LOG_POSTERIOR_TOLERANCE, Difference, verify
 
 _Item = TypeVar("_Item")
 

@@ -11,7 +11,7 @@ from speechgru.backend import TorchBackend
 from speechgru.corpora.corpus import Task
 from speechgru.corpora.packed import PackedAudio
 from speechgru.model.network import SpeechGRU
-from speechgru.recognition import score_carried, score_clips
+from speechgru.recognition.clips import score_carried, score_clips
 
 #: Streams side by side: few enough that most clips follow many others.
 ROWS = 32

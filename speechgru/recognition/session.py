@@ -10,7 +10,7 @@ import numpy as np
 from speechgru.audio.files import Samples
 from speechgru.decoding.events import Event
 from speechgru.audio.sources import Block
-from speechgru.streaming import Recognizer
+from speechgru.recognition.recognizer import Recognizer
 
 #: Latencies that are kept for the summary: the last ones, so that days need no memory.
 _MOST_LATENCIES = 1_000

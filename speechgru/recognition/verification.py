@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from speechgru.audio.files import Samples
 from speechgru.decoding.events import Tape
 from speechgru.errors import DataError
-from speechgru.streaming import Backend, Recognizer
+from speechgru.recognition.recognizer import Backend, Recognizer
 
 FEATURE_TOLERANCE, LOG_POSTERIOR_TOLERANCE = 1e-5, 1e-4
 

@@ -14,7 +14,7 @@ from speechgru.decoding.ctc import sequence_scores
 from speechgru.decoding.events import isolated_word
 from speechgru.errors import DataError
 from speechgru.labels import Spelling, columns
-from speechgru.streaming import Backend
+from speechgru.recognition.recognizer import Backend
 
 #: What a model that says nothing of its clips was trained on.
 DEFAULT_CLIP_S, DEFAULT_TAIL_S = 1.0, 0.2

@@ -14,7 +14,7 @@ from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError, UsageError
 from speechgru.decoding.grammar import Grammar
 from speechgru.labels import Head, columns
-from speechgru.state_policy import CARRY, MODES, Resets, StatePolicy
+from speechgru.recognition.state_policy import CARRY, MODES, Resets, StatePolicy
 
 #: What a backend carries: a mapping of names to arrays of fixed shape, of a type of its own; the
 #: recurrent ones are named layer0, ...

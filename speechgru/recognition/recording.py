@@ -15,7 +15,7 @@ from speechgru.audio.files import Samples
 from speechgru.decoding.events import Event
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.common.files import write_atomic
-from speechgru.listening import Heard
+from speechgru.recognition.session import Heard
 
 #: Kept around a word: a network is sure of it only near its end, so the more before it.
 BEFORE_S, AFTER_S = 0.7, 0.3

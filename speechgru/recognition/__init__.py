@@ -1,0 +1,1 @@
+"""A stream through a model: backend protocol, recognizer, session, recording, verification."""
