@@ -33,12 +33,12 @@ from speechgru.corpora.speakers import hash_split
 from speechgru.corpora.split_audio import open_split_audio
 from speechgru.corpora.strings import StringPlan, Strings
 from speechgru.decoding.factory import own_decoder
-from speechgru.device import select_device
+from speechgru.backends.torch_device import select_device
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.evaluation.clips import evaluate_clips
 from speechgru.evaluation.sequences import evaluate_sequences
 from speechgru.common.files import write_atomic
-from speechgru.opening import open_backend
+from speechgru.backends.loader import open_backend
 from speechgru.recognition.recognizer import stream_settings
 from speechgru.training.loop import train
 from speechgru.training.recipe import Recipe, load_recipe

@@ -21,6 +21,6 @@ def load(model: "str | Path | None" = None) -> "Recognizer":
     Raises:
         DataError: missing, truncated, damaged, not a speechgru model, or of a newer format.
     """
-    from speechgru.opening import load as opened
+    from speechgru.backends.loader import load as opened
 
     return opened(model)

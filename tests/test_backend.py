@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from speechgru.backend import COMPILED_AFTER, MOST_COMPILED_STEPS, TorchBackend
+from speechgru.backends.pytorch import COMPILED_AFTER, MOST_COMPILED_STEPS, TorchBackend
 from speechgru.model.cells import CELL_NAMES
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU

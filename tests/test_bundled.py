@@ -19,7 +19,7 @@ from speechgru.evaluation.clips import evaluate_clips
 from speechgru.export.exporting import export_model
 from speechgru.labels import COMMANDS, SILENCE, UNKNOWN
 from speechgru.modelfile.safetensors import load_model, save_model
-from speechgru.opening import open_backend
+from speechgru.backends.loader import open_backend
 
 CARD = bundled.MODEL.with_name("MODEL_CARD.md")
 

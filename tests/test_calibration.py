@@ -139,7 +139,7 @@ def test_no_more_false_alarms_than_wanted_and_no_word_missed_for_nothing(ambient
 
 
 def test_what_is_reported_is_what_is_heard_with_these_thresholds(ambient, tones, model):
-    from speechgru.backend import TorchBackend
+    from speechgru.backends.pytorch import TorchBackend
 
     backend = TorchBackend(model)
     case = case_of_split(tones, StreamPlan(minutes=0.5))

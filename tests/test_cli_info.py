@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tones import untrained_model
 
-from speechgru.backend import TorchBackend
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.cli import main
 from speechgru.modelfile.safetensors import save_model
 from speechgru.recognition.clips import clip_samples

@@ -8,7 +8,7 @@ import soundfile
 import torch
 from tones import RATE, tone, untrained_model
 
-from speechgru.backend import TorchBackend
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.cli import main
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU

@@ -5,7 +5,7 @@ import pytest
 import torch
 from runs import CPU, QUICK
 
-from speechgru.backend import TorchBackend
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.decoding.ctc import sequence_scores
 from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN, columns

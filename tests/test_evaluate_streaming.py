@@ -10,7 +10,7 @@ from listener import listening_model, tone_split
 from matplotlib import image
 from tones import RATE
 
-from speechgru.backend import TorchBackend
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.cli import main
 from speechgru.corpora.streams import StreamPlan, write_stream
 from speechgru.decoding.detector import DetectorConfig

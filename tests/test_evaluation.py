@@ -8,7 +8,7 @@ import torch
 from matplotlib import image
 from tones import TONES_HZ, trained_model, untrained_model, write_tones
 
-from speechgru.backend import TorchBackend
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.corpora import Example, Task, open_corpus
 from speechgru.corpora.packed import pack
 from speechgru.corpora.protocols import make_task

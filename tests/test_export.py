@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from tones import trained_model, untrained_model
 
-from speechgru.backend import TorchBackend
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.model.cells import Cell
 from speechgru.cli import main
 from speechgru.errors import GateError, SpeechGRUError
@@ -25,8 +25,8 @@ from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import save_model
 from speechgru.modelfile.onnx import parse_onnx, with_header
-from speechgru.opening import write_metadata
-from speechgru.runtime import OnnxBackend, load_onnx
+from speechgru.backends.loader import write_metadata
+from speechgru.backends.onnx import OnnxBackend, load_onnx
 from speechgru.recognition.verification import compare
 
 LABELS = (SILENCE, "yes", UNKNOWN, "no")

@@ -15,7 +15,7 @@ from speechgru.export.graph import build_graph
 from speechgru.export.weights import folded, rounded
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.runtime import OnnxBackend
+from speechgru.backends.onnx import OnnxBackend
 from speechgru.recognition.verification import compare
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")

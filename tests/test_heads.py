@@ -4,7 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from speechgru.backend import TorchBackend
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.errors import DataError
 from speechgru.model.features import FeatureConfig
 from speechgru.labels import BLANK, BOUNDARY, SILENCE, UNKNOWN, Spelling, columns

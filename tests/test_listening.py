@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tone_listener import stream, tone_listener
 
-from speechgru.backend import TorchBackend
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.decoding.events import Event
 from speechgru.recognition.session import Heard, HeardEvent, Summary, listen
 from speechgru.audio.portaudio import quiet_native_code

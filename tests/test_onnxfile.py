@@ -15,7 +15,7 @@ from speechgru.cli import main
 from speechgru.errors import DataError
 from speechgru.export.exporting import export_model
 from speechgru.modelfile.onnx import parse_onnx, with_header
-from speechgru.runtime import OnnxBackend, load_onnx
+from speechgru.backends.onnx import OnnxBackend, load_onnx
 from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
 

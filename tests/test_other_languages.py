@@ -18,7 +18,7 @@ from speechgru.audio.files import read
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.decoding.detector import DetectorConfig
-from speechgru.runtime import SAMPLES, STATE, load_onnx
+from speechgru.backends.onnx import SAMPLES, STATE, load_onnx
 from speechgru.recognition.recognizer import CARRY, open_recognizer
 
 PROJECT = Path(__file__).resolve().parents[1]

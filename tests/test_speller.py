@@ -9,7 +9,7 @@ from runs import CPU, QUICK
 from tones import write_tones
 from torch import nn
 
-from speechgru.backend import TorchBackend
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.cli import main
 from speechgru.comparison.spelling import spell, words_of
 from speechgru.model.features import FeatureConfig

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tones import RATE, tone
 
-from speechgru.backend import TorchBackend
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.model.cells import CELL_NAMES
 from speechgru.decoding.events import Tape
 from speechgru.decoding.detector import Detector, DetectorConfig

@@ -13,7 +13,7 @@ from speechgru.cli import main
 from speechgru.cli.train import _start, with_data
 from speechgru.errors import DataError, InterruptedRunError, UsageError
 from speechgru.modelfile.safetensors import load_model
-from speechgru.opening import open_backend
+from speechgru.backends.loader import open_backend
 from speechgru.training import loop
 from speechgru.training.recipe import load_recipe, parse_recipe
 from speechgru.training.rundir import RunDirectory

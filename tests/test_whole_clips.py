@@ -12,7 +12,7 @@ from runs import CPU, quick_recipe
 from tones import RATE, write_tones
 from torch import nn
 
-from speechgru.backend import TorchBackend
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.model.cells import GRU, Bidirectional
 from speechgru.model.cells.pooling import AttentionPooling
 from speechgru.cli import main

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from tone_listener import stream, tone_listener
 from tones import RATE, tone, write_tones
 
-from speechgru.backend import TorchBackend
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.export.exporting import export_model
 from speechgru.modelfile.safetensors import save_model
 from speechgru.recognition.recognizer import open_recognizer

@@ -45,7 +45,7 @@ def bench_train(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Clips a second of the whole training loop, and of the bare network on ready features."""
-    from speechgru.device import select_device, usable_cores
+    from speechgru.backends.torch_device import select_device, usable_cores
     from speechgru.training.benchmark import measure_training
     from speechgru.training.recipe import load_recipe
 

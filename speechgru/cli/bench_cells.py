@@ -25,7 +25,7 @@ def bench_cells(
     """Forward and backward pass of one layer: the whole sequence, and step by step."""
     from speechgru.comparison.speed import measure_cell
     from speechgru.comparison.variants import parse_cells
-    from speechgru.device import select_device
+    from speechgru.backends.torch_device import select_device
 
     names, chosen = parse_cells(cells), select_device(device)
     for name in names:

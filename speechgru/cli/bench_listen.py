@@ -32,7 +32,7 @@ def bench_listen(
     """Push 20 ms chunks as fast as it goes: real-time factor, time for a chunk, memory."""
     model = model or bundled_model()
     from speechgru.evaluation.listening import measure_listening
-    from speechgru.opening import is_onnx, open_backend
+    from speechgru.backends.loader import is_onnx, open_backend
 
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load > cores / 2:

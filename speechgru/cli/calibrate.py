@@ -66,7 +66,7 @@ def calibrate(
     from speechgru.evaluation.ambient import open_ambient, too_short
     from speechgru.evaluation.calibration import calibrate as choose
     from speechgru.evaluation.streams import case_of_split
-    from speechgru.opening import open_backend
+    from speechgru.backends.loader import open_backend
     from speechgru.recognition.recognizer import stream_settings
 
     backend = open_backend(model, device)
@@ -130,7 +130,7 @@ def _write(
     from speechgru import __version__
     from speechgru.corpora.fingerprint import corpus_fingerprint
     from speechgru.decoding.factory import kept_as
-    from speechgru.opening import write_metadata
+    from speechgru.backends.loader import write_metadata
 
     origin = found.provenance() | {"speechgru": __version__}
     if audio is not None:

@@ -55,7 +55,7 @@ def compare(
     from speechgru.comparison.results import make_rows
     from speechgru.comparison.table import as_csv, as_markdown
     from speechgru.comparison.variants import MATCHES, parse_cells
-    from speechgru.device import select_device
+    from speechgru.backends.torch_device import select_device
     from speechgru.common.files import write_atomic
     from speechgru.training.recipe import load_recipe
 

@@ -24,12 +24,12 @@ def demo(
 ) -> None:
     """Train on the corpus in the package, evaluate, recognize a recording: about a minute."""
     err.print("loading torch ...")
-    from speechgru.backend import TorchBackend
+    from speechgru.backends.pytorch import TorchBackend
     from speechgru.cli.clip_tables import print_carried, print_clips
     from speechgru.corpora import open_corpus
     from speechgru.corpora.packed import pack
     from speechgru.corpora.protocols import make_task
-    from speechgru.device import select_device
+    from speechgru.backends.torch_device import select_device
     from speechgru.evaluation.carried import evaluate_carried
     from speechgru.evaluation.clips import evaluate_clips
     from speechgru.labels import Vocabulary

@@ -119,7 +119,7 @@ def evaluate(
     if data is None and (not without_clips or of_clips):
         raise UsageError("--data DIR: recordings to evaluate on are needed")
     from speechgru.evaluation.ambient import open_ambient
-    from speechgru.opening import open_backend
+    from speechgru.backends.loader import open_backend
 
     backend = open_backend(model, device)
     if carry_state or streaming or sequences:

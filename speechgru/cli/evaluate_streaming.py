@@ -192,7 +192,7 @@ def _keep(
 ) -> None:
     """Write the chosen decoder and policy into the model's file, and on what they were chosen."""
     from speechgru.decoding.factory import head_of, kept_as
-    from speechgru.opening import write_metadata
+    from speechgru.backends.loader import write_metadata
 
     metadata = dict(backend.metadata) | {
         "head": head_of(report.config),

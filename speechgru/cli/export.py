@@ -44,11 +44,11 @@ def export(
         raise UsageError(f"--output {output}: a name ending in .onnx is needed")
     if data is None and (protocol is not None or split != "validation"):
         raise UsageError("--protocol and --split: are of recordings, so --data DIR is needed too")
-    from speechgru.opening import is_onnx
+    from speechgru.backends.loader import is_onnx
 
     if is_onnx(model):
         raise UsageError(f"{model}: is an exported model; a trained one (.safetensors) is needed")
-    from speechgru.backend import TorchBackend
+    from speechgru.backends.pytorch import TorchBackend
     from speechgru.export.exporting import export_model
     from speechgru.modelfile.safetensors import load_model
 

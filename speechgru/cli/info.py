@@ -41,7 +41,7 @@ def info(
 
 def _describe(path: Path) -> dict[str, Any]:
     """The header, and what follows from it; the weights are read too, so that they are sound."""
-    from speechgru.opening import open_backend
+    from speechgru.backends.loader import open_backend
 
     backend = open_backend(path)
     return {

@@ -157,7 +157,7 @@ def _open_recognizer(
     from speechgru.decoding.ctc import CTCDecoder
     from speechgru.decoding.factory import choose_decoder
     from speechgru.decoding.detector import Detector
-    from speechgru.opening import open_backend
+    from speechgru.backends.loader import open_backend
     from speechgru.recognition.recognizer import open_recognizer
 
     backend = open_backend(path)

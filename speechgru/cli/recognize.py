@@ -25,7 +25,7 @@ def recognize(
     json: Annotated[bool, typer.Option("--json", help="One JSON array on stdout.")] = False,
 ) -> None:
     """Recognize one word in each file; exit 4 at the end if a file could not be used."""
-    from speechgru.opening import is_model, open_backend
+    from speechgru.backends.loader import is_model, open_backend
     from speechgru.recognition.clips import recognize as recognize_file
 
     named = is_model(paths[0])

@@ -72,7 +72,7 @@ def train(
         raise UsageError(
             "--resume: goes on as the run began; RECIPE, --out, --from and --set do not fit"
         )
-    from speechgru.device import select_device
+    from speechgru.backends.torch_device import select_device
     from speechgru.training.ranks import joined
     from speechgru.training.recipe import DEFAULT_RECIPE, load_recipe
     from speechgru.training.rundir import RunDirectory, free_name

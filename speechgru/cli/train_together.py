@@ -29,7 +29,7 @@ def own_device(name: str, devices: int) -> str:
         count, place = devices, 0
     if count == 1 and not is_one_of_several():
         return name
-    from speechgru.device import select_device
+    from speechgru.backends.torch_device import select_device
 
     chosen = select_device(name)
     if chosen.type == "mps" or chosen.index is not None:

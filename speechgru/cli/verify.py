@@ -24,7 +24,7 @@ def verify(
 ) -> None:
     """Compare recordings pushed in chunks with the same ones whole; exit 5 where they differ."""
     from speechgru.audio.files import read
-    from speechgru.opening import open_backend
+    from speechgru.backends.loader import open_backend
     from speechgru.recognition.verification import FEATURE_TOLERANCE, LOG_POSTERIOR_TOLERANCE
     from speechgru.recognition.verification import verify as verify_recording
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from speechgru.backend import TorchBackend
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.comparison.costs import measure
 from speechgru.comparison.results import SPLITS, RunResult, SplitResult
 from speechgru.comparison.variants import Match, variant, variants

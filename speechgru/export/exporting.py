@@ -8,7 +8,7 @@ from typing import Any, Literal
 import onnx
 
 import speechgru
-from speechgru.backend import TorchBackend
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.errors import GateError
 from speechgru.evaluation.clips import evaluate_clips
@@ -21,7 +21,7 @@ from speechgru.model.network import SpeechGRU
 from speechgru.modelfile.safetensors import header_of
 from speechgru.modelfile.onnx import OnnxFile, parse_onnx, with_header
 from speechgru.recognition.clips import clip_samples
-from speechgru.runtime import OnnxBackend
+from speechgru.backends.onnx import OnnxBackend
 from speechgru.recognition.verification import Difference
 
 #: Points of accuracy that an export may lose.

@@ -14,7 +14,7 @@ from speechgru.export.layers import causal_conv, layer_norm, recurrent
 from speechgru.model.fronts import ConvFront
 from speechgru.labels import UNKNOWN
 from speechgru.model.network import SpeechGRU
-from speechgru.runtime import LOG_POSTERIORS, NEXT, SAMPLES, STATE
+from speechgru.backends.onnx import LOG_POSTERIORS, NEXT, SAMPLES, STATE
 
 #: Posteriors whose logarithms differ by less are all larger than the smallest float32.
 _FINE_RANGE = 80.0

@@ -14,7 +14,7 @@ from types import FrameType
 
 from torch.distributed import TCPStore
 
-from speechgru.device import usable_cores
+from speechgru.backends.torch_device import usable_cores
 from speechgru.errors import SpeechGRUError
 
 #: Set for the processes that are started here: who started them tells of one that is lost.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from speechgru.corpora.corpus import Task
-from speechgru.device import has_amx
+from speechgru.backends.torch_device import has_amx
 from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN
 from speechgru.model.network import SpeechGRU, State

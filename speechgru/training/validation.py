@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from speechgru.backend import TorchBackend
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.corpora.corpus import Task
 from speechgru.corpora.packed import PackedAudio
 from speechgru.model.network import SpeechGRU

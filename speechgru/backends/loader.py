@@ -66,12 +66,12 @@ def open_backend(path: Path, device: str = "cpu", threads: int = 1) -> ModelBack
     if is_onnx(path):
         if device not in ("auto", "cpu"):
             raise UsageError(f"--device {device}: {path} is an exported model; it runs on the CPU")
-        from speechgru.runtime import load_onnx
+        from speechgru.backends.onnx import load_onnx
 
         return load_onnx(path, threads)
     try:
-        from speechgru.backend import TorchBackend
-        from speechgru.device import select_device
+        from speechgru.backends.pytorch import TorchBackend
+        from speechgru.backends.torch_device import select_device
         from speechgru.modelfile.safetensors import load_model
     except ModuleNotFoundError as error:
         raise SpeechGRUError(
@@ -92,7 +92,7 @@ def write_metadata(model: Path, metadata: Mapping[str, Any], output: Path | None
     if is_onnx(model):
         from speechgru.common.files import write_atomic
         from speechgru.modelfile.onnx import with_header
-        from speechgru.runtime import load_onnx
+        from speechgru.backends.onnx import load_onnx
 
         header = dict(load_onnx(model).header) | {"metadata": dict(metadata)}
         write_atomic(output or model, with_header(model.read_bytes(), header))

@@ -1,0 +1,1 @@
+"""A model's file opened as a backend: PyTorch or ONNX Runtime."""
