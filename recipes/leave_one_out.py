@@ -31,7 +31,7 @@ from speechgru.corpora.corpus import Clip, Corpus
 from speechgru.corpora.listing import BACKGROUND_NOISE
 from speechgru.corpora.speakers import hash_split
 from speechgru.corpora.split_audio import open_split_audio
-from speechgru.corpora.strings import StringPlan, Strings
+from speechgru.corpora.sequences import StringPlan, Strings
 from speechgru.decoding.factory import own_decoder
 from speechgru.backends.torch_device import select_device
 from speechgru.errors import SpeechGRUError, UsageError

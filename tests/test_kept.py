@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speechgru.corpora import PackedAudio, kept, positions
-from speechgru.corpora.kept import MOST
+from speechgru.corpora import PackedAudio
+from speechgru.corpora import derived as kept
+from speechgru.corpora import word_bounds as positions
+from speechgru.corpora.derived import MOST
 
 
 def packed_in(folder: Path | None) -> PackedAudio:

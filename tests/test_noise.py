@@ -9,7 +9,7 @@ import torch
 from tones import tone
 
 from speechgru.corpora import open_corpus, pack
-from speechgru.corpora.positions import word_spans
+from speechgru.corpora.word_bounds import word_spans
 from speechgru.training.noise import (
     LEVEL_DB,
     LEVEL_POINTS,

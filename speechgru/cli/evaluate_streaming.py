@@ -9,7 +9,7 @@ from speechgru.errors import UsageError
 
 if TYPE_CHECKING:
     from speechgru.corpora.split_audio import SplitAudio
-    from speechgru.corpora.strings import StringPlan
+    from speechgru.corpora.sequences import StringPlan
     from speechgru.decoding.factory import DecoderConfig
     from speechgru.evaluation.ambient import AmbientReport, AmbientSound
     from speechgru.evaluation.sequences import SequenceReport
@@ -131,7 +131,7 @@ def string_plan(words: str, gap: str, snr: str, seed: int) -> "StringPlan":
     Raises:
         UsageError: one of them is no LOW:HIGH, or out of range.
     """
-    from speechgru.corpora.strings import StringPlan
+    from speechgru.corpora.sequences import StringPlan
 
     few, many = pair(words, "--words")
     if not few.is_integer() or not many.is_integer():
@@ -147,7 +147,7 @@ def evaluate_strings(
     heard: Heard | None,
 ) -> "SequenceReport":
     """The word error rate of strings of a split, by the decoder that `heard` the stream, if any."""
-    from speechgru.corpora.strings import Strings
+    from speechgru.corpora.sequences import Strings
     from speechgru.evaluation.sequences import evaluate_sequences
 
     config, policy, grammar = decoder_settings(backend, options, heard)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from speechgru.corpora.packed import FULL_SCALE
-from speechgru.corpora.strings import Strings
+from speechgru.corpora.sequences import Strings
 from speechgru.evaluation.sequences import HeardString, WordErrors
 from speechgru.labels import BOUNDARY, UNKNOWN, Spelling
 from speechgru.model.network import SpeechGRU

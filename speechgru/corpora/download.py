@@ -13,7 +13,7 @@ from rich.filesize import decimal
 
 from speechgru.corpora.archive import atomic_folder, sha256_of, unpack
 from speechgru.corpora.listing import list_words
-from speechgru.corpora.sources import SOURCES
+from speechgru.corpora.published import SOURCES
 from speechgru.corpora.transfer import Progress, check_url, discard, fetch, held_bytes
 from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError, UsageError
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from speechgru.corpora.background import NOISE_DB, Background
 from speechgru.corpora.corpus import SPLITS, Example
 from speechgru.corpora.packed import FULL_SCALE, Packed, to_packed
-from speechgru.corpora.positions import word_span
+from speechgru.corpora.word_bounds import word_span
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.corpora.truth import SpokenWord, Truth, write_truth
 from speechgru.errors import DataError, SpeechGRUError, UsageError

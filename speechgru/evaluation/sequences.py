@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from speechgru.corpora.packed import FULL_SCALE
-from speechgru.corpora.strings import Strings
+from speechgru.corpora.sequences import Strings
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.decoding.grammar import Grammar
 from speechgru.recognition.state_policy import StatePolicy

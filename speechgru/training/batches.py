@@ -20,11 +20,11 @@ from speechgru.augment import (
     warp_bands,
     warp_times,
 )
-from speechgru.corpora import positions
+from speechgru.corpora import word_bounds as positions
 from speechgru.corpora.corpus import Corpus, Task
-from speechgru.corpora.kept import kept
+from speechgru.corpora.derived import kept
 from speechgru.corpora.packed import FULL_SCALE, PackedAudio
-from speechgru.corpora.positions import word_spans
+from speechgru.corpora.word_bounds import word_spans
 from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.model.network import SpeechGRU, State
 from speechgru.random_rows import RowGenerator
