@@ -19,7 +19,7 @@ from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError, GateError, UsageError
 from speechgru.evaluation.ambient import hear_ambient, open_ambient, too_short
 from speechgru.evaluation.calibration import calibrate
-from speechgru.evaluation.choices import THRESHOLDS
+from speechgru.evaluation.thresholds import THRESHOLDS
 from speechgru.evaluation.streams import case_of_split, evaluate_stream
 from speechgru.labels import BLANK, SILENCE, Spelling
 from speechgru.modelfile.safetensors import load_model, save_model

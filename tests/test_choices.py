@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechgru.evaluation.choices import THRESHOLDS, Choices
+from speechgru.evaluation.thresholds import THRESHOLDS, Choices
 
 
 def choices(alarms, errors):

@@ -16,7 +16,7 @@ from speechgru.corpora.streams import StreamPlan, write_stream
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError
 from speechgru.evaluation.det import THRESHOLDS, det_curve
-from speechgru.evaluation.hearing import ArraySound, FileSound, hear
+from speechgru.evaluation.replay import ArraySound, FileSound, hear
 from speechgru.evaluation.streams import case_of_files, case_of_split, evaluate_stream
 from speechgru.evaluation.tuning import GRID, LATENCY_MS, POLICIES, tune
 from speechgru.modelfile.safetensors import load_model, save_model

@@ -21,8 +21,8 @@ from speechgru.evaluation.carried import (
 )
 from speechgru.evaluation.clips import evaluate_clips, gather_clips
 from speechgru.evaluation.metrics import wilson_interval
-from speechgru.evaluation.pictures import save_confusion_picture
-from speechgru.evaluation.report import ClipReport
+from speechgru.evaluation.confusion_picture import save_confusion_picture
+from speechgru.evaluation.clip_report import ClipReport
 from speechgru.model.network import SpeechGRU
 from speechgru.recognition.clips import clip_samples, score_clips, stream_positions, tail_steps, to_floats
 

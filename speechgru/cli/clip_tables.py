@@ -9,7 +9,7 @@ from speechgru.cli.terminal import out
 
 if TYPE_CHECKING:
     from speechgru.evaluation.carried import CarriedReport
-    from speechgru.evaluation.report import ClipReport
+    from speechgru.evaluation.clip_report import ClipReport
 
 #: More labels than this make a matrix too wide to read.
 WIDEST_MATRIX = 16

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from speechgru.corpora.split_audio import SplitAudio
     from speechgru.evaluation.ambient import AmbientReport
     from speechgru.evaluation.carried import CarriedReport
-    from speechgru.evaluation.report import ClipReport
+    from speechgru.evaluation.clip_report import ClipReport
     from speechgru.evaluation.sequences import SequenceReport
     from speechgru.recognition.clips import ClipBackend
 
@@ -139,7 +139,7 @@ def evaluate(
     else:
         _print_tables(clips, carried, errors, heard, around)
     if picture is not None and clips and not streaming:
-        from speechgru.evaluation.pictures import save_confusion_picture
+        from speechgru.evaluation.confusion_picture import save_confusion_picture
 
         save_confusion_picture(clips, picture)
     if min_accuracy is not None and clips and clips.accuracy < min_accuracy:

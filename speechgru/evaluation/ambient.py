@@ -15,7 +15,7 @@ from speechgru.decoding.factory import DecoderConfig
 from speechgru.decoding.events import Event
 from speechgru.errors import DataError
 from speechgru.evaluation.events import poisson_interval
-from speechgru.evaluation.hearing import FileSound, Hearing, hear
+from speechgru.evaluation.replay import FileSound, Hearing, hear
 from speechgru.decoding.grammar import Grammar
 from speechgru.labels import Vocabulary
 from speechgru.recognition.state_policy import StatePolicy

@@ -19,10 +19,10 @@ from speechgru.decoding.events import Event
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import GateError, UsageError
 from speechgru.evaluation.ambient import AmbientReport, AmbientSound, hear_ambient, report_ambient
-from speechgru.evaluation.choices import THRESHOLDS, Choices
+from speechgru.evaluation.thresholds import THRESHOLDS, Choices
 from speechgru.evaluation.det import OperatingPoint
 from speechgru.evaluation.events import EventReport, score_events
-from speechgru.evaluation.hearing import Hearing, hear
+from speechgru.evaluation.replay import Hearing, hear
 from speechgru.common.progress import Parts, Report
 from speechgru.evaluation.streams import StreamCase
 from speechgru.labels import UNKNOWN, Vocabulary

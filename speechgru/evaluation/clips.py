@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from speechgru.corpora.corpus import Example, Task
 from speechgru.corpora.packed import PackedAudio
 from speechgru.errors import DataError
-from speechgru.evaluation.report import ClipReport
+from speechgru.evaluation.clip_report import ClipReport
 from speechgru.labels import Vocabulary
 from speechgru.recognition.clips import ClipBackend, clip_samples, score_clips
 

@@ -9,7 +9,7 @@ from typing import Any
 from speechgru.corpora.truth import Truth
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.evaluation.events import score_events
-from speechgru.evaluation.hearing import Hearing, Sound, hear
+from speechgru.evaluation.replay import Hearing, Sound, hear
 from speechgru.common.files import atomic_path
 from speechgru.recognition.state_policy import StatePolicy
 from speechgru.recognition.recognizer import Backend

@@ -11,7 +11,7 @@ from speechgru.corpora.truth import Truth, read_truth
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.errors import DataError
 from speechgru.evaluation.events import EventReport, score_events
-from speechgru.evaluation.hearing import ArraySound, FileSound, Hearing, Sound, hear
+from speechgru.evaluation.replay import ArraySound, FileSound, Hearing, Sound, hear
 from speechgru.decoding.grammar import Grammar
 from speechgru.recognition.state_policy import StatePolicy
 from speechgru.recognition.recognizer import Backend

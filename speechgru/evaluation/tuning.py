@@ -10,7 +10,7 @@ from speechgru.decoding.ctc import CTCConfig
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.evaluation.events import EventReport, score_events
-from speechgru.evaluation.hearing import Hearing, Sound, hear
+from speechgru.evaluation.replay import Hearing, Sound, hear
 from speechgru.common.progress import Parts, Report
 from speechgru.labels import Head
 from speechgru.recognition.state_policy import CARRY, StatePolicy

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from speechgru.evaluation.report import ClipReport
+from speechgru.evaluation.clip_report import ClipReport
 from speechgru.common.files import atomic_path
 
 #: Up to this many labels a cell has room for its count.
