@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from speechgru.training.preparation import prepare
+from speechgru.training.prepared_data import prepare
 from speechgru.training.recipe import Recipe, parse_recipe
 from speechgru.training.trainer import Trainer
 

@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from speechgru.augment import (
+from speechgru.training.augmentation import (
     AugmentConfig,
     colour,
     crop_starts,

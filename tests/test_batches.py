@@ -18,9 +18,9 @@ from speechgru.training.batches import (
     NO_TARGET,
     NO_WORD,
 )
-from speechgru.training.choice import sampling_weights
-from speechgru.training.outputs import has_anagram, outputs_of, unknown_words
-from speechgru.training.preparation import prepare
+from speechgru.training.sampling import sampling_weights
+from speechgru.training.targets import has_anagram, outputs_of, unknown_words
+from speechgru.training.prepared_data import prepare
 from speechgru.training.recipe import Recipe, SamplingConfig
 
 # The data.

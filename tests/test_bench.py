@@ -6,7 +6,7 @@ import pytest
 import torch
 from runs import CPU, QUICK
 
-from speechgru.augment import AugmentConfig
+from speechgru.training.augmentation import AugmentConfig
 from speechgru.cli import main
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU

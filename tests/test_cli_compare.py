@@ -13,7 +13,7 @@ from speechgru.cli import main
 from speechgru.comparison.compare import Planned, carry_out, plan
 from speechgru.comparison.variants import TOLERANCE
 from speechgru.errors import InterruptedRunError
-from speechgru.training.preparation import prepare
+from speechgru.training.prepared_data import prepare
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 pytestmark = [

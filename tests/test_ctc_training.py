@@ -15,7 +15,7 @@ from speechgru.recognition.clips import recognize, score_clips
 from speechgru.training import loop
 from speechgru.training.batches import NO_WORD
 from speechgru.training.losses import BatchLoss, ctc_losses, spelled_outputs, tokens_said
-from speechgru.training.preparation import prepare
+from speechgru.training.prepared_data import prepare
 from speechgru.training.recipe import TrainingConfig, parse_recipe
 from speechgru.training.trainer import Trainer
 

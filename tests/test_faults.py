@@ -21,7 +21,7 @@ from together import PROCESSES, answer_of, started_together, together
 
 from speechgru.errors import SpeechGRUError
 from speechgru.training import loop
-from speechgru.training.ranks import LostProcessError, Ranks
+from speechgru.training.distribution import LostProcessError, Ranks
 from speechgru.training.recipe import Recipe
 
 STEPS = 30

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from speechgru.augment import AugmentConfig, mask_features, uniform, vary_sound
-from speechgru.random_rows import RowGenerator, random_rows
+from speechgru.training.augmentation import AugmentConfig, mask_features, uniform, vary_sound
+from speechgru.training.random_rows import RowGenerator, random_rows
 
 
 def draw(rows: int, generator: torch.Generator) -> list[torch.Tensor]:

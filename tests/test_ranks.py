@@ -9,7 +9,7 @@ from together import together
 from torch import nn
 
 from speechgru.errors import UsageError
-from speechgru.training.ranks import ALONE, LostProcessError, Ranks, joined
+from speechgru.training.distribution import ALONE, LostProcessError, Ranks, joined
 from speechgru.training.shared_layers import SharedBatchNorm, share_layers
 
 

@@ -19,7 +19,7 @@ from speechgru.modelfile.safetensors import load_model, save_model
 from speechgru.model.attention_decoder import END, Speller
 from speechgru.training.batches import NO_WORD, Batch
 from speechgru.training.losses import BatchLoss
-from speechgru.training.preparation import prepare
+from speechgru.training.prepared_data import prepare
 from speechgru.training.recipe import TrainingConfig, parse_recipe
 from speechgru.training.trainer import Trainer
 

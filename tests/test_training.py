@@ -13,13 +13,14 @@ from tones import TONES_HZ
 from speechgru.decoding.events import isolated_word
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.modelfile.safetensors import load_model
-from speechgru.training import board, loop
-from speechgru.training.average import WeightAverage
+from speechgru.training import loop
+from speechgru.training import tensorboard as board
+from speechgru.training.weight_average import WeightAverage
 from speechgru.training.batches import (
     NO_TARGET,
 )
 from speechgru.training.optimiser import make_optimiser, schedule
-from speechgru.training.preparation import prepare
+from speechgru.training.prepared_data import prepare
 from speechgru.training.recipe import TrainingConfig, load_recipe, parse_recipe
 from speechgru.training.trainer import STAGES
 

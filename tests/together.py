@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.distributed import TCPStore
 
-from speechgru.training.ranks import joined
+from speechgru.training.distribution import joined
 
 #: Starts processes in milliseconds that have torch already.
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from speechgru.comparison.compare import Planned
     from speechgru.comparison.results import Row, RunResult
-    from speechgru.training.preparation import PreparedData
+    from speechgru.training.prepared_data import PreparedData
 
 
 def compare(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from speechgru.training.loop import Status, TrainingResult
-    from speechgru.training.ranks import Ranks
+    from speechgru.training.distribution import Ranks
     from speechgru.training.recipe import Recipe
 
 
@@ -73,7 +73,7 @@ def train(
             "--resume: goes on as the run began; RECIPE, --out, --from and --set do not fit"
         )
     from speechgru.backends.torch_device import select_device
-    from speechgru.training.ranks import joined
+    from speechgru.training.distribution import joined
     from speechgru.training.recipe import DEFAULT_RECIPE, load_recipe
     from speechgru.training.rundir import RunDirectory, free_name
 
@@ -102,9 +102,9 @@ def train_here(
     recipe: "Recipe", run: Path, device: "torch.device", resume: bool, ranks: "Ranks"
 ) -> "TrainingResult":
     """Train in this process, which may be one of several: the first is seen and heard."""
-    from speechgru.training.launch import LOST_CODE, end_with_parent, is_launched
+    from speechgru.training.launcher import LOST_CODE, end_with_parent, is_launched
     from speechgru.training.loop import train as run_training
-    from speechgru.training.ranks import LostProcessError
+    from speechgru.training.distribution import LostProcessError
 
     if is_launched():
         end_with_parent()

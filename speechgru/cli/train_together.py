@@ -19,7 +19,7 @@ def own_device(name: str, devices: int) -> str:
     Raises:
         UsageError: there are not as many, or the name is of one.
     """
-    from speechgru.training.ranks import is_one_of_several, local_rank
+    from speechgru.training.distribution import is_one_of_several, local_rank
 
     if is_one_of_several():
         if devices > 1:
@@ -48,7 +48,7 @@ def launch_training(
     Raises:
         SpeechGRUError: one of them was lost; says how to go on.
     """
-    from speechgru.training.launch import launch
+    from speechgru.training.launcher import launch
     from speechgru.training.rundir import RunDirectory
 
     kind = device.partition(":")[0]

@@ -16,7 +16,7 @@ from speechgru.evaluation.clips import evaluate_clips
 from speechgru.model.network import SpeechGRU
 from speechgru.modelfile.safetensors import load_model
 from speechgru.training.loop import Status, train
-from speechgru.training.preparation import PreparedData, prepare
+from speechgru.training.prepared_data import PreparedData, prepare
 from speechgru.training.recipe import Recipe
 from speechgru.training.rundir import RunDirectory
 from speechgru.training.trainer import Trainer

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from speechgru.augment import (
+from speechgru.training.augmentation import (
     colour,
     mask_features,
     swap_halves,
@@ -27,14 +27,14 @@ from speechgru.corpora.packed import FULL_SCALE, PackedAudio
 from speechgru.corpora.word_bounds import word_spans
 from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.model.network import SpeechGRU, State
-from speechgru.random_rows import RowGenerator
+from speechgru.training.random_rows import RowGenerator
 from speechgru.model.row_threads import on_one_core
 from speechgru.training import noise
-from speechgru.training.choice import Chooser, sampling_weights
+from speechgru.training.sampling import Chooser, sampling_weights
 from speechgru.training.noise import noise_alone, noise_bank
-from speechgru.training.outputs import fold_outputs, has_anagram, outputs_of
+from speechgru.training.targets import fold_outputs, has_anagram, outputs_of
 from speechgru.training.placement import PlacedClips
-from speechgru.training.ranks import ALONE, Ranks
+from speechgru.training.distribution import ALONE, Ranks
 from speechgru.training.recipe import Recipe
 
 #: The target of a step that is asked for nothing.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from speechgru.corpora.corpus import Clip, Corpus, Task
 from speechgru.corpora.packed import PackedAudio
 from speechgru.corpora.protocols import WORDS_V2, make_task
-from speechgru.training.preparation import PreparedData
+from speechgru.training.prepared_data import PreparedData
 from speechgru.training.recipe import Recipe
 from speechgru.training.trainer import STAGES, Trainer
 from speechgru.training.usual import UsualCost, measure_usual

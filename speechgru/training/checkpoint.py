@@ -14,8 +14,8 @@ from torch import Tensor
 from speechgru.errors import DataError, UsageError
 from speechgru.common.files import write_atomic
 from speechgru.model.network import SpeechGRU
-from speechgru.training.average import WeightAverage
-from speechgru.training.ranks import ALONE, Ranks
+from speechgru.training.weight_average import WeightAverage
+from speechgru.training.distribution import ALONE, Ranks
 
 FORMAT_VERSION = 1
 _KEY = "speechgru-checkpoint"

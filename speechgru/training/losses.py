@@ -9,7 +9,7 @@ from speechgru.labels import UNKNOWN
 from speechgru.model.network import SpeechGRU
 from speechgru.model.attention_decoder import END
 from speechgru.training.batches import NO_TARGET, NO_WORD, Batch
-from speechgru.training.ranks import ALONE, Ranks
+from speechgru.training.distribution import ALONE, Ranks
 from speechgru.training.recipe import TrainingConfig
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from speechgru.augment import crop_starts, crops_at, uniform
+from speechgru.training.augmentation import crop_starts, crops_at, uniform
 from speechgru.corpora.corpus import Corpus
 from speechgru.corpora.packed import FULL_SCALE, PackedAudio
 from speechgru.corpora.silence import NOISE_PARTS

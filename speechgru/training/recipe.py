@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from speechgru.augment import AugmentConfig
+from speechgru.training.augmentation import AugmentConfig
 from speechgru.corpora.protocols import PROTOCOLS
 from speechgru.errors import UsageError
 from speechgru.model.features import FeatureConfig

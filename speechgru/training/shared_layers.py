@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from speechgru.model.cells import LockedDropout
-from speechgru.training.ranks import Ranks
+from speechgru.training.distribution import Ranks
 
 
 class SharedBatchNorm(_BatchNorm):

@@ -8,7 +8,7 @@ batch, so that the state at a word's start is any that the words before it can l
 import torch
 from torch import Tensor
 
-from speechgru.augment import mask_features, uniform, vary_sound
+from speechgru.training.augmentation import mask_features, uniform, vary_sound
 from speechgru.errors import UsageError
 from speechgru.model.network import State
 from speechgru.model.row_threads import on_one_core
@@ -20,7 +20,7 @@ from speechgru.training.batches import (
     TrainingClips,
     only_words,
 )
-from speechgru.training.outputs import fold_outputs
+from speechgru.training.targets import fold_outputs
 from speechgru.training.recipe import StreamConfig
 
 #: Rows of whole clips begin up to this much later.

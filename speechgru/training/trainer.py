@@ -12,7 +12,7 @@ from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN
 from speechgru.model.network import SpeechGRU, State
 from speechgru.model.row_threads import on_one_core
-from speechgru.training.average import WeightAverage
+from speechgru.training.weight_average import WeightAverage
 from speechgru.training.batches import (
     Batch,
     ClipBatches,
@@ -21,9 +21,9 @@ from speechgru.training.batches import (
 from speechgru.training.checkpoint import Progress, TrainingState
 from speechgru.training.losses import BatchLoss
 from speechgru.training.optimiser import make_optimiser, schedule
-from speechgru.training.outputs import unknown_words
-from speechgru.training.preparation import PreparedData
-from speechgru.training.ranks import ALONE, Ranks
+from speechgru.training.targets import unknown_words
+from speechgru.training.prepared_data import PreparedData
+from speechgru.training.distribution import ALONE, Ranks
 from speechgru.training.recipe import Recipe
 from speechgru.training.shared_layers import share_layers
 from speechgru.training.stream_batches import StreamBatches

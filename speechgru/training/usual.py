@@ -16,7 +16,7 @@ from speechgru.model.cells.gru import GRU
 from speechgru.corpora.packed import PackedAudio
 from speechgru.model.features import FeatureConfig
 from speechgru.training.batches import NO_TARGET, Batch
-from speechgru.training.outputs import outputs_of
+from speechgru.training.targets import outputs_of
 from speechgru.training.recipe import Recipe
 from speechgru.training.trainer import Trainer
 

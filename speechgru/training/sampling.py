@@ -10,7 +10,7 @@ from torch import Tensor
 from speechgru.corpora.corpus import Example
 from speechgru.errors import DataError
 from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN
-from speechgru.random_rows import RowGenerator, random_rows
+from speechgru.training.random_rows import RowGenerator, random_rows
 from speechgru.training.recipe import SamplingConfig
 
 _CPU = torch.device("cpu")
