@@ -16,7 +16,7 @@ from speechgru.cli import main
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.evaluation.clips import evaluate_clips
-from speechgru.export.exporting import export_model
+from speechgru.export.exporter import export_model
 from speechgru.labels import COMMANDS, SILENCE, UNKNOWN
 from speechgru.modelfile.safetensors import load_model, save_model
 from speechgru.backends.loader import open_backend

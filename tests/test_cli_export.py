@@ -9,7 +9,7 @@ from runs import CPU, quick_recipe
 from tones import trained_model, untrained_model, write_tones
 
 from speechgru.cli import main
-from speechgru.export import exporting
+from speechgru.export import exporter as exporting
 from speechgru.export.weights import to_int8
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU

@@ -16,7 +16,8 @@ from speechgru.backends.pytorch import TorchBackend
 from speechgru.model.cells import Cell
 from speechgru.cli import main
 from speechgru.errors import GateError, SpeechGRUError
-from speechgru.export import exporting, layers
+from speechgru.export import layers
+from speechgru.export import exporter as exporting
 from speechgru.export.graph import build_graph
 from speechgru.export.parity import check_parity, embedded_recording
 from speechgru.export.weights import folded, is_rounded, rounded, to_int8

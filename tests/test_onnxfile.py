@@ -13,7 +13,7 @@ from tones import untrained_model
 
 from speechgru.cli import main
 from speechgru.errors import DataError
-from speechgru.export.exporting import export_model
+from speechgru.export.exporter import export_model
 from speechgru.modelfile.onnx import parse_onnx, with_header
 from speechgru.backends.onnx import OnnxBackend, load_onnx
 from speechgru.recognition.recognizer import Recognizer, open_recognizer

@@ -17,7 +17,7 @@ from tone_listener import stream, tone_listener
 from tones import RATE, tone, write_tones
 
 from speechgru.backends.pytorch import TorchBackend
-from speechgru.export.exporting import export_model
+from speechgru.export.exporter import export_model
 from speechgru.modelfile.safetensors import save_model
 from speechgru.recognition.recognizer import open_recognizer
 

@@ -11,7 +11,7 @@ from speechgru.cli.terminal import out, print_json, progress_bar
 from speechgru.errors import UsageError
 
 if TYPE_CHECKING:
-    from speechgru.export.exporting import Export
+    from speechgru.export.exporter import Export
 
 
 def export(
@@ -49,7 +49,7 @@ def export(
     if is_onnx(model):
         raise UsageError(f"{model}: is an exported model; a trained one (.safetensors) is needed")
     from speechgru.backends.pytorch import TorchBackend
-    from speechgru.export.exporting import export_model
+    from speechgru.export.exporter import export_model
     from speechgru.modelfile.safetensors import load_model
 
     network = load_model(model)

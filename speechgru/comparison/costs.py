@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from speechgru.backends.pytorch import TorchBackend
-from speechgru.export.exporting import as_onnx
+from speechgru.export.exporter import as_onnx
 from speechgru.backends.onnx import OnnxBackend
 from speechgru.training.trainer import Trainer
 

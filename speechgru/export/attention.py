@@ -3,7 +3,7 @@
 import numpy as np
 
 from speechgru.model.cells import CausalTransformer
-from speechgru.export.builder import GraphBuilder
+from speechgru.export.graph_builder import GraphBuilder
 
 
 def causal_transformer(

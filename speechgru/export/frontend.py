@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.export.builder import GraphBuilder
+from speechgru.export.graph_builder import GraphBuilder
 from speechgru.model.features import Features
 
 #: What is added to the power of a band.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import speechgru
 from speechgru.model.cells import CausalConv2d
-from speechgru.export.builder import GraphBuilder
+from speechgru.export.graph_builder import GraphBuilder
 from speechgru.export.frontend import Normalisation, features
 from speechgru.export.layers import causal_conv, layer_norm, recurrent
 from speechgru.model.fronts import ConvFront

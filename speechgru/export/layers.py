@@ -22,7 +22,7 @@ from speechgru.model.cells import (
 )
 from speechgru.errors import SpeechGRUError
 from speechgru.export.attention import causal_transformer
-from speechgru.export.builder import GraphBuilder
+from speechgru.export.graph_builder import GraphBuilder
 from speechgru.export.scans import light, lstmp, minimal, selective
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from speechgru.model.cells import LSTM, LiGRU, MinGRU, MinLSTM, SelectiveSSM
-from speechgru.export.builder import GraphBuilder
+from speechgru.export.graph_builder import GraphBuilder
 
 
 def lstmp(cell: LSTM, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:

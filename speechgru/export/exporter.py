@@ -12,7 +12,7 @@ from speechgru.backends.pytorch import TorchBackend
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.errors import GateError
 from speechgru.evaluation.clips import evaluate_clips
-from speechgru.export.builder import OPSET
+from speechgru.export.graph_builder import OPSET
 from speechgru.export.graph import build_graph
 from speechgru.export.parity import check_parity, embedded_recording, recording_of
 from speechgru.export.weights import folded, rounded
