@@ -67,7 +67,7 @@ def seeded() -> None:
 @pytest.fixture(scope="module")
 def quick_costs() -> Iterator[None]:
     """Cells' costs are measured by few calls."""
-    from speechgru.comparison import costs
+    from speechgru.analysis import cell_costs as costs
 
     with pytest.MonkeyPatch.context() as patch:
         for name, few in {"_BATCHES": 1, "_CALLS": 20, "_ROUNDS": 2}.items():

@@ -15,7 +15,7 @@ from speechgru.cli import main
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.errors import UsageError
-from speechgru.evaluation.listening import measure_listening, peak_memory_mb
+from speechgru.analysis.listening_cost import measure_listening, peak_memory_mb
 from speechgru.modelfile.safetensors import save_model
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -52,8 +52,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("speechgru.evaluation.listening.perf_counter", clock)
-    monkeypatch.setattr("speechgru.evaluation.listening.process_time", clock)
+    monkeypatch.setattr("speechgru.analysis.listening_cost.perf_counter", clock)
+    monkeypatch.setattr("speechgru.analysis.listening_cost.process_time", clock)
     return clock
 
 
@@ -126,13 +126,13 @@ def test_a_backend_that_slows_down_and_grows_is_found_out(clock):
 def test_memory_that_is_given_back_is_no_growth(clock, monkeypatch, held_mb, growth_mb_per_hour):
     """As a process does in which other work has ended, or whose system is short of memory."""
     held = iter(held_mb)
-    monkeypatch.setattr("speechgru.evaluation.listening.held_memory_mb", lambda: next(held))
+    monkeypatch.setattr("speechgru.analysis.listening_cost.held_memory_mb", lambda: next(held))
     cost = measure_listening(lambda: TimedBackend(clock), minutes=4)
     assert cost.growth_mb_per_hour == pytest.approx(growth_mb_per_hour)
 
 
 def test_how_soon_listening_starts(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("speechgru.evaluation.starting.PAIRS", 1)
+    monkeypatch.setattr("speechgru.analysis.startup_cost.PAIRS", 1)
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     clips = open_corpus(embedded_corpus()).split("testing")
     stop = np.concatenate([read(clip.path, RATE) for clip in clips if clip.word == "stop"][:5])

@@ -10,8 +10,8 @@ from matplotlib import image
 from runs import CPU, quick_recipe, write_recipe
 
 from speechgru.cli import main
-from speechgru.comparison.compare import Planned, carry_out, plan
-from speechgru.comparison.variants import TOLERANCE
+from speechgru.analysis.comparison import Planned, carry_out, plan
+from speechgru.analysis.cell_variants import TOLERANCE
 from speechgru.errors import InterruptedRunError
 from speechgru.training.prepared_data import prepare
 

@@ -12,15 +12,15 @@ from runs import CPU, QUICK
 from torch.utils.flop_counter import FlopCounterMode
 
 from speechgru.model.cells import CELL_NAMES
-from speechgru.comparison.costs import Costs, measure
-from speechgru.comparison.results import (
+from speechgru.analysis.cell_costs import Costs, measure
+from speechgru.analysis.comparison_results import (
     RunResult,
     SplitResult,
     make_rows,
     paired_difference,
 )
-from speechgru.comparison.table import as_csv, as_markdown
-from speechgru.comparison.variants import (
+from speechgru.analysis.comparison_table import as_csv, as_markdown
+from speechgru.analysis.cell_variants import (
     TOLERANCE,
     count_parameters,
     parse_cells,
@@ -31,7 +31,7 @@ from speechgru.comparison.variants import (
 from speechgru.errors import DataError, UsageError
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.training.benchmark import made_data
+from speechgru.analysis.training_cost import made_data
 from speechgru.training.recipe import load_recipe, parse_recipe
 from speechgru.training.trainer import Trainer
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from speechgru.model.cells import GRU
 from speechgru.model.cells.gru_loop import gru_sequence
-from speechgru.training.usual import torch_gru
+from speechgru.analysis.dataloader_baseline import torch_gru
 
 pytestmark = pytest.mark.usefixtures("seeded")
 

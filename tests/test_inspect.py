@@ -13,8 +13,8 @@ from speechgru.model.cells import CELL_NAMES
 from speechgru.cli import main
 from speechgru.errors import DataError
 from speechgru.model.features import FeatureConfig
-from speechgru.inspection.gradients import GradientNorms, fresh, gradient_norms, relative_norms
-from speechgru.inspection.trace import trace
+from speechgru.analysis.gradients import GradientNorms, fresh, gradient_norms, relative_norms
+from speechgru.analysis.trace import trace
 from speechgru.labels import SILENCE
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import save_model

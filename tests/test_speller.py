@@ -11,7 +11,7 @@ from torch import nn
 
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.cli import main
-from speechgru.comparison.spelling import spell, words_of
+from speechgru.analysis.attention_sequences import spell, words_of
 from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN, Spelling
 from speechgru.model.network import ModelConfig, SpeechGRU

@@ -10,7 +10,7 @@ from speechgru.cli.bench_listen import bench_listen
 from speechgru.cli.terminal import err, out, print_json, progress_bar
 
 if TYPE_CHECKING:
-    from speechgru.training.benchmark import TrainingCost
+    from speechgru.analysis.training_cost import TrainingCost
 
 bench = typer.Typer(
     help="Measure what training and listening cost.", no_args_is_help=True, rich_markup_mode=None
@@ -46,7 +46,7 @@ def bench_train(
 ) -> None:
     """Clips a second of the whole training loop, and of the bare network on ready features."""
     from speechgru.backends.torch_device import select_device, usable_cores
-    from speechgru.training.benchmark import measure_training
+    from speechgru.analysis.training_cost import measure_training
     from speechgru.training.recipe import load_recipe
 
     chosen = select_device(device)

@@ -31,7 +31,7 @@ def bench_listen(
 ) -> None:
     """Push 20 ms chunks as fast as it goes: real-time factor, time for a chunk, memory."""
     model = model or bundled_model()
-    from speechgru.evaluation.listening import measure_listening
+    from speechgru.analysis.listening_cost import measure_listening
     from speechgru.backends.loader import is_onnx, open_backend
 
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
@@ -73,7 +73,7 @@ def bench_listen(
 
 
 def _bench_start(model: Path, recording: Path, json: bool) -> None:
-    from speechgru.evaluation.starting import measure_start
+    from speechgru.analysis.startup_cost import measure_start
 
     with progress_bar("starting, in pairs") as progress:
         cost = measure_start(model, recording, progress=progress)

@@ -12,8 +12,8 @@ from speechgru.errors import InterruptedRunError, UsageError
 if TYPE_CHECKING:
     import torch
 
-    from speechgru.comparison.compare import Planned
-    from speechgru.comparison.results import Row, RunResult
+    from speechgru.analysis.comparison import Planned
+    from speechgru.analysis.comparison_results import Row, RunResult
     from speechgru.training.prepared_data import PreparedData
 
 
@@ -51,10 +51,10 @@ def compare(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Train several cells alike; Ctrl-C saves, the same command goes on."""
-    from speechgru.comparison.compare import plan, prepared
-    from speechgru.comparison.results import make_rows
-    from speechgru.comparison.table import as_csv, as_markdown
-    from speechgru.comparison.variants import MATCHES, parse_cells
+    from speechgru.analysis.comparison import plan, prepared
+    from speechgru.analysis.comparison_results import make_rows
+    from speechgru.analysis.comparison_table import as_csv, as_markdown
+    from speechgru.analysis.cell_variants import MATCHES, parse_cells
     from speechgru.backends.torch_device import select_device
     from speechgru.common.files import write_atomic
     from speechgru.training.recipe import load_recipe
@@ -76,7 +76,7 @@ def compare(
     write_atomic(table, as_csv(rows))
     title = f"{of_all.task.protocol} of {of_all.corpus.root.name}: the same {match}"
     if not costs_only:
-        from speechgru.comparison.picture import save_comparison_picture
+        from speechgru.analysis.comparison_picture import save_comparison_picture
 
         save_comparison_picture(rows, title, folder / "compare.png")
     if json:
@@ -92,7 +92,7 @@ def _results(
     runs: "list[Planned]", data: "PreparedData", device: "torch.device", costs_only: bool
 ) -> "list[RunResult]":
     """Every run's result; those that are there already are not made again."""
-    from speechgru.comparison.compare import carry_out, untrained
+    from speechgru.analysis.comparison import carry_out, untrained
 
     results = []
     if costs_only:
@@ -122,7 +122,7 @@ def _results(
 def _print(rows: "list[Row]", reference: str, title: str) -> None:
     from rich.table import Table
 
-    from speechgru.comparison.table import tables
+    from speechgru.analysis.comparison_table import tables
 
     out.line(title)
     for name, columns in tables(rows, reference).items():

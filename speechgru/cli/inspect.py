@@ -10,8 +10,8 @@ from speechgru.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from speechgru.audio.files import Samples
-    from speechgru.inspection.gradients import GradientNorms
-    from speechgru.inspection.trace import Trace
+    from speechgru.analysis.gradients import GradientNorms
+    from speechgru.analysis.trace import Trace
     from speechgru.model.network import SpeechGRU
 
 LONGEST_S = 20.0
@@ -37,8 +37,8 @@ def inspect(
 ) -> None:
     """Draw gates over the spectrogram, posteriors over time, and the gradient back through time."""
     from speechgru.audio.files import read
-    from speechgru.inspection.pictures import save_gates_picture, save_posteriors_picture
-    from speechgru.inspection.trace import trace
+    from speechgru.analysis.inspection_pictures import save_gates_picture, save_posteriors_picture
+    from speechgru.analysis.trace import trace
     from speechgru.modelfile.safetensors import load_model
 
     network = load_model(model)
@@ -92,8 +92,8 @@ def _gradients(
     picture: Path,
 ) -> "list[GradientNorms]":
     """Those of the model and the others; and of the classic cells as they begin."""
-    from speechgru.inspection.gradients import CLASSIC, fresh, relative_norms
-    from speechgru.inspection.pictures import save_gradient_picture
+    from speechgru.analysis.gradients import CLASSIC, fresh, relative_norms
+    from speechgru.analysis.inspection_pictures import save_gradient_picture
 
     word, step = found.peak
     curves: list[GradientNorms] = []

@@ -20,7 +20,7 @@ from speechgru.corpora.protocols import WORDS_V2, make_task
 from speechgru.training.prepared_data import PreparedData
 from speechgru.training.recipe import Recipe
 from speechgru.training.trainer import STAGES, Trainer
-from speechgru.training.usual import UsualCost, measure_usual
+from speechgru.analysis.dataloader_baseline import UsualCost, measure_usual
 
 #: Clips that only the validation would hear.
 _VALIDATION_CLIPS = 70

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechgru.comparison.results import Row
+from speechgru.analysis.comparison_results import Row
 from speechgru.common.files import atomic_path
 
 

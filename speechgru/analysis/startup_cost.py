@@ -15,7 +15,7 @@ from speechgru.errors import DataError, SpeechGRUError
 _LISTEN = """
 import atexit, sys
 def tell():
-    from speechgru.evaluation.listening import peak_memory_mb
+    from speechgru.analysis.listening_cost import peak_memory_mb
     print(peak_memory_mb(), file=sys.stderr)
 atexit.register(tell)
 from speechgru.cli import entry_point

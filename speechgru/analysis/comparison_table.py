@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from speechgru.comparison.results import Row, SplitRow
+from speechgru.analysis.comparison_results import Row, SplitRow
 
 #: What a cell has no figure for.
 NONE = "–"

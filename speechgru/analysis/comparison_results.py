@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.comparison.costs import Costs
+from speechgru.analysis.cell_costs import Costs
 from speechgru.errors import DataError
 from speechgru.evaluation.metrics import Z_95, wilson_interval
 from speechgru.common.files import write_atomic

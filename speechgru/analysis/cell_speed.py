@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from speechgru.model.cells import CellName, make_cell
-from speechgru.comparison.costs import clock_for, quickest
+from speechgru.analysis.cell_costs import clock_for, quickest
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from speechgru.audio.files import Samples
 from speechgru.model.cells import CellName
 from speechgru.model.fronts import FRAMES_PER_STEP
-from speechgru.inspection.trace import whole_steps
+from speechgru.analysis.trace import whole_steps
 from speechgru.model.network import SpeechGRU
 
 #: The cells that a model is compared with as they begin: without gates, with three, with two.

@@ -1,0 +1,1 @@
+"""Tools for understanding a model: benchmarks, comparison of cells, inspection."""
