@@ -88,7 +88,7 @@ def calibrate(
         told = {"too_short": note, "written": str(written) if written else None}
         print_json(found.as_dict() | told)
         return
-    from speechgru.cli.calibration_tables import print_calibration
+    from speechgru.cli.tables.calibration import print_calibration
 
     print_calibration(found)
     if note is not None:

@@ -97,7 +97,7 @@ def check(
     if as_json:
         print_json(report.as_dict())
     else:
-        from speechgru.cli.corpus_tables import print_report
+        from speechgru.cli.tables.corpus import print_report
 
         print_report(report)
     if report.errors or (strict and report.warnings):
@@ -117,7 +117,7 @@ def stats(directory: Directory, as_json: AsJson = False) -> None:
     if as_json:
         print_json(counted.as_dict())
     else:
-        from speechgru.cli.corpus_tables import print_stats
+        from speechgru.cli.tables.corpus import print_stats
 
         print_stats(counted)
 

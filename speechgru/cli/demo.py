@@ -25,7 +25,7 @@ def demo(
     """Train on the corpus in the package, evaluate, recognize a recording: about a minute."""
     err.print("loading torch ...")
     from speechgru.backends.pytorch import TorchBackend
-    from speechgru.cli.clip_tables import print_carried, print_clips
+    from speechgru.cli.tables.clips import print_carried, print_clips
     from speechgru.corpora import open_corpus
     from speechgru.corpora.packed import pack
     from speechgru.corpora.protocols import make_task

@@ -193,9 +193,9 @@ def _print_tables(
     heard: "Heard | None",
     around: "AmbientReport | None",
 ) -> None:
-    from speechgru.cli.clip_tables import print_carried, print_clips
-    from speechgru.cli.sequence_tables import print_sequences
-    from speechgru.cli.stream_tables import print_ambient, print_stream, print_trials
+    from speechgru.cli.tables.clips import print_carried, print_clips
+    from speechgru.cli.tables.sequences import print_sequences
+    from speechgru.cli.tables.streams import print_ambient, print_stream, print_trials
 
     if clips:
         print_clips(clips)

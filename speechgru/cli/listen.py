@@ -10,12 +10,12 @@ import typer
 from speechgru.modelfile.bundled import bundled_model
 from speechgru.cli.interrupts import Interrupts
 from speechgru.cli.listen_source import SourceOptions
-from speechgru.cli.listen_views import JsonLineView, JsonView, LineView, View
+from speechgru.cli.views.events import JsonLineView, JsonView, LineView, View
 from speechgru.cli.terminal import BUNDLED, err, out
 from speechgru.errors import InterruptedRunError, SpeechGRUError, UsageError
 
 if TYPE_CHECKING:
-    from speechgru.cli.listen_explain import NearMisses
+    from speechgru.cli.views.explanation import NearMisses
     from speechgru.decoding.ctc import CTCDecoder
     from speechgru.decoding.factory import DecoderConfig
     from speechgru.decoding.detector import Detector
@@ -174,7 +174,7 @@ def _open_recognizer(
 
 
 def _near_misses(decoder: "Detector | CTCDecoder") -> "NearMisses":
-    from speechgru.cli.listen_explain import NearMisses
+    from speechgru.cli.views.explanation import NearMisses
     from speechgru.decoding.detector import Detector
 
     assert isinstance(decoder, Detector)
@@ -222,7 +222,7 @@ def _view(recognizer: "Recognizer", summary: "Summary", jsonl: bool, json: bool)
     if jsonl:
         return JsonLineView()
     if out.is_terminal and not out.console.is_dumb_terminal:
-        from speechgru.cli.listen_panel import PanelView
+        from speechgru.cli.views.panel import PanelView
 
         return PanelView(recognizer, summary)
     return LineView()

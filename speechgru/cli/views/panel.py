@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from speechgru.cli.listen_views import event_line, figures, sentence_of
+from speechgru.cli.views.events import event_line, figures, sentence_of
 from speechgru.cli.terminal import err, out
 from speechgru.audio.levels import peak_db, rms_db
 

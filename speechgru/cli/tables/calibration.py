@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from speechgru.cli.stream_tables import print_rate, told
+from speechgru.cli.tables.streams import print_rate, told
 from speechgru.cli.terminal import out
 
 if TYPE_CHECKING:

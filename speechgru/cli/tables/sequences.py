@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from speechgru.cli.stream_tables import told
+from speechgru.cli.tables.streams import told
 from speechgru.cli.terminal import out
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What `listen` shows: the live panel, event lines and explanations."""
