@@ -24,21 +24,21 @@ from typing import Any
 import soundfile
 
 from speechgru.audio.files import probe, read
+from speechgru.backends.loader import open_backend
+from speechgru.backends.torch_device import select_device
 from speechgru.cli.terminal import progress_bar
 from speechgru.cli.train import live_run, stop_on_signals, with_data
+from speechgru.common.files import write_atomic
 from speechgru.corpora import open_corpus
 from speechgru.corpora.corpus import Clip, Corpus
 from speechgru.corpora.listing import BACKGROUND_NOISE
+from speechgru.corpora.sequences import StringPlan, Strings
 from speechgru.corpora.speakers import hash_split
 from speechgru.corpora.split_audio import open_split_audio
-from speechgru.corpora.sequences import StringPlan, Strings
 from speechgru.decoding.factory import own_decoder
-from speechgru.backends.torch_device import select_device
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.evaluation.clips import evaluate_clips
 from speechgru.evaluation.sequences import evaluate_sequences
-from speechgru.common.files import write_atomic
-from speechgru.backends.loader import open_backend
 from speechgru.recognition.recognizer import stream_settings
 from speechgru.training.loop import train
 from speechgru.training.recipe import Recipe, load_recipe

@@ -26,8 +26,8 @@ import soundfile
 import typer
 
 from speechgru.audio.files import SAMPLE_RATE, Samples, to_mono
-from speechgru.errors import DataError, SpeechGRUError
 from speechgru.common.files import write_atomic
+from speechgru.errors import DataError, SpeechGRUError
 from speechgru.labels import COMMANDS
 
 OTHER_WORDS = ("bed", "bird", "cat", "dog", "five", "happy", "house", "nine", "tree", "wow")

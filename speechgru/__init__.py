@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from speechgru.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from speechgru.recognition.recognizer import Recognizer
-
-__version__ = "0.1.0"
 
 
 def load(model: "str | Path | None" = None) -> "Recognizer":

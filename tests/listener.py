@@ -9,8 +9,8 @@ from tones import RATE, TONES_HZ, write_tones
 
 from speechgru.corpora.split_audio import SplitAudio, open_split_audio
 from speechgru.corpora.streams import StreamPlan, make_stream
-from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE
+from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 
 LABELS = (SILENCE, *TONES_HZ)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from speechgru.recognition.actions import Actions, check_words, parse_hook
 from speechgru.decoding.events import Event
 from speechgru.errors import UsageError
+from speechgru.recognition.actions import Actions, check_words, parse_hook
 
 EVENT = Event("go", start_s=1.25, end_s=1.5, score=0.912345, t=1.64)
 

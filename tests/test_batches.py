@@ -10,18 +10,18 @@ from tones import write_tones
 
 from speechgru.corpora import Example
 from speechgru.errors import DataError, UsageError
-from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN
+from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.training import loop
 from speechgru.training.batches import (
     NO_TARGET,
     NO_WORD,
 )
-from speechgru.training.sampling import sampling_weights
-from speechgru.training.targets import has_anagram, outputs_of, unknown_words
 from speechgru.training.prepared_data import prepare
 from speechgru.training.recipe import Recipe, SamplingConfig
+from speechgru.training.sampling import sampling_weights
+from speechgru.training.targets import has_anagram, outputs_of, unknown_words
 
 # The data.
 

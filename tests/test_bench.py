@@ -6,15 +6,15 @@ import pytest
 import torch
 from runs import CPU, QUICK
 
-from speechgru.training.augmentation import AugmentConfig
+from speechgru.analysis.dataloader_baseline import UsualFeatures, UsualPipeline
+from speechgru.analysis.training_cost import TrainingCost, made_data, measure_training
 from speechgru.cli import main
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
+from speechgru.training.augmentation import AugmentConfig
 from speechgru.training.batches import ClipBatches
-from speechgru.analysis.training_cost import TrainingCost, made_data, measure_training
 from speechgru.training.recipe import Recipe, load_recipe, parse_recipe, recipe_names
 from speechgru.training.trainer import STAGES, Trainer
-from speechgru.analysis.dataloader_baseline import UsualFeatures, UsualPipeline
 
 SMALL = ("--set", "model.hidden=8", "--set", "training.batch_size=4", "--set", "model.layers=1")
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from runs import CPU
 
-from speechgru.model.cells import CELL_NAMES, make_cell
-from speechgru.cli import main
 from speechgru.analysis.cell_speed import CellSpeed, measure_cell
+from speechgru.cli import main
+from speechgru.model.cells import CELL_NAMES, make_cell
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")
 SMALL = ("--steps", "4", "--hidden", "6", "--batch", "2", "--rounds", "1")

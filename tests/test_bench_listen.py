@@ -10,12 +10,12 @@ import soundfile
 from bands import BandBackend
 from tones import RATE, untrained_model
 
+from speechgru.analysis.listening_cost import measure_listening, peak_memory_mb
 from speechgru.audio.files import read
 from speechgru.cli import main
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.errors import UsageError
-from speechgru.analysis.listening_cost import measure_listening, peak_memory_mb
 from speechgru.modelfile.safetensors import save_model
 
 PROJECT = Path(__file__).resolve().parents[1]

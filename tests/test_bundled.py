@@ -10,16 +10,16 @@ from tone_listener import stream, tone_listener
 from tones import RATE, tone
 
 import speechgru
-from speechgru.modelfile import bundled
 from speechgru.audio.files import read
+from speechgru.backends.loader import open_backend
 from speechgru.cli import main
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.evaluation.clips import evaluate_clips
 from speechgru.export.exporter import export_model
 from speechgru.labels import COMMANDS, SILENCE, UNKNOWN
+from speechgru.modelfile import bundled
 from speechgru.modelfile.safetensors import load_model, save_model
-from speechgru.backends.loader import open_backend
 
 CARD = bundled.MODEL.with_name("MODEL_CARD.md")
 

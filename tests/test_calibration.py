@@ -19,8 +19,8 @@ from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError, GateError, UsageError
 from speechgru.evaluation.ambient import hear_ambient, open_ambient, too_short
 from speechgru.evaluation.calibration import calibrate
-from speechgru.evaluation.thresholds import THRESHOLDS
 from speechgru.evaluation.streams import case_of_split, evaluate_stream
+from speechgru.evaluation.thresholds import THRESHOLDS
 from speechgru.labels import BLANK, SILENCE, Spelling
 from speechgru.modelfile.safetensors import load_model, save_model
 from speechgru.recognition.state_policy import StatePolicy

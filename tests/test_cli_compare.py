@@ -9,9 +9,9 @@ import pytest
 from matplotlib import image
 from runs import CPU, quick_recipe, write_recipe
 
-from speechgru.cli import main
-from speechgru.analysis.comparison import Planned, carry_out, plan
 from speechgru.analysis.cell_variants import TOLERANCE
+from speechgru.analysis.comparison import Planned, carry_out, plan
+from speechgru.cli import main
 from speechgru.errors import InterruptedRunError
 from speechgru.training.prepared_data import prepare
 

@@ -11,15 +11,7 @@ from hypothesis import strategies as st
 from runs import CPU, QUICK
 from torch.utils.flop_counter import FlopCounterMode
 
-from speechgru.model.cells import CELL_NAMES
 from speechgru.analysis.cell_costs import Costs, measure
-from speechgru.analysis.comparison_results import (
-    RunResult,
-    SplitResult,
-    make_rows,
-    paired_difference,
-)
-from speechgru.analysis.comparison_table import as_csv, as_markdown
 from speechgru.analysis.cell_variants import (
     TOLERANCE,
     count_parameters,
@@ -28,10 +20,18 @@ from speechgru.analysis.cell_variants import (
     variant,
     variants,
 )
+from speechgru.analysis.comparison_results import (
+    RunResult,
+    SplitResult,
+    make_rows,
+    paired_difference,
+)
+from speechgru.analysis.comparison_table import as_csv, as_markdown
+from speechgru.analysis.training_cost import made_data
 from speechgru.errors import DataError, UsageError
+from speechgru.model.cells import CELL_NAMES
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.analysis.training_cost import made_data
 from speechgru.training.recipe import load_recipe, parse_recipe
 from speechgru.training.trainer import Trainer
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from posteriors import CHARACTERS, GRAMMARS, LABELS, WORDS, random_posteriors
 
 from speechgru.decoding.ctc import CTCConfig, CTCDecoder
-from speechgru.errors import DataError, UsageError
 from speechgru.decoding.grammar import parse_grammar
+from speechgru.errors import DataError, UsageError
 from speechgru.labels import BLANK, BOUNDARY, UNKNOWN, Spelling
 
 STEP_S = 0.02

@@ -7,8 +7,8 @@ from runs import CPU, QUICK
 
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.decoding.ctc import sequence_scores
-from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN, columns
+from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import load_model
 from speechgru.recognition.clips import recognize, score_clips

@@ -5,9 +5,9 @@ import pytest
 from bands import STEP, BandBackend
 
 from speechgru.decoding.ctc import CTCConfig, CTCDecoder
-from speechgru.decoding.factory import choose_decoder, head_of, make_decoder, own_decoder
-from speechgru.decoding.events import Tape
 from speechgru.decoding.detector import Detector, DetectorConfig
+from speechgru.decoding.events import Tape
+from speechgru.decoding.factory import choose_decoder, head_of, make_decoder, own_decoder
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import BLANK, UNKNOWN
 from speechgru.recognition.recognizer import Recognizer, open_recognizer, stream_settings

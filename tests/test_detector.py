@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechgru.decoding.events import Event
 from speechgru.decoding.detector import Detector, DetectorConfig
+from speechgru.decoding.events import Event
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import BLANK, SILENCE, UNKNOWN
 

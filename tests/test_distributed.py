@@ -18,8 +18,8 @@ from together import together
 from speechgru.cli import main
 from speechgru.errors import InterruptedRunError, UsageError
 from speechgru.training import loop
-from speechgru.training.prepared_data import prepare
 from speechgru.training.distribution import ALONE, Ranks
+from speechgru.training.prepared_data import prepare
 from speechgru.training.recipe import Recipe, parse_recipe
 from speechgru.training.trainer import Trainer, check_shares
 

@@ -19,12 +19,18 @@ from speechgru.evaluation.carried import (
     evaluate_carried,
     random_orders,
 )
-from speechgru.evaluation.clips import evaluate_clips, gather_clips
-from speechgru.evaluation.metrics import wilson_interval
-from speechgru.evaluation.confusion_picture import save_confusion_picture
 from speechgru.evaluation.clip_report import ClipReport
+from speechgru.evaluation.clips import evaluate_clips, gather_clips
+from speechgru.evaluation.confusion_picture import save_confusion_picture
+from speechgru.evaluation.metrics import wilson_interval
 from speechgru.model.network import SpeechGRU
-from speechgru.recognition.clips import clip_samples, score_clips, stream_positions, tail_steps, to_floats
+from speechgru.recognition.clips import (
+    clip_samples,
+    score_clips,
+    stream_positions,
+    tail_steps,
+    to_floats,
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,22 +12,22 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from tones import trained_model, untrained_model
 
+from speechgru.backends.loader import write_metadata
+from speechgru.backends.onnx import OnnxBackend, load_onnx
 from speechgru.backends.pytorch import TorchBackend
-from speechgru.model.cells import Cell
 from speechgru.cli import main
 from speechgru.errors import GateError, SpeechGRUError
-from speechgru.export import layers
 from speechgru.export import exporter as exporting
+from speechgru.export import layers
 from speechgru.export.graph import build_graph
 from speechgru.export.parity import check_parity, embedded_recording
 from speechgru.export.weights import folded, is_rounded, rounded, to_int8
-from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN
+from speechgru.model.cells import Cell
+from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.modelfile.safetensors import save_model
 from speechgru.modelfile.onnx import parse_onnx, with_header
-from speechgru.backends.loader import write_metadata
-from speechgru.backends.onnx import OnnxBackend, load_onnx
+from speechgru.modelfile.safetensors import save_model
 from speechgru.recognition.verification import compare
 
 LABELS = (SILENCE, "yes", UNKNOWN, "no")

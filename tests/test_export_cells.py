@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_export import assert_same, backend, sound
 
-from speechgru.model.cells import CELL_NAMES
+from speechgru.backends.onnx import OnnxBackend
 from speechgru.export.graph import build_graph
 from speechgru.export.weights import folded, rounded
+from speechgru.model.cells import CELL_NAMES
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.backends.onnx import OnnxBackend
 from speechgru.recognition.verification import compare
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")

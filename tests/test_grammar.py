@@ -5,8 +5,8 @@ from itertools import product
 
 import pytest
 
-from speechgru.errors import UsageError
 from speechgru.decoding.grammar import any_words, parse_grammar, read_grammar
+from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN, Spelling
 
 WORDS = ("turn", "left", "right", "stop", "now")

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from speechgru.analysis.dataloader_baseline import torch_gru
 from speechgru.model.cells import GRU
 from speechgru.model.cells.gru_loop import gru_sequence
-from speechgru.analysis.dataloader_baseline import torch_gru
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -95,7 +95,8 @@ def test_only_what_trains_takes_the_loop(monkeypatch):
     """A graph is exported from torch's own layer."""
     taken = []
     monkeypatch.setattr(
-        "speechgru.model.cells.gru.gru_sequence", lambda x, state, *_: (taken.append(1), (x, state))[1]
+        "speechgru.model.cells.gru.gru_sequence",
+        lambda x, state, *_: (taken.append(1), (x, state))[1],
     )
     layer = GRU(5, 5)
     layer.eval()(torch.zeros(1, 2, 5), torch.zeros(1, 5))

@@ -6,8 +6,8 @@ from pydantic import ValidationError
 
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.errors import DataError
-from speechgru.model.features import FeatureConfig
 from speechgru.labels import BLANK, BOUNDARY, SILENCE, UNKNOWN, Spelling, columns
+from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import load_model, read_header, save_model
 

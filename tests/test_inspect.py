@@ -9,13 +9,13 @@ import torch
 from matplotlib import image
 from tones import RATE, TONES_HZ, tone, trained_model, untrained_model
 
-from speechgru.model.cells import CELL_NAMES
-from speechgru.cli import main
-from speechgru.errors import DataError
-from speechgru.model.features import FeatureConfig
 from speechgru.analysis.gradients import GradientNorms, fresh, gradient_norms, relative_norms
 from speechgru.analysis.trace import trace
+from speechgru.cli import main
+from speechgru.errors import DataError
 from speechgru.labels import SILENCE
+from speechgru.model.cells import CELL_NAMES
+from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import save_model
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from tone_listener import stream, tone_listener
 
-from speechgru.backends.pytorch import TorchBackend
-from speechgru.decoding.events import Event
-from speechgru.recognition.session import Heard, HeardEvent, Summary, listen
 from speechgru.audio.portaudio import quiet_native_code
 from speechgru.audio.sources import Block
+from speechgru.backends.pytorch import TorchBackend
+from speechgru.decoding.events import Event
 from speechgru.recognition.recognizer import open_recognizer
+from speechgru.recognition.session import Heard, HeardEvent, Summary, listen
 
 RATE = 16_000
 

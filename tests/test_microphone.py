@@ -13,12 +13,12 @@ import soundfile
 from virtual_microphone import plug
 
 from speechgru.audio import devices as devices_module
-from speechgru.audio.files import fit, read, to_mono
-from speechgru.cli import main
 from speechgru.audio.devices import Device, devices, find_device, portaudio
-from speechgru.errors import AudioDeviceError, UsageError
+from speechgru.audio.files import fit, read, to_mono
 from speechgru.audio.microphone import Microphone
 from speechgru.audio.sources import microphone_blocks
+from speechgru.cli import main
+from speechgru.errors import AudioDeviceError, UsageError
 
 __all__ = ["plug"]  # a fixture
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from speechgru.model.cells import CELL_NAMES
 from speechgru.errors import DataError
-from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN
+from speechgru.model.cells import CELL_NAMES
+from speechgru.model.features import FeatureConfig
 from speechgru.model.network import LockedDropout, ModelConfig, SpeechGRU, State
 
 LABELS = (SILENCE, UNKNOWN, "yes", "no")

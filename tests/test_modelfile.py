@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from speechgru.cli import main
 from speechgru.errors import DataError, SpeechGRUError
-from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN
+from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import load_model, read_header, save_model
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from tones import untrained_model
 
+from speechgru.backends.onnx import OnnxBackend, load_onnx
 from speechgru.cli import main
 from speechgru.errors import DataError
 from speechgru.export.exporter import export_model
 from speechgru.modelfile.onnx import parse_onnx, with_header
-from speechgru.backends.onnx import OnnxBackend, load_onnx
 from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
 

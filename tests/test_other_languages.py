@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speechgru.modelfile import bundled
 from speechgru.audio.files import read
+from speechgru.backends.onnx import SAMPLES, STATE, load_onnx
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.decoding.detector import DetectorConfig
-from speechgru.backends.onnx import SAMPLES, STATE, load_onnx
+from speechgru.modelfile import bundled
 from speechgru.recognition.recognizer import CARRY, open_recognizer
 
 PROJECT = Path(__file__).resolve().parents[1]

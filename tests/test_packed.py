@@ -11,9 +11,9 @@ import pytest
 import soundfile
 
 from speechgru.audio.files import fit, read
+from speechgru.audio.pcm import FULL_SCALE
 from speechgru.corpora import Example, PackedAudio, corpus_fingerprint, open_corpus, pack
 from speechgru.corpora.cache import LAST_USED, UNUSED_DAYS, default_cache_dir, locked
-from speechgru.corpora.packed import FULL_SCALE
 from speechgru.errors import DataError, SpeechGRUError
 
 RANDOM = np.random.default_rng(0)

@@ -9,11 +9,11 @@ from runs import CPU, quick_recipe
 
 from speechgru.corpora.corpus import Example
 from speechgru.corpora.packed import PackedAudio
-from speechgru.training.random_rows import RowGenerator
 from speechgru.training import loop, placement
-from speechgru.training.sampling import Chooser
 from speechgru.training.placement import PlacedClips, choose_place
 from speechgru.training.prepared_data import prepare
+from speechgru.training.random_rows import RowGenerator
+from speechgru.training.sampling import Chooser
 from speechgru.training.trainer import Trainer
 
 PLACES = ["device", "host", "mapped"]

@@ -10,8 +10,8 @@ from posteriors import GRAMMARS, LABELS, WORDS, random_posteriors
 
 from speechgru.decoding.ctc import sequence_scores
 from speechgru.decoding.grammar import any_words, parse_grammar
-from speechgru.labels import Spelling
 from speechgru.decoding.prefix_beam import BestPath, PrefixBeam
+from speechgru.labels import Spelling
 
 
 def sums_over_paths(posteriors):

@@ -9,8 +9,8 @@ import soundfile
 
 from speechgru.decoding.events import Event
 from speechgru.errors import SpeechGRUError, UsageError
-from speechgru.recognition.session import Heard, HeardEvent
 from speechgru.recognition.recording import AFTER_S, BEFORE_S, EventClips, Keepers, Recorder
+from speechgru.recognition.session import Heard, HeardEvent
 
 RATE = 16_000
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechgru.audio.files import StreamResampler, read, to_mono
-from speechgru.errors import DataError, UsageError
 from speechgru.audio.pcm import PcmDecoder, parse_format
 from speechgru.audio.sources import file_blocks, pcm_blocks
+from speechgru.errors import DataError, UsageError
 
 RATE = 16_000
 

@@ -9,14 +9,14 @@ from runs import CPU, QUICK
 from tones import write_tones
 from torch import nn
 
+from speechgru.analysis.attention_sequences import spell, words_of
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.cli import main
-from speechgru.analysis.attention_sequences import spell, words_of
-from speechgru.model.features import FeatureConfig
 from speechgru.labels import SILENCE, UNKNOWN, Spelling
+from speechgru.model.attention_decoder import END, Speller
+from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import load_model, save_model
-from speechgru.model.attention_decoder import END, Speller
 from speechgru.training.batches import NO_WORD, Batch
 from speechgru.training.losses import BatchLoss
 from speechgru.training.prepared_data import prepare

@@ -13,10 +13,10 @@ from tones import RATE, tone
 
 from speechgru.cli import main
 from speechgru.corpora.background import NOISE_DB, Background
-from speechgru.corpora.word_bounds import word_span
 from speechgru.corpora.split_audio import open_split_audio
 from speechgru.corpora.streams import StreamPlan, make_stream, write_stream
 from speechgru.corpora.truth import SpokenWord, Truth, read_truth, write_truth
+from speechgru.corpora.word_bounds import word_span
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tones import RATE, TONES_HZ, tone
 
-from speechgru.corpora.split_audio import SplitAudio, open_split_audio
 from speechgru.corpora.sequences import LEAD_S, StringPlan, Strings, deal
+from speechgru.corpora.split_audio import SplitAudio, open_split_audio
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError, UsageError
 from speechgru.evaluation.sequences import Edits, HeardString, SequenceReport, WordErrors, edits

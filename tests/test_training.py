@@ -15,7 +15,6 @@ from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.modelfile.safetensors import load_model
 from speechgru.training import loop
 from speechgru.training import tensorboard as board
-from speechgru.training.weight_average import WeightAverage
 from speechgru.training.batches import (
     NO_TARGET,
 )
@@ -23,6 +22,7 @@ from speechgru.training.optimiser import make_optimiser, schedule
 from speechgru.training.prepared_data import prepare
 from speechgru.training.recipe import TrainingConfig, load_recipe, parse_recipe
 from speechgru.training.trainer import STAGES
+from speechgru.training.weight_average import WeightAverage
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ import torch
 from runs import CPU, assert_same_run, make_trainer, quick_recipe
 from tones import write_tones
 
-from speechgru.modelfile.bundled import bundled_model, trained_model
+from speechgru.backends.loader import open_backend
 from speechgru.cli import main
 from speechgru.cli.train import _start, with_data
 from speechgru.errors import DataError, InterruptedRunError, UsageError
+from speechgru.modelfile.bundled import bundled_model, trained_model
 from speechgru.modelfile.safetensors import load_model
-from speechgru.backends.loader import open_backend
 from speechgru.training import loop
 from speechgru.training.recipe import load_recipe, parse_recipe
 from speechgru.training.rundir import RunDirectory

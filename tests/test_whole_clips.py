@@ -13,10 +13,10 @@ from tones import RATE, write_tones
 from torch import nn
 
 from speechgru.backends.pytorch import TorchBackend
-from speechgru.model.cells import GRU, Bidirectional
-from speechgru.model.cells.pooling import AttentionPooling
 from speechgru.cli import main
 from speechgru.errors import UsageError
+from speechgru.model.cells import GRU, Bidirectional
+from speechgru.model.cells.pooling import AttentionPooling
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import save_model

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from speechgru.corpora.packed import FULL_SCALE
+from speechgru.audio.pcm import FULL_SCALE
 from speechgru.corpora.sequences import Strings
 from speechgru.evaluation.sequences import HeardString, WordErrors
 from speechgru.labels import BOUNDARY, UNKNOWN, Spelling

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from speechgru.backends.onnx import OnnxBackend
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.export.exporter import as_onnx
-from speechgru.backends.onnx import OnnxBackend
 from speechgru.training.trainer import Trainer
 
 #: Repetitions; the quickest counts, as other programs only ever slow one down.

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from speechgru.model.cells import CellName, make_cell
 from speechgru.analysis.cell_costs import clock_for, quickest
+from speechgru.model.cells import CellName, make_cell
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from typing import Literal, get_args
 
 import torch
 
-from speechgru.model.cells import CELL_NAMES
 from speechgru.corpora.corpus import Task
 from speechgru.errors import UsageError
+from speechgru.model.cells import CELL_NAMES
 from speechgru.model.fronts import FRONT_NAMES
 from speechgru.training.recipe import Recipe, parse_recipe
 from speechgru.training.trainer import build_model

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from speechgru.backends.pytorch import TorchBackend
 from speechgru.analysis.cell_costs import measure
-from speechgru.analysis.comparison_results import SPLITS, RunResult, SplitResult
 from speechgru.analysis.cell_variants import Match, variant, variants
+from speechgru.analysis.comparison_results import SPLITS, RunResult, SplitResult
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.errors import UsageError
 from speechgru.evaluation.carried import evaluate_carried
 from speechgru.evaluation.clips import evaluate_clips

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.analysis.cell_costs import Costs
+from speechgru.common.files import write_atomic
 from speechgru.errors import DataError
 from speechgru.evaluation.metrics import Z_95, wilson_interval
-from speechgru.common.files import write_atomic
 
 SPLITS = ("validation", "testing")
 

@@ -12,12 +12,12 @@ import torchaudio
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from speechgru.model.cells.gru import GRU
 from speechgru.corpora.packed import PackedAudio
+from speechgru.model.cells.gru import GRU
 from speechgru.model.features import FeatureConfig
 from speechgru.training.batches import NO_TARGET, Batch
-from speechgru.training.targets import outputs_of
 from speechgru.training.recipe import Recipe
+from speechgru.training.targets import outputs_of
 from speechgru.training.trainer import Trainer
 
 #: Files that are written and read, at most: as after an epoch, the system holds them in memory.

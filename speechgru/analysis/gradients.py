@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from speechgru.analysis.trace import whole_steps
 from speechgru.audio.files import Samples
 from speechgru.model.cells import CellName
 from speechgru.model.fronts import FRAMES_PER_STEP
-from speechgru.analysis.trace import whole_steps
 from speechgru.model.network import SpeechGRU
 
 #: The cells that a model is compared with as they begin: without gates, with three, with two.

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.common.files import atomic_path
 from speechgru.analysis.gradients import GradientNorms
 from speechgru.analysis.trace import Trace
+from speechgru.common.files import atomic_path
 from speechgru.labels import NOT_WORDS
 
 #: Labels drawn in a colour of their own: the surest ones that reach this.

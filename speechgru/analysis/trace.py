@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples
-from speechgru.model.cells import Step
 from speechgru.errors import DataError
-from speechgru.model.features import features
 from speechgru.labels import NOT_WORDS, Head
+from speechgru.model.cells import Step
+from speechgru.model.features import features
 from speechgru.model.network import SpeechGRU
 
 #: Natural logarithm of a power to decibels.

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from speechgru.analysis.dataloader_baseline import UsualCost, measure_usual
 from speechgru.corpora.corpus import Clip, Corpus, Task
 from speechgru.corpora.packed import PackedAudio
 from speechgru.corpora.protocols import WORDS_V2, make_task
 from speechgru.training.prepared_data import PreparedData
 from speechgru.training.recipe import Recipe
 from speechgru.training.trainer import STAGES, Trainer
-from speechgru.analysis.dataloader_baseline import UsualCost, measure_usual
 
 #: Clips that only the validation would hear.
 _VALIDATION_CLIPS = 70

@@ -4,8 +4,8 @@ import sys
 from dataclasses import dataclass
 from types import ModuleType
 
-from speechgru.errors import AudioDeviceError
 from speechgru.audio.portaudio import quiet_native_code
+from speechgru.errors import AudioDeviceError
 
 if sys.platform == "linux":
     _HELP_NO_PORTAUDIO = (

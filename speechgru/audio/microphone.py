@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from speechgru.audio.files import Samples
 from speechgru.audio.devices import COMMON_RATES, Device, find_device, portaudio, restart_portaudio
-from speechgru.errors import AudioDeviceError, UsageError
+from speechgru.audio.files import Samples
 from speechgru.audio.levels import SignalWatch, Verdict, peak_db, rms_db, verdict
 from speechgru.audio.portaudio import quiet_native_code
+from speechgru.errors import AudioDeviceError, UsageError
 
 BLOCK_S = 0.02
 #: Asked of the driver: less made some of them stall, and 0.1 s never lost a sample under load.

@@ -3,6 +3,7 @@
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples
 from speechgru.errors import UsageError
@@ -10,7 +11,12 @@ from speechgru.errors import UsageError
 #: Little-endian 16-bit integers, or 32-bit floating point numbers in [-1, 1].
 PcmFormat = Literal["s16le", "f32le"]
 
-_FULL_SCALE = 32_768.0
+#: A 16-bit sample divided by this is the sample in [-1, 1]; 16-bit recordings come back exactly.
+FULL_SCALE = 32_768.0
+
+#: 16-bit samples, as recordings are packed.
+Packed = NDArray[np.int16]
+
 _TYPES: dict[PcmFormat, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 _MOST_CHANNELS = 64
 
@@ -56,5 +62,10 @@ class PcmDecoder:
         self.rest = content[whole:]
         numbers = np.frombuffer(content[:whole], self._type).astype(np.float32)
         if self._type.kind == "i":
-            numbers /= _FULL_SCALE
+            numbers /= FULL_SCALE
         return numbers.reshape(-1, self.channels)
+
+
+def to_packed(samples: NDArray[np.floating]) -> Packed:
+    """Samples in [-1, 1] to 16 bits, same shape; what lies outside is clipped."""
+    return np.clip(np.rint(samples * FULL_SCALE), -32768, 32767).astype("<i2")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from speechgru.audio.files import Samples, StreamResampler, blocks
-from speechgru.errors import UsageError
 from speechgru.audio.microphone import Microphone
 from speechgru.audio.pcm import PcmDecoder, PcmFormat
+from speechgru.errors import UsageError
 
 _FILE_BLOCK_S = 1.0
 _REALTIME_BLOCK_S = 0.02

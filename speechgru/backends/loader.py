@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from speechgru.modelfile.bundled import bundled_model
 from speechgru.errors import DataError, SpeechGRUError, UsageError
+from speechgru.modelfile.bundled import bundled_model
 from speechgru.recognition.clips import ClipBackend
 from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
@@ -90,9 +90,9 @@ def write_metadata(model: Path, metadata: Mapping[str, Any], output: Path | None
         SpeechGRUError: the file cannot be written.
     """
     if is_onnx(model):
+        from speechgru.backends.onnx import load_onnx
         from speechgru.common.files import write_atomic
         from speechgru.modelfile.onnx import with_header
-        from speechgru.backends.onnx import load_onnx
 
         header = dict(load_onnx(model).header) | {"metadata": dict(metadata)}
         write_atomic(output or model, with_header(model.read_bytes(), header))

@@ -9,9 +9,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples
+from speechgru.backends.onnx_step import OneStep
 from speechgru.errors import DataError
 from speechgru.labels import Outputs
-from speechgru.backends.onnx_step import OneStep
 from speechgru.modelfile.onnx import OnnxFile, parse_onnx, read_bytes
 from speechgru.recognition.clips import Clips, to_floats
 

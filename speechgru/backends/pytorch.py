@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from speechgru.audio.files import Samples
-from speechgru.corpora.packed import FULL_SCALE
+from speechgru.audio.pcm import FULL_SCALE
 from speechgru.labels import Outputs
 from speechgru.model.network import SpeechGRU, State
 from speechgru.modelfile.safetensors import header_of

@@ -7,7 +7,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from speechgru import __version__
 from speechgru.cli.bench import bench
 from speechgru.cli.calibrate import calibrate
 from speechgru.cli.compare import compare
@@ -24,6 +23,7 @@ from speechgru.cli.terminal import tell_error
 from speechgru.cli.train import train
 from speechgru.cli.verify import verify
 from speechgru.errors import SpeechGRUError
+from speechgru.version import __version__
 
 app = typer.Typer(
     name="speechgru",

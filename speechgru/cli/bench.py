@@ -45,8 +45,8 @@ def bench_train(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Clips a second of the whole training loop, and of the bare network on ready features."""
-    from speechgru.backends.torch_device import select_device, usable_cores
     from speechgru.analysis.training_cost import measure_training
+    from speechgru.backends.torch_device import select_device, usable_cores
     from speechgru.training.recipe import load_recipe
 
     chosen = select_device(device)

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from speechgru.modelfile.bundled import bundled_model
 from speechgru.cli.terminal import BUNDLED, err, out, print_json, progress_bar
+from speechgru.modelfile.bundled import bundled_model
 
 
 def bench_listen(

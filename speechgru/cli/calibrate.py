@@ -61,12 +61,12 @@ def calibrate(
     the validation split, with noise and unknown words, says what is missed.
     """
     _check(max_false_alarms_per_hour, data, model, output, dry_run, picture)
+    from speechgru.backends.loader import open_backend
     from speechgru.corpora.streams import StreamPlan
     from speechgru.decoding.factory import own_decoder
     from speechgru.evaluation.ambient import open_ambient, too_short
     from speechgru.evaluation.calibration import calibrate as choose
     from speechgru.evaluation.streams import case_of_split
-    from speechgru.backends.loader import open_backend
     from speechgru.recognition.recognizer import stream_settings
 
     backend = open_backend(model, device)
@@ -127,10 +127,10 @@ def _write(
     output: Path,
 ) -> None:
     """Into a model's file: the thresholds, and how they were obtained."""
-    from speechgru import __version__
+    from speechgru.backends.loader import write_metadata
     from speechgru.corpora.fingerprint import corpus_fingerprint
     from speechgru.decoding.factory import kept_as
-    from speechgru.backends.loader import write_metadata
+    from speechgru.version import __version__
 
     origin = found.provenance() | {"speechgru": __version__}
     if audio is not None:

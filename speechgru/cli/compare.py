@@ -51,10 +51,10 @@ def compare(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Train several cells alike; Ctrl-C saves, the same command goes on."""
+    from speechgru.analysis.cell_variants import MATCHES, parse_cells
     from speechgru.analysis.comparison import plan, prepared
     from speechgru.analysis.comparison_results import make_rows
     from speechgru.analysis.comparison_table import as_csv, as_markdown
-    from speechgru.analysis.cell_variants import MATCHES, parse_cells
     from speechgru.backends.torch_device import select_device
     from speechgru.common.files import write_atomic
     from speechgru.training.recipe import load_recipe

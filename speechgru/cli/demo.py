@@ -25,11 +25,11 @@ def demo(
     """Train on the corpus in the package, evaluate, recognize a recording: about a minute."""
     err.print("loading torch ...")
     from speechgru.backends.pytorch import TorchBackend
+    from speechgru.backends.torch_device import select_device
     from speechgru.cli.tables.clips import print_carried, print_clips
     from speechgru.corpora import open_corpus
     from speechgru.corpora.packed import pack
     from speechgru.corpora.protocols import make_task
-    from speechgru.backends.torch_device import select_device
     from speechgru.evaluation.carried import evaluate_carried
     from speechgru.evaluation.clips import evaluate_clips
     from speechgru.labels import Vocabulary

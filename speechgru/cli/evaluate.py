@@ -118,8 +118,8 @@ def evaluate(
     of_clips = carry_state or sequences or min_accuracy is not None
     if data is None and (not without_clips or of_clips):
         raise UsageError("--data DIR: recordings to evaluate on are needed")
-    from speechgru.evaluation.ambient import open_ambient
     from speechgru.backends.loader import open_backend
+    from speechgru.evaluation.ambient import open_ambient
 
     backend = open_backend(model, device)
     if carry_state or streaming or sequences:

@@ -8,16 +8,16 @@ from speechgru.cli.terminal import pair, progress_bar
 from speechgru.errors import UsageError
 
 if TYPE_CHECKING:
-    from speechgru.corpora.split_audio import SplitAudio
     from speechgru.corpora.sequences import StringPlan
+    from speechgru.corpora.split_audio import SplitAudio
     from speechgru.decoding.factory import DecoderConfig
+    from speechgru.decoding.grammar import Grammar
     from speechgru.evaluation.ambient import AmbientReport, AmbientSound
     from speechgru.evaluation.sequences import SequenceReport
     from speechgru.evaluation.streams import StreamCase, StreamReport
     from speechgru.evaluation.tuning import Trial
-    from speechgru.decoding.grammar import Grammar
-    from speechgru.recognition.state_policy import StatePolicy
     from speechgru.recognition.recognizer import Backend
+    from speechgru.recognition.state_policy import StatePolicy
 
 
 @dataclass(frozen=True)
@@ -191,8 +191,8 @@ def _keep(
     backend: "Backend", model: Path, report: "StreamReport", ambient: dict[str, Any] | None
 ) -> None:
     """Write the chosen decoder and policy into the model's file, and on what they were chosen."""
-    from speechgru.decoding.factory import head_of, kept_as
     from speechgru.backends.loader import write_metadata
+    from speechgru.decoding.factory import head_of, kept_as
 
     metadata = dict(backend.metadata) | {
         "head": head_of(report.config),

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.filesize import decimal
 
-from speechgru.modelfile.bundled import bundled_model
 from speechgru.cli.terminal import BUNDLED, out, print_json
+from speechgru.modelfile.bundled import bundled_model
 
 #: Units that names end in.
 UNITS = {"s": "s", "ms": "ms", "hz": "Hz", "db": "dB"}

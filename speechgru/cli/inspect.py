@@ -9,9 +9,9 @@ from speechgru.cli.terminal import err, out, print_json
 from speechgru.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from speechgru.audio.files import Samples
     from speechgru.analysis.gradients import GradientNorms
     from speechgru.analysis.trace import Trace
+    from speechgru.audio.files import Samples
     from speechgru.model.network import SpeechGRU
 
 LONGEST_S = 20.0
@@ -36,9 +36,9 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Draw gates over the spectrogram, posteriors over time, and the gradient back through time."""
-    from speechgru.audio.files import read
     from speechgru.analysis.inspection_pictures import save_gates_picture, save_posteriors_picture
     from speechgru.analysis.trace import trace
+    from speechgru.audio.files import read
     from speechgru.modelfile.safetensors import load_model
 
     network = load_model(model)

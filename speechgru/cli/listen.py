@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speechgru.modelfile.bundled import bundled_model
 from speechgru.cli.interrupts import Interrupts
 from speechgru.cli.listen_source import SourceOptions
-from speechgru.cli.views.events import JsonLineView, JsonView, LineView, View
 from speechgru.cli.terminal import BUNDLED, err, out
+from speechgru.cli.views.events import JsonLineView, JsonView, LineView, View
 from speechgru.errors import InterruptedRunError, SpeechGRUError, UsageError
+from speechgru.modelfile.bundled import bundled_model
 
 if TYPE_CHECKING:
     from speechgru.cli.views.explanation import NearMisses
     from speechgru.decoding.ctc import CTCDecoder
-    from speechgru.decoding.factory import DecoderConfig
     from speechgru.decoding.detector import Detector
-    from speechgru.recognition.session import Summary
+    from speechgru.decoding.factory import DecoderConfig
     from speechgru.recognition.recognizer import Recognizer
+    from speechgru.recognition.session import Summary
 
 
 def listen(
@@ -86,8 +86,8 @@ def listen(
     if jsonl and json:
         raise UsageError("--jsonl and --json: only one of them")
     model = model or bundled_model()
-    from speechgru.recognition.actions import Actions, check_words, parse_hook
     from speechgru.audio.files import AUDIO_SUFFIXES
+    from speechgru.recognition.actions import Actions, check_words, parse_hook
     from speechgru.recognition.recording import Keepers, check_new
 
     # What is wrong with the options must be told before torch takes its seconds to load.
@@ -103,9 +103,9 @@ def listen(
     )
     check_words(hooks, decoder.words)
 
+    from speechgru.audio.portaudio import quiet_native_code
     from speechgru.recognition.session import Summary
     from speechgru.recognition.session import listen as hear
-    from speechgru.audio.portaudio import quiet_native_code
 
     summary = Summary(recognizer.backend.sample_rate)
     view = _view(recognizer, summary, jsonl, json)
@@ -154,10 +154,10 @@ def _open_recognizer(
     """
     if err.is_terminal:
         err.line(f"loading {path} ...")
-    from speechgru.decoding.ctc import CTCDecoder
-    from speechgru.decoding.factory import choose_decoder
-    from speechgru.decoding.detector import Detector
     from speechgru.backends.loader import open_backend
+    from speechgru.decoding.ctc import CTCDecoder
+    from speechgru.decoding.detector import Detector
+    from speechgru.decoding.factory import choose_decoder
     from speechgru.recognition.recognizer import open_recognizer
 
     backend = open_backend(path)

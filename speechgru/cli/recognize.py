@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speechgru.modelfile.bundled import bundled_model
 from speechgru.cli.terminal import BUNDLED, err, out, print_json, tell_error
 from speechgru.errors import DataError, UsageError
+from speechgru.modelfile.bundled import bundled_model
 
 if TYPE_CHECKING:
     from speechgru.recognition.clips import Recognition

@@ -22,8 +22,8 @@ from speechgru.errors import InterruptedRunError, SpeechGRUError, UsageError
 if TYPE_CHECKING:
     import torch
 
-    from speechgru.training.loop import Status, TrainingResult
     from speechgru.training.distribution import Ranks
+    from speechgru.training.loop import Status, TrainingResult
     from speechgru.training.recipe import Recipe
 
 
@@ -102,9 +102,9 @@ def train_here(
     recipe: "Recipe", run: Path, device: "torch.device", resume: bool, ranks: "Ranks"
 ) -> "TrainingResult":
     """Train in this process, which may be one of several: the first is seen and heard."""
+    from speechgru.training.distribution import LostProcessError
     from speechgru.training.launcher import LOST_CODE, end_with_parent, is_launched
     from speechgru.training.loop import train as run_training
-    from speechgru.training.distribution import LostProcessError
 
     if is_launched():
         end_with_parent()

@@ -2,9 +2,9 @@
 
 from speechgru.corpora.corpus import SPLIT_RULES, SPLITS, Clip, Corpus, Example, Task
 from speechgru.corpora.fingerprint import corpus_fingerprint
+from speechgru.corpora.layouts import open_corpus
 from speechgru.corpora.packed import PackedAudio, pack
 from speechgru.corpora.protocols import PROTOCOLS, make_task
-from speechgru.corpora.layouts import open_corpus
 
 __all__ = [
     "PROTOCOLS",

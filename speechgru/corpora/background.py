@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.corpora.packed import FULL_SCALE
+from speechgru.audio.pcm import FULL_SCALE
 from speechgru.corpora.silence import NOISE_PARTS
 from speechgru.corpora.split_audio import SplitAudio
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from speechgru.audio.files import decode, probe
+from speechgru.common.threads import in_threads
 from speechgru.corpora.corpus import SPLIT_RULES, SPLITS, Clip, Corpus
 from speechgru.corpora.fingerprint import name_in
-from speechgru.common.threads import in_threads
 from speechgru.errors import DataError
 
 #: Below this peak (-60 dBFS) a clip is silent.

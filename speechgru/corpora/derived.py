@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from speechgru.common.files import atomic_path
 from speechgru.corpora.cache import LOCK, locked
 from speechgru.corpora.packed import PackedAudio
 from speechgru.errors import SpeechGRUError
-from speechgru.common.files import atomic_path
 
 #: Arrays of one name, as of several recipes; the oldest are thrown away.
 MOST = 3

@@ -14,9 +14,9 @@ from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
+from speechgru.common.files import write_atomic
 from speechgru.corpora.cache import CACHE_VARIABLE, default_cache_dir, locked
 from speechgru.errors import SpeechGRUError
-from speechgru.common.files import write_atomic
 
 
 def embedded_corpus(cache_dir: Path | None = None) -> Path:

@@ -15,25 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.audio.files import SAMPLE_RATE, loudest_start, read
+from speechgru.audio.pcm import Packed, to_packed
+from speechgru.common.files import atomic_path, write_atomic
 from speechgru.corpora.cache import LOCK, default_cache_dir, locked, note_use, prune
 from speechgru.corpora.corpus import Corpus, Example
 from speechgru.corpora.fingerprint import files_fingerprint
 from speechgru.errors import DataError, SpeechGRUError
-from speechgru.common.files import atomic_path, write_atomic
 
 FORMAT = "speechgru-packed-audio"
 FORMAT_VERSION = 1
-
-#: A packed sample divided by this is the sample in [-1, 1]; 16-bit recordings come back exactly.
-FULL_SCALE = 32768.0
 
 #: Of a fingerprint, in a folder's name.
 _NAME_DIGITS = 20
 _NAME = re.compile(f"[0-9a-f]{{{_NAME_DIGITS}}}")
 _SAMPLES, _INDEX = "samples.s16", "index.json"
 _BATCH = 64
-
-Packed = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -145,11 +141,6 @@ def pack(
     if found is None:
         raise SpeechGRUError(f"{folder}: was changed by another program while it was written")
     return found
-
-
-def to_packed(samples: NDArray[np.floating]) -> Packed:
-    """Samples in [-1, 1] to 16 bits, same shape."""
-    return np.clip(np.rint(samples * FULL_SCALE), -32768, 32767).astype("<i2")
 
 
 def _recordings(recordings: Corpus | Sequence[Path]) -> tuple[Path, tuple[Path, ...]]:

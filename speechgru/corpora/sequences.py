@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from speechgru.audio.pcm import FULL_SCALE, Packed, to_packed
 from speechgru.corpora.background import Background
 from speechgru.corpora.corpus import SPLITS, Example
-from speechgru.corpora.packed import FULL_SCALE, Packed, to_packed
-from speechgru.corpora.word_bounds import word_span
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.corpora.streams import TAIL_S, leveled
+from speechgru.corpora.word_bounds import word_span
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import NOT_WORDS
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from speechgru.corpora.corpus import Corpus, Task
 from speechgru.corpora.embedded import embedded_corpus
+from speechgru.corpora.layouts import open_corpus
 from speechgru.corpora.packed import PackedAudio, pack
 from speechgru.corpora.protocols import make_task
-from speechgru.corpora.layouts import open_corpus
 from speechgru.labels import COMMANDS
 
 EMBEDDED = "embedded"

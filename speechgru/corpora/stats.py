@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from speechgru.audio.files import AudioInfo, probe
-from speechgru.corpora.corpus import SPLITS, Clip, Corpus
 from speechgru.common.threads import in_threads
+from speechgru.corpora.corpus import SPLITS, Clip, Corpus
 from speechgru.errors import DataError
 
 _Readable = tuple[Clip, AudioInfo]

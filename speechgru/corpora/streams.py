@@ -10,14 +10,14 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from speechgru.audio.pcm import FULL_SCALE, Packed, to_packed
+from speechgru.common.files import atomic_path
 from speechgru.corpora.background import NOISE_DB, Background
 from speechgru.corpora.corpus import SPLITS, Example
-from speechgru.corpora.packed import FULL_SCALE, Packed, to_packed
-from speechgru.corpora.word_bounds import word_span
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.corpora.truth import SpokenWord, Truth, write_truth
+from speechgru.corpora.word_bounds import word_span
 from speechgru.errors import DataError, SpeechGRUError, UsageError
-from speechgru.common.files import atomic_path
 from speechgru.labels import NOT_WORDS, UNKNOWN
 
 #: Background alone at the end, so that the last word can still be recognized.

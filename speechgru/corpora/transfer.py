@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from speechgru import __version__
-from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.common.files import write_atomic
+from speechgru.errors import DataError, SpeechGRUError, UsageError
+from speechgru.version import __version__
 
 TIMEOUT_S = 30.0
 CHUNK_BYTES = 256 * 1024

@@ -5,9 +5,9 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from speechgru.errors import DataError
 from speechgru.common.files import write_atomic
 from speechgru.common.settings import place_of
+from speechgru.errors import DataError
 
 #: A truth and its audio may differ by a resampler's rounding, but not by this much.
 TOLERANCE_S = 0.05

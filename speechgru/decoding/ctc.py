@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from speechgru.decoding.events import Event
-from speechgru.errors import UsageError
-from speechgru.decoding.grammar import Grammar, any_words
-from speechgru.labels import BOUNDARY, NOT_WORDS, Spelling
-from speechgru.decoding.prefix_beam import BestPath, Phrase, PrefixBeam, Search, Span
 from speechgru.common.settings import Settings
+from speechgru.decoding.events import Event
+from speechgru.decoding.grammar import Grammar, any_words
+from speechgru.decoding.prefix_beam import BestPath, Phrase, PrefixBeam, Search, Span
+from speechgru.errors import UsageError
+from speechgru.labels import BOUNDARY, NOT_WORDS, Spelling
 
 
 class CTCConfig(Settings):

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from speechgru.common.settings import Settings
 from speechgru.decoding.events import Event
 from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN, Vocabulary
-from speechgru.common.settings import Settings
 
 #: What decides, in this order: a word that passed them all is an event.
 Gate = Literal["threshold", "duration", "held", "refractory", "speech", "event"]

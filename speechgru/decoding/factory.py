@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from speechgru.decoding.ctc import CTCConfig, CTCDecoder
 from speechgru.decoding.detector import Detector, DetectorConfig
-from speechgru.errors import DataError, UsageError
 from speechgru.decoding.grammar import Grammar, read_grammar
+from speechgru.errors import DataError, UsageError
 from speechgru.labels import Head, Outputs, Spelling, Vocabulary
 
 #: Which of them it is says which head is listened to.

@@ -11,15 +11,15 @@ from typing import Any
 from speechgru.audio.files import Samples
 from speechgru.corpora.fingerprint import recordings_fingerprint
 from speechgru.corpora.listing import list_recordings
-from speechgru.decoding.factory import DecoderConfig
 from speechgru.decoding.events import Event
+from speechgru.decoding.factory import DecoderConfig
+from speechgru.decoding.grammar import Grammar
 from speechgru.errors import DataError
 from speechgru.evaluation.events import poisson_interval
 from speechgru.evaluation.replay import FileSound, Hearing, hear
-from speechgru.decoding.grammar import Grammar
 from speechgru.labels import Vocabulary
-from speechgru.recognition.state_policy import StatePolicy
 from speechgru.recognition.recognizer import Backend
+from speechgru.recognition.state_policy import StatePolicy
 
 #: With no event in H hours, the rate is below this / H an hour at 95 %: the "rule of three" (J. A.
 #: Hanley and A. Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 1983).

@@ -13,21 +13,21 @@ from typing import Any
 
 import numpy as np
 
+from speechgru.common.progress import Parts, Report
 from speechgru.decoding.ctc import CTCConfig
-from speechgru.decoding.factory import DecoderConfig
-from speechgru.decoding.events import Event
 from speechgru.decoding.detector import DetectorConfig
+from speechgru.decoding.events import Event
+from speechgru.decoding.factory import DecoderConfig
 from speechgru.errors import GateError, UsageError
 from speechgru.evaluation.ambient import AmbientReport, AmbientSound, hear_ambient, report_ambient
-from speechgru.evaluation.thresholds import THRESHOLDS, Choices
 from speechgru.evaluation.det import OperatingPoint
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.replay import Hearing, hear
-from speechgru.common.progress import Parts, Report
 from speechgru.evaluation.streams import StreamCase
+from speechgru.evaluation.thresholds import THRESHOLDS, Choices
 from speechgru.labels import UNKNOWN, Vocabulary
-from speechgru.recognition.state_policy import StatePolicy
 from speechgru.recognition.recognizer import Backend
+from speechgru.recognition.state_policy import StatePolicy
 
 #: A detector's `most_unknown` that are tried beside its own.
 MOST_UNKNOWN = (0.3, 0.2, 0.1, 0.05)

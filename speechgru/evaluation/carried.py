@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from speechgru.corpora.corpus import Task
 from speechgru.corpora.packed import PackedAudio
+from speechgru.evaluation.clip_report import ClipReport
 from speechgru.evaluation.clips import gather_clips, label_ids
 from speechgru.evaluation.metrics import wilson_interval
-from speechgru.evaluation.clip_report import ClipReport
 from speechgru.recognition.clips import ClipBackend, score_carried
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from speechgru.evaluation.clip_report import ClipReport
 from speechgru.common.files import atomic_path
+from speechgru.evaluation.clip_report import ClipReport
 
 #: Up to this many labels a cell has room for its count.
 MOST_WITH_COUNTS = 40

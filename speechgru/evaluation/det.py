@@ -6,13 +6,13 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from speechgru.common.files import atomic_path
 from speechgru.corpora.truth import Truth
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.evaluation.events import score_events
 from speechgru.evaluation.replay import Hearing, Sound, hear
-from speechgru.common.files import atomic_path
-from speechgru.recognition.state_policy import StatePolicy
 from speechgru.recognition.recognizer import Backend
+from speechgru.recognition.state_policy import StatePolicy
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(2, 17)) + tuple(
     round(0.8 + 0.02 * i, 2) for i in range(1, 10)

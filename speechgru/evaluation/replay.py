@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples, StreamResampler, blocks, probe
-from speechgru.corpora.packed import FULL_SCALE, Packed
-from speechgru.decoding.factory import Answering, DecoderConfig, head_of, make_decoder
+from speechgru.audio.pcm import FULL_SCALE, Packed
 from speechgru.decoding.events import Event, Tape
+from speechgru.decoding.factory import Answering, DecoderConfig, head_of, make_decoder
 from speechgru.decoding.grammar import Grammar
-from speechgru.recognition.state_policy import StatePolicy
 from speechgru.recognition.recognizer import Backend, Recognizer
+from speechgru.recognition.state_policy import StatePolicy
 
 BLOCK_S = 10.0
 #: Steps that are replayed at once: few enough for a processor core's cache.

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from speechgru.corpora.packed import FULL_SCALE
+from speechgru.audio.pcm import FULL_SCALE
 from speechgru.corpora.sequences import Strings
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.decoding.grammar import Grammar
-from speechgru.recognition.state_policy import StatePolicy
 from speechgru.recognition.recognizer import Backend, open_recognizer
+from speechgru.recognition.state_policy import StatePolicy
 
 #: Resamplings of the strings for an interval.
 RESAMPLINGS = 2000

@@ -9,12 +9,12 @@ from speechgru.corpora.split_audio import SplitAudio
 from speechgru.corpora.streams import StreamPlan, make_stream
 from speechgru.corpora.truth import Truth, read_truth
 from speechgru.decoding.factory import DecoderConfig
+from speechgru.decoding.grammar import Grammar
 from speechgru.errors import DataError
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.replay import ArraySound, FileSound, Hearing, Sound, hear
-from speechgru.decoding.grammar import Grammar
-from speechgru.recognition.state_policy import StatePolicy
 from speechgru.recognition.recognizer import Backend
+from speechgru.recognition.state_policy import StatePolicy
 
 
 @dataclass(frozen=True)

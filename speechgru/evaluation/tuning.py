@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from speechgru.common.progress import Parts, Report
 from speechgru.corpora.truth import Truth
 from speechgru.decoding.ctc import CTCConfig
-from speechgru.decoding.factory import DecoderConfig
 from speechgru.decoding.detector import DetectorConfig
+from speechgru.decoding.factory import DecoderConfig
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.replay import Hearing, Sound, hear
-from speechgru.common.progress import Parts, Report
 from speechgru.labels import Head
-from speechgru.recognition.state_policy import CARRY, StatePolicy
 from speechgru.recognition.recognizer import Backend
+from speechgru.recognition.state_policy import CARRY, StatePolicy
 
 SMOOTHING_S = (0.06, 0.1, 0.2, 0.3)
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

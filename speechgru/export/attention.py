@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from speechgru.model.cells import CausalTransformer
 from speechgru.export.graph_builder import GraphBuilder
+from speechgru.model.cells import CausalTransformer
 
 
 def causal_transformer(

@@ -7,22 +7,22 @@ from typing import Any, Literal
 
 import onnx
 
-import speechgru
+from speechgru.backends.onnx import OnnxBackend
 from speechgru.backends.pytorch import TorchBackend
+from speechgru.common.files import write_atomic
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.errors import GateError
 from speechgru.evaluation.clips import evaluate_clips
-from speechgru.export.graph_builder import OPSET
 from speechgru.export.graph import build_graph
+from speechgru.export.graph_builder import OPSET
 from speechgru.export.parity import check_parity, embedded_recording, recording_of
 from speechgru.export.weights import folded, rounded
-from speechgru.common.files import write_atomic
 from speechgru.model.network import SpeechGRU
-from speechgru.modelfile.safetensors import header_of
 from speechgru.modelfile.onnx import OnnxFile, parse_onnx, with_header
+from speechgru.modelfile.safetensors import header_of
 from speechgru.recognition.clips import clip_samples
-from speechgru.backends.onnx import OnnxBackend
 from speechgru.recognition.verification import Difference
+from speechgru.version import __version__
 
 #: Points of accuracy that an export may lose.
 MOST_POINTS_LOST = 0.3
@@ -136,7 +136,7 @@ def as_onnx(model: SpeechGRU, weights: Weights) -> OnnxFile:
         "parameters": model.parameter_count,
         "weights": weights,
         "opset": OPSET,
-        "speechgru": speechgru.__version__,
+        "speechgru": __version__,
         "onnx": onnx.__version__,
     }
     return parse_onnx(with_header(content, header_of(model) | {"graph": graph}))

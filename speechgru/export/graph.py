@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import speechgru
-from speechgru.model.cells import CausalConv2d
-from speechgru.export.graph_builder import GraphBuilder
-from speechgru.export.frontend import Normalisation, features
-from speechgru.export.layers import causal_conv, layer_norm, recurrent
-from speechgru.model.fronts import ConvFront
-from speechgru.labels import UNKNOWN
-from speechgru.model.network import SpeechGRU
 from speechgru.backends.onnx import LOG_POSTERIORS, NEXT, SAMPLES, STATE
+from speechgru.export.frontend import Normalisation, features
+from speechgru.export.graph_builder import GraphBuilder
+from speechgru.export.layers import causal_conv, layer_norm, recurrent
+from speechgru.labels import UNKNOWN
+from speechgru.model.cells import CausalConv2d
+from speechgru.model.fronts import ConvFront
+from speechgru.model.network import SpeechGRU
+from speechgru.version import __version__
 
 #: Posteriors whose logarithms differ by less are all larger than the smallest float32.
 _FINE_RANGE = 80.0
@@ -41,7 +41,7 @@ def build_graph(model: SpeechGRU, int8: bool = False) -> bytes:
     for name, tensor in model.initial_state(1).items():
         if tensor.numel():
             g.output(NEXT + name, following[name], *tensor.shape)
-    return g.model("speechgru", speechgru.__version__)
+    return g.model("speechgru", __version__)
 
 
 def _forward(

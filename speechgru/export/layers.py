@@ -7,6 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from speechgru.errors import SpeechGRUError
+from speechgru.export.attention import causal_transformer
+from speechgru.export.graph_builder import GraphBuilder
+from speechgru.export.scans import light, lstmp, minimal, selective
 from speechgru.model.cells import (
     GRU,
     LSTM,
@@ -20,10 +24,6 @@ from speechgru.model.cells import (
     MinLSTM,
     SelectiveSSM,
 )
-from speechgru.errors import SpeechGRUError
-from speechgru.export.attention import causal_transformer
-from speechgru.export.graph_builder import GraphBuilder
-from speechgru.export.scans import light, lstmp, minimal, selective
 
 
 @singledispatch

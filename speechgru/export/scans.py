@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechgru.model.cells import LSTM, LiGRU, MinGRU, MinLSTM, SelectiveSSM
 from speechgru.export.graph_builder import GraphBuilder
+from speechgru.model.cells import LSTM, LiGRU, MinGRU, MinLSTM, SelectiveSSM
 
 
 def lstmp(cell: LSTM, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:

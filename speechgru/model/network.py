@@ -9,14 +9,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from speechgru.errors import DataError, UsageError
+from speechgru.labels import UNKNOWN, Head, Outputs, Spelling, Units, Vocabulary
+from speechgru.model.attention_decoder import Speller
 from speechgru.model.cells import GATED, Bidirectional, Cell, CellName, LockedDropout, make_cell
 from speechgru.model.cells.pooling import AttentionPooling
-from speechgru.errors import DataError, UsageError
 from speechgru.model.features import FeatureConfig, Features
 from speechgru.model.fronts import FRAMES_PER_STEP, ConvFront, FrontName, StackFront
-from speechgru.labels import UNKNOWN, Head, Outputs, Spelling, Units, Vocabulary
 from speechgru.model.row_threads import by_rows
-from speechgru.model.attention_decoder import Speller
 
 #: What a stream carries from chunk to chunk: named tensors of fixed shape, batch first.
 State = dict[str, Tensor]

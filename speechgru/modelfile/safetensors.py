@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from speechgru.common.files import write_atomic
 from speechgru.errors import DataError
 from speechgru.model.features import FeatureConfig
-from speechgru.common.files import write_atomic
-from speechgru.modelfile.header import FORMAT_VERSION, KEY, parse_header
 from speechgru.model.network import ModelConfig, SpeechGRU
+from speechgru.modelfile.header import FORMAT_VERSION, KEY, parse_header
 
 
 def save_model(model: SpeechGRU, path: Path) -> None:

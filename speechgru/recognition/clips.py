@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples, fit, loudest_start, read
-from speechgru.corpora.packed import FULL_SCALE, Packed
+from speechgru.audio.pcm import FULL_SCALE, Packed
 from speechgru.decoding.ctc import sequence_scores
 from speechgru.decoding.events import isolated_word
 from speechgru.errors import DataError

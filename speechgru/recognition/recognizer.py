@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples
-from speechgru.decoding.factory import Answering, DecoderConfig, head_of, make_decoder, own_decoder
-from speechgru.decoding.events import Decoder, Event
 from speechgru.decoding.detector import DetectorConfig
-from speechgru.errors import DataError, UsageError
+from speechgru.decoding.events import Decoder, Event
+from speechgru.decoding.factory import Answering, DecoderConfig, head_of, make_decoder, own_decoder
 from speechgru.decoding.grammar import Grammar
+from speechgru.errors import DataError, UsageError
 from speechgru.labels import Head, columns
 from speechgru.recognition.state_policy import CARRY, MODES, Resets, StatePolicy
 

@@ -12,9 +12,9 @@ from typing import Self
 import numpy as np
 
 from speechgru.audio.files import Samples
+from speechgru.common.files import write_atomic
 from speechgru.decoding.events import Event
 from speechgru.errors import SpeechGRUError, UsageError
-from speechgru.common.files import write_atomic
 from speechgru.recognition.session import Heard
 
 #: Kept around a word: a network is sure of it only near its end, so the more before it.

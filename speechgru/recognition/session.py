@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from speechgru.audio.files import Samples
-from speechgru.decoding.events import Event
 from speechgru.audio.sources import Block
+from speechgru.decoding.events import Event
 from speechgru.recognition.recognizer import Recognizer
 
 #: Latencies that are kept for the summary: the last ones, so that days need no memory.

@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from speechgru.audio.files import Samples
-from speechgru.decoding.events import Event
 from speechgru.common.settings import Settings
+from speechgru.decoding.events import Event
 
 #: The state may be reset at every fifth step of the stream, so that the places depend on no
 #: chunking, and what lies between two of them can be computed at once.

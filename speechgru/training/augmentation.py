@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from speechgru.training.random_rows import random_rows
 from speechgru.model.row_threads import by_rows
+from speechgru.training.random_rows import random_rows
 
 
 class AugmentConfig(BaseModel):

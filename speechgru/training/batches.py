@@ -9,6 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from speechgru.audio.pcm import FULL_SCALE
+from speechgru.corpora import word_bounds as positions
+from speechgru.corpora.corpus import Corpus, Task
+from speechgru.corpora.derived import kept
+from speechgru.corpora.packed import PackedAudio
+from speechgru.corpora.word_bounds import word_spans
+from speechgru.labels import SILENCE, UNKNOWN
+from speechgru.model.network import SpeechGRU, State
+from speechgru.model.row_threads import on_one_core
+from speechgru.training import noise
 from speechgru.training.augmentation import (
     colour,
     mask_features,
@@ -20,22 +30,13 @@ from speechgru.training.augmentation import (
     warp_bands,
     warp_times,
 )
-from speechgru.corpora import word_bounds as positions
-from speechgru.corpora.corpus import Corpus, Task
-from speechgru.corpora.derived import kept
-from speechgru.corpora.packed import FULL_SCALE, PackedAudio
-from speechgru.corpora.word_bounds import word_spans
-from speechgru.labels import SILENCE, UNKNOWN
-from speechgru.model.network import SpeechGRU, State
-from speechgru.training.random_rows import RowGenerator
-from speechgru.model.row_threads import on_one_core
-from speechgru.training import noise
-from speechgru.training.sampling import Chooser, sampling_weights
-from speechgru.training.noise import noise_alone, noise_bank
-from speechgru.training.targets import fold_outputs, has_anagram, outputs_of
-from speechgru.training.placement import PlacedClips
 from speechgru.training.distribution import ALONE, Ranks
+from speechgru.training.noise import noise_alone, noise_bank
+from speechgru.training.placement import PlacedClips
+from speechgru.training.random_rows import RowGenerator
 from speechgru.training.recipe import Recipe
+from speechgru.training.sampling import Chooser, sampling_weights
+from speechgru.training.targets import fold_outputs, has_anagram, outputs_of
 
 #: The target of a step that is asked for nothing.
 NO_TARGET = -100

@@ -11,11 +11,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from speechgru.errors import DataError, UsageError
 from speechgru.common.files import write_atomic
+from speechgru.errors import DataError, UsageError
 from speechgru.model.network import SpeechGRU
-from speechgru.training.weight_average import WeightAverage
 from speechgru.training.distribution import ALONE, Ranks
+from speechgru.training.weight_average import WeightAverage
 
 FORMAT_VERSION = 1
 _KEY = "speechgru-checkpoint"

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechgru.modelfile.bundled import trained_model
 from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError
+from speechgru.modelfile.bundled import trained_model
 from speechgru.modelfile.safetensors import read_header, save_model
-from speechgru.training.tensorboard import Board
+from speechgru.training.distribution import ALONE, Ranks
 from speechgru.training.prepared_data import prepare
 from speechgru.training.provenance import provenance
-from speechgru.training.distribution import ALONE, Ranks
 from speechgru.training.recipe import Recipe
 from speechgru.training.rundir import RunDirectory, SilentRunDirectory
+from speechgru.training.tensorboard import Board
 from speechgru.training.trainer import Trainer
 from speechgru.training.validation import Score
 

@@ -6,8 +6,8 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from speechgru.labels import UNKNOWN
-from speechgru.model.network import SpeechGRU
 from speechgru.model.attention_decoder import END
+from speechgru.model.network import SpeechGRU
 from speechgru.training.batches import NO_TARGET, NO_WORD, Batch
 from speechgru.training.distribution import ALONE, Ranks
 from speechgru.training.recipe import TrainingConfig

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from speechgru.training.augmentation import crop_starts, crops_at, uniform
+from speechgru.audio.pcm import FULL_SCALE
 from speechgru.corpora.corpus import Corpus
-from speechgru.corpora.packed import FULL_SCALE, PackedAudio
+from speechgru.corpora.packed import PackedAudio
 from speechgru.corpora.silence import NOISE_PARTS
 from speechgru.model.row_threads import by_rows
+from speechgru.training.augmentation import crop_starts, crops_at, uniform
 
 #: Root mean square of every noise in a bank.
 NOISE_RMS = 0.1

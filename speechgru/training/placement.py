@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from speechgru.audio.pcm import Packed
 from speechgru.corpora.corpus import Example
-from speechgru.corpora.packed import Packed, PackedAudio
+from speechgru.corpora.packed import PackedAudio
 
 Place = Literal["device", "host", "mapped"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 import torchaudio
 
-import speechgru
 from speechgru.corpora.corpus import Corpus
+from speechgru.version import __version__
 
 
 def provenance(
@@ -40,7 +40,7 @@ def provenance(
             "fingerprint": fingerprint,
             "clips": counts,
         },
-        "speechgru": speechgru.__version__,
+        "speechgru": __version__,
         "commit": source_commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -9,11 +9,11 @@ from typing import Any, Literal, Self
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from speechgru.training.augmentation import AugmentConfig
 from speechgru.corpora.protocols import PROTOCOLS
 from speechgru.errors import UsageError
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig
+from speechgru.training.augmentation import AugmentConfig
 
 DEFAULT_RECIPE = "speech-commands-v2-12"
 _FOLDERS = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "recipes")

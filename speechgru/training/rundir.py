@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.common.files import append_line, write_atomic
+from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.training.recipe import Recipe, load_recipe
 
 

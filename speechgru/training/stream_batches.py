@@ -8,10 +8,10 @@ batch, so that the state at a word's start is any that the words before it can l
 import torch
 from torch import Tensor
 
-from speechgru.training.augmentation import mask_features, uniform, vary_sound
 from speechgru.errors import UsageError
 from speechgru.model.network import State
 from speechgru.model.row_threads import on_one_core
+from speechgru.training.augmentation import mask_features, uniform, vary_sound
 from speechgru.training.batches import (
     NO_TARGET,
     Batch,
@@ -20,8 +20,8 @@ from speechgru.training.batches import (
     TrainingClips,
     only_words,
 )
-from speechgru.training.targets import fold_outputs
 from speechgru.training.recipe import StreamConfig
+from speechgru.training.targets import fold_outputs
 
 #: Rows of whole clips begin up to this much later.
 _JITTER_S = 0.02

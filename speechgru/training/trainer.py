@@ -6,29 +6,29 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from speechgru.corpora.corpus import Task
 from speechgru.backends.torch_device import has_amx
+from speechgru.corpora.corpus import Task
 from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN
 from speechgru.model.network import SpeechGRU, State
 from speechgru.model.row_threads import on_one_core
-from speechgru.training.weight_average import WeightAverage
 from speechgru.training.batches import (
     Batch,
     ClipBatches,
     TrainingClips,
 )
 from speechgru.training.checkpoint import Progress, TrainingState
+from speechgru.training.distribution import ALONE, Ranks
 from speechgru.training.losses import BatchLoss
 from speechgru.training.optimiser import make_optimiser, schedule
-from speechgru.training.targets import unknown_words
 from speechgru.training.prepared_data import PreparedData
-from speechgru.training.distribution import ALONE, Ranks
 from speechgru.training.recipe import Recipe
 from speechgru.training.shared_layers import share_layers
 from speechgru.training.stream_batches import StreamBatches
+from speechgru.training.targets import unknown_words
 from speechgru.training.validation import Validation
 from speechgru.training.warm_start import take_over
+from speechgru.training.weight_average import WeightAverage
 
 #: The parts of a training step, in their order.
 STAGES = ("draw", "features", "forward", "backward", "optimiser", "average")

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from speechgru.modelfile.bundled import trained_model
 from speechgru.errors import UsageError
 from speechgru.model.network import SpeechGRU
+from speechgru.modelfile.bundled import trained_model
 from speechgru.modelfile.safetensors import load_model
 
 #: Settings that the weights do not depend on.

@@ -15,13 +15,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from speechgru.cli.views.events import event_line, figures, sentence_of
-from speechgru.cli.terminal import err, out
 from speechgru.audio.levels import peak_db, rms_db
+from speechgru.cli.terminal import err, out
+from speechgru.cli.views.events import event_line, figures, sentence_of
 
 if TYPE_CHECKING:
-    from speechgru.recognition.session import Heard, Summary
     from speechgru.recognition.recognizer import Recognizer
+    from speechgru.recognition.session import Heard, Summary
 
 TOP_WORDS = 4
 LAST_EVENTS = 5

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from speechgru.model.cells.protocol import Cell, Step
 from speechgru.errors import UsageError
+from speechgru.model.cells.protocol import Cell, Step
 
 
 class Bidirectional(Cell):

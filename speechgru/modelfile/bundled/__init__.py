@@ -1,4 +1,4 @@
-"""The model that the package brings, with its card: `models/commands-12`.
+"""The model that ships with the package, and its card: `commands-12`.
 
 Its two files are one network. The `.onnx` listens; the `.safetensors` is what was trained, for
 recipes to begin with.
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from speechgru.errors import UsageError
 
-_MODELS = Path(__file__).parent / "models"
+_MODELS = Path(__file__).parent
 MODEL = _MODELS / "commands-12.onnx"
 
 
