@@ -21,7 +21,7 @@ from speechgru.decoding.detector import DetectorConfig
 from speechgru.modelfile import bundled
 from speechgru.recognition.recognizer import CARRY, open_recognizer
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 PAGE = (PROJECT / "recipes" / "onnx.md").read_text(encoding="utf-8")
 EXAMPLE = "".join(re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL))
 

@@ -39,7 +39,7 @@ from runs import make_trainer, quick_recipe
 make_trainer(quick_recipe({str(tones)!r})).train_step()
 sys.exit("torch._dynamo" in sys.modules)
 """
-    folder = Path(__file__).parent
+    folder = Path(__file__).resolve().parents[1] / "support"
     assert subprocess.run([sys.executable, "-c", code], cwd=folder, check=False).returncode == 0
 
 

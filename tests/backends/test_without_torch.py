@@ -21,7 +21,7 @@ from speechgru.export.exporter import export_model
 from speechgru.modelfile.safetensors import save_model
 from speechgru.recognition.recognizer import open_recognizer
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 
 #: What a small machine does not have.
 ABSENT = ("torch", "torchaudio", "librosa", "onnx", "safetensors", "matplotlib", "tomli_w")

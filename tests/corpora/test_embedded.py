@@ -18,7 +18,7 @@ from speechgru.corpora.embedded import embedded_archive, embedded_corpus
 from speechgru.errors import SpeechGRUError
 from speechgru.labels import COMMANDS
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

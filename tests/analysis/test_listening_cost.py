@@ -18,7 +18,7 @@ from speechgru.corpora.embedded import embedded_corpus
 from speechgru.errors import UsageError
 from speechgru.modelfile.safetensors import save_model
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def test_the_figures_of_a_network(tmp_path, capsys):

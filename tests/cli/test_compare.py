@@ -15,7 +15,7 @@ from speechgru.cli import main
 from speechgru.errors import InterruptedRunError
 from speechgru.training.prepared_data import prepare
 
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 pytestmark = [
     pytest.mark.filterwarnings("ignore:LSTM with projections"),
     pytest.mark.usefixtures("quick_costs"),
