@@ -1,11 +1,10 @@
 """Word errors of an attention decoder, which hears a string whole and then says its words."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
 from speechgru.audio.pcm import FULL_SCALE
+from speechgru.common.progress import Progress
 from speechgru.corpora.sequences import Strings
 from speechgru.evaluation.sequences import HeardString, WordErrors
 from speechgru.labels import BOUNDARY, UNKNOWN, Spelling
@@ -13,7 +12,7 @@ from speechgru.model.network import SpeechGRU
 
 
 def spell_strings(
-    model: SpeechGRU, strings: Strings, progress: Callable[[int, int], None] | None = None
+    model: SpeechGRU, strings: Strings, progress: Progress | None = None
 ) -> WordErrors:
     """Hear each string from a fresh state, and spell it."""
     found = []

@@ -10,6 +10,7 @@ from speechgru.analysis.cell_costs import measure
 from speechgru.analysis.cell_variants import Match, variant, variants
 from speechgru.analysis.comparison_results import SPLITS, RunResult, SplitResult
 from speechgru.backends.pytorch import TorchBackend
+from speechgru.common.progress import Progress
 from speechgru.errors import UsageError
 from speechgru.evaluation.carried import evaluate_carried
 from speechgru.evaluation.clips import evaluate_clips
@@ -111,7 +112,7 @@ def untrained(run: Planned, data: PreparedData, device: torch.device) -> RunResu
     return RunResult(run.cell, width, run.seed, data.task.protocol, 0, 0.0, costs, {})
 
 
-def prepared(recipe: Recipe, progress: Callable[[int, int], None] | None = None) -> PreparedData:
+def prepared(recipe: Recipe, progress: Progress | None = None) -> PreparedData:
     """The data of a comparison."""
     return prepare(recipe, progress)
 

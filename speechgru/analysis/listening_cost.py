@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples
+from speechgru.common.progress import Progress
 from speechgru.errors import UsageError
 from speechgru.recognition.recognizer import Backend, Recognizer, State, open_recognizer
 
@@ -68,7 +69,7 @@ def measure_listening(
     open_backend: Callable[[], Backend],
     minutes: int = FEWEST_MINUTES,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ListeningCost:
     """Push `minutes` of sound, quiet and loud by turns, as fast as it goes, and two minutes more.
 
@@ -160,7 +161,7 @@ def _pairs(
     backend: Backend,
     recognizer: Recognizer,
     sound: Iterator[Samples],
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
     minutes: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Times of the recognizer and of the bare backend on the same chunks, first few left out.

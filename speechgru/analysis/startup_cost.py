@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from speechgru.common.progress import Progress
 from speechgru.errors import DataError, SpeechGRUError
 
 _LISTEN = """
@@ -49,7 +49,7 @@ def measure_start(
     model: Path,
     recording: Path,
     pairs: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> StartingCost:
     """Start to listen to a recording, time and again, until its first event is there.
 

@@ -5,7 +5,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from speechgru.analysis.dataloader_baseline import UsualCost, measure_usual
+from speechgru.common.progress import Progress
 from speechgru.corpora.corpus import Clip, Corpus, Task
 from speechgru.corpora.packed import PackedAudio
 from speechgru.corpora.protocols import WORDS_V2, make_task
@@ -72,7 +72,7 @@ def measure_training(
     device: torch.device,
     clips: int = 4096,
     batches: int = 20,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     dataloader_workers: int = 0,
 ) -> TrainingCost:
     """Run the loop of a recipe on `clips` made clips, in turns with the bare network.

@@ -2,11 +2,12 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from speechgru.common.progress import Progress as ProgressCallback
 from speechgru.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,9 +47,6 @@ BUNDLED = "[default: the one in the package]"
 #: Results go to stdout, all else to stderr.
 out = Terminal(stderr=False)
 err = Terminal(stderr=True)
-
-#: Library functions report work as (done, total); the command line draws it.
-ProgressCallback = Callable[[int, int], None]
 
 
 def tell_error(message: str) -> None:

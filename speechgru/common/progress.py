@@ -1,26 +1,29 @@
-"""Progress over parts of a task, told as one."""
+"""How long work reports its progress: one callback, also for tasks that run one after the other."""
 
 from collections.abc import Callable
 
-Report = Callable[[int, int], None]
+#: Called with how much is done and how much there is in all, in the same unit (files, bytes, s).
+Progress = Callable[[int, int], None]
 
 
-class Parts:
-    """Parts one after the other, each with its share of `total`; `report` hears of them all.
+class CombinedProgress:
+    """Several tasks, one after the other, reported as one.
 
-    Without a `report` nobody does.
+    Args:
+        progress: called with what is done of all tasks, and `total`; None reports to nobody.
+        total: units of all tasks together.
     """
 
-    def __init__(self, report: Report | None, total: int) -> None:
-        self.report, self.total = report, total
-        self._begun = 0
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total = progress, total
+        self._started = 0
 
-    def next(self, size: int) -> Report:
-        """A part of `size` begins: what it is to call with how much of it is done, of how much."""
-        start, self._begun = self._begun, self._begun + size
+    def task(self, units: int) -> Progress:
+        """Start the next task, worth `units` of the total; gives the callback to pass to it."""
+        start, self._started = self._started, self._started + units
 
-        def told(done: int, of: int) -> None:
-            if self.report is not None:
-                self.report(start + size * done // max(of, 1), self.total)
+        def report(done: int, of: int) -> None:
+            if self.progress is not None:
+                self.progress(start + units * done // max(of, 1), self.total)
 
-        return told
+        return report

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from speechgru.common.progress import Progress
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -12,7 +14,7 @@ Result = TypeVar("Result")
 def in_threads(
     function: Callable[[Item], Result],
     items: Sequence[Item],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Result]:
     """`function` of every item, in the order of the items; `progress` counts items.
 

@@ -3,15 +3,14 @@
 import hashlib
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from speechgru.common.progress import Progress
 from speechgru.errors import DataError, SpeechGRUError
 
 _BLOCK_BYTES = 1024 * 1024
-
-Progress = Callable[[int, int], None]
 
 
 def sha256_of(path: Path, progress: Progress | None = None) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from speechgru.audio.files import decode, probe
+from speechgru.common.progress import Progress
 from speechgru.common.threads import in_threads
 from speechgru.corpora.corpus import SPLIT_RULES, SPLITS, Clip, Corpus
 from speechgru.corpora.fingerprint import name_in
@@ -127,7 +128,7 @@ class _Heard(NamedTuple):
     digest: bytes = b""
 
 
-def check(corpus: Corpus, progress: Callable[[int, int], None] | None = None) -> CheckReport:
+def check(corpus: Corpus, progress: Progress | None = None) -> CheckReport:
     """Decode every recording and tell what is wrong with it, or with the whole.
 
     A bad file is a finding, never an exception. `_silence_` clips may be silent and of any length.

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 
 from rich.filesize import decimal
 
+from speechgru.common.progress import Progress
 from speechgru.corpora.archive import atomic_folder, sha256_of, unpack
 from speechgru.corpora.listing import list_words
 from speechgru.corpora.published import SOURCES
-from speechgru.corpora.transfer import Progress, check_url, discard, fetch, held_bytes
+from speechgru.corpora.transfer import check_url, discard, fetch, held_bytes
 from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError, UsageError
 
 #: Opens a display for one stage ("downloading") and gives its progress callback, or None.

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from speechgru.audio.files import SAMPLE_RATE, loudest_start, read
 from speechgru.audio.pcm import Packed, to_packed
 from speechgru.common.files import atomic_path, write_atomic
+from speechgru.common.progress import Progress
 from speechgru.corpora.cache import LOCK, default_cache_dir, locked, note_use, prune
 from speechgru.corpora.corpus import Corpus, Example
 from speechgru.corpora.fingerprint import files_fingerprint
@@ -109,7 +110,7 @@ def pack(
     recordings: Corpus | Sequence[Path],
     rate: int = SAMPLE_RATE,
     cache_dir: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> PackedAudio:
     """Decode recordings (a corpus: its clips and noises) once, and only open the result after that.
 
@@ -175,7 +176,7 @@ def _write(
     paths: tuple[Path, ...],
     rate: int,
     fingerprint: str,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> None:
     # The lock is ours: what lies here half written is of a process that was killed.
     for leftover in folder.glob(f".{_SAMPLES}.*.tmp"):
@@ -192,7 +193,7 @@ def _decode_into(
     root: Path,
     paths: tuple[Path, ...],
     rate: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> list[int]:
     """Append all recordings to an open file; gives their lengths in samples."""
     lengths: list[int] = []

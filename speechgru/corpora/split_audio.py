@@ -1,9 +1,9 @@
 """One split of a corpus under a protocol, its recordings decoded."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from speechgru.common.progress import Progress
 from speechgru.corpora.corpus import Corpus, Task
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.corpora.layouts import open_corpus
@@ -29,7 +29,7 @@ def open_split_audio(
     protocol: str,
     split: str,
     rate: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SplitAudio:
     """Open a directory, a CSV manifest or the embedded corpus, and decode one split of it.
 

@@ -2,12 +2,13 @@
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from speechgru.audio.files import AudioInfo, probe
+from speechgru.common.progress import Progress
 from speechgru.common.threads import in_threads
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus
 from speechgru.errors import DataError
@@ -50,7 +51,7 @@ class CorpusStats:
         return asdict(self) | {"root": str(self.root)}
 
 
-def stats(corpus: Corpus, progress: Callable[[int, int], None] | None = None) -> CorpusStats:
+def stats(corpus: Corpus, progress: Progress | None = None) -> CorpusStats:
     """Read the header of every recording and add up; nothing is decoded.
 
     Raises:

@@ -1,7 +1,7 @@
 """Streams to score: a split's clips one after the other in background noise, and their truth."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from speechgru.audio.pcm import FULL_SCALE, Packed, to_packed
 from speechgru.common.files import atomic_path
+from speechgru.common.progress import Progress
 from speechgru.corpora.background import NOISE_DB, Background
 from speechgru.corpora.corpus import SPLITS, Example
 from speechgru.corpora.split_audio import SplitAudio
@@ -135,7 +136,7 @@ def write_stream(
     path: Path,
     audio: SplitAudio,
     plan: StreamPlan,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Truth:
     """Write a stream, .flac or .wav, and its truth as .json beside it, both whole or not at all.
 

@@ -6,13 +6,14 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from speechgru.common.files import write_atomic
+from speechgru.common.progress import Progress
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.version import __version__
 
@@ -20,8 +21,6 @@ TIMEOUT_S = 30.0
 CHUNK_BYTES = 256 * 1024
 #: Answers that may be another one a moment later: timeout, too many requests.
 _PASSING = frozenset({408, 429})
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

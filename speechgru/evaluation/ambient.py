@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from speechgru.audio.files import Samples
+from speechgru.common.progress import Progress
 from speechgru.corpora.fingerprint import recordings_fingerprint
 from speechgru.corpora.listing import list_recordings
 from speechgru.decoding.events import Event
@@ -122,7 +123,7 @@ def hear_ambient(
     sound: AmbientSound,
     config: DecoderConfig,
     policy: StatePolicy,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     keep: bool = False,
     grammar: Grammar | None = None,
 ) -> tuple[Hearing, AmbientReport]:

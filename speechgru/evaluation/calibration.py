@@ -7,13 +7,13 @@ words a detector allows right before a word.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from speechgru.common.progress import Parts, Report
+from speechgru.common.progress import CombinedProgress, Progress
 from speechgru.decoding.ctc import CTCConfig
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.decoding.events import Event
@@ -111,7 +111,7 @@ def calibrate(
     wanted_per_hour: float,
     config: DecoderConfig,
     policy: StatePolicy,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Calibration:
     """Choose a threshold for each word, and a detector's `most_unknown`.
 
@@ -130,11 +130,11 @@ def calibrate(
         raise UsageError("the model has no word that could be an event")
     detectors = _detectors(config, backend, case)
     sounds = _Sounds(backend, ambient, case, config, policy, words)
-    parts = Parts(progress, sounds.total_s * (1 + len(detectors)))
-    sounds.hear(config, parts)
+    combined = CombinedProgress(progress, sounds.total_s * (1 + len(detectors)))
+    sounds.hear(config, combined)
     before = sounds.outcome(config, {word: config.needed(word) for word in words})
     most = int(wanted_per_hour * before.ambient.hours + 1e-9)
-    found = [_within(sounds, tried, most, parts.next(sounds.total_s)) for tried in detectors]
+    found = [_within(sounds, tried, most, combined.task(sounds.total_s)) for tried in detectors]
     choices = [choice for choice in found if choice is not None]
     if not choices:
         highest = sounds.outcome(detectors[-1], dict.fromkeys(words, THRESHOLDS[-1])).ambient
@@ -190,7 +190,7 @@ class _Choice:
 
 
 def _within(
-    sounds: "_Sounds", config: DecoderConfig, most: int, progress: Report
+    sounds: "_Sounds", config: DecoderConfig, most: int, progress: Progress
 ) -> _Choice | None:
     """The best choice with no more false alarms than `most`, heard with all words together."""
     choices, one_for_all = sounds.choices(config, progress)
@@ -227,19 +227,19 @@ class _Sounds:
         # What a CTC decoder finds depends on no threshold: they only hold back its events.
         self.searches = isinstance(config, CTCConfig)
 
-    def hear(self, config: DecoderConfig, parts: Parts) -> None:
+    def hear(self, config: DecoderConfig, combined: CombinedProgress) -> None:
         """Hear them; the rest replays that."""
         if self.searches:
             config = config.model_copy(update={"threshold": 0.0, "thresholds": {}})
         keep = not self.searches
-        report = parts.next(self.ambient_s)
+        report = combined.task(self.ambient_s)
         self.of_ambient, _ = hear_ambient(
             self.backend, self.ambient, config, self.policy, report, keep
         )
         self.ambient_hours = self.of_ambient.duration_s / 3600
         self.of_stream: Hearing | None = None
         if self.case is not None:
-            report = parts.next(self.total_s - self.ambient_s)
+            report = combined.task(self.total_s - self.ambient_s)
             self.of_stream = hear(self.backend, self.case.sound, config, self.policy, report, keep)
 
     def _events(self, heard: Hearing, config: DecoderConfig) -> list[Event]:
@@ -270,7 +270,7 @@ class _Sounds:
         return Outcome(thresholds, ambient, scored)
 
     def choices(
-        self, config: DecoderConfig, progress: Report
+        self, config: DecoderConfig, progress: Progress
     ) -> tuple[Choices, tuple[OperatingPoint, ...]]:
         """Each word's false alarms and errors at each of `THRESHOLDS`, which are one for all.
 

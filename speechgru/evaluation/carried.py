@@ -1,12 +1,12 @@
 """The clips of a split as one stream: the state goes from each clip to the next."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from speechgru.common.progress import Progress
 from speechgru.corpora.corpus import Task
 from speechgru.corpora.packed import PackedAudio
 from speechgru.evaluation.clip_report import ClipReport
@@ -63,7 +63,7 @@ def evaluate_carried(
     orders: int = 1,
     seed: int = 0,
     rows: int = 16,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CarriedReport:
     """Recognize a split's clips as a stream in random order, once for each of `orders` orders.
 

@@ -1,10 +1,11 @@
 """Every clip of a split, recognized from a fresh state."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from speechgru.common.progress import Progress
 from speechgru.corpora.corpus import Example, Task
 from speechgru.corpora.packed import PackedAudio
 from speechgru.errors import DataError
@@ -19,7 +20,7 @@ def evaluate_clips(
     split: str,
     packed: PackedAudio,
     batch_size: int = 256,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ClipReport:
     """Recognize a split's clips one by one, each from silence.
 

@@ -1,12 +1,13 @@
 """Detection error trade-off: false alarms against missed words, over all thresholds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from speechgru.common.files import atomic_path
+from speechgru.common.progress import Progress
 from speechgru.corpora.truth import Truth
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.evaluation.events import score_events
@@ -47,7 +48,7 @@ def det_curve(
     hearing: Hearing,
     config: DecoderConfig,
     policy: StatePolicy,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[OperatingPoint]:
     """A point for each of `THRESHOLDS`, in their order.
 

@@ -1,6 +1,6 @@
 """A recognizer on a whole stream: its events, its log-posteriors, and other detectors on them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples, StreamResampler, blocks, probe
 from speechgru.audio.pcm import FULL_SCALE, Packed
+from speechgru.common.progress import Progress
 from speechgru.decoding.events import Event, Tape
 from speechgru.decoding.factory import Answering, DecoderConfig, head_of, make_decoder
 from speechgru.decoding.grammar import Grammar
@@ -100,7 +101,7 @@ def hear(
     sound: Sound,
     config: DecoderConfig,
     policy: StatePolicy,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     keep: bool = True,
     grammar: Grammar | None = None,
 ) -> Hearing:

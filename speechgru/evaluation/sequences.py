@@ -1,6 +1,6 @@
 """Word error rate: strings of words as a recognizer hears them, against what was said."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from speechgru.audio.pcm import FULL_SCALE
+from speechgru.common.progress import Progress
 from speechgru.corpora.sequences import Strings
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.decoding.grammar import Grammar
@@ -165,7 +166,7 @@ def evaluate_sequences(
     config: DecoderConfig,
     policy: StatePolicy,
     grammar: Grammar | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SequenceReport:
     """Hear each string by itself, as `listen` would, and compare its events with its words.
 

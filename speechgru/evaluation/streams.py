@@ -1,10 +1,10 @@
 """A model on a stream with a truth: what its detector makes of it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechgru.common.progress import Progress
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.corpora.streams import StreamPlan, make_stream
 from speechgru.corpora.truth import Truth, read_truth
@@ -87,7 +87,7 @@ def evaluate_stream(
     case: StreamCase,
     config: DecoderConfig,
     policy: StatePolicy,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     keep: bool = True,
     grammar: Grammar | None = None,
 ) -> StreamReport:

@@ -1,11 +1,11 @@
 """Choosing a decoder and a state policy by what they give on a stream, and in ambient sound."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from speechgru.common.progress import Parts, Report
+from speechgru.common.progress import CombinedProgress, Progress
 from speechgru.corpora.truth import Truth
 from speechgru.decoding.ctc import CTCConfig
 from speechgru.decoding.detector import DetectorConfig
@@ -101,7 +101,7 @@ def tune(
     sound: Sound,
     truth: Truth,
     grid: Sequence[DecoderConfig] = GRID,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     ambient: Sound | None = None,
 ) -> list[Trial]:
     """Every decoder of a grid, all of one head, with each state policy, the best first.
@@ -115,21 +115,21 @@ def tune(
     heard_s = round(sound.duration_s)
     ambient_s = round(ambient.duration_s) if ambient else 0
     # To try a grid counts as much as to hear what it is tried on.
-    parts = Parts(progress, (2 * len(POLICIES) + 1) * (heard_s + ambient_s))
+    combined = CombinedProgress(progress, (2 * len(POLICIES) + 1) * (heard_s + ambient_s))
     trials = []
     for policy in POLICIES:
-        heard = hear(backend, sound, grid[0], policy, parts.next(heard_s))
-        around = _hear_around(backend, ambient, grid[0], policy, parts.next(ambient_s))
-        tried = parts.next(heard_s + ambient_s)
+        heard = hear(backend, sound, grid[0], policy, combined.task(heard_s))
+        around = _hear_around(backend, ambient, grid[0], policy, combined.task(ambient_s))
+        tried = combined.task(heard_s + ambient_s)
         for number, config in enumerate(grid, 1):
             report = score_events(truth, heard.replay(config), heard.duration_s)
             events = len(around.replay(config)) if around else None
             trials.append(Trial(config, policy, report, events))
             tried(number, len(grid))
     config, policy = min(trials, key=rank).config, StatePolicy(mode="event")
-    heard = hear(backend, sound, config, policy, parts.next(heard_s))
+    heard = hear(backend, sound, config, policy, combined.task(heard_s))
     report = score_events(truth, heard.events, heard.duration_s)
-    around = _hear_around(backend, ambient, config, policy, parts.next(ambient_s))
+    around = _hear_around(backend, ambient, config, policy, combined.task(ambient_s))
     trials.append(Trial(config, policy, report, len(around.events) if around else None))
     return sorted(trials, key=rank)
 
@@ -139,7 +139,7 @@ def _hear_around(
     ambient: Sound | None,
     config: DecoderConfig,
     policy: StatePolicy,
-    progress: Report,
+    progress: Progress,
 ) -> Hearing | None:
     return hear(backend, ambient, config, policy, progress) if ambient is not None else None
 

@@ -1,6 +1,5 @@
 """Export: the graph, the proof that it is right, and only then the file."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import onnx
 from speechgru.backends.onnx import OnnxBackend
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.common.files import write_atomic
+from speechgru.common.progress import Progress
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.errors import GateError
 from speechgru.evaluation.clips import evaluate_clips
@@ -28,7 +28,6 @@ from speechgru.version import __version__
 MOST_POINTS_LOST = 0.3
 
 Weights = Literal["float32", "int8"]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

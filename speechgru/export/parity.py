@@ -1,11 +1,12 @@
 """Proof that an exported graph answers as PyTorch does, on real sound and in any chunking."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from speechgru.audio.files import Samples, read
+from speechgru.common.progress import Progress
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.corpora.split_audio import SplitAudio
@@ -37,7 +38,7 @@ def check_parity(
     reference: Backend,
     recordings: Sequence[Samples],
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Difference]:
     """Compare recordings whole and in chunks through the exported graph with PyTorch's answer.
 

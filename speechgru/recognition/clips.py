@@ -1,6 +1,5 @@
 """The word of a clip: a model's scores for clips of one length, and for a recording."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples, fit, loudest_start, read
 from speechgru.audio.pcm import FULL_SCALE, Packed
+from speechgru.common.progress import Progress
 from speechgru.decoding.ctc import sequence_scores
 from speechgru.decoding.events import isolated_word
 from speechgru.errors import DataError
@@ -99,7 +99,7 @@ def score_clips(
     model: ClipBackend,
     clips: Clips,
     batch_size: int = 256,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Log scores of clips that each begin from silence: (N, S) -> (N, V).
 
@@ -121,7 +121,7 @@ def score_carried(
     clips: Clips,
     order: NDArray[np.int64],
     rows: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Log scores of clips heard one after the other in an order, the state carried: (N, V).
 

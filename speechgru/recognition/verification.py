@@ -1,6 +1,6 @@
 """Proof that live equals offline: a recording whole against the same recording in chunks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples
+from speechgru.common.progress import Progress
 from speechgru.decoding.events import Tape
 from speechgru.errors import DataError
 from speechgru.recognition.recognizer import Backend, Recognizer
@@ -69,7 +70,7 @@ def verify(
     samples: Samples,
     seed: int = 0,
     name: str = "the recording",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     reference: Backend | None = None,
     longest_s: float = SAMPLE_BY_SAMPLE_S,
 ) -> list[Difference]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from speechgru.common.progress import Progress
 from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError
 from speechgru.modelfile.bundled import trained_model
 from speechgru.modelfile.safetensors import read_header, save_model
@@ -60,7 +61,7 @@ def train(
     resume: bool = False,
     report: Callable[[Status], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
     ranks: Ranks = ALONE,
 ) -> TrainingResult:

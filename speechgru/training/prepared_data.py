@@ -1,8 +1,8 @@
 """What a recipe trains on, opened and decoded."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from speechgru.common.progress import Progress
 from speechgru.corpora import open_corpus
 from speechgru.corpora.corpus import Corpus, Task
 from speechgru.corpora.fingerprint import corpus_fingerprint
@@ -22,7 +22,7 @@ class PreparedData:
     fingerprint: str
 
 
-def prepare(recipe: Recipe, progress: Callable[[int, int], None] | None = None) -> PreparedData:
+def prepare(recipe: Recipe, progress: Progress | None = None) -> PreparedData:
     """Open and decode what a recipe trains on; `progress` hears of the decoding.
 
     Raises:
