@@ -12,7 +12,7 @@ from speechgru.cli import main
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import save_model
-from speechgru.training.recipe import recipe_names
+from speechgru.training.recipe_files import recipe_names
 
 PROJECT = Path(__file__).resolve().parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")

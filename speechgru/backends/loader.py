@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from speechgru.errors import DataError, SpeechGRUError, UsageError
-from speechgru.modelfile.bundled import bundled_model
+from speechgru.modelfile.bundled import bundled_model, find_model
 from speechgru.recognition.clips import ClipBackend
 from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
@@ -107,7 +107,9 @@ def write_metadata(model: Path, metadata: Mapping[str, Any], output: Path | None
 def load(path: str | Path | None = None) -> Recognizer:
     """A recognizer for a stream, of the bundled model or another one, with its own settings.
 
+    `path` is a model's file, the name of a model that ships, or a run directory.
+
     Raises:
         DataError: as `open_backend`, or the model's own settings are invalid.
     """
-    return open_recognizer(open_backend(bundled_model() if path is None else Path(path)))
+    return open_recognizer(open_backend(bundled_model() if path is None else find_model(path)))

@@ -74,7 +74,8 @@ def train(
         )
     from speechgru.backends.torch_device import select_device
     from speechgru.training.distribution import joined
-    from speechgru.training.recipe import DEFAULT_RECIPE, load_recipe
+    from speechgru.training.recipe import load_recipe
+    from speechgru.training.recipe_files import DEFAULT_RECIPE
     from speechgru.training.rundir import RunDirectory, free_name
 
     device = own_device(device, devices)

@@ -1,9 +1,7 @@
 """Recipes: everything that decides a training run, as strict TOML."""
 
-import difflib
 import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
@@ -14,9 +12,7 @@ from speechgru.errors import UsageError
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig
 from speechgru.training.augmentation import AugmentConfig
-
-DEFAULT_RECIPE = "speech-commands-v2-12"
-_FOLDERS = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "recipes")
+from speechgru.training.recipe_files import find_recipe, nearest
 
 
 class _Section(BaseModel):
@@ -166,30 +162,6 @@ class Recipe(_Section):
         return tomli_w.dumps(self.model_dump(mode="json"))
 
 
-def recipe_names() -> list[str]:
-    """The recipes that ship with the package."""
-    return sorted({path.stem for folder in _FOLDERS for path in folder.glob("*.toml")})
-
-
-def find_recipe(name: str) -> Path:
-    """A recipe's file, by path or by the name of one that ships with the package.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if name.endswith(".toml") or Path(name).is_file():
-        if not Path(name).is_file():
-            raise UsageError(f"{name}: no such recipe file")
-        return Path(name)
-    for folder in _FOLDERS:
-        if (folder / f"{name}.toml").is_file():
-            return folder / f"{name}.toml"
-    raise UsageError(
-        f"recipe {name!r}: no such file, and none of the recipes that ship: "
-        f"{', '.join(recipe_names())}{_nearest(name, recipe_names())}"
-    )
-
-
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply overrides such as "training.epochs=5".
 
@@ -239,7 +211,7 @@ def _sentence(error: ValidationError) -> str:
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])
-        return f"unknown key {key!r}{_nearest(location[-1], known)}; known: {', '.join(known)}"
+        return f"unknown key {key!r}{nearest(location[-1], known)}; known: {', '.join(known)}"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{key}: {message}" if key else message
@@ -254,8 +226,3 @@ def _known_keys(section: Sequence[str]) -> list[str]:
             return []
         model = annotation
     return list(model.model_fields)
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -13,7 +13,8 @@ from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.training.augmentation import AugmentConfig
 from speechgru.training.batches import ClipBatches
-from speechgru.training.recipe import Recipe, load_recipe, parse_recipe, recipe_names
+from speechgru.training.recipe import Recipe, load_recipe, parse_recipe
+from speechgru.training.recipe_files import recipe_names
 from speechgru.training.trainer import STAGES, Trainer
 
 SMALL = ("--set", "model.hidden=8", "--set", "training.batch_size=4", "--set", "model.layers=1")

@@ -178,3 +178,17 @@ def test_it_hears_a_synthetic_voice(tmp_path, capsys):
     answers = json.loads(capsys.readouterr().out)
     right = sum(a["word"] == c.word for a, c in zip(answers, clips, strict=True))
     assert right > len(clips) / 2
+
+
+def test_a_model_is_found_by_name_by_run_and_by_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert bundled.find_model("commands-12") == bundled.MODEL
+    assert bundled.find_model("commands-12", trained=True).suffix == ".safetensors"
+    run = tmp_path / "runs" / "mine"
+    run.mkdir(parents=True)
+    assert bundled.find_model("runs/mine") == Path("runs/mine")  # nothing in it yet
+    (run / "model.safetensors").touch()
+    assert bundled.find_model("runs/mine") == Path("runs/mine/model.safetensors")
+    Path("commands-12").touch()
+    assert bundled.find_model("commands-12") == Path("commands-12")
+    assert bundled.find_model("nothing") == Path("nothing")

@@ -7,14 +7,8 @@ import pytest
 
 from speechgru.cli import main
 from speechgru.errors import UsageError
-from speechgru.training.recipe import (
-    DEFAULT_RECIPE,
-    Recipe,
-    find_recipe,
-    load_recipe,
-    parse_recipe,
-    recipe_names,
-)
+from speechgru.training.recipe import Recipe, load_recipe, parse_recipe
+from speechgru.training.recipe_files import DEFAULT_RECIPE, find_recipe, recipe_names
 
 #: What the README names.
 SHIPPED = (

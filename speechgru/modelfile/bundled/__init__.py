@@ -26,25 +26,41 @@ def bundled_model() -> Path:
     return MODEL
 
 
+def find_model(name: str | Path, trained: bool = False) -> Path:
+    """A model's file: by path, by the name of one that ships, or by the run that it came from.
+
+    What is none of these is given back as it is, for whoever opens it to say so.
+
+    Args:
+        trained: of a shipped model the weights (.safetensors), not the form that listens (.onnx).
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if is_shipped(str(name)):
+        return _MODELS / f"{name}.{'safetensors' if trained else 'onnx'}"
+    best = path / "model.safetensors"
+    return best if best.is_file() else path
+
+
 def trained_model(name: str) -> Path:
     """A model's weights, by path or by the name of one that ships with the package.
 
     Raises:
         UsageError: it is not a path, and no such model ships.
     """
-    if is_shipped(name):
-        return _MODELS / f"{name}.safetensors"
-    path = Path(name).expanduser()
+    path = find_model(name, trained=True)
     if path.suffix == ".safetensors" or path.exists():
         return path
-    ships = f"; {', '.join(_shipped())} ships with the package" if _shipped() else ""
+    ships = f"; {', '.join(shipped_models())} ships with the package" if shipped_models() else ""
     raise UsageError(f"model {name!r}: no such file{ships}")
 
 
 def is_shipped(name: str) -> bool:
     """Whether it is the name of a model whose weights ship, rather than a path."""
-    return name in _shipped()
+    return name in shipped_models()
 
 
-def _shipped() -> list[str]:
+def shipped_models() -> list[str]:
+    """The names of the models in the package."""
     return sorted(path.stem for path in _MODELS.glob("*.safetensors"))
