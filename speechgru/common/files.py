@@ -4,9 +4,13 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 from speechgru.errors import SpeechGRUError
+
+#: In the middle of the names that tempfile makes up.
+_RANDOM_LETTERS = 8
 
 
 @contextmanager
@@ -49,6 +53,15 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def remove_leftovers(path: Path) -> None:
+    """Delete what killed processes left beside `path` while they wrote it with `atomic_path`.
+
+    Whoever calls this holds a lock without which nobody writes `path`.
+    """
+    for leftover in path.parent.glob(f".{escape(path.name)}.{'?' * _RANDOM_LETTERS}.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
 def append_line(path: Path, line: str) -> int:
     """Add a line to a text file and sync it to disk; gives the file's size in bytes after it.
 
@@ -72,7 +85,10 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+    """Make a rename last. Windows opens no folder, and needs none of this."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
     finally:

@@ -1,20 +1,25 @@
-"""The folder of what was decoded or unpacked once: where it is, who writes, what is thrown away."""
+"""The cache of decoded recordings: its folder, its locks, checksums of its files, and pruning."""
 
-import fcntl
 import os
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zlib
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
+from speechgru.common.locks import lock_file
 from speechgru.errors import SpeechGRUError
 
 CACHE_VARIABLE = "SPEECHGRU_CACHE"
-#: What was not opened for so long is thrown away: it can be made again.
+#: Ends a message about a cache that cannot be written.
+HINT = f"; {CACHE_VARIABLE} names another folder for the cache"
+#: An entry that was not opened for this long is deleted: it can be made again.
 UNUSED_DAYS = 30.0
-#: Each entry has the one and may have the other.
-LOCK, LAST_USED = "lock", "used"
+#: Files of an entry. The index is written last: an entry without one is not complete.
+INDEX, LOCK, LAST_USED = "index.json", "lock", "used"
+
+_BLOCK_BYTES = 2**20
 
 
 def default_cache_dir() -> Path:
@@ -22,47 +27,77 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/speechgru").expanduser()
 
 
-@contextmanager
-def locked(lock: Path) -> Iterator[None]:
-    """Hold a lock file for this process; that of a process that dies is let go.
+def locked(entry: Path) -> AbstractContextManager[None]:
+    """Hold the lock of an entry, whose folder is created where it is missing.
 
     Raises:
-        SpeechGRUError: its folder cannot be written.
+        SpeechGRUError: the folder cannot be written.
     """
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
-    except OSError as error:
-        raise SpeechGRUError(
-            f"{lock.parent}: cannot be written: {error.strerror or error}; set {CACHE_VARIABLE} to "
-            "a folder that can"
-        ) from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return lock_file(entry / LOCK, hint=HINT)
 
 
 def note_use(entry: Path) -> None:
-    """Remember that an entry was opened now, where it can be written."""
-    try:
+    """Remember that an entry was opened now, unless the cache is read-only."""
+    with suppress(OSError):
         (entry / LAST_USED).touch()
-    except OSError:
-        return
 
 
-def prune(entries: Iterator[Path], unused_days: float = UNUSED_DAYS) -> None:
-    """Throw away entries that nobody opened for long; those that a process holds stay."""
+def prune(entries: Iterable[Path], unused_days: float = UNUSED_DAYS) -> None:
+    """Delete entries that were not opened for long, except those that a process holds."""
     oldest = time.time() - 86_400 * unused_days
     for entry in entries:
-        try:
-            if _last_used(entry) < oldest and (entry / LOCK).is_file():
-                with (entry / LOCK).open("r+") as lock:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(entry)
-        except OSError:  # held, gone, or not ours
-            continue
+        # One that is held, gone meanwhile or read-only stays; the next pruning tries again.
+        with suppress(OSError, SpeechGRUError):
+            if _last_used(entry) < oldest and (entry / INDEX).is_file():
+                _delete(entry)
+
+
+class Seal(NamedTuple):
+    """By what a finished file is known again: its checksum (CRC-32), size and times of change."""
+
+    crc32: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, file: Path, crc32: int | None = None) -> "Seal":
+        """The seal of a file; it is read, unless its checksum is known."""
+        stat = file.stat()
+        crc32 = _crc32(file) if crc32 is None else crc32
+        return cls(crc32, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+    def fits(self, file: Path) -> bool:
+        """Whether a file is the one that was sealed.
+
+        Its content is read only where its times differ, as after a copy: no program writes to a
+        file without changing them.
+        """
+        stat = file.stat()
+        if stat.st_size != self.size_bytes:
+            return False
+        same_times = (stat.st_mtime_ns, stat.st_ctime_ns) == (self.mtime_ns, self.ctime_ns)
+        return same_times or _crc32(file) == self.crc32
+
+
+def _crc32(file: Path) -> int:
+    total = 0
+    with file.open("rb") as opened:
+        while block := opened.read(_BLOCK_BYTES):
+            total = zlib.crc32(block, total)
+    return total
+
+
+def _delete(entry: Path) -> None:
+    with lock_file(entry / LOCK, wait=False):
+        for path in entry.iterdir():
+            if path.name != LOCK:
+                path.unlink()
+    # Only now: Windows deletes no open file. Who waits for the lock creates the folder again.
+    (entry / LOCK).unlink(missing_ok=True)
+    entry.rmdir()
 
 
 def _last_used(entry: Path) -> float:
-    """The youngest time of change among the entry and what lies in it."""
+    """The latest time of change among the entry and the files in it."""
     return max(path.stat().st_mtime for path in (entry, *entry.iterdir()))

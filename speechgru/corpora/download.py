@@ -1,16 +1,16 @@
 """How the archive of a public corpus becomes a directory, whole or not at all."""
 
-import fcntl
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from rich.filesize import decimal
 
+from speechgru.common.locks import LockedError, lock_file
 from speechgru.common.progress import Progress
 from speechgru.corpora.archive import atomic_folder, sha256_of, unpack
 from speechgru.corpora.listing import list_words
@@ -205,22 +205,18 @@ def _measure(folder: Path) -> tuple[int, int]:
 
 @contextmanager
 def _alone(archive: Path) -> Iterator[None]:
-    """Keep a second process from writing the same files; a lock ends with its process."""
+    """Keep a second process from writing the same files."""
     path = archive.with_name(f".{archive.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("w")
-    except OSError as error:
-        raise SpeechGRUError(f"{path}: cannot be written: {error.strerror or error}") from error
-    with lock:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            stack.enter_context(lock_file(path, wait=False))
+        except LockedError:
             raise SpeechGRUError(f"{archive}: another process is downloading it") from None
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):  # on Windows, where the lock deletes its file itself
+                path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
 from speechgru.common.files import write_atomic
-from speechgru.corpora.cache import CACHE_VARIABLE, default_cache_dir, locked
+from speechgru.common.locks import lock_file
+from speechgru.corpora.cache import HINT, default_cache_dir
 from speechgru.errors import SpeechGRUError
 
 
@@ -47,7 +48,7 @@ def embedded_archive() -> bytes:
 def _unpack(archive: ZipFile, folder: Path) -> None:
     """Unpack beside `folder` and rename: it is there whole or not at all."""
     prefix = f".{folder.name}."
-    with locked(folder.parent / ".embedded.lock"):
+    with lock_file(folder.parent / ".embedded.lock", hint=HINT):
         if folder.is_dir():  # another process was first
             return
         # The lock is ours: what lies here half unpacked is of a process that was killed.
@@ -60,8 +61,7 @@ def _unpack(archive: ZipFile, folder: Path) -> None:
                 whole.rename(folder)
         except OSError as error:
             raise SpeechGRUError(
-                f"{folder}: cannot be written: {error.strerror or error}; "
-                f"set {CACHE_VARIABLE} to a folder that can"
+                f"{folder}: cannot be written: {error.strerror or error}{HINT}"
             ) from error
 
 

@@ -3,33 +3,34 @@
 import json
 import os
 import re
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.audio.files import SAMPLE_RATE, loudest_start, read
 from speechgru.audio.pcm import Packed, to_packed
-from speechgru.common.files import atomic_path, write_atomic
+from speechgru.common.files import atomic_path, remove_leftovers, write_atomic
 from speechgru.common.progress import Progress
-from speechgru.corpora.cache import LOCK, default_cache_dir, locked, note_use, prune
+from speechgru.corpora.cache import INDEX, Seal, default_cache_dir, locked, note_use, prune
 from speechgru.corpora.corpus import Corpus, Example
 from speechgru.corpora.fingerprint import files_fingerprint
 from speechgru.errors import DataError, SpeechGRUError
 
 FORMAT = "speechgru-packed-audio"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 #: Of a fingerprint, in a folder's name.
 _NAME_DIGITS = 20
 _NAME = re.compile(f"[0-9a-f]{{{_NAME_DIGITS}}}")
-_SAMPLES, _INDEX = "samples.s16", "index.json"
+_SAMPLES = "samples.s16"
 _BATCH = 64
 
 
@@ -133,7 +134,7 @@ def pack(
         note_use(folder)
         return found
     prune(path for path in cache.glob("*") if _NAME.fullmatch(path.name))
-    with locked(folder / LOCK):
+    with locked(folder):
         # Another process may have packed the same recordings while this one waited.
         found = _open(folder, paths, rate, fingerprint)
         if found is None:
@@ -157,14 +158,16 @@ def _recordings(recordings: Corpus | Sequence[Path]) -> tuple[Path, tuple[Path, 
 
 def _open(folder: Path, paths: tuple[Path, ...], rate: int, fingerprint: str) -> PackedAudio | None:
     """What is packed in `folder`; None where there is nothing, or it is not what it should be."""
-    expected = {"format": FORMAT, "version": FORMAT_VERSION, "rate": rate}
+    file = folder / _SAMPLES
     try:
-        index = json.loads((folder / _INDEX).read_bytes())
-        lengths = np.array(index.pop("lengths"), np.int64)
-        whole = index == {**expected, "fingerprint": fingerprint} and lengths.shape == (len(paths),)
-        if not whole or (folder / _SAMPLES).stat().st_size != 2 * lengths.sum():
+        index = json.loads((folder / INDEX).read_bytes())
+        if index.pop("crc32") != _crc32(index):
             return None
-        buffer = np.memmap(folder / _SAMPLES, "<i2", mode="r")
+        lengths = np.array(index["lengths"], np.int64)
+        whole = index["fingerprint"] == fingerprint and lengths.shape == (len(paths),)
+        if not whole or not Seal(*index["samples"]).fits(file):
+            return None
+        buffer = np.memmap(file, "<i2", mode="r")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return PackedAudio(paths, lengths, np.asarray(buffer), rate, fingerprint, folder)
@@ -178,14 +181,24 @@ def _write(
     fingerprint: str,
     progress: Progress | None,
 ) -> None:
-    # The lock is ours: what lies here half written is of a process that was killed.
-    for leftover in folder.glob(f".{_SAMPLES}.*.tmp"):
-        leftover.unlink(missing_ok=True)
-    with atomic_path(folder / _SAMPLES) as temporary, temporary.open("wb") as file:
-        lengths = _decode_into(file, root, paths, rate, progress)
-    index = {"format": FORMAT, "version": FORMAT_VERSION, "rate": rate, "fingerprint": fingerprint}
-    # The index comes last: where it is, the samples are whole.
-    write_atomic(folder / _INDEX, json.dumps({**index, "lengths": lengths}))
+    file = folder / _SAMPLES
+    remove_leftovers(file)
+    with atomic_path(file) as temporary, temporary.open("wb") as opened:
+        lengths, crc32 = _decode_into(opened, root, paths, rate, progress)
+    index = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "rate": rate,
+        "fingerprint": fingerprint,
+        "lengths": lengths,
+        "samples": Seal.of(file, crc32),
+    }
+    # The index comes last: where it is, the samples are complete.
+    write_atomic(folder / INDEX, json.dumps({**index, "crc32": _crc32(index)}))
+
+
+def _crc32(index: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(index).encode())
 
 
 def _decode_into(
@@ -194,9 +207,10 @@ def _decode_into(
     paths: tuple[Path, ...],
     rate: int,
     progress: Progress | None,
-) -> list[int]:
-    """Append all recordings to an open file; gives their lengths in samples."""
+) -> tuple[list[int], int]:
+    """Append all recordings to an open file; gives their lengths in samples, and the CRC-32."""
     lengths: list[int] = []
+    crc32 = 0
     errors: list[DataError] = []
 
     def decode(path: Path) -> Packed | DataError:
@@ -215,6 +229,7 @@ def _decode_into(
                     errors.append(decoded)
                 elif not errors:
                     file.write(decoded.data)
+                    crc32 = zlib.crc32(decoded.data, crc32)
                     lengths.append(len(decoded))
             done += len(batch)
             if progress is not None:
@@ -224,4 +239,4 @@ def _decode_into(
             f"{errors[0]}; {len(errors)} of {len(paths)} recordings cannot be used: "
             f"`speechgru data check {root}` lists what is wrong"
         )
-    return lengths
+    return lengths, crc32

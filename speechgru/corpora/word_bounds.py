@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from speechgru.corpora.derived import DerivedArray
+
 _FRAME_S = 0.02
 #: Between the clip's noise floor and its loudest frame, in decibels, a word begins at this share.
 _RISE = 0.3
@@ -12,7 +14,8 @@ _ALIKE_DB = 10.0
 _DEEPEST_DB = 50.0
 #: A pause inside a word, as before the t of "right", is no longer than this.
 _PAUSE_S = 0.15
-
+#: What `word_spans` finds in a task's clips.
+SPANS = DerivedArray("spans", version=1)
 
 #: Clips that are looked at together.
 _TOGETHER = 1024

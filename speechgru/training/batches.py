@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speechgru.audio.pcm import FULL_SCALE
-from speechgru.corpora import word_bounds as positions
 from speechgru.corpora.corpus import Corpus, Task
-from speechgru.corpora.derived import kept
+from speechgru.corpora.derived import cached
 from speechgru.corpora.packed import PackedAudio
-from speechgru.corpora.word_bounds import word_spans
+from speechgru.corpora.silence import NOISE_PARTS
+from speechgru.corpora.word_bounds import SPANS, word_spans
 from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.model.network import SpeechGRU, State
 from speechgru.model.row_threads import on_one_core
-from speechgru.training import noise
 from speechgru.training.augmentation import (
     colour,
     mask_features,
@@ -31,7 +30,7 @@ from speechgru.training.augmentation import (
     warp_times,
 )
 from speechgru.training.distribution import ALONE, Ranks
-from speechgru.training.noise import noise_alone, noise_bank
+from speechgru.training.noise import BANK, noise_alone, noise_bank
 from speechgru.training.placement import PlacedClips
 from speechgru.training.random_rows import RowGenerator
 from speechgru.training.recipe import Recipe
@@ -107,7 +106,7 @@ class TrainingClips:
         placement = recipe.training.placement
         self.placed = PlacedClips(packed, examples, clip_samples, device, placement)
         cuts = self.placed.cuts
-        spans = kept(packed, "spans", positions, [cuts, clip_samples], self._find_words)
+        spans = cached(SPANS, packed, [cuts, clip_samples], self._find_words)
         self.model, self.recipe, self.ranks = model, recipe, ranks
         self.generator = RowGenerator(device, ranks.rank, ranks.size)
         self.generator.manual_seed(seed + 1)
@@ -127,11 +126,16 @@ class TrainingClips:
         if len(words) > MOST_HEARD:
             words = np.random.default_rng(0).permutation(words)[:MOST_HEARD]
         self.noise = torch.from_numpy(
-            kept(
+            cached(
+                BANK,
                 packed,
-                "noise",
-                noise,
-                [cuts[words], clip_samples, spans[words], [path.name for path in corpus.noises]],
+                [
+                    cuts[words],
+                    clip_samples,
+                    spans[words],
+                    [path.name for path in corpus.noises],
+                    NOISE_PARTS["training"],
+                ],
                 lambda: noise_bank(corpus, packed, self.placed.read(words), spans[words]),
             )
         ).to(device)

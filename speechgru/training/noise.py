@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from speechgru.audio.pcm import FULL_SCALE
 from speechgru.corpora.corpus import Corpus
+from speechgru.corpora.derived import DerivedArray
 from speechgru.corpora.packed import PackedAudio
 from speechgru.corpora.silence import NOISE_PARTS
 from speechgru.model.row_threads import by_rows
@@ -34,6 +35,9 @@ _SHORTEST_EDGE_S, _GUARD_S = 0.12, 0.08
 LEVEL_POINTS = 12
 #: Levels of noise alone, dB of full scale.
 LEVEL_DB = (-95.0, -15.0)
+
+#: What `noise_bank` makes.
+BANK = DerivedArray("noise", version=1)
 
 Noise = NDArray[np.float64]
 

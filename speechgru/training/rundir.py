@@ -3,16 +3,16 @@
 TensorBoard's files lie in tensorboard/, where it is installed.
 """
 
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from speechgru.common.files import append_line, write_atomic
+from speechgru.common.files import append_line, remove_leftovers, write_atomic
+from speechgru.common.locks import LockedError, lock_file
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.training.recipe import Recipe, load_recipe
 
@@ -68,14 +68,13 @@ class RunDirectory:
         Raises:
             SpeechGRUError: another process trains here.
         """
-        with (self.root / "train.lock").open("w") as lock:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                stack.enter_context(lock_file(self.root / "train.lock", wait=False))
+            except LockedError as error:
                 raise SpeechGRUError(f"{self.root}: another process trains here") from error
-            # The lock is ours: what lies here half written is of a process that was killed.
-            for leftover in self.root.rglob(".*.tmp"):
-                leftover.unlink()
+            for path in (self.recipe, self.model, self.checkpoint):
+                remove_leftovers(path)
             yield
 
     def append_metrics(self, row: dict[str, Any]) -> int:

@@ -1,22 +1,24 @@
-"""What is computed from packed recordings is computed once, and again where anything differs."""
+"""An array is computed once, and again where anything that decides it differs."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from speechgru.corpora import PackedAudio
-from speechgru.corpora import derived as kept
-from speechgru.corpora import word_bounds as positions
-from speechgru.corpora.derived import MOST
+from speechgru.corpora.derived import MAX_CACHED, DerivedArray, cached
+
+SPANS = DerivedArray("spans", version=1)
 
 
-def packed_in(folder: Path | None) -> PackedAudio:
-    return PackedAudio((), np.zeros(0, np.int64), np.zeros(0, np.int16), 16_000, "", folder)
+def packed_in(folder: Path | None, fingerprint: str = "f") -> PackedAudio:
+    no_samples = np.zeros(0, np.int16)
+    return PackedAudio((), np.zeros(0, np.int64), no_samples, 16_000, fingerprint, folder)
 
 
-class Maker:
-    """Counts how often it is asked."""
+class Counter:
+    """Computes an array, and counts how often it is asked to."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -27,62 +29,96 @@ class Maker:
 
 
 @pytest.fixture
-def make() -> Maker:
-    return Maker()
+def compute() -> Counter:
+    return Counter()
 
 
-def keep(folder: Path | None, make: Maker, *of: object, name: str = "spans") -> np.ndarray:
-    return kept.kept(packed_in(folder), name, positions, of, make)
+def spans(folder: Path | None, compute: Counter, *inputs: object) -> np.ndarray:
+    return cached(SPANS, packed_in(folder), inputs, compute)
 
 
-def test_it_is_made_once(tmp_path, make):
-    first, second = keep(tmp_path, make, 3, [1, 2]), keep(tmp_path, make, 3, [1, 2])
-    assert make.times == 1
+def test_an_array_is_computed_once(tmp_path, compute):
+    first, second = spans(tmp_path, compute, 3, [1, 2]), spans(tmp_path, compute, 3, [1, 2])
+    assert compute.times == 1
     assert first.dtype == second.dtype
     np.testing.assert_array_equal(first, second)
     second[:] = 0  # in this process's memory alone
-    np.testing.assert_array_equal(keep(tmp_path, make, 3, [1, 2]), first)
-    assert make.times == 1
+    np.testing.assert_array_equal(spans(tmp_path, compute, 3, [1, 2]), first)
+    assert compute.times == 1
 
 
-@pytest.mark.parametrize("of", [[4, [1, 2]], [3, [1.0, 2.0]], [3, [[1], [2]]], [3, ["1", "2"]]])
-def test_for_other_arguments_it_is_made_again(tmp_path, make, of):
-    keep(tmp_path, make, 3, [1, 2])
-    keep(tmp_path, make, *of)
-    assert make.times == 2
+@pytest.mark.parametrize("inputs", [[4, [1, 2]], [3, [1.0, 2.0]], [3, [[1], [2]]], [3, ["1", "2"]]])
+def test_other_inputs_are_computed_again(tmp_path, compute, inputs):
+    spans(tmp_path, compute, 3, [1, 2])
+    spans(tmp_path, compute, *inputs)
+    assert compute.times == 2
 
 
-def test_with_other_code_it_is_made_again(tmp_path, make):
-    for module in (positions, kept, positions):
-        kept.kept(packed_in(tmp_path), "spans", module, (), make)
-    assert make.times == 2
+@pytest.mark.parametrize(
+    ("derived", "fingerprint"),
+    [
+        (DerivedArray("spans", version=2), "f"),
+        (DerivedArray("noise", version=1), "f"),
+        (SPANS, "of other recordings"),
+    ],
+)
+def test_other_versions_and_recordings_are_computed_again(tmp_path, compute, derived, fingerprint):
+    spans(tmp_path, compute)
+    cached(derived, packed_in(tmp_path, fingerprint), (), compute)
+    assert compute.times == 2
+    spans(tmp_path, compute)
+    assert compute.times == 2
 
 
-def test_what_is_damaged_is_made_again(tmp_path, make):
-    whole = keep(tmp_path, make)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:-1],
+        lambda content: b"x" * 500,
+        lambda content: content[:-8] + bytes(8),  # of the right size, with a wrong number
+    ],
+)
+@pytest.mark.parametrize("suffix", ["npy", "seal"])
+def test_a_damaged_file_is_computed_again(tmp_path, compute, damage, suffix):
+    whole = spans(tmp_path, compute)
+    (file,) = tmp_path.glob(f"spans-*.{suffix}")
+    file.write_bytes(damage(file.read_bytes()))
+    np.testing.assert_array_equal(spans(tmp_path, compute), whole)
+    assert compute.times == 2
+    spans(tmp_path, compute)
+    assert compute.times == 2
+
+
+def test_a_copied_cache_is_used(tmp_path, compute):
+    """Its times differ, its content does not."""
+    spans(tmp_path, compute)
     (file,) = tmp_path.glob("spans-*.npy")
-    for number, damaged in enumerate((b"", file.read_bytes()[:-1], b"x" * 500)):
-        file.write_bytes(damaged)
-        np.testing.assert_array_equal(keep(tmp_path, make), whole)
-        assert make.times == number + 2
+    os.utime(file, (0, 0))
+    spans(tmp_path, compute)
+    assert compute.times == 1
 
 
-def test_where_it_cannot_be_kept_it_is_made_each_time(tmp_path, make):
+def test_without_a_cache_it_is_computed_each_time(tmp_path, compute):
     (tmp_path / "file").touch()
     for folder in (None, tmp_path / "file"):
         for _ in range(2):
-            assert keep(folder, make).shape == (2, 3)
-    assert make.times == 4
+            assert spans(folder, compute).shape == (2, 3)
+    assert compute.times == 4
 
 
-def test_the_oldest_and_what_is_half_written_are_thrown_away(tmp_path, make):
-    (tmp_path / ".spans-0.npy.x.tmp").touch()
-    keep(tmp_path, make, name="noise")
-    for number in range(MOST + 2):
-        keep(tmp_path, make, number)
-    assert len(list(tmp_path.glob("spans-*.npy"))) == MOST
+def test_the_oldest_arrays_and_leftovers_are_deleted(tmp_path, compute):
+    spans(tmp_path, compute, MAX_CACHED + 1)
+    (file,) = tmp_path.glob("*.npy")
+    left_over = tmp_path / f".{file.name}.abcd_123.tmp"
+    file.rename(left_over)
+    cached(DerivedArray("noise", version=1), packed_in(tmp_path), (), compute)
+    for number in range(MAX_CACHED + 2):
+        spans(tmp_path, compute, number)
+    assert len(list(tmp_path.glob("spans-*.npy"))) == MAX_CACHED
+    assert len(list(tmp_path.glob("spans-*.seal"))) == MAX_CACHED
     assert len(list(tmp_path.glob("noise-*.npy"))) == 1
-    assert not list(tmp_path.glob(".*.tmp"))
-    before = make.times
-    keep(tmp_path, make, MOST + 1)
-    assert make.times == before
+    assert not left_over.exists()
+    before = compute.times
+    spans(tmp_path, compute, MAX_CACHED + 1)
+    assert compute.times == before

@@ -128,14 +128,19 @@ def test_the_metrics_written_after_the_last_checkpoint_are_written_once(
     assert_same_run(run, uninterrupted)
 
 
-def test_what_a_killed_process_left_half_written_is_removed(recipe, tmp_path):
+def test_only_files_of_killed_runs_are_removed(recipe, tmp_path):
     run = tmp_path / "run"
     interrupt(recipe, run, 2)
-    leftovers = run / ".model.safetensors.abc.tmp", run / "last" / ".checkpoint.safetensors.x.tmp"
-    for leftover in leftovers:
-        leftover.write_bytes(b"half")
+    leftovers = (
+        run / ".model.safetensors.abcd_123.tmp",
+        run / "last" / ".checkpoint.safetensors.x1y2z3_4.tmp",
+    )
+    others = run / ".model.safetensors.mine.tmp", run / "last" / ".notes.abcd_123.tmp"
+    for path in (*leftovers, *others):
+        path.write_bytes(b"half")
     interrupt(recipe, run, 1, resume=True)
     assert not any(leftover.exists() for leftover in leftovers)
+    assert all(other.exists() for other in others)
 
 
 def test_decoding_can_be_stopped_too_and_leaves_no_run(tmp_path, monkeypatch):

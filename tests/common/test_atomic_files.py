@@ -1,0 +1,66 @@
+"""A file is there whole or not at all, and nothing else is touched."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from speechgru.common.files import append_line, atomic_path, remove_leftovers, write_atomic
+from speechgru.errors import SpeechGRUError
+
+
+def test_an_error_keeps_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    write_atomic(path, "first")
+
+    def write_half() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("sec")
+            raise ValueError("half way")
+
+    with pytest.raises(ValueError, match="half way"):
+        write_half()
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_file_has_the_usual_permissions(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "new.txt", b"content")
+    (tmp_path / "usual.txt").touch()
+    modes = {(tmp_path / name).stat().st_mode for name in ("new.txt", "usual.txt")}
+    assert len(modes) == 1
+
+
+def test_folders_are_synced_only_where_they_can_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "O_DIRECTORY")  # Windows has none
+    monkeypatch.setattr(os, "open", None if os.name == "posix" else os.open)
+    with (tmp_path / "temporary").open("wb") as temporary:
+        temporary.write(b"x")
+    monkeypatch.setattr("tempfile.mkstemp", lambda **_: (os.dup(2), tmp_path / "temporary"))
+    write_atomic(tmp_path / "file", "content")
+    assert (tmp_path / "file").read_text() == "content"
+
+
+@pytest.mark.parametrize("write", [write_atomic, append_line])
+def test_what_cannot_be_written_is_named(tmp_path: Path, write) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SpeechGRUError, match=r"file/new: cannot be written: "):
+        write(tmp_path / "file" / "new", "content")
+
+
+def test_only_leftovers_of_this_file_are_removed(tmp_path: Path) -> None:
+    left_over = [".a[1].json.abcd_12x.tmp", ".a[1].json.zzzzzzzz.tmp"]
+    others = ["a[1].json", ".a[1].json.mine.tmp", ".b.json.abcd_12x.tmp", ".a1.json.abcd_12x.tmp"]
+    for name in (*left_over, *others):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path / "a[1].json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+def test_leftovers_are_named_as_temporary_files_are(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "file") as temporary:
+        remove_leftovers(tmp_path / "file")
+        assert not temporary.exists()
+        temporary.touch()
