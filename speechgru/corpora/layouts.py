@@ -25,7 +25,7 @@ def open_corpus(path: str | os.PathLike[str]) -> Corpus:
         DataError: no such directory, nothing in it that is a corpus, fewer than two words, or a
             line of a manifest that is wrong.
     """
-    path = embedded_corpus() if path == EMBEDDED else Path(path).expanduser()
+    path = embedded_corpus() if os.fspath(path) == EMBEDDED else Path(path).expanduser()
     if path.is_dir():
         corpus = _read_directory(path)
     elif path.exists():

@@ -5,13 +5,10 @@ from pathlib import Path
 
 from speechgru.common.progress import Progress
 from speechgru.corpora.corpus import Corpus, Task
-from speechgru.corpora.embedded import embedded_corpus
 from speechgru.corpora.layouts import open_corpus
 from speechgru.corpora.packed import PackedAudio, pack
 from speechgru.corpora.protocols import make_task
 from speechgru.labels import COMMANDS
-
-EMBEDDED = "embedded"
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ def open_split_audio(
         UsageError: there is no such protocol.
         DataError: the corpus cannot be read, or the split has no clips.
     """
-    corpus = open_corpus(embedded_corpus() if str(data) == EMBEDDED else Path(data))
+    corpus = open_corpus(data)
     task = make_task(protocol or _usual_protocol(corpus), corpus)
     task.split(split)  # tells of an empty split before anything is decoded
     only = replace(corpus, clips=corpus.split(split))
