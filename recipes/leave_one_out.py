@@ -35,7 +35,7 @@ from speechgru.corpora.listing import BACKGROUND_NOISE
 from speechgru.corpora.sequences import StringPlan, Strings
 from speechgru.corpora.speakers import hash_split
 from speechgru.corpora.split_audio import open_split_audio
-from speechgru.decoding.factory import own_decoder
+from speechgru.decoding.factory import decoder_settings
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.evaluation.clips import evaluate_clips
 from speechgru.evaluation.sequences import evaluate_sequences
@@ -122,7 +122,7 @@ def without(
     clips = evaluate_clips(backend, audio.task, "testing", audio.packed)
     _, policy = stream_settings(backend.metadata)
     strings = Strings(audio, StringPlan())
-    errors = evaluate_sequences(backend, strings, own_decoder(backend), policy)
+    errors = evaluate_sequences(backend, strings, decoder_settings(backend.info), policy)
     figures = {"clips": clips.as_dict(confusions=0), "sequences": errors.as_dict()}
     write_atomic(out / f"without-{speaker}.json", json.dumps(figures))
     return figures

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from speechgru.audio.files import Samples
 from speechgru.common.progress import Progress
 from speechgru.errors import UsageError
-from speechgru.recognition.recognizer import Backend, Recognizer, State, open_recognizer
+from speechgru.recognition.backend import Backend
+from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
 CHUNK_S = 0.02
 CHUNKS_A_MINUTE = round(60 / CHUNK_S)
@@ -54,15 +55,6 @@ class ListeningCost:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
-
-
-@runtime_checkable
-class BareStep(Protocol):
-    """A backend that can make the call of another library alone."""
-
-    def bare_step(self, samples: Samples, state: State) -> Callable[[], None]:
-        """That call, with all that goes in made ready."""
-        ...
 
 
 def measure_listening(
@@ -173,12 +165,12 @@ def _pairs(
     for i in range(CHUNKS_A_MINUTE):
         chunk = next(sound)
         times_us[0, i] = _timed_us(recognizer.push, chunk)
-        if isinstance(backend, BareStep):
-            times_us[1, i] = _timed_us(backend.bare_step(chunk, state))
-            _, state = backend(chunk, state)
-        else:
-            started = perf_counter()
-            _, state = backend(chunk, state)
+        bare_step = backend.bare_step(chunk, state)
+        if bare_step is not None:
+            times_us[1, i] = _timed_us(bare_step)
+        started = perf_counter()
+        _, state = backend(chunk, state)
+        if bare_step is None:
             times_us[1, i] = 1e6 * (perf_counter() - started)
     if progress is not None:
         progress(1, minutes)

@@ -1,6 +1,6 @@
 """Raw PCM, as programs write it into a pipe: bytes to frames."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,3 +69,26 @@ class PcmDecoder:
 def to_packed(samples: NDArray[np.floating]) -> Packed:
     """Samples in [-1, 1] to 16 bits, same shape; what lies outside is clipped."""
     return np.clip(np.rint(samples * FULL_SCALE), -32768, 32767).astype("<i2")
+
+
+def to_floats(samples: NDArray[Any]) -> Samples:
+    """Samples as float32 in [-1, 1], same shape: integers are scaled by the range of their type.
+
+    Raises:
+        TypeError: the type is not float, int16, int32 or uint8.
+
+    >>> to_floats(np.array([-32768, 16384], np.int16)).tolist()
+    [-1.0, 0.5]
+    >>> to_floats(np.array([0, 128, 192], np.uint8)).tolist()
+    [-1.0, 0.0, 0.5]
+    """
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32, copy=False)
+    if samples.dtype == np.uint8:  # unsigned PCM: 128 is silence
+        return (samples.astype(np.float32) - 128.0) / np.float32(128.0)
+    if samples.dtype in (np.int16, np.int32):
+        # A power of two, so that the result is exact for 16 bits.
+        return samples.astype(np.float32) / np.float32(-int(np.iinfo(samples.dtype).min))
+    raise TypeError(
+        f"samples of type {samples.dtype}: floats in [-1, 1], int16, int32 or uint8 are needed"
+    )

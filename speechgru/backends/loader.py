@@ -1,59 +1,41 @@
-"""A model's file as a backend or a recognizer, by what the file is."""
+"""Opens a model's file as a backend or a recognizer, whichever form the file has."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.modelfile.bundled import bundled_model, find_model
-from speechgru.recognition.clips import ClipBackend
+from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
 MODEL_SUFFIXES = (".onnx", ".safetensors")
 
 
-class ModelBackend(ClipBackend, Protocol):
-    """A backend that was read from a model's file."""
-
-    @property
-    def header(self) -> Mapping[str, Any]:
-        """All of the model but its weights."""
-        ...
-
-    @property
-    def parameters(self) -> int:
-        """Trained numbers."""
-        ...
-
-    def compile(self, steps: int) -> None:
-        """Make calls of so many steps quick now, rather than once they have come often."""
-        ...
-
-
 def is_onnx(path: Path) -> bool:
-    """Whether a file is in ONNX's form rather than PyTorch's, by its first bytes, else its name."""
+    """Whether a file is an ONNX file, by its first bytes, or by its name if they do not tell."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
     except OSError:
         start = b""
-    # Eight bytes of a safetensors file are its header's length, then JSON begins.
+    # A safetensors file starts with the length of its header in eight bytes, then JSON.
     if start[8:9] == b"{":
         return False
     return path.suffix == ".onnx" or start[:1] == b"\x08"  # ModelProto.ir_version
 
 
 def is_model(path: Path) -> bool:
-    """Whether a file is, or by its name should be, a model."""
+    """Whether a file is a model, or should be one by its name."""
     return path.suffix in MODEL_SUFFIXES or is_onnx(path)
 
 
-def open_backend(path: Path, device: str = "cpu", threads: int = 1) -> ModelBackend:
-    """A model, exported (.onnx) or as it was trained (.safetensors; this needs torch).
+def open_backend(path: Path, device: str = "cpu", threads: int = 1) -> Backend:
+    """Open a model: exported (.onnx), or as it was trained (.safetensors; this needs torch).
 
     Args:
         device: auto, cpu, cuda, cuda:N or mps; an exported model runs on the CPU.
-        threads: cores for an exported network; torch has its own setting.
+        threads: cores for an exported model; torch has its own setting.
 
     Raises:
         DataError: missing, truncated, damaged, not a speechgru model, or of a newer format.
@@ -83,7 +65,7 @@ def open_backend(path: Path, device: str = "cpu", threads: int = 1) -> ModelBack
 
 
 def write_metadata(model: Path, metadata: Mapping[str, Any], output: Path | None = None) -> None:
-    """Write a model's file with other metadata, in its place or as another file.
+    """Write a model's file with other metadata, in place or to another file.
 
     Raises:
         DataError: as `open_backend`.
@@ -105,9 +87,10 @@ def write_metadata(model: Path, metadata: Mapping[str, Any], output: Path | None
 
 
 def load(path: str | Path | None = None) -> Recognizer:
-    """A recognizer for a stream, of the bundled model or another one, with its own settings.
+    """A recognizer for a stream, from the bundled model or another one, with its own settings.
 
-    `path` is a model's file, the name of a model that ships, or a run directory.
+    Args:
+        path: a model's file, the name of a model that ships with the package, or a run directory.
 
     Raises:
         DataError: as `open_backend`, or the model's own settings are invalid.

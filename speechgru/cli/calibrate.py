@@ -63,7 +63,7 @@ def calibrate(
     _check(max_false_alarms_per_hour, data, model, output, dry_run, picture)
     from speechgru.backends.loader import open_backend
     from speechgru.corpora.streams import StreamPlan
-    from speechgru.decoding.factory import own_decoder
+    from speechgru.decoding.factory import decoder_settings
     from speechgru.evaluation.ambient import open_ambient, too_short
     from speechgru.evaluation.calibration import calibrate as choose
     from speechgru.evaluation.streams import case_of_split
@@ -71,7 +71,7 @@ def calibrate(
 
     backend = open_backend(model, device)
     sound = open_ambient(ambient, backend.sample_rate)
-    config = own_decoder(backend)
+    config = decoder_settings(backend.info)
     _, policy = stream_settings(backend.metadata, mode=state)
     plan = StreamPlan(minutes=minutes, seed=seed)
     audio = open_split(backend, data, protocol, "validation") if data is not None else None
@@ -129,7 +129,7 @@ def _write(
     """Into a model's file: the thresholds, and how they were obtained."""
     from speechgru.backends.loader import write_metadata
     from speechgru.corpora.fingerprint import corpus_fingerprint
-    from speechgru.decoding.factory import kept_as
+    from speechgru.decoding.factory import metadata_key
     from speechgru.version import __version__
 
     origin = found.provenance() | {"speechgru": __version__}
@@ -137,7 +137,7 @@ def _write(
         corpus = audio.corpus
         origin["data"] = {"name": corpus.root.name, "fingerprint": corpus_fingerprint(corpus)}
     chosen = {
-        kept_as(found.config): found.config.model_dump(),
+        metadata_key(found.config): found.config.model_dump(),
         "state_policy": found.policy.model_dump(),
         "calibration": origin,
     }

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from speechgru.evaluation.carried import CarriedReport
     from speechgru.evaluation.clip_report import ClipReport
     from speechgru.evaluation.sequences import SequenceReport
-    from speechgru.recognition.clips import ClipBackend
+    from speechgru.recognition.backend import Backend
 
 
 def evaluate(
@@ -150,7 +150,7 @@ def evaluate(
 
 
 def _evaluate_clips(
-    backend: "ClipBackend", audio: "SplitAudio", orders: int, seed: int
+    backend: "Backend", audio: "SplitAudio", orders: int, seed: int
 ) -> "tuple[ClipReport, CarriedReport | None]":
     """Every clip from silence, and as `orders` streams, if any."""
     from speechgru.evaluation.carried import evaluate_carried
@@ -210,7 +210,7 @@ def _print_tables(
         print_ambient(around)
 
 
-def open_split(backend: "ClipBackend", data: str, protocol: str | None, split: str) -> "SplitAudio":
+def open_split(backend: "Backend", data: str, protocol: str | None, split: str) -> "SplitAudio":
     """A split by the model's own protocol, unless another is named.
 
     Raises:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from speechgru.evaluation.sequences import SequenceReport
     from speechgru.evaluation.streams import StreamCase, StreamReport
     from speechgru.evaluation.tuning import Trial
-    from speechgru.recognition.recognizer import Backend
+    from speechgru.recognition.backend import Backend
     from speechgru.recognition.state_policy import StatePolicy
 
 
@@ -170,7 +170,7 @@ def decoder_settings(
     from speechgru.decoding.factory import choose_decoder
     from speechgru.recognition.recognizer import stream_settings
 
-    own, grammar = choose_decoder(backend, options.beam, options.grammar)
+    own, grammar = choose_decoder(backend.info, options.beam, options.grammar)
     if heard is not None:
         return heard.report.config, heard.report.policy, grammar
     config, policy = stream_settings(backend.metadata, options.threshold, options.state, own)
@@ -192,11 +192,11 @@ def _keep(
 ) -> None:
     """Write the chosen decoder and policy into the model's file, and on what they were chosen."""
     from speechgru.backends.loader import write_metadata
-    from speechgru.decoding.factory import head_of, kept_as
+    from speechgru.decoding.factory import head_of, metadata_key
 
     metadata = dict(backend.metadata) | {
         "head": head_of(report.config),
-        kept_as(report.config): report.config.model_dump(),
+        metadata_key(report.config): report.config.model_dump(),
         "state_policy": report.policy.model_dump(),
         "decoder_chosen_on": report.case.source | {"errors": report.events.errors},
     }

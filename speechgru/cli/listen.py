@@ -161,7 +161,7 @@ def _open_recognizer(
     from speechgru.recognition.recognizer import open_recognizer
 
     backend = open_backend(path)
-    own, phrases = choose_decoder(backend, *choice)
+    own, phrases = choose_decoder(backend.info, *choice)
     thresholds, within_speech = changes
     own = _with_thresholds(own, thresholds)
     if within_speech:

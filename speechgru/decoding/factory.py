@@ -1,8 +1,9 @@
-"""A model's decoder: by the head that is listened to, with the model's own settings. No torch."""
+"""The decoder of a model: one for the head in use, with the settings from the model's metadata."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from speechgru.decoding.ctc import CTCConfig, CTCDecoder
 from speechgru.decoding.detector import Detector, DetectorConfig
@@ -10,99 +11,99 @@ from speechgru.decoding.grammar import Grammar, read_grammar
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import Head, Outputs, Spelling, Vocabulary
 
-#: Which of them it is says which head is listened to.
+#: The type of the configuration determines which head is decoded.
 DecoderConfig = DetectorConfig | CTCConfig
 
 
-class Answering(Protocol):
-    """A model as far as what decodes it has to know it."""
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a decoder needs to know of the model whose log-posteriors it decodes.
+
+    Args:
+        labels: what the model can answer.
+        outputs: the V columns of its log-posteriors: the labels of each head, side by side.
+        sample_rate: in hertz.
+        step_samples: samples from one step to the next.
+        metadata: the model file's metadata: protocol, decoder and state policy settings, metrics.
+    """
+
+    labels: tuple[str, ...]
+    outputs: Outputs
+    sample_rate: int
+    step_samples: int
+    metadata: Mapping[str, Any]
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """What the model can answer."""
-        ...
+    def words(self) -> tuple[str, ...]:
+        """The labels that can be an event."""
+        return Vocabulary(self.labels).words
 
     @property
-    def outputs(self) -> Outputs:
-        """The V columns of the log-posteriors: each head's labels, side by side."""
-        ...
-
-    @property
-    def sample_rate(self) -> int:
-        """Hertz."""
-        ...
-
-    @property
-    def step_samples(self) -> int:
-        """Samples from one output to the next."""
-        ...
-
-    @property
-    def metadata(self) -> Mapping[str, Any]:
-        """What the model's file says: protocol, defaults of decoders and state policy, figures."""
-        ...
+    def step_s(self) -> float:
+        """Seconds from one step to the next."""
+        return self.step_samples / self.sample_rate
 
 
 def head_of(config: DecoderConfig) -> Head:
-    """The head whose log-posteriors such a decoder takes."""
+    """The head whose log-posteriors a decoder with this configuration takes."""
     return "ctc" if isinstance(config, CTCConfig) else "classify"
 
 
-def kept_as(config: DecoderConfig) -> str:
-    """The name under which a model's file keeps such settings."""
+def metadata_key(config: DecoderConfig) -> str:
+    """The key in a model's metadata that holds settings of this kind."""
     return "ctc_decoder" if isinstance(config, CTCConfig) else "decoder"
 
 
-def own_decoder(model: Answering, head: Head | None = None) -> DecoderConfig:
-    """The model's own settings for one of its heads; if none is named, for the one that listens.
+def decoder_settings(model: ModelInfo, head: Head | None = None) -> DecoderConfig:
+    """The decoder settings in a model's metadata, for one of its heads.
 
-    That is the one that `evaluate --tune` kept, else the first.
+    By default for the head in use: the one that `evaluate --tune` stored, otherwise the first.
 
     Raises:
-        DataError: they are invalid.
+        DataError: the settings are invalid.
     """
     heads = tuple(model.outputs)
-    listens = model.metadata.get("head", heads[0])
-    if listens not in heads:
+    in_use = model.metadata.get("head", heads[0])
+    if in_use not in heads:
         raise DataError(
-            f"the model's decoder settings: head {listens!r:.60} is none of {', '.join(heads)}"
+            f"the model's decoder settings: head {in_use!r:.60} is not one of {', '.join(heads)}"
         )
-    if (head or listens) == "ctc":
-        own = model.metadata.get("ctc_decoder", {})
-        return CTCConfig.parse(own, "the model's CTC decoder settings")
-    own = model.metadata.get("decoder", {})
-    config = DetectorConfig.parse(own, "the model's decoder settings")
-    words = Vocabulary(model.labels).words
-    if odd := [word for word in config.thresholds if word not in words]:
+    if (head or in_use) == "ctc":
+        settings = model.metadata.get("ctc_decoder", {})
+        return CTCConfig.parse(settings, "the model's CTC decoder settings")
+    settings = model.metadata.get("decoder", {})
+    config = DetectorConfig.parse(settings, "the model's decoder settings")
+    if unknown := [word for word in config.thresholds if word not in model.words]:
         raise DataError(
-            f"the model's decoder settings: a threshold for {odd[0]!r:.60}, which is none of its "
-            f"words ({', '.join(words)})"
+            f"the model's decoder settings: a threshold for {unknown[0]!r:.60}, which is not one "
+            f"of its words ({', '.join(model.words)})"
         )
     return config
 
 
 def choose_decoder(
-    model: Answering, beam: int | None = None, grammar: Path | None = None, explain: bool = False
+    model: ModelInfo, beam: int | None = None, grammar: Path | None = None, explain: bool = False
 ) -> tuple[DecoderConfig, Grammar | None]:
-    """The model's own decoder, or that of the head that is asked for.
+    """The model's own decoder settings, or those for what the options ask for.
 
-    A beam or a grammar asks for a CTC decoder, explanations for a detector. A beam that is kept for
-    single words is too narrow for a grammar, which then has the usual one.
+    A beam or a grammar needs the CTC decoder, explanations need the detector. A grammar needs a
+    beam of at least 2, so a stored beam of 1 is replaced by the default one.
 
     Raises:
-        UsageError: the model has no such head, both are asked for, or the grammar is wrong.
+        UsageError: the model has no such head, the options contradict each other, or the grammar
+            is invalid.
         DataError: the model's own settings are invalid.
     """
     if explain:
         if "classify" not in model.outputs or beam is not None or grammar is not None:
-            raise UsageError("--explain: tells of detectors, and a CTC head has none")
-        return own_decoder(model, "classify"), None
+            raise UsageError("--explain: explains detector decisions; a CTC head has no detector")
+        return decoder_settings(model, "classify"), None
     if beam is None and grammar is None:
-        return own_decoder(model), None
+        return decoder_settings(model), None
     if "ctc" not in model.outputs:
         option = "--beam" if grammar is None else "--grammar"
-        raise UsageError(f"{option}: is of a CTC head, which the model does not have")
-    config = own_decoder(model, "ctc")
+        raise UsageError(f"{option}: needs a model with a CTC head; this model has none")
+    config = decoder_settings(model, "ctc")
     assert isinstance(config, CTCConfig)
     if beam is None and config.beam == 1:
         beam = CTCConfig().beam
@@ -110,21 +111,19 @@ def choose_decoder(
         config = config.model_copy(update={"beam": beam})
     if grammar is None:
         return config, None
-    words = Vocabulary(model.labels).words
-    return config, read_grammar(grammar, Spelling(model.outputs["ctc"]), others=words)
+    return config, read_grammar(grammar, Spelling(model.outputs["ctc"]), others=model.words)
 
 
 def make_decoder(
-    model: Answering, config: DecoderConfig, grammar: Grammar | None = None
+    model: ModelInfo, config: DecoderConfig, grammar: Grammar | None = None
 ) -> Detector | CTCDecoder:
     """A decoder for one head's columns of the log-posteriors.
 
     Raises:
-        UsageError: a threshold is for a word that the model does not have, or a grammar's beam is
-            too narrow.
+        UsageError: a threshold is for a word that the model does not have, or a grammar is given
+            with a beam of 1.
     """
-    step_s = model.step_samples / model.sample_rate
     if isinstance(config, DetectorConfig):
-        return Detector(model.outputs["classify"], step_s, config)
+        return Detector(model.outputs["classify"], model.step_s, config)
     spelling = Spelling(model.outputs["ctc"])
-    return CTCDecoder(spelling, Vocabulary(model.labels).words, step_s, config, grammar)
+    return CTCDecoder(spelling, model.words, model.step_s, config, grammar)

@@ -19,7 +19,7 @@ from speechgru.errors import DataError
 from speechgru.evaluation.events import poisson_interval
 from speechgru.evaluation.replay import FileSound, Hearing, hear
 from speechgru.labels import Vocabulary
-from speechgru.recognition.recognizer import Backend
+from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import StatePolicy
 
 #: With no event in H hours, the rate is below this / H an hour at 95 %: the "rule of three" (J. A.

@@ -26,7 +26,7 @@ from speechgru.evaluation.replay import Hearing, hear
 from speechgru.evaluation.streams import StreamCase
 from speechgru.evaluation.thresholds import THRESHOLDS, Choices
 from speechgru.labels import UNKNOWN, Vocabulary
-from speechgru.recognition.recognizer import Backend
+from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import StatePolicy
 
 #: A detector's `most_unknown` that are tried beside its own.

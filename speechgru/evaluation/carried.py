@@ -12,7 +12,8 @@ from speechgru.corpora.packed import PackedAudio
 from speechgru.evaluation.clip_report import ClipReport
 from speechgru.evaluation.clips import gather_clips, label_ids
 from speechgru.evaluation.metrics import wilson_interval
-from speechgru.recognition.clips import ClipBackend, score_carried
+from speechgru.recognition.backend import Backend
+from speechgru.recognition.clips import score_carried
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class CarriedReport:
 
 
 def evaluate_carried(
-    model: ClipBackend,
+    model: Backend,
     task: Task,
     split: str,
     packed: PackedAudio,

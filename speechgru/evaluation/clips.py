@@ -11,11 +11,12 @@ from speechgru.corpora.packed import PackedAudio
 from speechgru.errors import DataError
 from speechgru.evaluation.clip_report import ClipReport
 from speechgru.labels import Vocabulary
-from speechgru.recognition.clips import ClipBackend, clip_samples, score_clips
+from speechgru.recognition.backend import Backend
+from speechgru.recognition.clips import clip_samples, score_clips
 
 
 def evaluate_clips(
-    model: ClipBackend,
+    model: Backend,
     task: Task,
     split: str,
     packed: PackedAudio,
@@ -37,7 +38,7 @@ def evaluate_clips(
     return ClipReport(task.protocol, split, model.labels, examples, truth, scores)
 
 
-def label_ids(model: ClipBackend, task: Task, examples: Sequence[Example]) -> NDArray[np.int64]:
+def label_ids(model: Backend, task: Task, examples: Sequence[Example]) -> NDArray[np.int64]:
     """The model's ids of the examples' labels: (N,).
 
     Raises:
@@ -53,7 +54,7 @@ def label_ids(model: ClipBackend, task: Task, examples: Sequence[Example]) -> ND
 
 
 def gather_clips(
-    model: ClipBackend, packed: PackedAudio, examples: Sequence[Example]
+    model: Backend, packed: PackedAudio, examples: Sequence[Example]
 ) -> NDArray[np.int16]:
     """The examples as clips of the model's length: (N, S).
 

@@ -12,7 +12,7 @@ from speechgru.corpora.truth import Truth
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.evaluation.events import score_events
 from speechgru.evaluation.replay import Hearing, Sound, hear
-from speechgru.recognition.recognizer import Backend
+from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import StatePolicy
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(2, 17)) + tuple(

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from speechgru.audio.files import Samples, StreamResampler, blocks, probe
 from speechgru.audio.pcm import FULL_SCALE, Packed
 from speechgru.common.progress import Progress
-from speechgru.decoding.events import Event, Tape
-from speechgru.decoding.factory import Answering, DecoderConfig, head_of, make_decoder
+from speechgru.decoding.events import Event, PosteriorRecorder
+from speechgru.decoding.factory import DecoderConfig, ModelInfo, head_of, make_decoder
 from speechgru.decoding.grammar import Grammar
-from speechgru.recognition.recognizer import Backend, Recognizer
+from speechgru.recognition.backend import Backend
+from speechgru.recognition.recognizer import Recognizer
 from speechgru.recognition.state_policy import StatePolicy
 
 BLOCK_S = 10.0
@@ -26,7 +27,7 @@ REPLAY_STEPS = 8_000
 class Hearing:
     """A stream as it was heard: events, and a head's log-posteriors (T, V) if they were kept."""
 
-    model: Answering
+    model: ModelInfo
     duration_s: float
     log_posteriors: NDArray[np.floating] | None
     events: tuple[Event, ...]
@@ -113,8 +114,8 @@ def hear(
         DataError: the sound's, or the model's answer is not a number.
         UsageError: a threshold is for a word that the model does not have.
     """
-    decoder = make_decoder(backend, config, grammar)
-    tape = Tape(decoder) if keep else None
+    decoder = make_decoder(backend.info, config, grammar)
+    tape = PosteriorRecorder(decoder) if keep else None
     recognizer = Recognizer(backend, tape or decoder, policy, head_of(config))
     events: list[Event] = []
     samples, total_s = 0, round(sound.duration_s)
@@ -126,4 +127,4 @@ def hear(
     events += recognizer.flush()
     duration_s = samples / backend.sample_rate
     heard = tape.log_posteriors if tape else None
-    return Hearing(backend, duration_s, heard, tuple(events))
+    return Hearing(backend.info, duration_s, heard, tuple(events))

@@ -12,7 +12,8 @@ from speechgru.common.progress import Progress
 from speechgru.corpora.sequences import Strings
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.decoding.grammar import Grammar
-from speechgru.recognition.recognizer import Backend, open_recognizer
+from speechgru.recognition.backend import Backend
+from speechgru.recognition.recognizer import open_recognizer
 from speechgru.recognition.state_policy import StatePolicy
 
 #: Resamplings of the strings for an interval.

@@ -13,7 +13,7 @@ from speechgru.decoding.grammar import Grammar
 from speechgru.errors import DataError
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.replay import ArraySound, FileSound, Hearing, Sound, hear
-from speechgru.recognition.recognizer import Backend
+from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import StatePolicy
 
 

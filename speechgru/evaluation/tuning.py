@@ -13,7 +13,7 @@ from speechgru.decoding.factory import DecoderConfig
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.replay import Hearing, Sound, hear
 from speechgru.labels import Head
-from speechgru.recognition.recognizer import Backend
+from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import CARRY, StatePolicy
 
 SMOOTHING_S = (0.06, 0.1, 0.2, 0.3)

@@ -6,13 +6,13 @@ from typing import TypeVar
 import numpy as np
 
 from speechgru.audio.files import Samples, read
+from speechgru.audio.pcm import to_floats
 from speechgru.common.progress import Progress
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.errors import GateError
-from speechgru.recognition.clips import to_floats
-from speechgru.recognition.recognizer import Backend
+from speechgru.recognition.backend import Backend
 from speechgru.recognition.verification import LOG_POSTERIOR_TOLERANCE, Difference, verify
 
 _Item = TypeVar("_Item")

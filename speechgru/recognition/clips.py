@@ -1,51 +1,35 @@
-"""The word of a clip: a model's scores for clips of one length, and for a recording."""
+"""The word of a clip or a recording: label scores from a model's log-posteriors."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio.files import Samples, fit, loudest_start, read
-from speechgru.audio.pcm import FULL_SCALE, Packed
+from speechgru.audio.files import fit, loudest_start, read
 from speechgru.common.progress import Progress
 from speechgru.decoding.ctc import sequence_scores
 from speechgru.decoding.events import isolated_word
 from speechgru.errors import DataError
 from speechgru.labels import Spelling, columns
-from speechgru.recognition.recognizer import Backend
+from speechgru.recognition.backend import Backend, Clips
 
-#: What a model that says nothing of its clips was trained on.
+#: For a model whose metadata does not say what clips it was trained on.
 DEFAULT_CLIP_S, DEFAULT_TAIL_S = 1.0, 0.2
 LONGEST_CLIP_S = 60.0
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-#: (N, S): samples in [-1, 1], or of 16 bits; also on a device, for a backend that computes there.
-Clips: TypeAlias = "Samples | Packed | Tensor"
-
-
-class ClipBackend(Backend, Protocol):
-    """A backend that also takes many recordings of one length."""
-
-    def check_streams(self) -> None:
-        """Raise UsageError where the model needs whole clips, and cannot be a stream."""
-        ...
-
-    def batch(self, clips: Clips, states: Any = None) -> tuple[NDArray[np.float32], Any]:
-        """Clips (N, S), each from its own state or from silence -> (N, T, V), and their states."""
-        ...
 
 
 @dataclass(frozen=True)
 class Recognition:
     """The word of a recording.
 
-    `score` is its probability; `top` has the most probable labels with theirs, best first. Of a
-    recording longer than the model's clips (`clip_s`), `start_s` is where the stretch that was
-    scored begins; else it is None.
+    Args:
+        score: the word's probability.
+        top: the most probable labels with their probabilities, best first.
+        clip_s: length of the model's clips in seconds.
+        start_s: where the stretch that was scored starts, if the recording is longer than
+            `clip_s`; otherwise None.
     """
 
     path: Path
@@ -62,18 +46,18 @@ class Recognition:
         return {"file": str(self.path), "word": self.word, "score": self.score, "top": top}
 
 
-def recognize(model: ClipBackend, path: Path, top: int = 3) -> Recognition:
-    """Recognize the one word of a recording, by the loudest stretch of the model's clip length.
+def recognize(backend: Backend, path: Path, top: int = 3) -> Recognition:
+    """Recognize the one word of a recording, from its loudest stretch of the model's clip length.
 
     Raises:
         DataError: missing, empty, truncated or no audio file, or samples that are not finite.
     """
-    samples = read(path, model.sample_rate)
-    length, rate = clip_samples(model), model.sample_rate
+    samples = read(path, backend.sample_rate)
+    length, rate = clip_samples(backend), backend.sample_rate
     start_s = loudest_start(samples, length) / rate if len(samples) > length else None
-    scores = np.exp(score_clips(model, fit(samples, length)[np.newaxis])[0])
+    scores = np.exp(score_clips(backend, fit(samples, length)[np.newaxis])[0])
     best = np.argsort(-scores, kind="stable")[:top]
-    ranked = tuple((model.labels[i], float(scores[i])) for i in best)
+    ranked = tuple((backend.labels[i], float(scores[i])) for i in best)
     return Recognition(
         path=Path(path),
         word=ranked[0][0],
@@ -85,112 +69,109 @@ def recognize(model: ClipBackend, path: Path, top: int = 3) -> Recognition:
     )
 
 
-def clip_samples(model: Backend) -> int:
-    """Samples of the clips that the model was trained on, in whole steps."""
-    return _steps(model, "clip_s", DEFAULT_CLIP_S) * model.step_samples
+def clip_samples(backend: Backend) -> int:
+    """Samples in the clips that the model was trained on, in whole steps."""
+    return _steps(backend, "clip_s", DEFAULT_CLIP_S) * backend.step_samples
 
 
-def tail_steps(model: Backend) -> int:
-    """Steps at a clip's end that say its word."""
-    return _steps(model, "tail_s", DEFAULT_TAIL_S)
+def tail_steps(backend: Backend) -> int:
+    """Steps at the end of a clip that determine its word."""
+    return _steps(backend, "tail_s", DEFAULT_TAIL_S)
 
 
 def score_clips(
-    model: ClipBackend,
+    backend: Backend,
     clips: Clips,
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Log scores of clips that each begin from silence: (N, S) -> (N, V).
+    """Log scores of clips that each start from the initial state: (N, S) -> (N, labels).
 
     Raises:
-        DataError: the model's answer is not a number.
+        DataError: the model's output is not a number.
     """
     scores = []
     for first in range(0, len(clips), batch_size):
-        part = clips[first : first + batch_size]
-        log_posteriors, _ = model.batch(part)
-        scores.append(word_scores(model, log_posteriors))
+        batch = clips[first : first + batch_size]
+        log_posteriors, _ = backend.batch(batch)
+        scores.append(word_scores(backend, log_posteriors))
         if progress is not None:
-            progress(first + len(part), len(clips))
+            progress(first + len(batch), len(clips))
     return np.concatenate(scores)
 
 
 def score_carried(
-    model: ClipBackend,
+    backend: Backend,
     clips: Clips,
     order: NDArray[np.int64],
     rows: int,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Log scores of clips heard one after the other in an order, the state carried: (N, V).
+    """Log scores of clips that follow one another in `order`, with the state carried: (N, labels).
 
-    Nothing is reset between two clips: neither the recurrent layers, nor the convolutions, nor the
-    samples that two frames share. For speed the order runs as `rows` streams side by side, its
-    first clips in the first row and so on; each row begins with the clip before its first one,
-    unscored, so that no scored clip follows a reset.
+    Nothing is reset between two clips: neither the recurrent layers nor the context of frames and
+    samples. For speed the order runs as `rows` streams side by side, the first clips in the first
+    row and so on; each row starts with the clip before its first one, which is not scored there, so
+    that every scored clip follows another.
 
     Raises:
-        DataError: the model's answer is not a number.
+        DataError: the model's output is not a number.
     """
     n = len(clips)
     positions = stream_positions(n, rows)  # (R, C)
-    columns = positions.shape[1]
-    heard, states = order[positions % n], None
-    scores = np.empty((n, len(model.labels)), np.float32)
-    for column in range(columns):
-        log_posteriors, states = model.batch(clips[heard[:, column]], states)  # (R, T, V)
+    count = positions.shape[1]
+    indices, states = order[positions % n], None
+    scores = np.empty((n, len(backend.labels)), np.float32)
+    for column in range(count):
+        log_posteriors, states = backend.batch(clips[indices[:, column]], states)  # (R, T, V)
         if column > 0:
-            scored = positions[:, column] < n
-            of_rows = word_scores(model, log_posteriors)
-            scores[heard[scored, column]] = of_rows[scored]
+            is_scored = positions[:, column] < n
+            row_scores = word_scores(backend, log_posteriors)
+            scores[indices[is_scored, column]] = row_scores[is_scored]
         if progress is not None:
-            progress(column + 1, columns)
+            progress(column + 1, count)
     return scores
 
 
 def stream_positions(n: int, rows: int) -> NDArray[np.int64]:
-    """Which of n positions of an order each row hears when: (R, 1 + ceil(n / R)).
+    """Positions in an order of n clips, for `rows` parallel streams: (R, 1 + ceil(n / R)).
 
-    The first column is the lead-in; it and positions from n on wrap around and do not count.
+    The first column is the lead-in. It and positions from n on wrap around and are not scored.
+
+    >>> stream_positions(5, 2).tolist()
+    [[-1, 0, 1, 2], [2, 3, 4, 5]]
     """
-    columns = -(-n // min(rows, n))
-    return np.arange(min(rows, n))[:, np.newaxis] * columns + np.arange(-1, columns)
+    count = -(-n // min(rows, n))
+    return np.arange(min(rows, n))[:, np.newaxis] * count + np.arange(-1, count)
 
 
-def to_floats(clips: Samples | Packed) -> Samples:
-    """Samples in [-1, 1], from 16 bits if they are."""
-    scale = FULL_SCALE if clips.dtype == np.int16 else 1.0
-    return clips.astype(np.float32, copy=False) / np.float32(scale)
-
-
-def word_scores(model: Backend, log_posteriors: NDArray[np.float32]) -> NDArray[np.float32]:
+def word_scores(backend: Backend, log_posteriors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Log scores of a model's labels for clips: (N, T, V) -> (N, labels).
 
-    Of a classify head by the clips' tail; of a CTC head by the probability that a clip says just
-    this one word, or nothing, the labels' together being 1.
+    For a classify head from the tail of the clips; for a CTC head from the probability that a clip
+    holds exactly this word, or nothing, normalized over the labels.
 
     Raises:
-        DataError: the model's answer is not a number.
+        DataError: the model's output is not a number.
     """
-    head = next(iter(model.outputs))
-    heard = log_posteriors[..., columns(model.outputs, head)]
-    if np.isnan(heard).any():
-        raise DataError("the model's answer is not a number (NaN); its weights are unusable")
+    head = next(iter(backend.outputs))
+    log_posteriors = log_posteriors[..., columns(backend.outputs, head)]
+    if np.isnan(log_posteriors).any():
+        raise DataError("the model's output is not a number (NaN); its weights are unusable")
     if head == "classify":
-        return isolated_word(heard, tail_steps(model))
-    spelling = Spelling(model.outputs["ctc"])
-    spelled = [spelling.spell(label) for label in model.labels]
-    scores = sequence_scores(heard, spelled)
+        return isolated_word(log_posteriors, tail_steps(backend))
+    spelling = Spelling(backend.outputs["ctc"])
+    sequences = [spelling.spell(label) for label in backend.labels]
+    scores = sequence_scores(log_posteriors, sequences)
     return (scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)).astype(np.float32)
 
 
-def _steps(model: Backend, key: str, default_s: float) -> int:
-    """What the model's metadata gives in seconds, as steps; at least one."""
-    seconds = model.metadata.get(key, default_s)
+def _steps(backend: Backend, key: str, default_s: float) -> int:
+    """A duration in the model's metadata as a number of steps, at least one."""
+    seconds = backend.metadata.get(key, default_s)
     if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_CLIP_S:
         raise DataError(
-            f"the model's {key} is {seconds!r}; "
+            f"the model's {key} is {seconds!r:.40}; "
             f"seconds above 0 and up to {LONGEST_CLIP_S:g} are needed"
         )
-    return max(1, round(seconds * model.sample_rate / model.step_samples))
+    return max(1, round(seconds * backend.sample_rate / backend.step_samples))

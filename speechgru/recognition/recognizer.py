@@ -1,54 +1,45 @@
-"""A stream of samples to events: the one place that holds a model's state. Needs no torch."""
+"""A stream of samples to events: the one place that holds a model's state."""
 
 import math
+import warnings
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples
+from speechgru.audio.pcm import to_floats
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.decoding.events import Decoder, Event
-from speechgru.decoding.factory import Answering, DecoderConfig, head_of, make_decoder, own_decoder
+from speechgru.decoding.factory import DecoderConfig, decoder_settings, head_of, make_decoder
 from speechgru.decoding.grammar import Grammar
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import Head, columns
-from speechgru.recognition.state_policy import CARRY, MODES, Resets, StatePolicy
+from speechgru.recognition.backend import Backend
+from speechgru.recognition.state_policy import CARRY, MODES, StatePolicy, StateResets
 
-#: What a backend carries: a mapping of names to arrays of fixed shape, of a type of its own; the
-#: recurrent ones are named layer0, ...
-State = Any
+#: The prefix of the names of recurrent layers in a backend's state.
 RECURRENT = "layer"
+#: Steps in one backend call at most: bounds the memory that minutes of samples need.
+BLOCK_STEPS = 250
+#: Float samples above this were probably not scaled to [-1, 1]; clipped peaks reach about 1.
+UNSCALED_PEAK = 8.0
+#: No sample format has larger values. The spectrum of what is much larger overflows.
+LARGEST_SAMPLE = 2.0**31
 
 _NO_SAMPLES = np.empty(0, np.float32)
 
-#: Most steps that one backend call takes: bounds the memory that minutes of samples need.
-BLOCK_STEPS = 250
-
-
-class Backend(Answering, Protocol):
-    """A model as a stream needs it: `(samples, state) -> (log_posteriors, state)`."""
-
-    def initial_state(self) -> State:
-        """The state at a stream's start: as after silence.
-
-        Raises:
-            UsageError: the model needs whole clips.
-        """
-        ...
-
-    def __call__(self, samples: Samples, state: State) -> tuple[NDArray[np.float32], State]:
-        """Whole steps of samples, (T step_samples,) -> log-posteriors (T, V), and the new state."""
-        ...
-
 
 class Recognizer:
-    """Recognizes words in a stream: samples in, in any chunking, and the same events out.
+    """Recognizes words in a stream: the same samples give the same events in any chunking.
 
-    Keeps the samples of an unfinished step, the backend's state and the decoder's, and no more.
-    Without a policy the state is carried for ever. The decoder gets the columns of one head, or all
-    of them where none is named.
+    It keeps the samples of an incomplete step, the backend's state and the decoder's, and nothing
+    else, so memory does not grow with the stream.
+
+    Args:
+        decoder: takes the columns of `head`, or all of them if no head is named.
+        policy: when the recurrent state is reset; by default never.
     """
 
     def __init__(
@@ -62,124 +53,160 @@ class Recognizer:
         self.decoder = decoder
         self.policy = policy
         self.head = head
+        self._step_samples = backend.step_samples
         self._carries = policy.mode == "carry"
-        #: None where the decoder gets all columns.
+        #: None: the decoder takes all columns.
         self._columns = None
         if head is not None and len(backend.outputs) > 1:
             self._columns = columns(backend.outputs, head)
+        self._has_warned = False
         self.reset()
 
     def reset(self) -> None:
-        """Begin a new stream: time, samples, the model's state and the decoder's are forgotten."""
+        """Start a new stream: forget the time, the samples, the model's state and the decoder's."""
         self._state = self.backend.initial_state()
-        self._rest = _NO_SAMPLES
+        self._remainder = _NO_SAMPLES
         self._steps = 0
-        self._resets = Resets(self.policy, self.backend.step_samples, self.step_s)
+        self._resets = StateResets(self.policy, self._step_samples, self.step_s)
         self._last: NDArray[np.float32] | None = None
+        #: Events of a `push` that failed later on.
+        self._undelivered: list[Event] = []
         self.decoder.reset()
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Those of the columns that the decoder gets, (V,)."""
+        """The labels of the columns that the decoder takes, (V,)."""
         outputs = self.backend.outputs
         heads = outputs if self.head is None else [self.head]
         return tuple(label for head in heads for label in outputs[head])
 
     @property
     def sample_rate(self) -> int:
-        """Hertz of the samples that are pushed."""
+        """Hertz of the samples to push."""
         return self.backend.sample_rate
 
     @property
     def step_s(self) -> float:
-        """Seconds from one output to the next."""
-        return self.backend.step_samples / self.backend.sample_rate
+        """Seconds from one step to the next."""
+        return self.backend.info.step_s
 
     @property
     def time_s(self) -> float:
-        """Seconds of the stream that have been decoded."""
+        """Seconds of the stream decoded so far."""
         return self._steps * self.step_s
 
     @property
     def log_posteriors(self) -> NDArray[np.float32] | None:
-        """Those of the last step, (V,); None before the first one."""
+        """Those of the last step, (V,); None before the first step."""
         return None if self._last is None else self._last[-1]
 
-    def push(self, samples: Samples) -> list[Event]:
-        """Hear the next samples, (S,) float32 in [-1, 1], any number; gives the events they settle.
+    def push(self, samples: NDArray[Any]) -> list[Event]:
+        """Process the next samples, (S,), any number of them; returns the events they settle.
+
+        Samples are floats in [-1, 1], or int16, int32 or uint8, which are scaled by the range of
+        their type. Floats far above 1 are processed with a warning, once.
+
+        After an error the stream can go on: neither the state nor the decoder has seen the block
+        that caused it, and events settled before it are returned by the next call.
 
         Raises:
-            DataError: a sample is NaN or infinite (nothing of this call is heard then), or the
-                model's answer is not a number.
+            DataError: a sample is not finite, or larger than any sample format allows (nothing of
+                this call is processed); or the model's output is not a number (what follows that
+                block in this call is dropped with it).
+            TypeError: the samples are of another type.
+            ValueError: there is more than one channel.
         """
-        samples = self._checked(samples)
-        if self._rest is not _NO_SAMPLES:
-            samples = np.concatenate([self._rest, samples])
-        step = self.backend.step_samples
-        if len(samples) == step:  # the rule in a live stream
-            self._rest = _NO_SAMPLES
-            return self._hear(samples)
-        events = []
-        whole = len(samples) // step
+        samples = self._checked(np.asarray(samples))
+        if self._remainder is not _NO_SAMPLES:
+            samples = np.concatenate([self._remainder, samples])
+        events, self._undelivered = self._undelivered, []
+        step = self._step_samples
+        if len(samples) == step and not events:  # the usual case in a live stream
+            self._remainder = _NO_SAMPLES
+            return self._process(samples)
+        steps = len(samples) // step
+        remainder = samples[steps * step :]
+        # A copy, as a view would keep all samples in memory.
+        self._remainder = remainder.copy() if len(remainder) else _NO_SAMPLES
         first = 0
-        while first < whole:
-            last = min(whole, first + self._block_steps)
-            events += self._hear(samples[first * step : last * step])
-            first = last
-        rest = samples[whole * step :]
-        self._rest = rest.copy() if len(rest) else _NO_SAMPLES  # a view would keep all in memory
+        try:
+            while first < steps:
+                last = min(steps, first + self._block_steps)
+                events += self._process(samples[first * step : last * step])
+                first = last
+        except DataError:
+            self._undelivered, self._remainder = events, _NO_SAMPLES
+            raise
         return events
 
     def flush(self) -> list[Event]:
-        """The stream is over: gives the events that were still open.
+        """End the stream: returns the events that were still open.
 
-        Samples after the last whole step, less than one step, are not decoded.
+        Samples after the last whole step are not decoded.
         """
-        return self.decoder.flush()
+        events, self._undelivered = self._undelivered, []
+        return events + self.decoder.flush()
 
     @property
     def _block_steps(self) -> int:
-        """Steps that can be computed at once: up to where the state may be reset."""
+        """Steps that can run in one call: up to where the state may be reset."""
         return BLOCK_STEPS if self._carries else self._resets.steps_ahead
 
-    def _checked(self, samples: Samples) -> Samples:
-        samples = np.asarray(samples, np.float32)
+    def _checked(self, samples: NDArray[Any]) -> Samples:
+        if samples.dtype != np.float32:
+            samples = to_floats(samples)
         if samples.ndim != 1:
             raise ValueError(f"samples of shape {samples.shape}: one channel, (S,), is needed")
-        # Where the sum of squares is finite all are; where it is not, they may be just huge.
-        if not math.isfinite(samples.dot(samples)) and not np.isfinite(samples).all():
-            finite = np.isfinite(samples)
-            place = int(np.argmin(finite))
-            heard = self._steps * self.backend.step_samples + len(self._rest)
-            raise DataError(
-                f"sample {heard + place} of the stream is {samples[place]}; samples must be finite"
-            )
+        # The sum of squares is quick, and rules out for nearly all blocks that a sample is large;
+        # if it is not a number, some sample is not either.
+        if not samples.dot(samples) <= UNSCALED_PEAK**2:
+            self._check_peak(samples)
         return samples
 
-    def _hear(self, samples: Samples) -> list[Event]:
-        """A block of whole steps through the model and the decoder."""
-        log_posteriors, self._state = self.backend(samples, self._state)
+    def _check_peak(self, samples: Samples) -> None:
+        peak = np.abs(samples).max()
+        if not peak <= LARGEST_SAMPLE:
+            bad = int(np.argmin(np.abs(samples) <= LARGEST_SAMPLE))
+            place = self._steps * self._step_samples + len(self._remainder) + bad
+            raise DataError(
+                f"sample {place} of the stream is {samples[bad]:g}; samples must be finite and "
+                "in [-1, 1]"
+            )
+        if peak > UNSCALED_PEAK and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"float samples reach {peak:g}, where [-1, 1] is expected: divide 16-bit values by "
+                "32768, or push them as int16",
+                stacklevel=4,
+            )
+
+    def _process(self, samples: Samples) -> list[Event]:
+        """Run a block of whole steps through the model and the decoder."""
+        log_posteriors, state = self.backend(samples, self._state)
         if self._columns is not None:
             log_posteriors = log_posteriors[:, self._columns]
         steps = len(log_posteriors)
-        # Where one of a step's log-posteriors is not a number, none of them is; nor is a minimum of
-        # several of which one is not.
+        # If one of a step's log-posteriors is NaN, all of them are; and so is a minimum over steps.
         if math.isnan(log_posteriors.item(0) if steps == 1 else log_posteriors[:, 0].min()):
-            raise DataError("the model's answer is not a number (NaN); its weights are unusable")
+            raise DataError(
+                f"the model's output is not a number (NaN) in the block at {self.time_s:.2f} s of "
+                "the stream, which was dropped; the model's weights may be unusable"
+            )
+        self._state = state
         events = self.decoder.push(log_posteriors)
         self._steps += steps
         self._last = log_posteriors
         if self._carries:
             return events
-        if self._resets.hear(samples, events):
+        if self._resets.update(samples, events):
             self._reset_layers()
         return events
 
     def _reset_layers(self) -> None:
-        """The recurrent state to zeros; what still belongs to the sound stays."""
-        fresh = self.backend.initial_state()
+        """Set the recurrent state to zeros; the context of samples and frames stays."""
+        initial = self.backend.initial_state()
         self._state = {
-            name: fresh[name] if name.startswith(RECURRENT) else carried
+            name: initial[name] if name.startswith(RECURRENT) else carried
             for name, carried in self._state.items()
         }
 
@@ -190,10 +217,12 @@ def stream_settings(
     mode: str | None = None,
     config: DecoderConfig | None = None,
 ) -> tuple[DecoderConfig, StatePolicy]:
-    """A model's own detector and state policy, or what else is asked for.
+    """The decoder settings and state policy in a model's metadata, with what overrides them.
 
-    A `threshold` holds for all words; `mode` is that of the state policy; `config` comes in the
-    place of the own detector.
+    Args:
+        threshold: for all words.
+        mode: of the state policy.
+        config: replaces the detector settings in the metadata.
 
     Raises:
         DataError: the model's own settings are invalid.
@@ -219,14 +248,14 @@ def open_recognizer(
     policy: StatePolicy | None = None,
     grammar: Grammar | None = None,
 ) -> Recognizer:
-    """A recognizer that listens to one head, by the model's own settings where none are given.
+    """A recognizer for the head in use, with the model's own settings unless others are given.
 
     Raises:
         DataError: the model's own settings are invalid.
         UsageError: a threshold is for a word that the model does not have.
     """
     if config is None:
-        config = own_decoder(backend)
+        config = decoder_settings(backend.info)
     _, own_policy = stream_settings(backend.metadata, config=config)
-    decoder = make_decoder(backend, config, grammar)
+    decoder = make_decoder(backend.info, config, grammar)
     return Recognizer(backend, decoder, policy or own_policy, head_of(config))

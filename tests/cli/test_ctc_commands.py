@@ -11,8 +11,9 @@ from listener import listening_model
 from tone_listener import stream, tone_listener, with_ctc_head
 from tones import RATE, write_tones
 
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.cli import main
-from speechgru.decoding.factory import own_decoder
+from speechgru.decoding.factory import decoder_settings
 from speechgru.modelfile.safetensors import load_model, save_model
 
 WORDS = ["low", "high", "mid", "mid", "low"]
@@ -85,8 +86,8 @@ def test_thresholds_are_for_a_ctc_head_too(made, run):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["listen", "classify", "--beam", "3", "--input", "file"], "--beam: is of a CTC head"),
-        (["listen", "ctc", "--explain", "--input", "file"], "a CTC head has none"),
+        (["listen", "classify", "--beam", "3", "--input", "file"], "--beam: needs a model with"),
+        (["listen", "ctc", "--explain", "--input", "file"], "a CTC head has no detector"),
         (["listen", "ctc", "--within-speech", "--input", "file"], "a CTC head has none"),
         (
             ["listen", "ctc", "--beam", "1", "--grammar", "grammar", "--input", "file"],
@@ -141,7 +142,9 @@ def test_the_head_that_was_kept_listens_and_either_can_be_asked(made, run, tmp_p
     save_model(model, mine)
     heard = ["listen", str(mine), "--input", made.file, "--json"]
     _, told, _ = run(*heard)
-    assert ("beam" in own_decoder(load_model(mine)).model_dump()) == (head == "ctc")
+    assert ("beam" in decoder_settings(TorchBackend(load_model(mine)).info).model_dump()) == (
+        head == "ctc"
+    )
     assert words(told)
     assert run(*heard, "--explain")[0] == 0
     assert run(*heard, "--grammar", made.grammar)[0] == 0
@@ -153,7 +156,7 @@ def test_a_kept_head_that_is_none_is_told(made, run, tmp_path):
     save_model(model, tmp_path / "mine.safetensors")
     code, _, error = run("listen", str(tmp_path / "mine.safetensors"), "--input", made.file)
     assert code == 4
-    assert "head 'speller' is none of" in " ".join(error.split())
+    assert "head 'speller' is not one of" in " ".join(error.split())
 
 
 STRINGS = ["--sequences", "--words", "2:3", "--gap", "0.2:0.4"]

@@ -6,8 +6,8 @@ from bands import STEP, BandBackend
 
 from speechgru.decoding.ctc import CTCConfig, CTCDecoder
 from speechgru.decoding.detector import Detector, DetectorConfig
-from speechgru.decoding.events import Tape
-from speechgru.decoding.factory import choose_decoder, head_of, make_decoder, own_decoder
+from speechgru.decoding.events import PosteriorRecorder
+from speechgru.decoding.factory import choose_decoder, decoder_settings, head_of, make_decoder
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import BLANK, UNKNOWN
 from speechgru.recognition.recognizer import Recognizer, open_recognizer, stream_settings
@@ -18,11 +18,12 @@ TOKENS = (BLANK, UNKNOWN, *BandBackend.labels[2:])
 class TwoHeads(BandBackend):
     """Bands as labels; as tokens, the word's in the step that it begins in, else the blank."""
 
+    outputs = None
+
     def __init__(self, *heads, **metadata):
-        super().__init__()
         labels = {"classify": self.labels, "ctc": TOKENS}
         self.outputs = {head: labels[head] for head in heads}
-        self.metadata = metadata
+        super().__init__(**metadata)
         self.before = 0
 
     def __call__(self, samples, state):
@@ -60,7 +61,7 @@ def test_a_recognizer_hears_the_head_that_is_named_or_all():
     samples = melody()[: 20 * STEP]
     heard = {}
     for head in (None, "classify", "ctc"):
-        tape = Tape()
+        tape = PosteriorRecorder()
         recognizer = Recognizer(TwoHeads("classify", "ctc"), tape, head=head)
         recognizer.push(samples)
         heard[head] = tape.log_posteriors
@@ -71,10 +72,10 @@ def test_a_recognizer_hears_the_head_that_is_named_or_all():
 def test_a_beam_or_a_grammar_asks_for_the_ctc_head(tmp_path):
     (tmp_path / "commands.txt").write_text("low high\n")
     backend = TwoHeads("classify", "ctc")
-    assert choose_decoder(backend) == (DetectorConfig(), None)
-    config, grammar = choose_decoder(backend, beam=3)
+    assert choose_decoder(backend.info) == (DetectorConfig(), None)
+    config, grammar = choose_decoder(backend.info, beam=3)
     assert (config, grammar) == (CTCConfig(beam=3), None)
-    config, grammar = choose_decoder(backend, grammar=tmp_path / "commands.txt")
+    config, grammar = choose_decoder(backend.info, grammar=tmp_path / "commands.txt")
     assert config == CTCConfig()
     recognizer = open_recognizer(backend, config, grammar=grammar)
     events = recognizer.push(melody()) + recognizer.flush()
@@ -85,17 +86,19 @@ def test_a_beam_or_a_grammar_asks_for_the_ctc_head(tmp_path):
 @pytest.mark.parametrize("option", ["beam", "grammar"])
 def test_a_model_without_a_ctc_head_has_neither_beam_nor_grammar(option, tmp_path):
     value = {"beam": 3, "grammar": tmp_path / "commands.txt"}[option]
-    with pytest.raises(UsageError, match=f"--{option}: is of a CTC head"):
-        choose_decoder(BandBackend(), **{option: value})
+    with pytest.raises(UsageError, match=f"--{option}: needs a model with a CTC head"):
+        choose_decoder(BandBackend().info, **{option: value})
 
 
 def test_each_head_has_its_own_settings_in_the_models_file():
     backend = TwoHeads("ctc", "classify", decoder={"threshold": 0.9}, ctc_decoder={"beam": 5})
-    assert own_decoder(backend) == own_decoder(backend, "ctc") == CTCConfig(beam=5)
-    assert own_decoder(backend, "classify") == DetectorConfig(threshold=0.9)
-    assert choose_decoder(backend, beam=2)[0].beam == 2
+    assert (
+        decoder_settings(backend.info) == decoder_settings(backend.info, "ctc") == CTCConfig(beam=5)
+    )
+    assert decoder_settings(backend.info, "classify") == DetectorConfig(threshold=0.9)
+    assert choose_decoder(backend.info, beam=2)[0].beam == 2
     with pytest.raises(DataError, match="CTC decoder settings: beem"):
-        own_decoder(TwoHeads("ctc", ctc_decoder={"beem": 5}))
+        decoder_settings(TwoHeads("ctc", ctc_decoder={"beem": 5}).info)
 
 
 def test_a_threshold_is_for_either_decoder():
@@ -104,6 +107,6 @@ def test_a_threshold_is_for_either_decoder():
         changed, _ = stream_settings({}, threshold=0.99, config=config)
         assert type(changed) is type(config)
         assert changed.needed("low") == 0.99
-        decoder = make_decoder(backend, changed)
+        decoder = make_decoder(backend.info, changed)
         recognizer = Recognizer(backend, decoder, head=head_of(changed))
         assert recognizer.push(melody()) == []

@@ -8,6 +8,7 @@ import torch
 from matplotlib import image
 from tones import TONES_HZ, trained_model, untrained_model, write_tones
 
+from speechgru.audio.pcm import to_floats
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.corpora import Example, Task, open_corpus
 from speechgru.corpora.packed import pack
@@ -29,7 +30,6 @@ from speechgru.recognition.clips import (
     score_clips,
     stream_positions,
     tail_steps,
-    to_floats,
 )
 
 

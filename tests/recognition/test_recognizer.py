@@ -15,7 +15,7 @@ from tones import RATE, tone
 
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.decoding.detector import Detector, DetectorConfig
-from speechgru.decoding.events import Tape
+from speechgru.decoding.events import PosteriorRecorder
 from speechgru.errors import DataError, UsageError
 from speechgru.model.cells import CELL_NAMES
 from speechgru.model.features import FeatureConfig
@@ -139,7 +139,7 @@ def test_one_sample_at_a_time_is_a_chunking_too():
 
 def test_nothing_is_computed_twice_and_blocks_are_bounded():
     backend = BandBackend()
-    recognizer = Recognizer(backend, Tape())
+    recognizer = Recognizer(backend, PosteriorRecorder())
     samples = melody(0, 20.0)
     in_chunks(recognizer, np.concatenate([samples, samples[:100]]), [7, 200_000, 1, 319])
     assert sum(backend.blocks) == len(samples)
@@ -176,7 +176,7 @@ def test_a_model_whose_answer_is_no_number_is_told():
     with torch.no_grad():
         model.head.weight.fill_(torch.nan)
     with pytest.raises(DataError, match="not a number"):
-        Recognizer(TorchBackend(model), Tape()).push(np.zeros(640, np.float32))
+        Recognizer(TorchBackend(model), PosteriorRecorder()).push(np.zeros(640, np.float32))
 
 
 def test_two_channels_are_a_mistake_of_the_caller():

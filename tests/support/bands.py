@@ -9,13 +9,15 @@ from typing import ClassVar
 import numpy as np
 from tones import RATE
 
+from speechgru.decoding.factory import ModelInfo
 from speechgru.labels import SILENCE, UNKNOWN
+from speechgru.recognition.backend import Backend
 
 BANDS_HZ = {"low": (200, 450), "mid": (650, 1_200), "high": (2_000, 3_500)}
 STEP = 320
 
 
-class BandBackend:
+class BandBackend(Backend):
     """Log-posteriors of silence, unknown and the words of `BANDS_HZ`; counts what it is given.
 
     `layer0` is what it last answered, `samples` the last sample of all that it heard.
@@ -23,11 +25,9 @@ class BandBackend:
 
     labels = (SILENCE, UNKNOWN, *BANDS_HZ)
     outputs: ClassVar = {"classify": labels}
-    sample_rate = RATE
-    step_samples = STEP
 
-    def __init__(self):
-        self.metadata = {}
+    def __init__(self, **metadata):
+        self.info = ModelInfo(self.labels, self.outputs, RATE, STEP, metadata)
         self.blocks = []
         self.states = []
 
