@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speechgru.audio.pcm import FULL_SCALE
-from speechgru.corpora.corpus import Corpus, Task
 from speechgru.corpora.derived import cached
-from speechgru.corpora.packed import PackedAudio
 from speechgru.corpora.silence import NOISE_PARTS
 from speechgru.corpora.word_bounds import SPANS, word_spans
+from speechgru.errors import UsageError
 from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.model.network import SpeechGRU, State
 from speechgru.model.row_threads import on_one_core
@@ -32,9 +31,11 @@ from speechgru.training.augmentation import (
 from speechgru.training.distribution import ALONE, Ranks
 from speechgru.training.noise import BANK, noise_alone, noise_bank
 from speechgru.training.placement import PlacedClips
+from speechgru.training.prepared_data import PreparedData
 from speechgru.training.random_rows import RowGenerator
 from speechgru.training.recipe import Recipe
 from speechgru.training.sampling import Chooser, sampling_weights
+from speechgru.training.talk import talk_bank, talk_recordings
 from speechgru.training.targets import fold_outputs, has_anagram, outputs_of
 
 #: The target of a step that is asked for nothing.
@@ -93,13 +94,12 @@ class TrainingClips:
 
     def __init__(
         self,
-        task: Task,
-        corpus: Corpus,
-        packed: PackedAudio,
+        data: PreparedData,
         recipe: Recipe,
         model: SpeechGRU,
         ranks: Ranks = ALONE,
     ) -> None:
+        task, packed = data.task, data.packed
         device, seed = model.device, recipe.training.seed
         examples = task.split("training")
         clip_samples = model.steps(task.clip_s) * model.step_samples
@@ -125,24 +125,35 @@ class TrainingClips:
         words = np.flatnonzero(~self.is_silence.numpy())
         if len(words) > MOST_HEARD:
             words = np.random.default_rng(0).permutation(words)[:MOST_HEARD]
+        corpus, others = data.corpus, data.other.noise("training") if data.other else ()
+        names = [path.name for path in (*corpus.noises, *others)]
         self.noise = torch.from_numpy(
             cached(
                 BANK,
                 packed,
-                [
-                    cuts[words],
-                    clip_samples,
-                    spans[words],
-                    [path.name for path in corpus.noises],
-                    NOISE_PARTS["training"],
-                ],
-                lambda: noise_bank(corpus, packed, self.placed.read(words), spans[words]),
+                [cuts[words], clip_samples, spans[words], names, NOISE_PARTS["training"]],
+                lambda: noise_bank(corpus, packed, self.placed.read(words), spans[words], others),
             )
         ).to(device)
+        #: Running speech (N,), and for each of its steps whether it is speech or silence.
+        self.talk: tuple[Tensor, Tensor] | None = None
+        if recipe.stream.talk_share:
+            self.talk = self._read_talk(data)
 
     def __len__(self) -> int:
         """Clips in the training split."""
         return len(self.placed)
+
+    def _read_talk(self, data: PreparedData) -> tuple[Tensor, Tensor]:
+        recordings = talk_recordings(data, "training")
+        if not recordings:
+            raise UsageError(
+                "stream.talk_share: there is no running speech to train with; "
+                "data.other_sounds = true takes that which ships with the package"
+            )
+        bank = talk_bank(recordings, self.model.sample_rate, self.model.step_samples)
+        samples, activity = (torch.from_numpy(part).to(self.model.device) for part in bank)
+        return samples, activity
 
     def _find_words(self) -> NDArray[np.int64]:
         """The first and last sample of each clip's word: (N, 2)."""

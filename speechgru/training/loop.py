@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -237,21 +237,21 @@ class _Loop:
 
     def _validate(self) -> None:
         trainer, progress = self.trainer, self.progress
-        score = trainer.validation(trainer.state.average.model)
-        # A GPU's sums may differ in their last bit, and all processes must do alike.
-        loss, accuracy, balanced, _ = self.ranks.told_by_first(*astuple(score))
-        score = Score(loss, accuracy, balanced, score.n)
+        score = self._score()
         self.last_score = score
         self._finite(score.loss)
         if progress.step > trainer.streams_begin:  # single clips say little of what streams learn
             progress.validations_since_best += 1
-        least_loss = progress.best_metrics.get("validation", {}).get("loss", math.inf)
-        if (score.balanced_accuracy, -score.loss) > (progress.best_score, -least_loss):
-            progress.best_score, progress.best_step = score.balanced_accuracy, progress.step
+        if self._is_best(score):
+            progress.best_score = score.balanced_accuracy
+            if score.stream:
+                progress.best_score = -score.stream.errors
+                trainer.state.average.model.metadata["decoder"] = score.stream.detector.model_dump()
+            progress.best_step = progress.step
             progress.validations_since_best = 0
-            progress.best_metrics = {"validation": asdict(score), "step": progress.step}
+            progress.best_metrics = {"validation": score.as_dict(), "step": progress.step}
             self._keep_best()
-        row = {"step": progress.step, "loss": progress.loss, **asdict(score)}
+        row = {"step": progress.step, "loss": progress.loss, **score.as_dict()}
         progress.metrics_bytes = self.run.append_metrics(row)
         self.board.add(
             progress.step,
@@ -261,6 +261,30 @@ class _Loop:
         )
         self._save()
         self._report()
+
+    def _score(self) -> Score:
+        trainer, model = self.trainer, self.trainer.state.average.model
+        score, streams = trainer.validation(model), trainer.stream_validation
+        stream = None
+        if streams is not None and self.progress.step > trainer.streams_begin:
+            stream = streams(model)
+        # A GPU's sums may differ in their last bit, and all processes must do alike.
+        loss, accuracy, balanced, errors = self.ranks.told_by_first(
+            score.loss, score.accuracy, score.balanced_accuracy, stream.errors if stream else 0.0
+        )
+        if stream is not None:
+            stream = replace(stream, errors=errors)
+        return Score(loss, accuracy, balanced, score.n, stream)
+
+    def _is_best(self, score: Score) -> bool:
+        progress = self.progress
+        if score.stream is not None:
+            # Of equal ones the later: few words are soon all right. What single clips chose is not
+            # to be compared.
+            first = progress.best_step <= self.trainer.streams_begin
+            return first or -score.stream.errors >= progress.best_score
+        least_loss = progress.best_metrics.get("validation", {}).get("loss", math.inf)
+        return (score.balanced_accuracy, -score.loss) > (progress.best_score, -least_loss)
 
     def _keep_best(self) -> None:
         trainer, model = self.trainer, self.trainer.state.average.model

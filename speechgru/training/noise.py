@@ -1,7 +1,8 @@
 """Noise to train with: recorded, made, and what rooms sound like between the words."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from speechgru.audio.files import read
 from speechgru.audio.pcm import FULL_SCALE
 from speechgru.corpora.corpus import Corpus
 from speechgru.corpora.derived import DerivedArray
@@ -43,16 +45,22 @@ Noise = NDArray[np.float64]
 
 
 def noise_bank(
-    corpus: Corpus, packed: PackedAudio, clips: NDArray[np.int16], spans: NDArray[np.int64]
+    corpus: Corpus,
+    packed: PackedAudio,
+    clips: NDArray[np.int16],
+    spans: NDArray[np.int64],
+    others: Sequence[Path] = (),
 ) -> NDArray[np.float32]:
     """Noises of `NOISE_RMS` end to end: (N,) float32, the same for the same recordings.
 
     The training part of the background recordings, as it is and at other speeds through random
     filters; made noise of many kinds; and what is heard before and after the word of training
-    clips, (C, S) with their words' first and last sample (C, 2).
+    clips, (C, S) with their words' first and last sample (C, 2). `others` are recordings of noise
+    beside those of the corpus.
     """
     rng = np.random.default_rng(0)
     noises = [*recorded_noise(corpus, packed, rng), *made_noise(packed.rate, rng)]
+    noises += _varied((read(path, packed.rate) for path in others), packed.rate, rng)
     noises += room_noise(clips, spans, packed.rate, rng)
     return np.concatenate([_leveled(noise) for noise in noises])
 
@@ -62,16 +70,23 @@ def recorded_noise(
 ) -> Iterator[Noise]:
     """Each background recording's training part, then at other speeds and of other colours."""
     first, last = NOISE_PARTS["training"]
-    for path in corpus.noises:
-        samples = packed.samples(path)
-        part = samples[int(first * len(samples)) : int(last * len(samples))] / FULL_SCALE
-        if len(part) < packed.rate:
+    recordings = map(packed.samples, corpus.noises)
+    parts = (x[int(first * len(x)) : int(last * len(x))] / FULL_SCALE for x in recordings)
+    return _varied(parts, packed.rate, rng)
+
+
+def _varied(
+    recordings: Iterable[NDArray[np.floating]], rate: int, rng: np.random.Generator
+) -> Iterator[Noise]:
+    """Each recording of a second or more as it is, then at other speeds and of other colours."""
+    for part in recordings:
+        if len(part) < rate:
             continue
-        yield part
+        yield part.astype(np.float64, copy=False)
         for speed in SPEEDS:
             places = np.arange(0, len(part) - 1, speed)
             faster = np.interp(places, np.arange(len(part)), part)
-            piece = 4 * packed.rate
+            piece = 4 * rate
             for start in range(0, len(faster), piece):
                 yield filtered(faster[start : start + piece][::-1], rng)
 

@@ -6,6 +6,7 @@ from speechgru.common.progress import Progress
 from speechgru.corpora import open_corpus
 from speechgru.corpora.corpus import Corpus, Task
 from speechgru.corpora.fingerprint import corpus_fingerprint
+from speechgru.corpora.other_sounds import OtherSounds, other_sounds
 from speechgru.corpora.packed import PackedAudio, pack
 from speechgru.corpora.protocols import make_task
 from speechgru.errors import UsageError
@@ -20,6 +21,8 @@ class PreparedData:
     task: Task
     packed: PackedAudio
     fingerprint: str
+    #: The other speech and noise that ship, if the recipe takes them.
+    other: OtherSounds | None = None
 
 
 def prepare(recipe: Recipe, progress: Progress | None = None) -> PreparedData:
@@ -39,4 +42,5 @@ def prepare(recipe: Recipe, progress: Progress | None = None) -> PreparedData:
     # A split without clips must be told before minutes of decoding.
     task.split("training"), task.split("validation")
     packed = pack(corpus, recipe.features.sample_rate, progress=progress)
-    return PreparedData(corpus, task, packed, corpus_fingerprint(corpus))
+    other = other_sounds() if recipe.data.other_sounds else None
+    return PreparedData(corpus, task, packed, corpus_fingerprint(corpus), other)

@@ -28,6 +28,8 @@ class DataConfig(_Section):
     protocol: str = "folder"
     #: Directory or manifest; "" waits for --data, "embedded" is the corpus in the package.
     directory: str = ""
+    #: Also train with the other speech and noise that ship with the package.
+    other_sounds: bool = False
     #: Length of a training clip; 0 takes the protocol's.
     clip_s: float = Field(0.0, ge=0.0, le=10.0)
 
@@ -78,6 +80,13 @@ class StreamConfig(_Section):
     release_ms: float = Field(250.0, ge=0.0, le=5000.0)
     #: Share of the silent steps that are asked.
     silence_share: float = Field(0.2, ge=0.0, le=1.0)
+    #: Share of the rows that are running speech, which is `_unknown_`; words follow it with the
+    #: state that it left behind.
+    talk_share: float = Field(0.0, ge=0.0, le=0.9)
+    #: Mean length of a stretch of running speech.
+    talk_s: float = Field(15.0, gt=0.0, le=600.0)
+    #: Share of its steps that have a target.
+    talk_target_share: float = Field(0.25, gt=0.0, le=1.0)
 
 
 class TrainingConfig(_Section):
@@ -114,6 +123,10 @@ class TrainingConfig(_Section):
     average_decay: float = Field(0.999, ge=0.0, lt=1.0)
     #: How much of a clip's end is asked for its word.
     tail_ms: float = Field(200.0, gt=0)
+    #: What chooses the weights that are kept: "clips" (the mean of the labels' recalls) or
+    #: "streams" (words missed, and false alarms in running speech and noise, through the
+    #: detector, whose settings are chosen too and kept in the model).
+    choose_by: Literal["clips", "streams"] = "clips"
     #: Validations in the run.
     validations: int = Field(30, ge=1)
     #: Validations without a better one after which the run ends early; 0 never does. Before
@@ -150,6 +163,10 @@ class Recipe(_Section):
             raise ValueError(
                 f"stream.clips {clips}: a model with {self.model.whole_clips[0]} is no stream"
             )
+        if self.stream.talk_share and "classify" not in self.model.heads:
+            raise ValueError("stream.talk_share needs a classify head; add it to model.heads")
+        if self.training.choose_by == "streams" and "classify" not in self.model.heads:
+            raise ValueError('training.choose_by "streams" needs a classify head')
         return self
 
     @property

@@ -8,12 +8,15 @@ batch, so that the state at a word's start is any that the words before it can l
 import torch
 from torch import Tensor
 
+from speechgru.audio.pcm import FULL_SCALE
 from speechgru.errors import UsageError
+from speechgru.labels import UNKNOWN
 from speechgru.model.network import State
 from speechgru.model.row_threads import on_one_core
-from speechgru.training.augmentation import mask_features, uniform, vary_sound
+from speechgru.training.augmentation import crops_at, mask_features, uniform, vary_sound
 from speechgru.training.batches import (
     NO_TARGET,
+    NO_WORD,
     Batch,
     Clips,
     Rows,
@@ -21,6 +24,7 @@ from speechgru.training.batches import (
     only_words,
 )
 from speechgru.training.recipe import StreamConfig
+from speechgru.training.talk import SILENT, SPEECH
 from speechgru.training.targets import fold_outputs
 
 #: Rows of whole clips begin up to this much later.
@@ -64,6 +68,11 @@ class StreamBatches:
             "output": torch.full((rows,), NO_TARGET, device=model.device),
             "held_s": torch.full((rows,), -_LONG_AGO_S, device=model.device),
         }
+        if clips.talk is not None:
+            #: Where in the running speech each row is; -1 where it is not.
+            self.carried["talk"] = torch.full((rows,), -1, device=model.device)
+            if len(clips.talk[1]) < 2 * self.steps:
+                raise UsageError("stream.talk_share: there is too little running speech for a row")
 
     def draw(self, count: int) -> Batch:
         """A batch of the next `count` clips."""
@@ -73,9 +82,12 @@ class StreamBatches:
         """Rows of the next `count` clips."""
         goes_on, drawn = self._choose_rows(), self.clips.draw(count)
         samples, targets = self._lay_out(drawn, goes_on)
+        words = only_words(drawn.outputs.view(len(samples), -1), self.clips)
+        if self.clips.talk is not None:
+            self._put_talk(samples, targets, words, *self.clips.talk)
         config = self.clips.recipe.augment
         samples = vary_sound(samples, self.clips.noise, config, self.clips.generator)
-        return Rows(samples, targets, only_words(drawn.outputs.view(len(samples), -1), self.clips))
+        return Rows(samples, targets, words)
 
     @torch.no_grad()
     def featurize(self, rows: Rows) -> Batch:
@@ -118,11 +130,55 @@ class StreamBatches:
         rows = len(self.carried["output"])
         like, generator = self.carried["samples"], self.clips.generator
         goes_on = uniform((rows,), 0, 1, like, generator) < self.config.carry_share
+        if self.clips.talk is not None:
+            goes_on |= self._choose_talk(len(self.clips.talk[1]))
         fresh = self.clips.model.initial_state(rows)
         for name, start in fresh.items():
             mask = goes_on.view(-1, *[1] * (start.ndim - 1))
             self.carried[name] = torch.where(mask, self.carried[name], start)
         return goes_on
+
+    def _choose_talk(self, steps: int) -> Tensor:
+        """Which rows are running speech from here on; gives those that were until here, (R,).
+
+        Its stretches are of random lengths, `talk_s` on average, in a bank of so many `steps`.
+        """
+        config, was_at = self.config, self.carried["talk"]
+        like, generator = self.carried["samples"], self.clips.generator
+        row_s = self.steps * self.clips.model.step_samples / self.clips.model.sample_rate
+        stops = min(1.0, row_s / config.talk_s)
+        starts = min(1.0, stops * config.talk_share / (1 - config.talk_share))
+        lot, place = (uniform(was_at.shape, 0, 1, like, generator) for _ in range(2))
+        anywhere = (place * (steps - self.steps)).long()
+        was_talk = was_at >= 0
+        following = was_at + self.steps
+        following = torch.where(was_talk & (following + self.steps <= steps), following, anywhere)
+        is_talk = torch.where(was_talk, lot >= stops, lot < starts)
+        self.carried["talk"] = torch.where(is_talk, following, -1)
+        return was_talk
+
+    def _put_talk(
+        self, samples: Tensor, targets: Tensor, words: Tensor, bank: Tensor, activity: Tensor
+    ) -> None:
+        """Put running speech in the place of the rows that are such, in place."""
+        model, like, generator = self.clips.model, self.carried["samples"], self.clips.generator
+        asked = uniform(tuple(targets.shape), 0, 1, like, generator) < self.config.talk_target_share
+        rows = (self.carried["talk"] >= 0).nonzero()[:, 0]
+        if not len(rows):
+            return
+        first = self.carried["talk"][rows]
+        spoken = crops_at(bank, first * model.step_samples, samples.shape[1])
+        samples[rows] = spoken.to(samples.dtype) / FULL_SCALE
+        activity = crops_at(activity, first, self.steps)
+        unknown = model.vocabulary.id(UNKNOWN)
+        wanted = torch.full_like(activity, NO_TARGET, dtype=targets.dtype)
+        wanted = wanted.masked_fill(activity == SPEECH, unknown)
+        wanted = wanted.masked_fill(activity == SILENT, self.clips.silence)
+        targets[rows] = wanted.masked_fill(~asked[rows], NO_TARGET)
+        words[rows.cpu()] = NO_WORD
+        # What was said last is asked for no more, and silence soon after.
+        self.carried["held_s"][rows] = 0.0
+        self.carried["output"][rows] = unknown
 
     def _lay_out(self, clips: Clips, goes_on: Tensor) -> tuple[Tensor, Tensor]:
         """Clips to rows: samples (R, S) and targets (R, T); the last words are carried on."""

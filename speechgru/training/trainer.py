@@ -25,6 +25,7 @@ from speechgru.training.prepared_data import PreparedData
 from speechgru.training.recipe import Recipe
 from speechgru.training.shared_layers import share_layers
 from speechgru.training.stream_batches import StreamBatches
+from speechgru.training.stream_validation import StreamValidation
 from speechgru.training.targets import unknown_words
 from speechgru.training.validation import Validation
 from speechgru.training.warm_start import take_over
@@ -69,7 +70,7 @@ class Trainer:
             "clip_s": data.task.clip_s,
             "tail_s": config.tail_ms / 1000,
         }
-        clips = TrainingClips(data.task, data.corpus, data.packed, recipe, self.model, ranks)
+        clips = TrainingClips(data, recipe, self.model, ranks)
         self.batches = make_batches(clips, recipe)
         self.single = ClipBatches(clips, config.tail_ms)
         self.model.set_normalisation(clips.raw_features())
@@ -82,6 +83,9 @@ class Trainer:
         self.batch_loss = BatchLoss(self.model, config, ranks)
         self.validation = Validation(
             data.task, data.packed, self.model, carried=bool(recipe.stream.clips)
+        )
+        self.stream_validation = (
+            StreamValidation(data, self.model) if config.choose_by == "streams" else None
         )
         self.steps = max(config.least_steps, round(config.epochs * len(clips) / config.batch_size))
         self.streams_begin = math.ceil(recipe.stream.begin_at * self.steps)

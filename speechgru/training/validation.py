@@ -1,6 +1,7 @@
 """How good a model is on the validation split, while it trains."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from speechgru.corpora.corpus import Task
 from speechgru.corpora.packed import PackedAudio
 from speechgru.model.network import SpeechGRU
 from speechgru.recognition.clips import score_carried, score_clips
+from speechgru.training.stream_validation import StreamScore
 
 #: Streams side by side: few enough that most clips follow many others.
 ROWS = 32
@@ -28,6 +30,18 @@ class Score:
     accuracy: float
     balanced_accuracy: float
     n: int
+    #: Where streams choose the weights, and have begun.
+    stream: StreamScore | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For metrics.jsonl."""
+        clips = {
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "balanced_accuracy": self.balanced_accuracy,
+            "n": self.n,
+        }
+        return clips | (self.stream.as_dict() if self.stream else {})
 
 
 class Validation:

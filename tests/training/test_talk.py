@@ -1,0 +1,98 @@
+"""Rows of running speech: what they hear, what they are asked, and what follows them."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from runs import CPU, quick_recipe
+from tones import RATE
+
+from speechgru.errors import UsageError
+from speechgru.labels import SILENCE, UNKNOWN
+from speechgru.training.batches import NO_TARGET, NO_WORD
+from speechgru.training.prepared_data import prepare
+from speechgru.training.recipe import parse_recipe
+from speechgru.training.stream_batches import StreamBatches
+from speechgru.training.talk import SILENT, SPEECH, talk_bank
+from speechgru.training.trainer import Trainer
+
+STEP = 320
+
+
+def make_batches(tones, **stream) -> StreamBatches:
+    table = quick_recipe(tones).model_dump()
+    table["data"]["other_sounds"] = True
+    table["stream"] = {"clips": 2, "talk_share": 0.5, "talk_s": 8.0} | stream
+    recipe = parse_recipe(table, "talk")
+    batches = Trainer(recipe, prepare(recipe), CPU).batches
+    assert isinstance(batches, StreamBatches)
+    return batches
+
+
+@pytest.fixture(scope="module")
+def batches(tones) -> StreamBatches:
+    return make_batches(tones)
+
+
+def test_a_bank_knows_where_it_is_speech_and_where_it_is_silent(tmp_path):
+    rng = np.random.default_rng(0)
+    sound = np.concatenate([rng.normal(0, 0.1, RATE), np.zeros(2 * RATE), rng.normal(0, 0.1, RATE)])
+    soundfile.write(tmp_path / "talk.wav", sound, RATE)
+    bank, activity = talk_bank([tmp_path / "talk.wav"], RATE, STEP)
+    assert len(bank) == STEP * len(activity)
+    assert (activity[:50] == SPEECH).all()
+    assert (activity[90:145] == SILENT).all()
+    assert (activity[155:195] == SPEECH).all()
+
+
+def test_talk_is_unknown_wherever_it_is_asked(batches):
+    model = batches.clips.model
+    asked = 0
+    for _ in range(8):
+        rows = batches.vary(16)
+        talk = batches.carried["talk"] >= 0
+        targets = set(rows.targets[talk].unique().tolist())
+        assert targets <= {NO_TARGET, model.vocabulary.id(UNKNOWN), model.vocabulary.id(SILENCE)}
+        assert (rows.words[talk] == NO_WORD).all()
+        asked += int((rows.targets[talk] == model.vocabulary.id(UNKNOWN)).sum())
+    assert asked > 100
+
+
+def test_as_many_rows_are_talk_as_the_recipe_says(tones):
+    batches = make_batches(tones, talk_share=0.3)
+    shares = []
+    for _ in range(300):
+        batches._choose_rows()
+        shares.append((batches.carried["talk"] >= 0).float().mean().item())
+    assert np.mean(shares[20:]) == pytest.approx(0.3, abs=0.06)
+
+
+def test_talk_goes_on_in_the_next_batch_and_its_state_is_never_dropped(batches):
+    marks = {name: torch.ones_like(t) for name, t in batches.carried.items() if name == "layer0"}
+    for _ in range(20):
+        before = batches.carried["talk"].clone()
+        batches.carried |= {name: mark.clone() for name, mark in marks.items()}
+        batches._choose_rows()
+        was_talk = before >= 0
+        # The words after it, too, begin in the state that it left behind.
+        assert (batches.carried["layer0"].flatten(1).amin(dim=1)[was_talk] == 1).all()
+        goes_on = was_talk & (batches.carried["talk"] >= 0)
+        moved = batches.carried["talk"][goes_on] - before[goes_on]
+        wrapped = before[goes_on] + 2 * batches.steps > len(batches.clips.talk[1])
+        assert (moved[~wrapped] == batches.steps).all()
+
+
+def test_without_talk_a_recipe_that_asks_for_it_says_what_to_do(tones):
+    recipe = quick_recipe(tones).model_dump()
+    recipe["stream"] = {"clips": 2, "talk_share": 0.5}
+    recipe = parse_recipe(recipe, "no talk")
+    with pytest.raises(UsageError, match=r"data\.other_sounds = true"):
+        Trainer(recipe, prepare(recipe), CPU)
+
+
+def test_talk_needs_a_head_that_can_say_unknown(tones):
+    table = quick_recipe(tones).model_dump()
+    table["model"]["heads"] = ["ctc"]
+    table["stream"] = {"clips": 2, "talk_share": 0.5}
+    with pytest.raises(UsageError, match="classify head"):
+        parse_recipe(table, "ctc")
