@@ -150,7 +150,7 @@ def paired_difference(differences: NDArray[np.float64]) -> tuple[float, float, f
     """The mean of clips' differences (N,) in points, and its 95 % interval (normal).
 
     >>> [round(value, 2) for value in paired_difference(np.array([1.0, 0, 0, -1, 0, 0, 0, 1]))]
-    [12.5, -31.93, 56.93]
+    [12.5, -31.91, 56.91]
     """
     mean = float(differences.mean())
     half = Z_95 * float(differences.std(ddof=1)) / len(differences) ** 0.5

@@ -1,10 +1,11 @@
-"""Settings that a model's file may hold: strict, and told of in one sentence."""
+"""Strict settings, and the one place that puts pydantic's errors into words."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from speechgru.common.wording import did_you_mean, shown
 from speechgru.errors import DataError
 
 
@@ -18,24 +19,59 @@ class Settings(BaseModel):
         """Settings from a model's metadata.
 
         Raises:
-            DataError: no table, a name unknown or a value out of range; it begins with `source`.
+            DataError: no table, an unknown name or a value out of range; it begins with `source`.
         """
         if not isinstance(values, Mapping):
-            raise DataError(f"{source}: {values!r}: a table of settings is needed")
+            raise DataError(f"{source}: {shown(values)}: a table of settings is needed")
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            first = error.errors()[0]
-            raise DataError(
-                f"{source}: {place_of(first['loc'])} {first['input']!r}: {first['msg']}"
-            ) from error
+            raise DataError(f"{source}: {describe(error, cls)}") from error
 
 
-def place_of(location: Sequence[str | int]) -> str:
-    """Where pydantic found a problem, in a line: names as they are, others as Python writes them.
+def describe(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem that pydantic found with data for `model`, as a part of a sentence.
 
-    >>> place_of(("thresholds", "turn\\nleft"))
-    "thresholds.'turn\\\\nleft'"
+    It names the key, the value, and what is allowed; of an unknown key, the nearest known one.
+
+    >>> class Point(Settings):
+    ...     x: int
+    >>> try:
+    ...     Point.model_validate({"x": "one"})
+    ... except ValidationError as error:
+    ...     describe(error, Point)
+    "x = 'one': input should be a valid integer, unable to parse string as an integer"
     """
-    parts = (str(part) for part in location)
-    return ".".join(part if part.isprintable() and part else repr(part) for part in parts)
+    problem = error.errors(include_url=False)[0]
+    location = problem["loc"]
+    key = ".".join(map(_key, location))
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(model, location[:-1])
+        listed = f"; known: {', '.join(known)}" if known else ""
+        name = shown(".".join(map(str, location)))
+        return f"unknown key {name}{did_you_mean(str(location[-1]), known)}{listed}"
+    if problem["type"] == "json_invalid":
+        return message
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    if problem["type"] == "value_error":  # of a validator, whose message names the value
+        return f"{key}: {message}" if key else message
+    where = f"{key} = {shown(problem['input'])}" if key else shown(problem["input"])
+    return f"{where}: {message[:1].lower()}{message[1:]}"
+
+
+def _key(part: str | int) -> str:
+    text = str(part)
+    return text if text.isprintable() and 0 < len(text) <= 60 else shown(part)
+
+
+def _known_keys(model: type[BaseModel], section: Sequence[str | int]) -> list[str]:
+    """The keys of a section; none where it is no plain section of the model."""
+    for part in section:
+        field = model.model_fields.get(str(part))
+        annotation = None if field is None else field.annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)

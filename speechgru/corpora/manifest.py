@@ -2,9 +2,9 @@
 
 import csv
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 
+from speechgru.common.wording import did_you_mean
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus
 from speechgru.corpora.listing import BACKGROUND_NOISE, label
 from speechgru.corpora.speakers import Found, split_found
@@ -97,8 +97,7 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise DataError(f"{path}, line 1: no column {' or '.join(map(repr, missing))}; {needed}")
     for column in header:
         if column not in COLUMNS:
-            near = get_close_matches(column, COLUMNS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; {needed}"
+            hint = did_you_mean(column, COLUMNS) or f"; {needed}"
             raise DataError(f"{path}, line 1: unknown column {column!r}{hint}")
         if header.count(column) > 1:
             raise DataError(f"{path}, line 1: column {column!r} is there twice; {needed}")

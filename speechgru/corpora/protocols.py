@@ -6,12 +6,12 @@ gets ceil(10 %) of its command clips as silence and as many clips of other words
 """
 
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from hashlib import sha1
 from math import ceil
 from typing import NamedTuple
 
 from speechgru.audio.files import probe
+from speechgru.common.wording import did_you_mean
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus, Example, Task
 from speechgru.corpora.other_speech import cut_speech
 from speechgru.corpora.silence import cut_silence
@@ -47,9 +47,8 @@ def make_task(
         DataError: a word is missing from the corpus, or no split has a clip.
     """
     if protocol not in _RULES:
-        near = get_close_matches(protocol, PROTOCOLS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PROTOCOLS)}"
-        raise UsageError(f"protocol {protocol!r} is unknown; {hint}")
+        hint = f"{did_you_mean(protocol, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}"
+        raise UsageError(f"protocol {protocol!r} is unknown{hint}")
     if words is not None and protocol != "folder":
         raise UsageError(f"words are chosen with protocol folder only; {protocol} has its own")
     description, labels, examples_of = _RULES[protocol]

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from speechgru.common.files import write_atomic
-from speechgru.common.settings import place_of
+from speechgru.common.settings import describe
 from speechgru.errors import DataError
 
 #: A truth and its audio may differ by a resampler's rounding, but not by this much.
@@ -87,9 +87,7 @@ def read_truth(path: Path) -> Truth:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = place_of(first["loc"]) or "the file"
-        raise DataError(f"{path}: not a truth of spoken words: {place}: {first['msg']}") from error
+        raise DataError(f"{path}: not a truth file: {describe(error, Truth)}") from error
 
 
 def write_truth(truth: Truth, path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from typing import Any, get_args
 
+from speechgru.common.wording import shown
 from speechgru.errors import DataError
 from speechgru.labels import Head
 
@@ -39,7 +40,7 @@ def parse_header(raw: str | None, kind: str) -> dict[str, Any]:
             raise DataError(f"the model is inconsistent: {name!r} is missing in its header")
         if not isinstance(header[name], kind_of_value):
             raise DataError(
-                f"the model is inconsistent: {name} is {_shortly(header[name])}, "
+                f"the model is inconsistent: {name} is {shown(header[name])}, "
                 f"not a {kind_of_value.__name__}"
             )
     for name in ("labels", "unknown_words"):
@@ -63,8 +64,3 @@ def parse_header(raw: str | None, kind: str) -> dict[str, Any]:
 
 def _strings(names: Any) -> bool:
     return isinstance(names, list) and all(isinstance(name, str) for name in names)
-
-
-def _shortly(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from speechgru.common.files import write_atomic
+from speechgru.common.settings import describe
 from speechgru.errors import DataError
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
@@ -93,8 +94,8 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> SpeechGRU:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        return f"{error.title} {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        config = ModelConfig if error.title == ModelConfig.__name__ else FeatureConfig
+        return f"{error.title}: {describe(error, config)}"
     return str(error).splitlines()[0]
 
 

@@ -7,12 +7,13 @@ from typing import Any, Literal, Self
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from speechgru.common.settings import describe
 from speechgru.corpora.protocols import PROTOCOLS
 from speechgru.errors import UsageError
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig
 from speechgru.training.augmentation import AugmentConfig
-from speechgru.training.recipe_files import find_recipe, nearest
+from speechgru.training.recipe_files import find_recipe
 
 
 class _Section(BaseModel):
@@ -203,7 +204,7 @@ def parse_recipe(table: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        raise UsageError(f"{source}: {_sentence(error)}") from error
+        raise UsageError(f"{source}: {describe(error, Recipe)}") from error
 
 
 def _override(table: dict[str, Any], override: str) -> None:
@@ -220,26 +221,3 @@ def _override(table: dict[str, Any], override: str) -> None:
         if not isinstance(table, dict):
             raise UsageError(f"--set {override!r}: {section!r} is a value, not a section")
     table[last] = value
-
-
-def _sentence(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
-        return f"unknown key {key!r}{nearest(location[-1], known)}; known: {', '.join(known)}"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return f"{key}: {message}" if key else message
-    return f"{key} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
-
-
-def _known_keys(section: Sequence[str]) -> list[str]:
-    model: type[BaseModel] = Recipe
-    for part in section:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)

@@ -1,10 +1,9 @@
 """Where recipes lie: by path, or by name in the package. Neither torch nor pydantic is needed."""
 
-import difflib
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 
+from speechgru.common.wording import did_you_mean
 from speechgru.errors import UsageError
 
 DEFAULT_RECIPE = "speech-commands-v2-12"
@@ -41,11 +40,5 @@ def find_recipe(name: str) -> Path:
             return folder / f"{name}.toml"
     raise UsageError(
         f"recipe {name!r}: no such file, and none of the recipes that ship: "
-        f"{', '.join(recipe_names())}{nearest(name, recipe_names())}"
+        f"{', '.join(recipe_names())}{did_you_mean(name, recipe_names())}"
     )
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """A question that ends a sentence about an unknown name; empty where none is near."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -156,7 +156,7 @@ def test_the_gate(tones, saved, capsys):
         (("--device", "gpu"), 2, "--device 'gpu': unknown; auto, cpu, cuda"),
         (("--device", "cuda:99"), 2, "--device cuda:99:"),
         (("--split", "test"), 4, "split 'test': a split is one of training, validation, testing"),
-        (("--protocol", "foldre"), 2, "did you mean folder?"),
+        (("--protocol", "foldre"), 2, "(did you mean 'folder'?)"),
         (("--protocol", "v2-12"), 4, "v2-12 needs 10 words"),
         (("--min-accuracy", "95"), 2, "--min-accuracy"),
         (("--orders", "0"), 2, "--orders"),

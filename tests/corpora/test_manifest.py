@@ -59,7 +59,7 @@ def test_background_noise_is_marked_by_its_word(here: Path) -> None:
     ("lines", "message"),
     [
         (("file,wort", "a.wav,auf"), r"line 1: no column 'word'"),
-        (("file,word,spaeker", "a.wav,auf,x"), r"line 1: .*'spaeker'; did you mean 'speaker'"),
+        (("file,word,spaeker", "a.wav,auf,x"), r"line 1: .*'spaeker' .did you mean 'speaker'"),
         (("file,word,word", "a.wav,auf,x"), r"line 1: column 'word' is there twice"),
         (("a.wav,auf", "b.wav,zu"), r"line 1: no column 'file' or 'word'; a manifest is"),
         (("file;word", "a.wav;auf"), r"line 1: no column 'file' or 'word'"),

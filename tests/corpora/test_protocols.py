@@ -287,7 +287,7 @@ def test_clips_are_half_a_second_to_three(tmp_path: Path, duration_s: float, cli
 
 def test_errors_name_what_is_missing(fsdd: Path, v1: Corpus) -> None:
     digits = open_corpus(fsdd)
-    with pytest.raises(UsageError, match="protocol 'v2-21' is unknown; did you mean v2-12"):
+    with pytest.raises(UsageError, match=r"protocol 'v2-21' is unknown \(did you mean 'v2-12'"):
         make_task("v2-21", digits)
     with pytest.raises(DataError, match=r"needs 10 words; without a clip: yes, no, up"):
         make_task("commands-12", digits)

@@ -283,9 +283,11 @@ def test_reset_forgets_all():
 
 
 def test_settings_that_are_wrong_are_told():
-    with pytest.raises(DataError, match=r"model\.safetensors: thresold 0\.5: .*not permitted"):
+    with pytest.raises(
+        DataError, match=r"model\.safetensors: unknown key 'thresold' .did you mean 'threshold'"
+    ):
         DetectorConfig.parse({"thresold": 0.5}, "model.safetensors")
-    with pytest.raises(DataError, match="threshold 2"):
+    with pytest.raises(DataError, match="threshold = 2: input should be less"):
         DetectorConfig.parse({"threshold": 2}, "model.safetensors")
     with pytest.raises(DataError, match=r"decoder: 0\.5: a table of settings is needed"):
         DetectorConfig.parse(0.5, "decoder")

@@ -97,7 +97,7 @@ def test_each_head_has_its_own_settings_in_the_models_file():
     )
     assert decoder_settings(backend.info, "classify") == DetectorConfig(threshold=0.9)
     assert choose_decoder(backend.info, beam=2)[0].beam == 2
-    with pytest.raises(DataError, match="CTC decoder settings: beem"):
+    with pytest.raises(DataError, match="CTC decoder settings: unknown key 'beem'"):
         decoder_settings(TwoHeads("ctc", ctc_decoder={"beem": 5}).info)
 
 
