@@ -1,7 +1,7 @@
 """Validation as a recognizer is used: words in noise and after talk, and sound without words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -55,7 +55,7 @@ class StreamScore:
     false_alarms_per_hour: float
     words: int
     hours: float
-    detector: DetectorConfig
+    detector: DetectorConfig = field(hash=False)
 
     def as_dict(self) -> dict[str, Any]:
         """For metrics.jsonl."""

@@ -73,3 +73,9 @@ def test_of_equal_weights_the_later_are_kept(tones, tmp_path, monkeypatch):
 
 def test_metrics_of_clips_alone_have_no_stream_figures():
     assert "stream_errors" not in Score(0.1, 0.9, 0.9, 10).as_dict()
+
+
+def test_a_score_can_be_told_from_another_by_its_hash():
+    """`train` prints each once."""
+    scores = [StreamScore(1.0, 0.0, n, 96, 0.1, DetectorConfig()) for n in (0.0, 1.0, 1.0)]
+    assert len(set(scores)) == 2
