@@ -22,8 +22,8 @@ def open_corpus(path: str | os.PathLike[str]) -> Corpus:
     paths (of the lines, in a manifest), the same on every system.
 
     Raises:
-        DataError: no such directory, nothing in it that is a corpus, fewer than two words, or a
-            line of a manifest that is wrong.
+        DataError: no such directory, nothing in it that is a corpus, or a line of a manifest that
+            is wrong.
     """
     path = embedded_corpus() if os.fspath(path) == EMBEDDED else Path(path).expanduser()
     if path.is_dir():
@@ -36,8 +36,6 @@ def open_corpus(path: str | os.PathLike[str]) -> Corpus:
         )
     if not corpus.words:
         raise DataError(f"{path}: no folder with recordings of a word; needed is DIR/word/file.wav")
-    if len(corpus.words) == 1:
-        raise DataError(f"{path}: only one word, {corpus.words[0]!r}; at least two are needed")
     return corpus
 
 

@@ -5,16 +5,19 @@ The 12 classes are silence, unknown and the ten commands. Where TensorFlow's exa
 gets ceil(10 %) of its command clips as silence and as many clips of other words as unknown.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha1
 from math import ceil
+from pathlib import Path
 from typing import NamedTuple
 
-from speechgru.audio.files import probe
+from speechgru.audio.files import SAMPLE_RATE, probe, read
+from speechgru.common.threads import in_threads
 from speechgru.common.wording import did_you_mean
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus, Example, Task
 from speechgru.corpora.other_speech import cut_speech
 from speechgru.corpora.silence import cut_silence
+from speechgru.corpora.word_bounds import word_span
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import COMMANDS, NOT_WORDS, SILENCE, UNKNOWN
 
@@ -28,7 +31,10 @@ WORDS_V2 = tuple(sorted((*WORDS_V1, "backward", "follow", "forward", "learn", "v
 _NO_WORD = (SILENCE, UNKNOWN)
 TWELVE = (*_NO_WORD, *COMMANDS)
 
-_PROBED, _SHORTEST_S, _LONGEST_S = 300, 0.5, 3.0
+_PROBED, _SHORTEST_S, _LONGEST_S = 300, 0.5, 5.0
+#: A recording that is no longer is a clip as it is; in a longer one the words are looked for, and
+#: so much before and after them belongs to the clip.
+_WORD_S, _MARGIN_S = 1.2, 0.25
 
 Examples = tuple[Example, ...]
 
@@ -69,8 +75,8 @@ def _check(protocol: str, corpus: Corpus, labels: tuple[str, ...]) -> None:
             f"{corpus.root}: protocol {protocol} needs {len(needed)} words; "
             f"without a clip: {', '.join(missing)}"
         )
-    if len(needed) < 2 or len(set(needed)) < len(needed):
-        raise UsageError(f"words {', '.join(needed)}: at least two are needed, each once")
+    if not needed or len(set(needed)) < len(needed):
+        raise UsageError(f"words {', '.join(needed)}: at least one is needed, each once")
     if protocol in ("v2-12", "v1-12") and corpus.split_by == "archive":
         raise DataError(
             f"{corpus.root}: an official test archive has its own silence and unknown words; "
@@ -187,15 +193,31 @@ def _lot(seed: int, clip: Clip) -> str:
 
 
 def _usual_length_s(corpus: Corpus, words: tuple[str, ...]) -> float:
-    """What 95 % of the training clips do not exceed, in steps of 0.1 s; from a few hundred headers.
+    """What 95 % of the training clips do not exceed, in steps of 0.1 s; from a few hundred of them.
+
+    That is the length of the recordings by their headers; where these are longer than a word, it is
+    the length of what is said in them with a margin.
 
     Raises:
-        DataError: a recording's header cannot be read.
+        DataError: a recording cannot be read.
     """
     clips = [clip for clip in corpus.split("training") if clip.word in words] or corpus.clips
     count = min(len(clips), _PROBED)
     chosen = [clips[number * len(clips) // count] for number in range(count)]
-    durations_s = sorted(probe(clip.path).duration_s for clip in chosen)
-    usual_s = durations_s[ceil(0.95 * count) - 1]
+    usual_s = _usual([probe(clip.path).duration_s for clip in chosen])
+    if usual_s > _WORD_S:
+        spoken_s = _usual(in_threads(_spoken_s, [clip.path for clip in chosen[::3]]))
+        usual_s = min(usual_s, spoken_s + 2 * _MARGIN_S)
     # A duration of a whole number of tenths must not be rounded up for its last bit.
     return min(max(ceil(usual_s * 10 - 1e-6) / 10, _SHORTEST_S), _LONGEST_S)
+
+
+def _usual(lengths_s: Sequence[float]) -> float:
+    """What 95 % of them do not exceed."""
+    return sorted(lengths_s)[ceil(0.95 * len(lengths_s)) - 1]
+
+
+def _spoken_s(path: Path) -> float:
+    """Seconds from the first word in a recording to the end of the last one."""
+    start_s, end_s = word_span(read(path), SAMPLE_RATE)
+    return end_s - start_s

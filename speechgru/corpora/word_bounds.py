@@ -12,17 +12,18 @@ _RISE = 0.3
 _ALIKE_DB = 10.0
 #: What lies deeper under the loudest frame is noise, in digital silence too.
 _DEEPEST_DB = 50.0
-#: A pause inside a word, as before the t of "right", is no longer than this.
-_PAUSE_S = 0.15
+#: A pause inside a word, as before the t of "right", is no longer than the first; one inside a
+#: phrase, which only clips longer than _PHRASE_S hold, no longer than the second.
+_PAUSE_S, _PAUSE_IN_PHRASE_S, _PHRASE_S = 0.15, 0.8, 1.2
 #: What `word_spans` finds in a task's clips.
-SPANS = DerivedArray("spans", version=1)
+SPANS = DerivedArray("spans", version=2)
 
 #: Clips that are looked at together.
 _TOGETHER = 1024
 
 
 def word_span(samples: NDArray[np.floating | np.integer], rate: int) -> tuple[float, float]:
-    """Start and end in seconds of the word in a clip, (S,); the whole clip if it is all alike."""
+    """Start and end in seconds of the word or phrase in a clip, (S,); all of it if it is alike."""
     first, last = word_spans(samples[np.newaxis], rate)[0]
     return float(first / rate), float(last / rate)
 
@@ -31,26 +32,27 @@ def word_spans(clips: NDArray[np.floating | np.integer], rate: int) -> NDArray[n
     """Where the words of clips begin and end, in samples: (N, S) -> (N, 2).
 
     The stretch with the most energy among those whose level rises well over the clip's noise floor
-    (its level in the quietest tenth), pauses inside a word bridged; the whole clip where its levels
-    are all alike.
+    (its level in the quietest tenth), pauses inside a word, or in a longer clip inside a phrase,
+    bridged; the whole clip where its levels are all alike.
     """
     frame = round(_FRAME_S * rate)
     frames = clips.shape[1] // frame
     spans = np.tile(np.array([0, clips.shape[1]], np.int64), (len(clips), 1))
     if frames < 3:
         return spans
+    pause_s = _PAUSE_IN_PHRASE_S if clips.shape[1] > _PHRASE_S * rate else _PAUSE_S
     for start in range(0, len(clips), _TOGETHER):
         part = clips[start : start + _TOGETHER, : frames * frame].astype(np.float32)
         part = part.reshape(len(part), frames, frame)
         power = np.einsum("nts,nts->nt", part, part, dtype=np.float64)
-        found, first, last = _loudest_stretch(power)
+        found, first, last = _loudest_stretch(power, round(pause_s / _FRAME_S))
         chosen = start + np.flatnonzero(found)
         spans[chosen] = frame * np.stack([first, last + 1], axis=1)[found]
     return spans
 
 
 def _loudest_stretch(
-    power: NDArray[np.float64],
+    power: NDArray[np.float64], pause_frames: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
     """Of clips' power in frames, (N, T): whether a word stands out, its first and last frame."""
     peak = np.maximum(power.max(axis=1, keepdims=True), 1e-30)
@@ -61,7 +63,7 @@ def _loudest_stretch(
     # A stretch begins where the last loud frame is too long ago to be bridged.
     last_loud = np.maximum.accumulate(np.where(loud, frames, -len(frames)), axis=1)
     before = np.pad(last_loud[:, :-1], ((0, 0), (1, 0)), constant_values=-len(frames))
-    begins = loud & (frames - before > round(_PAUSE_S / _FRAME_S) + 1)
+    begins = loud & (frames - before > pause_frames + 1)
     stretch = np.where(loud, np.cumsum(begins, axis=1), 0)  # 0: in none
     width = power.shape[1] + 1
     places = stretch + width * np.arange(len(power))[:, np.newaxis]

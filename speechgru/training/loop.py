@@ -103,7 +103,8 @@ def train(
     data = prepare(recipe, decoding)
     trainer = Trainer(recipe, data, device, ranks, begins=not goes_on)
     placed = str(trainer.batches.clips.placed)
-    say(placed)
+    for line in (*data.notes, placed):
+        say(line)
     if trainer.beginning:
         say(trainer.beginning.told)
     if trainer.bf16:

@@ -62,8 +62,9 @@ class StreamConfig(_Section):
     #: Share of the steps before the first stream, of single clips, which are learnt faster. Where
     #: streams begin, the learning rate rises again, to half its peak.
     begin_at: float = Field(0.0, ge=0.0, lt=1.0)
-    #: Length of a row for each of its clips. A gradient goes back to the row's beginning: this is
-    #: the length of truncated backpropagation through time (Williams and Peng, 1990).
+    #: Length of a row for each of its clips, or the clips' own length where that is longer. A
+    #: gradient goes back to the row's beginning: this is the length of truncated backpropagation
+    #: through time (Williams and Peng, 1990).
     seconds_per_clip: float = Field(1.15, ge=0.1, le=10.0)
     #: Share of the rows that take over the state of the last batch; the others begin from zeros.
     carry_share: float = Field(0.8, ge=0.0, le=1.0)

@@ -46,7 +46,7 @@ class StreamBatches:
     targets and the state do.
 
     Raises:
-        UsageError: the rows are shorter than their clips.
+        UsageError: there is less running speech than a row takes.
     """
 
     def __init__(
@@ -54,13 +54,10 @@ class StreamBatches:
     ) -> None:
         model = clips.model
         clip_s = clips.clip_samples / model.sample_rate
-        if config.seconds_per_clip < clip_s:
-            raise UsageError(
-                f"stream.seconds_per_clip {config.seconds_per_clip:g}: at least the {clip_s:g} s "
-                "of a clip are needed"
-            )
         self.clips, self.config, self.tail_s = clips, config, tail_ms / 1000
-        self.steps = model.steps(config.clips * config.seconds_per_clip)
+        # A row holds its clips, however long these are.
+        seconds_per_clip = max(config.seconds_per_clip, clip_s)
+        self.steps = model.steps(config.clips * seconds_per_clip)
         state = model.initial_state(rows)
         #: The state that each row ended in, the output of its last word, and until when after the
         #: row's end that is asked for, in seconds.

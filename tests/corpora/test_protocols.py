@@ -273,9 +273,9 @@ def test_folder_cuts_long_recordings_of_other_speech_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("duration_s", "clip_s"), [(0.1, 0.5), (0.7, 0.7), (0.71, 0.8), (9.0, 3.0)]
+    ("duration_s", "clip_s"), [(0.1, 0.5), (0.7, 0.7), (0.71, 0.8), (9.0, 5.0)]
 )
-def test_clips_are_half_a_second_to_three(tmp_path: Path, duration_s: float, clip_s: float) -> None:
+def test_clips_are_half_a_second_to_five(tmp_path: Path, duration_s: float, clip_s: float) -> None:
     for word in ("auf", "zu"):
         (tmp_path / word).mkdir()
         for n in range(3):
@@ -295,10 +295,37 @@ def test_errors_name_what_is_missing(fsdd: Path, v1: Corpus) -> None:
         make_task("v2-35", v1)
     with pytest.raises(DataError, match="without a clip: eleven"):
         make_task("folder", digits, words=["one", "eleven"])
-    with pytest.raises(UsageError, match="at least two are needed"):
-        make_task("folder", digits, words=["one"])
+    with pytest.raises(UsageError, match="at least one is needed, each once"):
+        make_task("folder", digits, words=["one", "one"])
     with pytest.raises(UsageError, match="words are chosen with protocol folder only"):
         make_task("v1-30", v1, words=["one", "two"])
+
+
+def test_a_single_word_is_a_task(fsdd: Path) -> None:
+    task = make_task("folder", open_corpus(fsdd), words=["one"])
+    assert task.labels == (SILENCE, UNKNOWN, "one")
+    assert {e.label for e in task.split("training")} == {"one", SILENCE, UNKNOWN}
+
+
+def test_the_clip_is_as_long_as_what_is_said_in_long_recordings(tmp_path: Path) -> None:
+    """3 s recordings of a word of half a second, and of a phrase with pauses."""
+    rng = np.random.default_rng(0)
+    word = rng.normal(0, 0.2, 8000)
+    pause, still = np.zeros(8000), np.zeros(16000)
+    sounds = {
+        "word": [still, word, still, pause],
+        "phrase": [pause, word, pause, word, pause, word, pause],
+    }
+    for corpus, parts in sounds.items():
+        for name in ("anna_1", "ben_1", "cleo_1"):
+            path = tmp_path / corpus / "lumos" / f"{name}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sound = np.concatenate(parts) + rng.normal(0, 0.001, sum(map(len, parts)))
+            soundfile.write(path, sound, 16_000)
+    assert make_task("folder", open_corpus(tmp_path / "word")).clip_s == pytest.approx(1.0, abs=0.1)
+    assert make_task("folder", open_corpus(tmp_path / "phrase")).clip_s == pytest.approx(
+        3.0, abs=0.1
+    )
 
 
 def test_each_protocol_has_its_line() -> None:
