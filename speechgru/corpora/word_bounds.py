@@ -12,9 +12,11 @@ _RISE = 0.3
 _ALIKE_DB = 10.0
 #: What lies deeper under the loudest frame is noise, in digital silence too.
 _DEEPEST_DB = 50.0
-#: A pause inside a word, as before the t of "right", is no longer than the first; one inside a
-#: phrase, which only clips longer than _PHRASE_S hold, no longer than the second.
-_PAUSE_S, _PAUSE_IN_PHRASE_S, _PHRASE_S = 0.15, 0.8, 1.2
+#: A pause inside a word, as before the t of "right", is no longer than this.
+_PAUSE_S = 0.15
+#: A clip longer than this may hold a phrase: every stretch with so much of the loudest one's
+#: energy, and no shorter than a syllable, is of it.
+_PHRASE_S, _ENERGY_SHARE, _SYLLABLE_S = 1.2, 0.02, 0.08
 #: What `word_spans` finds in a task's clips.
 SPANS = DerivedArray("spans", version=2)
 
@@ -32,27 +34,27 @@ def word_spans(clips: NDArray[np.floating | np.integer], rate: int) -> NDArray[n
     """Where the words of clips begin and end, in samples: (N, S) -> (N, 2).
 
     The stretch with the most energy among those whose level rises well over the clip's noise floor
-    (its level in the quietest tenth), pauses inside a word, or in a longer clip inside a phrase,
-    bridged; the whole clip where its levels are all alike.
+    (its level in the quietest tenth), pauses inside a word bridged; in a longer clip from the
+    first such stretch to the last, as of a phrase. The whole clip where its levels are all alike.
     """
     frame = round(_FRAME_S * rate)
     frames = clips.shape[1] // frame
     spans = np.tile(np.array([0, clips.shape[1]], np.int64), (len(clips), 1))
     if frames < 3:
         return spans
-    pause_s = _PAUSE_IN_PHRASE_S if clips.shape[1] > _PHRASE_S * rate else _PAUSE_S
+    is_phrase = clips.shape[1] > _PHRASE_S * rate
     for start in range(0, len(clips), _TOGETHER):
         part = clips[start : start + _TOGETHER, : frames * frame].astype(np.float32)
         part = part.reshape(len(part), frames, frame)
         power = np.einsum("nts,nts->nt", part, part, dtype=np.float64)
-        found, first, last = _loudest_stretch(power, round(pause_s / _FRAME_S))
+        found, first, last = _loudest_stretch(power, is_phrase)
         chosen = start + np.flatnonzero(found)
         spans[chosen] = frame * np.stack([first, last + 1], axis=1)[found]
     return spans
 
 
 def _loudest_stretch(
-    power: NDArray[np.float64], pause_frames: int
+    power: NDArray[np.float64], is_phrase: bool
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
     """Of clips' power in frames, (N, T): whether a word stands out, its first and last frame."""
     peak = np.maximum(power.max(axis=1, keepdims=True), 1e-30)
@@ -63,13 +65,19 @@ def _loudest_stretch(
     # A stretch begins where the last loud frame is too long ago to be bridged.
     last_loud = np.maximum.accumulate(np.where(loud, frames, -len(frames)), axis=1)
     before = np.pad(last_loud[:, :-1], ((0, 0), (1, 0)), constant_values=-len(frames))
-    begins = loud & (frames - before > pause_frames + 1)
+    begins = loud & (frames - before > round(_PAUSE_S / _FRAME_S) + 1)
     stretch = np.where(loud, np.cumsum(begins, axis=1), 0)  # 0: in none
     width = power.shape[1] + 1
     places = stretch + width * np.arange(len(power))[:, np.newaxis]
     energy = np.bincount(places.ravel(), power.ravel(), minlength=width * len(power))
     energy = energy.reshape(len(power), width)
     best = stretch == energy[:, 1:].argmax(axis=1)[:, np.newaxis] + 1
+    if is_phrase:
+        size = np.bincount(places.ravel(), minlength=width * len(power)).reshape(len(power), width)
+        enough = energy >= _ENERGY_SHARE * energy[:, 1:].max(axis=1, keepdims=True)
+        of_phrase = enough & (size >= round(_SYLLABLE_S / _FRAME_S))
+        of_phrase[:, 0] = False
+        best |= np.take_along_axis(of_phrase, stretch, axis=1)
     first = best.argmax(axis=1)
     last = len(frames) - 1 - best[:, ::-1].argmax(axis=1)
     stands_out = (floor_db[:, 0] <= -_ALIKE_DB) & power.any(axis=1)
