@@ -1,19 +1,20 @@
-"""What a network costs: multiply-adds, memory, and time in training and in a stream."""
+"""What recurrent cells cost: multiply-adds, memory, and time in training and on a stream."""
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from speechgru.analysis.measuring import clock_for, fastest_s
 from speechgru.backends.onnx import OnnxBackend
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.export.exporter import as_onnx
+from speechgru.model.cells import CellName, make_cell
 from speechgru.training.trainer import Trainer
 
-#: Repetitions; the quickest counts, as other programs only ever slow one down.
+#: Passes over a batch, calls in a row, and repetitions of those calls.
 _BATCHES, _CALLS, _ROUNDS = 5, 100, 5
 
 
@@ -21,11 +22,16 @@ _BATCHES, _CALLS, _ROUNDS = 5, 100, 5
 class Costs:
     """Costs of a network.
 
-    `multiply_adds_per_second` are the products by weights that one stream takes, features left out;
-    `train_clips_per_second` is the forward and backward pass on ready features, of the processor's
-    own time on a CPU; `saved_mb` what a batch keeps for its backward pass; `step_us` one step of a
-    stream through the PyTorch backend, `onnx_step_us` exported (None where the model is no stream),
-    `state_kb` what a stream carries.
+    Args:
+        parameters: number of trained parameters.
+        multiply_adds_per_second: products with weights that one stream needs, without features.
+        train_clips_per_second: speed of the forward and backward pass on precomputed features; in
+            CPU time on a CPU.
+        saved_mb: what a batch keeps for its backward pass.
+        step_us: one step of a stream through the PyTorch backend; None for a model that needs
+            whole clips.
+        state_kb: size of the state that a stream carries.
+        onnx_step_us: one step of a stream through the exported model.
     """
 
     parameters: int
@@ -41,87 +47,127 @@ class Costs:
         return asdict(self)
 
 
-def measure(trainer: Trainer) -> Costs:
-    """Measure the network of a trainer, which is not stepped."""
+def measure_costs(trainer: Trainer) -> Costs:
+    """Measure a trainer's network, without training it."""
     model = trainer.model
     state = model.initial_state(1)
     step_s = model.step_samples / model.sample_rate
-    streams = not model.config.whole_clips
+    step_us = onnx_step_us = None
+    if not model.config.whole_clips:
+        step_us = 1e6 * _step_s(TorchBackend(model))
+        onnx_step_us = 1e6 * _step_s(OnnxBackend(as_onnx(model, "float32")))
     return Costs(
         parameters=model.parameter_count,
         multiply_adds_per_second=round(model.multiply_adds / step_s),
         train_clips_per_second=_train_clips_per_second(trainer),
         saved_mb=_saved_bytes(trainer) / 2**20,
-        step_us=1e6 * _step_seconds(TorchBackend(model)) if streams else None,
+        step_us=step_us,
         state_kb=sum(t.numel() * t.element_size() for t in state.values()) / 2**10,
-        onnx_step_us=1e6 * _step_seconds(OnnxBackend(as_onnx(model, "float32")))
-        if streams
-        else None,
+        onnx_step_us=onnx_step_us,
     )
 
 
 def _train_clips_per_second(trainer: Trainer) -> float:
     size = trainer.recipe.training.batch_size
     batch = trainer.batches.featurize(trainer.batches.vary(size))
-    on_device = trainer.device.type == "cuda"
 
-    def once() -> None:
+    def run() -> None:
         trainer.model.train().zero_grad(set_to_none=True)
         trainer.loss(batch)[0].backward()
-        if on_device:
+        if trainer.device.type == "cuda":
             torch.cuda.synchronize(trainer.device)
 
-    once()
-    seconds = quickest(once, _BATCHES, clock_for(trainer.device))
+    run()
+    seconds = fastest_s(run, _BATCHES, clock_for(trainer.device.type))
     trainer.model.zero_grad(set_to_none=True)
     return size / seconds
 
 
 def _saved_bytes(trainer: Trainer) -> int:
-    """Bytes of all tensors that the backward pass of a batch needs, but for the weights."""
+    """Size of all tensors that the backward pass of a batch needs, except the weights."""
     rows = trainer.batches.vary(trainer.recipe.training.batch_size)
     batch = trainer.batches.featurize(rows)
     weights = {p.untyped_storage().data_ptr() for p in trainer.model.parameters()}
-    held: dict[int, torch.UntypedStorage] = {}
+    saved: dict[int, torch.UntypedStorage] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        held[storage.data_ptr()] = storage
+        saved[storage.data_ptr()] = storage
         return tensor
 
     trainer.model.train()
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss, _ = trainer.loss(batch)
-    found = sum(len(storage) for place, storage in held.items() if place not in weights)
+    size = sum(len(storage) for address, storage in saved.items() if address not in weights)
     del loss
-    return found
+    return size
 
 
-def _step_seconds(backend: TorchBackend | OnnxBackend) -> float:
-    """Of a step that comes alone, as a microphone's do."""
+def _step_s(backend: TorchBackend | OnnxBackend) -> float:
+    """Seconds for one step pushed by itself, as from a microphone."""
     backend.compile(1)
     samples = 0.1 * np.random.default_rng(0).standard_normal(backend.step_samples, np.float32)
     state: Any = backend.initial_state()
 
-    def calls() -> None:
+    def run() -> None:
         nonlocal state
         for _ in range(_CALLS):
             _, state = backend(samples, state)
 
-    calls()
-    return quickest(calls, _ROUNDS, time.perf_counter) / _CALLS
+    run()
+    return fastest_s(run, _ROUNDS, time.perf_counter) / _CALLS
 
 
-def clock_for(device: torch.device) -> Callable[[], float]:
-    """The processor's own time on a CPU, where other programs run too; else the time that goes."""
-    return time.process_time if device.type == "cpu" else time.perf_counter
+@dataclass(frozen=True)
+class CellSpeed:
+    """Milliseconds of a layer's forward and backward pass over a batch, whole and step by step."""
+
+    cell: str
+    parameters: int
+    sequence_ms: float
+    stepwise_ms: float
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster the sequence form is."""
+        return self.stepwise_ms / self.sequence_ms
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"speedup": self.speedup}
 
 
-def quickest(run: Callable[[], None], rounds: int, clock: Callable[[], float]) -> float:
-    """Seconds of the quickest of some runs."""
-    found = []
-    for _ in range(rounds):
-        began = clock()
+def measure_cell(
+    name: CellName, width: int, steps: int, batch: int, device: torch.device, rounds: int
+) -> CellSpeed:
+    """Time a layer with `width` inputs and outputs on noise; the fastest of `rounds` counts.
+
+    The step form is the loop that a stream runs, one `Cell.step` after another, with the gradient
+    through all of it.
+    """
+    cell = make_cell(name, width, width).to(device).train()
+    x = torch.randn(batch, steps, width, device=device)
+    initial = torch.zeros(batch, *cell.state_size, device=device)
+
+    def backward(y: torch.Tensor) -> None:
+        cell.zero_grad(set_to_none=True)
+        y.square().mean().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    def whole() -> None:
+        backward(cell(x, initial)[0])
+
+    def stepwise() -> None:
+        state, ys = initial, []
+        for column in x.unbind(dim=1):
+            y, state, _ = cell.step(column, state)
+            ys.append(y)
+        backward(torch.stack(ys, dim=1))
+
+    clock = clock_for(device.type)
+    milliseconds = []
+    for run in (whole, stepwise):
         run()
-        found.append(clock() - began)
-    return min(found)
+        milliseconds.append(1e3 * fastest_s(run, rounds, clock))
+    return CellSpeed(name, sum(p.numel() for p in cell.parameters()), *milliseconds)

@@ -1,33 +1,43 @@
-"""Train and score every cell with every seed, going on where an earlier call ended."""
+"""Comparison of recurrent cells: the same recipe, trained and scored with every cell and seed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 
-from speechgru.analysis.cell_costs import measure
-from speechgru.analysis.cell_variants import Match, variant, variants
-from speechgru.analysis.comparison_results import SPLITS, RunResult, SplitResult
+from speechgru.analysis.cell_costs import measure_costs
+from speechgru.analysis.comparison_report import SPLITS, RunResult, SplitResult
 from speechgru.backends.pytorch import TorchBackend
-from speechgru.common.progress import Progress
+from speechgru.corpora.corpus import Task
 from speechgru.errors import UsageError
 from speechgru.evaluation.carried import evaluate_carried
 from speechgru.evaluation.clips import evaluate_clips
+from speechgru.model.cells import CELL_NAMES
+from speechgru.model.fronts import FRONT_NAMES
 from speechgru.model.network import SpeechGRU
 from speechgru.modelfile.safetensors import load_model
 from speechgru.training.loop import Status, train
-from speechgru.training.prepared_data import PreparedData, prepare
-from speechgru.training.recipe import Recipe
+from speechgru.training.prepared_data import PreparedData
+from speechgru.training.recipe import Recipe, parse_recipe
 from speechgru.training.rundir import RunDirectory
-from speechgru.training.trainer import Trainer
+from speechgru.training.trainer import Trainer, build_model
 
-#: Random orders of the clips as a stream.
+#: What the compared networks have in common.
+Match = Literal["parameters", "width"]
+MATCHES: tuple[str, ...] = get_args(Match)
+#: Matched networks may differ in their number of parameters by this share.
+TOLERANCE = 0.03
+#: Random orders in which the clips are concatenated to a stream.
 ORDERS = 3
+#: The width of a Transformer must be a multiple of its number of heads.
+_WIDTH_MULTIPLES = {"transformer": 2}
+_MAX_WIDTH = 2048
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRun:
     """A run of a comparison: one cell, one seed."""
 
     cell: str
@@ -36,57 +46,78 @@ class Planned:
     folder: Path
 
     @property
-    def result(self) -> Path:
-        """What is written when it has been trained and scored."""
+    def result_file(self) -> Path:
+        """Written when the run has been trained and scored."""
         return self.folder / "result.json"
 
 
-def plan(
+def parse_cells(text: str) -> tuple[str, ...]:
+    """Names of cells from a comma-separated list; "all" is every cell.
+
+    A cell is placed behind the recipe's front, or behind one named before it: "stack+gru" next to
+    "gru" shows what the convolutions of a CRNN contribute.
+
+    Raises:
+        UsageError: a name is unknown or given twice.
+    """
+    names = CELL_NAMES if text == "all" else tuple(part.strip() for part in text.split(","))
+    for name in names:
+        front, plus, cell = name.rpartition("+")
+        if cell not in CELL_NAMES:
+            raise UsageError(f"--cells {name!r}: must be one of {', '.join(CELL_NAMES)}")
+        if plus and front not in FRONT_NAMES:
+            raise UsageError(f"--cells {name!r}: the front must be one of {', '.join(FRONT_NAMES)}")
+    if len(set(names)) < len(names):
+        raise UsageError(f"--cells {text}: names a cell twice")
+    return names
+
+
+def plan_runs(
     recipe: Recipe,
     data: PreparedData,
     cells: Sequence[str],
     match: Match,
     seeds: int,
     out: Path,
-) -> list[Planned]:
-    """All runs, a seed of every cell before the next seed.
+) -> list[PlannedRun]:
+    """All runs of a comparison: every cell with one seed, then every cell with the next.
 
     Raises:
         UsageError: a cell cannot be made to match, or a folder holds a run of another recipe.
     """
-    of_cells = variants(recipe, data.task, cells, match)
-    planned = []
+    by_cell = variants(recipe, data.task, cells, match)
+    runs = []
     for seed in range(recipe.training.seed, recipe.training.seed + seeds):
-        for cell, of_cell in of_cells.items():
-            own = variant(of_cell, cell, of_cell.model.hidden, seed)
-            planned.append(Planned(cell, seed, own, out / f"{cell}-seed{seed}"))
-    for run in planned:
+        for cell, same_seed in by_cell.items():
+            seeded = variant(same_seed, cell, same_seed.model.hidden, seed)
+            runs.append(PlannedRun(cell, seed, seeded, out / f"{cell}-seed{seed}"))
+    for run in runs:
         directory = RunDirectory(run.folder)
         if directory.recipe.exists() and directory.read_recipe() != run.recipe:
             raise UsageError(
-                f"{run.folder}: holds a run of another recipe; --out elsewhere begins another "
+                f"{run.folder}: holds a run of another recipe; use another --out for another "
                 "comparison"
             )
-    return planned
+    return runs
 
 
-def carry_out(
-    run: Planned,
+def perform_run(
+    run: PlannedRun,
     data: PreparedData,
     device: torch.device,
     report: Callable[[Status], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
-    """Train a run, or go on with it, and score it; what has been done before is only read.
+    """Train and score a run, resuming it where it was stopped; a finished one is only read.
 
     Raises:
-        InterruptedRunError: `stop` said so.
+        InterruptedRunError: `stop` returned true.
         DataError, SpeechGRUError: as `train` and the evaluation.
     """
-    if run.result.exists():
-        return RunResult.load(run.result)
-    begun = RunDirectory(run.folder).recipe.exists()
-    trained = train(run.recipe, run.folder, device, begun, report, stop)
+    if run.result_file.exists():
+        return RunResult.load(run.result_file)
+    started = RunDirectory(run.folder).recipe.exists()
+    trained = train(run.recipe, run.folder, device, started, report, stop)
     result = RunResult(
         cell=run.cell,
         hidden=run.recipe.model.hidden,
@@ -94,35 +125,90 @@ def carry_out(
         protocol=data.task.protocol,
         steps=trained.steps,
         seconds=trained.seconds,
-        costs=measure(Trainer(run.recipe, data, device)),
+        costs=measure_costs(Trainer(run.recipe, data, device)),
         splits={
             split: _score(load_model(trained.model, device), data, split)
             for split in SPLITS
             if split in data.task.splits
         },
     )
-    result.save(run.result)
+    result.save(run.result_file)
     return result
 
 
-def untrained(run: Planned, data: PreparedData, device: torch.device) -> RunResult:
-    """What a run's network costs, without training it."""
-    costs = measure(Trainer(run.recipe, data, device))
+def costs_only(run: PlannedRun, data: PreparedData, device: torch.device) -> RunResult:
+    """The costs of a run's network, without training it."""
+    costs = measure_costs(Trainer(run.recipe, data, device))
     width = run.recipe.model.hidden
     return RunResult(run.cell, width, run.seed, data.task.protocol, 0, 0.0, costs, {})
 
 
-def prepared(recipe: Recipe, progress: Progress | None = None) -> PreparedData:
-    """The data of a comparison."""
-    return prepare(recipe, progress)
+def variants(recipe: Recipe, task: Task, cells: Sequence[str], match: Match) -> dict[str, Recipe]:
+    """The recipe with each cell in turn.
+
+    With "parameters", each cell's width is chosen so that its network has as many parameters as
+    that of the recipe itself, to within 3 %.
+
+    Raises:
+        UsageError: there is no such width, or a setting does not fit a cell.
+    """
+    if match == "width":
+        return {cell: variant(recipe, cell, recipe.model.hidden) for cell in cells}
+    target = count_parameters(recipe, task)
+    return {cell: variant(recipe, cell, solve_width(recipe, task, cell, target)) for cell in cells}
+
+
+def variant(recipe: Recipe, cell: str, hidden: int, seed: int | None = None) -> Recipe:
+    """The recipe with another cell (and front, see `parse_cells`), width and seed."""
+    table = recipe.model_dump(mode="json")
+    front, _, name = cell.rpartition("+")
+    table["training"]["begin_with"] = ""  # the weights of one cell do not fit another
+    table["model"] |= {"cell": name, "hidden": hidden, "front": front or recipe.model.front}
+    if seed is not None:
+        table["training"]["seed"] = seed
+    return parse_recipe(table, f"the recipe with {cell}")
+
+
+def solve_width(recipe: Recipe, task: Task, cell: str, target: int) -> int:
+    """The width at which a cell's network comes nearest to `target` parameters.
+
+    Raises:
+        UsageError: the nearest is off by more than 3 %.
+    """
+    if cell == recipe.model.cell and count_parameters(recipe, task) == target:
+        return recipe.model.hidden
+    multiple = _WIDTH_MULTIPLES.get(cell.rpartition("+")[2], 1)
+
+    def count(units: int) -> int:
+        return count_parameters(variant(recipe, cell, units * multiple), task)
+
+    low, high = 1, 8
+    while count(high) < target and high * multiple < _MAX_WIDTH:  # wide networks are slow to build
+        low, high = high, 2 * high
+    while low < high:  # binary search for the first width with at least as many
+        middle = (low + high) // 2
+        low, high = (low, middle) if count(middle) >= target else (middle + 1, high)
+    nearest = min((low, max(1, low - 1)), key=lambda units: abs(count(units) - target))
+    found = count(nearest)
+    if abs(found - target) > TOLERANCE * target:
+        raise UsageError(
+            f"no width of {cell!r} gives {target:,} parameters to within {100 * TOLERANCE:g} %; "
+            f"the nearest, {nearest * multiple}, gives {found:,}; use a larger model.hidden"
+        )
+    return nearest * multiple
+
+
+def count_parameters(recipe: Recipe, task: Task) -> int:
+    """Number of trained parameters of a recipe's network for a task."""
+    with torch.random.fork_rng(devices=[]):
+        return build_model(recipe, task, torch.device("cpu")).parameter_count
 
 
 def _score(model: SpeechGRU, data: PreparedData, split: str) -> SplitResult:
-    of_split = data.task, split, data.packed
     backend = TorchBackend(model)
-    clips = evaluate_clips(backend, *of_split)
+    clips = evaluate_clips(backend, data.task, split, data.packed)
     hits = "".join("01"[int(hit)] for hit in clips.predicted == clips.truth)
     if model.config.whole_clips:
         return SplitResult(hits, None)
-    carried = evaluate_carried(backend, *of_split, ORDERS)
+    carried = evaluate_carried(backend, data.task, split, data.packed, ORDERS)
     return SplitResult(hits, carried.accuracy * carried.n)

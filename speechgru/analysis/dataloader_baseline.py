@@ -1,4 +1,4 @@
-"""The usual way to train on clips, to compare with: worker processes read a file at a time."""
+"""Baseline for the training loop: a DataLoader whose worker processes read one file at a time."""
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -20,20 +20,23 @@ from speechgru.training.recipe import Recipe
 from speechgru.training.targets import outputs_of
 from speechgru.training.trainer import Trainer
 
-#: Files that are written and read, at most: as after an epoch, the system holds them in memory.
-MOST_FILES = 2048
-#: Batches of a turn, for each worker: what the workers have ready at its start counts for little.
-_TURN_PER_WORKER = 4
+#: At most so many files are written and read; the system keeps them in its file cache, as it would
+#: from the second epoch on.
+MAX_FILES = 2048
+#: Batches per worker in one turn: enough that what workers prefetch before it hardly matters.
+_BATCHES_PER_WORKER = 4
 
 
 @dataclass(frozen=True)
-class UsualCost:
-    """Our loop beside the usual pipeline, in turns of `turn_batches` batches.
+class DataLoaderCost:
+    """Speed of our loop relative to a DataLoader, timed in alternate turns of `turn_batches`.
 
-    `loop_over_dataloader` is the median ratio of two neighbouring turns; the quartiles say how
-    quiet the machine was. `loop_over_dataloader_torch_gru` is the same beside a network that is
-    trained in float32, its layers by torch.nn.GRU itself, as elsewhere on a processor they are; on
-    a GPU, and where there is no GRU, it is None.
+    Args:
+        loop_over_dataloader: median ratio of two neighbouring turns; the quartiles show how quiet
+            the machine was.
+        loop_over_dataloader_torch_gru: the same with a network trained in float32 by torch.nn.GRU
+            itself, which is what other CPU training scripts use; None on a GPU, and for a network
+            without a GRU.
     """
 
     dataloader_workers: int
@@ -47,16 +50,16 @@ class UsualCost:
     turns: int
 
 
-class UsualClips(Dataset[tuple[Tensor, int]]):
-    """Clips as training scripts commonly have them: a file each time, varied alone, on the CPU.
+class FileClips(Dataset[tuple[Tensor, int]]):
+    """Clips as training scripts usually load them: one file at a time, augmented on the CPU.
 
-    soundfile decodes it; torchaudio changes its speed (`SpeedPerturbation`, by three factors), adds
-    noise, makes features of it and masks them, as much as the recipe says. Its spectrum is not
-    varied and no words are made of it, as our own batches are.
+    soundfile decodes the file; torchaudio changes the speed (`SpeedPerturbation`, three factors),
+    adds noise, computes features and masks them, as much as the recipe says. Unlike our own
+    batches it has no spectral augmentation and no synthetic unknown words.
 
     Args:
         files: recordings at the recipe's rate.
-        outputs: the output that each file trains.
+        outputs: the output of the network that each file trains.
         noise: background recordings end to end, (N,).
         mean, deviation: of the features, (F,) each.
     """
@@ -75,7 +78,7 @@ class UsualClips(Dataset[tuple[Tensor, int]]):
         self.config, self.clip_samples = recipe.augment, clip_samples
         speed, rate = self.config.speed, recipe.features.sample_rate
         self.speed = torchaudio.transforms.SpeedPerturbation(rate, [1 - speed, 1.0, 1 + speed])
-        self.features = UsualFeatures(recipe.features)
+        self.features = TorchaudioFeatures(recipe.features)
         self.mean, self.deviation = mean, deviation
         hop_ms, bands = recipe.features.hop_ms, recipe.features.size
         self.time_mask = torchaudio.transforms.TimeMasking(
@@ -89,9 +92,9 @@ class UsualClips(Dataset[tuple[Tensor, int]]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Features (T, F) of a clip, varied, and its output."""
+        """Features (T, F) of an augmented clip, and its output."""
         samples, rate = soundfile.read(self.files[index], dtype="float32")
-        clip = self.vary(torch.from_numpy(samples), rate)
+        clip = self.augment(torch.from_numpy(samples), rate)
         features = self.features(clip)  # (F, T)
         features = (features - self.mean[:, None]) / self.deviation[:, None]
         for _ in range(self.config.time_masks):
@@ -100,12 +103,12 @@ class UsualClips(Dataset[tuple[Tensor, int]]):
             features = self.band_mask(features)
         return features.t(), self.outputs[index]
 
-    def vary(self, clip: Tensor, rate: int) -> Tensor:
+    def augment(self, clip: Tensor, rate: int) -> Tensor:
         """Speed, shift, noise and gain: (S,) -> (clip_samples,)."""
         config = self.config
         clip, _ = self.speed(clip)
-        most = int(config.shift_ms * rate / 1000)
-        shift = int(torch.randint(-most, most + 1, ()))
+        max_shift = int(config.shift_ms * rate / 1000)
+        shift = int(torch.randint(-max_shift, max_shift + 1, ()))
         missing = self.clip_samples - len(clip)
         clip = nn.functional.pad(clip, (shift, missing - shift))
         if torch.rand(()) < config.noise_probability:
@@ -117,10 +120,10 @@ class UsualClips(Dataset[tuple[Tensor, int]]):
         return (clip * 10 ** (gain_db / 20)).clamp(-1, 1)
 
 
-class UsualFeatures(nn.Module):
-    """torchaudio's own transforms for the recipe's features: (S,) -> (F, S // hop).
+class TorchaudioFeatures(nn.Module):
+    """The recipe's features by torchaudio's own transforms: (S,) -> (F, S // hop).
 
-    Zeros stand before the clip, as in a model's first state.
+    Zeros precede the clip, as in a model's initial state.
     """
 
     def __init__(self, config: FeatureConfig) -> None:
@@ -136,29 +139,29 @@ class UsualFeatures(nn.Module):
             "n_mels": config.mels,
         }
         transforms, rate = torchaudio.transforms, config.sample_rate
-        self.before = nn.ConstantPad1d((config.context_samples, 0), 0.0)
-        self.mfcc = config.kind == "mfcc"
+        self.pad = nn.ConstantPad1d((config.context_samples, 0), 0.0)
+        self.is_mfcc = config.kind == "mfcc"
         self.transform = (
             transforms.MFCC(rate, config.cepstra, log_mels=True, melkwargs=window)
-            if self.mfcc
+            if self.is_mfcc
             else transforms.MelSpectrogram(rate, **window)
         )
 
     def forward(self, clip: Tensor) -> Tensor:
         """(S,) -> (F, S // hop)."""
-        features = self.transform(self.before(clip[None]))[0]
-        return features if self.mfcc else torch.log(features + 1e-6)
+        features = self.transform(self.pad(clip[None]))[0]
+        return features if self.is_mfcc else torch.log(features + 1e-6)
 
 
-class UsualPipeline:
-    """Batches of the usual pipeline for a trainer's network, from files under `folder`."""
+class DataLoaderBaseline:
+    """Trains a trainer's network from files under `folder`, by a DataLoader."""
 
     def __init__(self, trainer: Trainer, folder: Path, workers: int) -> None:
         self.trainer, self.batch_size = trainer, trainer.recipe.training.batch_size
         clips = trainer.batches.clips
         examples = tuple(e for e in trainer.data.task.split("training") if e.path)
         self.files = write_files([e.path for e in examples if e.path], trainer.data.packed, folder)
-        dataset = UsualClips(
+        dataset = FileClips(
             self.files,
             outputs_of(examples[: len(self.files)], trainer.model),
             clips.noise.cpu(),
@@ -167,99 +170,101 @@ class UsualPipeline:
             trainer.model.mean.cpu(),
             trainer.model.deviation.cpu(),
         )
-        self.turn_batches = _TURN_PER_WORKER * workers
-        chosen = RandomSampler(
+        self.turn_batches = _BATCHES_PER_WORKER * workers
+        sampler = RandomSampler(
             dataset, replacement=True, num_samples=self.turn_batches * self.batch_size
         )
         self.loader = DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=chosen,
+            sampler=sampler,
             num_workers=workers,
             pin_memory=trainer.device.type == "cuda",
             persistent_workers=True,
         )
         steps = trainer.model.steps(trainer.data.task.clip_s)
-        self.asked = torch.arange(steps, device=trainer.device) >= (
+        self.has_target = torch.arange(steps, device=trainer.device) >= (
             steps - trainer.model.steps(trainer.recipe.training.tail_ms / 1000)
         )
 
     def turn(self) -> None:
-        """Train on the next `turn_batches` batches; the workers have nothing left to do then."""
+        """Train on the next `turn_batches` batches, after which the workers are idle."""
         model, device = self.trainer.model, self.trainer.device
         for features, outputs in self.loader:
             features = features.to(device, non_blocking=True)
             column = outputs.to(device, non_blocking=True)[:, None]
-            targets = torch.where(self.asked, column, NO_TARGET)
+            targets = torch.where(self.has_target, column, NO_TARGET)
             state = model.initial_state(len(features))
             self.trainer.learn(Batch(features, state, targets, column))
 
 
 def write_files(paths: Sequence[Path], packed: PackedAudio, folder: Path) -> list[Path]:
-    """Write packed recordings as files, at most `MOST_FILES`; gives their names in `folder`."""
+    """Write packed recordings as files, at most `MAX_FILES`; returns their paths in `folder`."""
     files = []
-    for number, path in enumerate(paths[:MOST_FILES]):
+    for number, path in enumerate(paths[:MAX_FILES]):
         files.append(folder / f"{number}.wav")
         soundfile.write(files[-1], packed.samples(path), packed.rate, "PCM_16")
     return files
 
 
-def measure_usual(
-    trainer: Trainer, folder: Path, workers: int, batches: int, now: Callable[[], float]
-) -> UsualCost:
-    """Train in turns from our batches and by the usual pipeline, whose files lie in `folder`.
+def compare_with_dataloader(
+    trainer: Trainer, folder: Path, workers: int, batches: int, now_s: Callable[[], float]
+) -> DataLoaderCost:
+    """Train alternately from our batches and from a DataLoader that reads files in `folder`.
 
-    About `batches` of each. `now` gives seconds when the device has done all it was asked for.
+    Each trains on about `batches` batches. `now_s` is a clock that waits for the device first.
     """
-    usual = UsualPipeline(trainer, folder, workers)
-    turns = max(1, round(batches / usual.turn_batches))
-    usual.turn()  # the workers start
+    baseline = DataLoaderBaseline(trainer, folder, workers)
+    turns = max(1, round(batches / baseline.turn_batches))
+    baseline.turn()  # starts the workers
 
-    def ours() -> None:
-        for _ in range(usual.turn_batches):
+    def loop() -> None:
+        for _ in range(baseline.turn_batches):
             trainer.train_step()
 
-    def by_torch() -> None:
+    def baseline_torch_gru() -> None:
         bf16, trainer.bf16 = trainer.bf16, False
         try:
             with torch_gru():
-                usual.turn()
+                baseline.turn()
         finally:
             trainer.bf16 = bf16
 
-    runs = [ours, usual.turn]
+    runs = [loop, baseline.turn]
     if trainer.device.type == "cpu" and any(isinstance(m, GRU) for m in trainer.model.modules()):
-        runs.append(by_torch)
+        runs.append(baseline_torch_gru)
     seconds: dict[Callable[[], None], list[float]] = {run: [] for run in runs}
     for number in range(turns):
         for run in runs if number % 2 else reversed(runs):
-            began = now()
+            start = now_s()
             run()
-            seconds[run].append(now() - began)
+            seconds[run].append(now_s() - start)
 
-    def beside(run: Callable[[], None]) -> tuple[float, tuple[float, float]]:
-        ratios = sorted(a / b for a, b in zip(seconds[run], seconds[ours], strict=True))
+    def over_loop(run: Callable[[], None]) -> tuple[float, tuple[float, float]]:
+        ratios = sorted(a / b for a, b in zip(seconds[run], seconds[loop], strict=True))
         return statistics.median(ratios), (ratios[turns // 4], ratios[-1 - turns // 4])
 
-    ratio, quartiles = beside(usual.turn)
-    torch_ratio, torch_quartiles = beside(by_torch) if by_torch in runs else (None, None)
-    clips = usual.turn_batches * usual.batch_size
-    return UsualCost(
+    ratio, quartiles = over_loop(baseline.turn)
+    torch_ratio, torch_quartiles = None, None
+    if baseline_torch_gru in runs:
+        torch_ratio, torch_quartiles = over_loop(baseline_torch_gru)
+    clips = baseline.turn_batches * baseline.batch_size
+    return DataLoaderCost(
         dataloader_workers=workers,
-        dataloader_files=len(usual.files),
-        dataloader_clips_per_second=clips / statistics.median(seconds[usual.turn]),
+        dataloader_files=len(baseline.files),
+        dataloader_clips_per_second=clips / statistics.median(seconds[baseline.turn]),
         loop_over_dataloader=ratio,
         loop_over_dataloader_quartiles=quartiles,
         loop_over_dataloader_torch_gru=torch_ratio,
         loop_over_dataloader_torch_gru_quartiles=torch_quartiles,
-        turn_batches=usual.turn_batches,
+        turn_batches=baseline.turn_batches,
         turns=turns,
     )
 
 
 @contextmanager
 def torch_gru() -> Iterator[None]:
-    """Within, GRU layers are trained by torch.nn.GRU's own loop and gradient."""
+    """Train GRU layers with torch.nn.GRU's own loop and gradient within this context."""
     GRU.own_gradient = False
     try:
         yield

@@ -1,4 +1,4 @@
-"""Pictures of what goes on inside a model, as PNG."""
+"""Pictures of what happens inside a model, as PNG."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,20 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.analysis.gradients import GradientNorms
-from speechgru.analysis.trace import Trace
+from speechgru.analysis.inspection import GradientNorms, Trace
 from speechgru.common.files import atomic_path
 from speechgru.labels import NOT_WORDS
 
-#: Labels drawn in a colour of their own: the surest ones that reach this.
-MOST_LABELS, SHOWN_FROM = 8, 0.1
+#: At most so many labels are drawn: those with the highest posteriors, if they reach this.
+MAX_LABELS, MIN_POSTERIOR = 8, 0.1
 _SPECTROGRAM_INCHES, _PANEL_INCHES, _WIDTH_INCHES = 1.8, 1.5, 9.0
 
 
 def save_gates_picture(trace: Trace, title: str, path: Path) -> None:
-    """Draw the gates of every layer under the spectrogram: units (y) over time, their mean above.
+    """Draw every layer's gates below the spectrogram: units (y) over time, with their mean.
 
-    A gate's units stand in the order of their means, so that slow ones are apart from quick ones.
+    A gate's units are sorted by their means, which separates slow units from fast ones.
 
     Raises:
         SpeechGRUError: the folder cannot be written, or the disk is full.
@@ -33,29 +32,29 @@ def save_gates_picture(trace: Trace, title: str, path: Path) -> None:
             image = _draw_attention(panel, values, trace, strongest)
         else:
             image = _draw_units(panel, name, values, trace)
-        panel.set_title(f"layer {layer + 1}: {_told(name)}", fontsize="small", loc="left")
+        panel.set_title(f"layer {layer + 1}: {_describe(name)}", fontsize="small", loc="left")
     figure.colorbar(image, ax=axes[1:], aspect=40)
     axes[-1].set_xlabel("seconds")
     _save(figure, path)
 
 
 def save_posteriors_picture(trace: Trace, title: str, path: Path) -> None:
-    """Draw each head's posteriors over time under the spectrogram.
+    """Draw each head's posteriors over time, below the spectrogram.
 
     Raises:
         SpeechGRUError: the folder cannot be written, or the disk is full.
     """
     figure, axes = _figure(1 + len(trace.posteriors), trace, title)
-    time_s = (1 + np.arange(trace.steps)) * trace.step_s  # an answer is there when its step ends
+    time_s = (1 + np.arange(trace.steps)) * trace.step_s  # known when its step ends
     for panel, (head, posteriors) in zip(axes[1:], trace.posteriors.items(), strict=True):
         highest = posteriors.max(axis=0)
         order = np.argsort(-highest)
-        for column in [c for c in order if highest[c] >= SHOWN_FROM][:MOST_LABELS]:
+        for column in [c for c in order if highest[c] >= MIN_POSTERIOR][:MAX_LABELS]:
             label = trace.labels[head][column]
-            style = {"color": "0.6", "linestyle": _FILLER.get(label, "-")}
-            shown = style if label in NOT_WORDS else {}
-            # A legend leaves out what begins with an underscore.
-            panel.plot(time_s, posteriors[:, column], label=label.strip("_"), **shown)
+            grey = {"color": "0.6", "linestyle": _FILLER_STYLES.get(label, "-")}
+            style = grey if label in NOT_WORDS else {}
+            # matplotlib leaves labels that start with an underscore out of the legend.
+            panel.plot(time_s, posteriors[:, column], label=label.strip("_"), **style)
         panel.set_ylim(-0.02, 1.02)
         panel.grid(alpha=0.3)
         panel.set_title(f"{head}: posteriors", fontsize="small", loc="left")
@@ -65,13 +64,13 @@ def save_posteriors_picture(trace: Trace, title: str, path: Path) -> None:
 
 
 def save_gradient_picture(
-    of_model: Sequence[GradientNorms],
-    others: Sequence[GradientNorms],
+    trained: Sequence[GradientNorms],
+    untrained: Sequence[GradientNorms],
     step_s: float,
     title: str,
     path: Path,
 ) -> None:
-    """Draw how the gradient's norm changes backwards in time; the others dashed.
+    """Draw the gradient's norm backwards in time; untrained networks are dashed.
 
     Raises:
         SpeechGRUError: the folder cannot be written, or the disk is full.
@@ -80,7 +79,7 @@ def save_gradient_picture(
 
     figure = Figure(figsize=(7.2, 4.5), layout="constrained", dpi=120)
     axes = figure.add_subplot()
-    for curves, style in ((of_model, "-"), (others, "--")):
+    for curves, style in ((trained, "-"), (untrained, "--")):
         for curve in curves:
             back_s = np.arange(len(curve.norms)) * step_s
             axes.plot(back_s, np.maximum(curve.norms, 1e-30), style, label=curve.name)
@@ -94,25 +93,25 @@ def save_gradient_picture(
     _save(figure, path)
 
 
-_FILLER = {"_silence_": "--", "_unknown_": ":", "_blank_": "--"}
+_FILLER_STYLES = {"_silence_": "--", "_unknown_": ":", "_blank_": "--"}
 _MEANINGS = {
-    "update": "update gate, the share of the state that is replaced",
-    "reset": "reset gate, 0 forgets the state in what is proposed",
-    "forget": "forget gate, 0 forgets the memory",
+    "update": "update gate, share of the state that is replaced",
+    "reset": "reset gate, 0 ignores the state in the candidate",
+    "forget": "forget gate, 0 clears the memory",
     "input": "input gate, 1 writes into the memory",
-    "output": "output gate, 1 shows the memory",
+    "output": "output gate, 1 exposes the memory",
     "state": "state (the cell has no gates)",
-    "attention": "attention, mean of the heads",
+    "attention": "attention, mean over the heads",
 }
 
 
-def _told(name: str) -> str:
+def _describe(name: str) -> str:
     direction, _, gate = name.rpartition(" ") if name.startswith("backward ") else ("", "", name)
     return f"{direction} {_MEANINGS.get(gate, gate)}".strip()
 
 
 def _figure(panels: int, trace: Trace, title: str) -> tuple[Any, list[Any]]:
-    """A figure of panels above each other, the first one the spectrogram; they share the time."""
+    """A figure of stacked panels that share the time axis; the first is the spectrogram."""
     import librosa.display
     from matplotlib.figure import Figure  # slow to import, and only needed here
 
@@ -140,15 +139,15 @@ def _figure(panels: int, trace: Trace, title: str) -> tuple[Any, list[Any]]:
 
 
 def _draw_units(panel: Any, name: str, values: NDArray[np.float32], trace: Trace) -> Any:
-    """(T, units) as an image, and the units' mean as a line on an axis of its own."""
-    mixed = values[:, np.argsort(values.mean(axis=0), kind="stable")].T
+    """(T, units) as an image, and the mean over the units as a line with its own axis."""
+    ordered = values[:, np.argsort(values.mean(axis=0), kind="stable")].T
     signed = name.endswith("state")
     image = panel.imshow(
-        mixed,
+        ordered,
         aspect="auto",
         origin="lower",
         interpolation="nearest",
-        extent=(0, trace.duration_s, 0, len(mixed)),
+        extent=(0, trace.duration_s, 0, len(ordered)),
         vmin=-1 if signed else 0,
         vmax=1,
         cmap="RdBu_r" if signed else "viridis",
@@ -166,7 +165,7 @@ def _draw_units(panel: Any, name: str, values: NDArray[np.float32], trace: Trace
 
 
 def _draw_attention(panel: Any, values: NDArray[np.float32], trace: Trace, strongest: float) -> Any:
-    """(T, steps back) as an image, now below."""
+    """(T, steps back) as an image, the current step at the bottom."""
     image = panel.imshow(
         values.T,
         aspect="auto",

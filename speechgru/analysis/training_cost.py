@@ -1,8 +1,6 @@
-"""What the training loop costs beside the bare network, on made clips."""
+"""What the training loop costs in addition to the bare network, on synthetic clips."""
 
-import resource
 import statistics
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
@@ -13,34 +11,44 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from speechgru.analysis.dataloader_baseline import UsualCost, measure_usual
+from speechgru.analysis.dataloader_baseline import DataLoaderCost, compare_with_dataloader
+from speechgru.analysis.measuring import peak_memory_bytes
 from speechgru.common.progress import Progress
 from speechgru.corpora.corpus import Clip, Corpus, Task
+from speechgru.corpora.other_sounds import other_sounds
 from speechgru.corpora.packed import PackedAudio
 from speechgru.corpora.protocols import WORDS_V2, make_task
 from speechgru.training.prepared_data import PreparedData
 from speechgru.training.recipe import Recipe
 from speechgru.training.trainer import STAGES, Trainer
 
-#: Clips that only the validation would hear.
+#: Clips in the validation split, which a trainer cannot do without.
 _VALIDATION_CLIPS = 70
-#: Batches before the clock runs: memory is claimed and kernels are chosen in the first ones.
-_WARM_UP = 2
-#: Made clips differ up to this many; then they come again.
-_DIFFERENT = 1024
+#: Batches before timing: the first ones allocate memory and choose kernels.
+_WARM_UP_BATCHES = 2
+#: Number of distinct synthetic clips; beyond it they repeat.
+_DISTINCT_CLIPS = 1024
 
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """A recipe's loop (draw, features, network, optimiser, average) and its bare network.
+    """Speed and memory of a recipe's training loop and of its bare network.
 
-    The bare network is the forward and the backward pass of the same network on ready features.
-    The two take turns, so that what else the machine does falls on both; speeds are of the median
-    batch, `loop_over_bare` is the median ratio of two neighbours, and its quartiles say how quiet
-    the machine was. `stages` are shares of a step, `stages_clips_per_second` how fast each would be
-    alone. `corpus_mb` is what the clips take, `peak_mb`
-    what the process took, mapped files included, `device_peak_mb` what it took of a GPU's memory.
-    `epoch_s` is the time of as many clips as there are. `usual` compares with a DataLoader.
+    The loop draws clips, computes features, trains the network, and updates optimizer and average.
+    The bare network is the forward and backward pass of the same network on precomputed features.
+    The two alternate, so that other programs slow both down alike.
+
+    Args:
+        clips_per_second, bare_clips_per_second: by the median batch.
+        loop_over_bare: median speed ratio of two neighbouring batches; the quartiles show how quiet
+            the machine was.
+        stages: share of a step that each stage takes.
+        stages_clips_per_second: how fast each stage would be by itself.
+        epoch_s: time for as many clips as there are.
+        corpus_mb: size of the clips.
+        peak_mb: peak memory of the process, mapped files included.
+        device_peak_mb: peak memory on a GPU.
+        dataloader: comparison with a DataLoader, if it was measured.
     """
 
     batch_size: int
@@ -59,12 +67,12 @@ class TrainingCost:
     corpus_mb: float
     peak_mb: float
     device_peak_mb: float
-    usual: UsualCost | None = None
+    dataloader: DataLoaderCost | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; what compares with a DataLoader stands beside the rest, if it was measured."""
+        """For JSON; the comparison with a DataLoader is on the same level as the rest."""
         table = asdict(self)
-        return table | (table.pop("usual") or {})
+        return table | (table.pop("dataloader") or {})
 
 
 def measure_training(
@@ -75,39 +83,41 @@ def measure_training(
     progress: Progress | None = None,
     dataloader_workers: int = 0,
 ) -> TrainingCost:
-    """Run the loop of a recipe on `clips` made clips, in turns with the bare network.
+    """Run a recipe's loop on `clips` synthetic clips, alternating with the bare network.
 
-    `progress` hears of the batches. With `dataloader_workers`, the loop then takes turns with the
-    usual pipeline of as many processes, for about as many batches.
+    `progress` counts batches. With `dataloader_workers`, the loop then also alternates with a
+    DataLoader of so many worker processes, for about as many batches.
     """
-    # Weights say nothing of speed, and streams that begin later cost the same now.
-    fresh = {
+    # Pretrained weights do not change the speed; streams are measured from the first step on.
+    updates = {
         "training": recipe.training.model_copy(update={"begin_with": ""}),
         "stream": recipe.stream.model_copy(update={"begin_at": 0.0}),
     }
-    recipe = recipe.model_copy(update=fresh)
-    trainer = Trainer(recipe, made_data(recipe, clips), device)
-    bench = _Bench(trainer)
-    for _ in range(_WARM_UP):
-        bench.loop_s(), bench.bare_s()
+    recipe = recipe.model_copy(update=updates)
+    trainer = Trainer(recipe, synthetic_data(recipe, clips), device)
+    timer = _Timer(trainer)
+    for _ in range(_WARM_UP_BATCHES):
+        timer.loop_s(), timer.bare_s()
     loops_s: list[float] = []
     bares_s: list[float] = []
     stages_s: dict[str, list[float]] = {stage: [] for stage in STAGES}
     for number in range(batches):
         if number % 2:
-            loops_s.append(bench.loop_s())
-            bares_s.append(bench.bare_s())
+            loops_s.append(timer.loop_s())
+            bares_s.append(timer.bare_s())
         else:
-            bares_s.append(bench.bare_s())
-            loops_s.append(bench.loop_s())
-        for stage, seconds in bench.stages_s().items():
+            bares_s.append(timer.bare_s())
+            loops_s.append(timer.loop_s())
+        for stage, seconds in timer.stages_s().items():
             stages_s[stage].append(seconds)
         if progress is not None:
             progress(number + 1, batches)
-    usual = None
+    dataloader = None
     if dataloader_workers:
         with tempfile.TemporaryDirectory() as folder:
-            usual = measure_usual(trainer, Path(folder), dataloader_workers, batches, bench.now)
+            dataloader = compare_with_dataloader(
+                trainer, Path(folder), dataloader_workers, batches, timer.now_s
+            )
     ratios = sorted(bare / loop for bare, loop in zip(bares_s, loops_s, strict=True))
     medians = {stage: statistics.median(seconds) for stage, seconds in stages_s.items()}
     size = recipe.training.batch_size
@@ -126,99 +136,99 @@ def measure_training(
         clips=clips,
         epoch_s=clips / size * statistics.median(loops_s),
         corpus_mb=trainer.data.packed.buffer.nbytes / 2**20,
-        peak_mb=_peak_mb(),
+        peak_mb=peak_memory_bytes() / 2**20,
         device_peak_mb=_device_peak_mb(device),
-        usual=usual,
+        dataloader=dataloader,
     )
 
 
-def made_data(recipe: Recipe, clips: int) -> PreparedData:
-    """Clips of noise under the words of Speech Commands, as a recipe takes them; no files."""
+def synthetic_data(recipe: Recipe, clips: int) -> PreparedData:
+    """Clips of noise labelled with the words of Speech Commands, as the recipe needs them.
+
+    Their paths name no files. Other speech and noise that the recipe takes are the real ones.
+    """
     words = [WORDS_V2[number % len(WORDS_V2)] for number in range(clips + _VALIDATION_CLIPS)]
+    splits = {True: "training", False: "validation"}
     corpus = Corpus(
-        Path("made"),
+        Path("synthetic"),
         "speech-commands",
         tuple(
-            Clip(Path(f"made/{number}"), word, "", "training" if number < clips else "validation")
+            Clip(Path("synthetic", str(number)), word, "", splits[number < clips])
             for number, word in enumerate(words)
         ),
     )
     rate = recipe.features.sample_rate
-    task = _made_task(recipe, corpus)
+    task = _task(recipe, corpus)
     length = round(task.clip_s * rate)
     packed = PackedAudio(
         paths=tuple(clip.path for clip in corpus.clips),
         lengths=np.full(len(words), length),
-        buffer=_made_buffer(len(words), length),
+        buffer=_mapped_noise(len(words), length),
         rate=rate,
         fingerprint="",
     )
-    return PreparedData(corpus, task, packed, fingerprint="")
+    other = other_sounds() if recipe.data.other_sounds else None
+    return PreparedData(corpus, task, packed, "", other)
 
 
-def _made_buffer(clips: int, length: int) -> NDArray[np.int16]:
-    """Noise in a mapped file that is gone with the process, as a packed corpus is mapped."""
-    different = min(clips, _DIFFERENT)
-    noise = np.random.default_rng(0).integers(-8000, 8000, (different, length), np.int16)
+def _mapped_noise(clips: int, length: int) -> NDArray[np.int16]:
+    """Noise in a temporary file that is memory-mapped, as a packed corpus is."""
+    distinct = min(clips, _DISTINCT_CLIPS)
+    noise = np.random.default_rng(0).integers(-8000, 8000, (distinct, length), np.int16)
     file = tempfile.TemporaryFile()  # noqa: SIM115
-    for start in range(0, clips, different):
+    for start in range(0, clips, distinct):
         file.write(noise[: clips - start].data)
     file.flush()
     return np.asarray(np.memmap(file, np.int16, mode="r"))
 
 
-def _made_task(recipe: Recipe, corpus: Corpus) -> Task:
-    # A folder's task reads the clips' lengths from the files, and here are none.
+def _task(recipe: Recipe, corpus: Corpus) -> Task:
+    # A folder's task takes the clip length from the recordings, and there are none.
     protocol = recipe.data.protocol if recipe.data.protocol != "folder" else "v2-35"
     task = make_task(protocol, corpus)
     return replace(task, clip_s=recipe.data.clip_s or task.clip_s)
 
 
-class _Bench:
-    """The passes that take turns, each timed until the device has done it."""
+class _Timer:
+    """Times the passes that alternate, each until the device has finished it."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
-        self.ready = trainer.batches.draw(trainer.recipe.training.batch_size)
+        self.batch = trainer.batches.draw(trainer.recipe.training.batch_size)
 
     def loop_s(self) -> float:
-        began = self.now()
+        start = self.now_s()
         self.trainer.train_step()
-        return self.now() - began
+        return self.now_s() - start
 
     def bare_s(self) -> float:
         self.trainer.model.train().zero_grad(set_to_none=True)
-        began = self.now()
-        loss, _ = self.trainer.loss(self.ready)
+        start = self.now_s()
+        loss, _ = self.trainer.loss(self.batch)
         loss.backward()
-        return self.now() - began
+        return self.now_s() - start
 
     def stages_s(self) -> dict[str, float]:
         """A step that waits for the device after each stage."""
-        began, seconds = self.now(), {}
+        start, seconds = self.now_s(), {}
 
         def mark(stage: str) -> None:
-            nonlocal began
-            ended = self.now()
-            seconds[stage] = ended - began
-            began = ended
+            nonlocal start
+            end = self.now_s()
+            seconds[stage] = end - start
+            start = end
 
         self.trainer.train_step(mark)
         return seconds
 
-    def now(self) -> float:
-        """Seconds, when the device has done all that it was asked for."""
+    def now_s(self) -> float:
+        """The clock, once the device has finished all its work."""
         kind = self.trainer.device.type
         if kind == "cuda":
             torch.cuda.synchronize(self.trainer.device)
         elif kind == "mps":
             torch.mps.synchronize()
         return time.perf_counter()
-
-
-def _peak_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in kB, on macOS in bytes
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def _device_peak_mb(device: torch.device) -> float:

@@ -76,19 +76,19 @@ def _print(recipe: str, device: str, cost: "TrainingCost") -> None:
         rate = cost.stages_clips_per_second[stage]
         out.line(f"  {stage:<18}{rate:.0f} clips/s alone, {100 * share:.1f} % of a step")
     out.line(f"an epoch            {cost.epoch_s:.1f} s for {cost.clips:,} clips")
-    if cost.usual is not None:
-        low, high = cost.usual.loop_over_dataloader_quartiles
+    if cost.dataloader is not None:
+        low, high = cost.dataloader.loop_over_dataloader_quartiles
         out.line(
-            f"usual pipeline      {cost.usual.dataloader_clips_per_second:.0f} clips/s, "
-            f"{cost.usual.dataloader_workers} DataLoader workers"
+            f"usual pipeline      {cost.dataloader.dataloader_clips_per_second:.0f} clips/s, "
+            f"{cost.dataloader.dataloader_workers} DataLoader workers"
         )
         out.line(
-            f"loop over usual     {cost.usual.loop_over_dataloader:.2f} "
+            f"loop over usual     {cost.dataloader.loop_over_dataloader:.2f} "
             f"(quartiles {low:.2f} to {high:.2f})"
         )
-        if (quartiles := cost.usual.loop_over_dataloader_torch_gru_quartiles) is not None:
+        if (quartiles := cost.dataloader.loop_over_dataloader_torch_gru_quartiles) is not None:
             out.line(
-                f"  torch GRU float32 {cost.usual.loop_over_dataloader_torch_gru:.2f} "
+                f"  torch GRU float32 {cost.dataloader.loop_over_dataloader_torch_gru:.2f} "
                 f"(quartiles {quartiles[0]:.2f} to {quartiles[1]:.2f})"
             )
     on_device = f", of the device's {cost.device_peak_mb:.0f} MB" if cost.device_peak_mb else ""

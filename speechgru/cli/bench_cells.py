@@ -8,7 +8,7 @@ from speechgru.cli.terminal import out, print_json, progress_bar
 from speechgru.errors import UsageError
 
 if TYPE_CHECKING:
-    from speechgru.analysis.cell_speed import CellSpeed
+    from speechgru.analysis.cell_costs import CellSpeed
 
 
 def bench_cells(
@@ -23,8 +23,8 @@ def bench_cells(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Forward and backward pass of one layer: the whole sequence, and step by step."""
-    from speechgru.analysis.cell_speed import measure_cell
-    from speechgru.analysis.cell_variants import parse_cells
+    from speechgru.analysis.cell_costs import measure_cell
+    from speechgru.analysis.comparison import parse_cells
     from speechgru.backends.torch_device import select_device
 
     names, chosen = parse_cells(cells), select_device(device)

@@ -73,10 +73,10 @@ def bench_listen(
 
 
 def _bench_start(model: Path, recording: Path, json: bool) -> None:
-    from speechgru.analysis.startup_cost import measure_start
+    from speechgru.analysis.listening_cost import measure_startup
 
     with progress_bar("starting, in pairs") as progress:
-        cost = measure_start(model, recording, progress=progress)
+        cost = measure_startup(model, recording, progress=progress)
     if json:
         print_json(cost.as_dict())
         return

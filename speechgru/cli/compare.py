@@ -12,8 +12,8 @@ from speechgru.errors import InterruptedRunError, UsageError
 if TYPE_CHECKING:
     import torch
 
-    from speechgru.analysis.comparison import Planned
-    from speechgru.analysis.comparison_results import Row, RunResult
+    from speechgru.analysis.comparison import PlannedRun
+    from speechgru.analysis.comparison_report import Row, RunResult
     from speechgru.training.prepared_data import PreparedData
 
 
@@ -51,12 +51,11 @@ def compare(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Train several cells alike; Ctrl-C saves, the same command goes on."""
-    from speechgru.analysis.cell_variants import MATCHES, parse_cells
-    from speechgru.analysis.comparison import plan, prepared
-    from speechgru.analysis.comparison_results import make_rows
-    from speechgru.analysis.comparison_table import as_csv, as_markdown
+    from speechgru.analysis.comparison import MATCHES, parse_cells, plan_runs
+    from speechgru.analysis.comparison_report import as_csv, as_markdown, make_rows
     from speechgru.backends.torch_device import select_device
     from speechgru.common.files import write_atomic
+    from speechgru.training.prepared_data import prepare
     from speechgru.training.recipe import load_recipe
 
     if match not in MATCHES:
@@ -65,8 +64,8 @@ def compare(
     settings = with_data(load_recipe(recipe, overrides or []), data)
     folder = out_dir or Path("runs") / Path(recipe).stem
     with progress_bar("decoding") as progress:
-        of_all = prepared(settings, progress)
-    runs = plan(settings, of_all, names, match, seeds, folder)  # type: ignore[arg-type]
+        of_all = prepare(settings, progress)
+    runs = plan_runs(settings, of_all, names, match, seeds, folder)  # type: ignore[arg-type]
     results = _results(runs, of_all, chosen, costs_only)
     reference = settings.model.cell if settings.model.cell in names else names[0]
     rows = make_rows(results, reference)
@@ -76,7 +75,7 @@ def compare(
     write_atomic(table, as_csv(rows))
     title = f"{of_all.task.protocol} of {of_all.corpus.root.name}: the same {match}"
     if not costs_only:
-        from speechgru.analysis.comparison_picture import save_comparison_picture
+        from speechgru.analysis.comparison_report import save_comparison_picture
 
         save_comparison_picture(rows, title, folder / "compare.png")
     if json:
@@ -89,29 +88,30 @@ def compare(
 
 
 def _results(
-    runs: "list[Planned]", data: "PreparedData", device: "torch.device", costs_only: bool
+    runs: "list[PlannedRun]", data: "PreparedData", device: "torch.device", costs_only: bool
 ) -> "list[RunResult]":
     """Every run's result; those that are there already are not made again."""
-    from speechgru.analysis.comparison import carry_out, untrained
+    from speechgru.analysis.comparison import costs_only as costs_of_run
+    from speechgru.analysis.comparison import perform_run
 
     results = []
     if costs_only:
         with progress_bar("measuring") as progress:
             for done, run in enumerate(runs, 1):
-                results.append(untrained(run, data, device))
+                results.append(costs_of_run(run, data, device))
                 if progress is not None:
                     progress(done, len(runs))
         return results
     try:
         with stop_on_signals() as stop:
             for number, run in enumerate(runs, 1):
-                place = "done before" if run.result.exists() else str(run.folder)
+                place = "done before" if run.result_file.exists() else str(run.folder)
                 width = run.recipe.model.hidden
                 err.line(
                     f"{number}/{len(runs)}  {run.cell}, {width} units, seed {run.seed}: {place}"
                 )
                 with live_run() as (report, _):
-                    results.append(carry_out(run, data, device, report, stop))
+                    results.append(perform_run(run, data, device, report, stop))
     except (InterruptedRunError, KeyboardInterrupt):
         raise InterruptedRunError(
             f"stopped in run {len(results) + 1} of {len(runs)}; the same command goes on"
@@ -122,7 +122,7 @@ def _results(
 def _print(rows: "list[Row]", reference: str, title: str) -> None:
     from rich.table import Table
 
-    from speechgru.analysis.comparison_table import tables
+    from speechgru.analysis.comparison_report import tables
 
     out.line(title)
     for name, columns in tables(rows, reference).items():

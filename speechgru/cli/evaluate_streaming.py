@@ -157,7 +157,7 @@ def evaluate_strings(
     model: Any = getattr(backend, "model", None)  # an exported one has no attention decoder
     if model is None or model.speller is None:
         return report
-    from speechgru.analysis.attention_sequences import spell_strings
+    from speechgru.evaluation.sequences import spell_strings
 
     with progress_bar("spelling, in strings") as progress:
         return replace(report, spelled=spell_strings(model, strings, progress))

@@ -9,8 +9,7 @@ from speechgru.cli.terminal import err, out, print_json
 from speechgru.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from speechgru.analysis.gradients import GradientNorms
-    from speechgru.analysis.trace import Trace
+    from speechgru.analysis.inspection import GradientNorms, Trace
     from speechgru.audio.files import Samples
     from speechgru.model.network import SpeechGRU
 
@@ -36,8 +35,8 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Draw gates over the spectrogram, posteriors over time, and the gradient back through time."""
+    from speechgru.analysis.inspection import trace
     from speechgru.analysis.inspection_pictures import save_gates_picture, save_posteriors_picture
-    from speechgru.analysis.trace import trace
     from speechgru.audio.files import read
     from speechgru.modelfile.safetensors import load_model
 
@@ -92,7 +91,7 @@ def _gradients(
     picture: Path,
 ) -> "list[GradientNorms]":
     """Those of the model and the others; and of the classic cells as they begin."""
-    from speechgru.analysis.gradients import CLASSIC, fresh, relative_norms
+    from speechgru.analysis.inspection import CLASSIC, relative_norms, untrained
     from speechgru.analysis.inspection_pictures import save_gradient_picture
 
     word, step = found.peak
@@ -107,7 +106,7 @@ def _gradients(
         curve
         for cell in CLASSIC
         for curve in relative_norms(
-            fresh(network, cell), samples, column, step, f"{cell}, as it begins"
+            untrained(network, cell), samples, column, step, f"{cell}, as it begins"
         )
     ]
     title = f"{word!r} at {(step + 1) * found.step_s:.2f} s: how far back its gradient reaches"

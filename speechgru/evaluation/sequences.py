@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,9 +12,15 @@ from speechgru.common.progress import Progress
 from speechgru.corpora.sequences import Strings
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.decoding.grammar import Grammar
+from speechgru.labels import BOUNDARY, UNKNOWN, Spelling
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import open_recognizer
 from speechgru.recognition.state_policy import StatePolicy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from speechgru.model.network import SpeechGRU
 
 #: Resamplings of the strings for an interval.
 RESAMPLINGS = 2000
@@ -189,3 +195,52 @@ def evaluate_sequences(
     audio, plan = strings.audio, strings.plan
     source = {"protocol": audio.task.protocol, "split": audio.split, **asdict(plan)}
     return SequenceReport(WordErrors(tuple(heard)), source, config, policy)
+
+
+def spell_strings(
+    model: "SpeechGRU", strings: Strings, progress: Progress | None = None
+) -> WordErrors:
+    """Word errors of an attention decoder, which reads each string whole, from a fresh state."""
+    import torch  # only here: an exported model has no attention decoder
+
+    found = []
+    for number in range(len(strings)):
+        string = strings[number]
+        samples = torch.from_numpy(string.samples.astype(np.float32) / FULL_SCALE)
+        tokens, _ = spell(model, samples.to(model.device).unsqueeze(0))
+        heard = words_of(tokens, model.spelling)
+        found.append(HeardString(string.speaker, string.words, heard))
+        if progress is not None:
+            progress(number + 1, len(strings))
+    return WordErrors(tuple(found))
+
+
+def spell(model: "SpeechGRU", samples: "Tensor") -> tuple[list[int], "Tensor"]:
+    """The tokens of an utterance, (1, S), and the attention of each over its steps: N, (N, T)."""
+    import torch
+
+    assert model.speller is not None
+    with torch.inference_mode():
+        state = model.initial_state(1)
+        features, _ = model.extract(samples, state["samples"])
+        heard, _ = model.hear(features, state)
+        return model.speller.spell(heard)
+
+
+def words_of(tokens: list[int], spelling: Spelling) -> tuple[str, ...]:
+    """The words that tokens spell, without unknown ones and characters that no boundary follows.
+
+    >>> words_of([2, 1, 3, 2], Spelling(("_blank_", "_unknown_", "on", "no")))
+    ('on', 'no', 'on')
+    """
+    names = [spelling.tokens[token] for token in tokens]
+    if not spelling.in_characters:
+        return tuple(name for name in names if name != UNKNOWN)
+    words, letters = [], ""
+    for name in names:
+        if name == BOUNDARY:
+            words += [letters] if letters else []
+            letters = ""
+        elif name != UNKNOWN:
+            letters += name
+    return tuple(words)

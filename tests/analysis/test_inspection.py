@@ -1,4 +1,4 @@
-"""What a model does inside: gates and posteriors as they are, gradients against differences."""
+"""Inspection of a model: gates, posteriors, gradients against finite differences, `inspect`."""
 
 import json
 
@@ -9,8 +9,13 @@ import torch
 from matplotlib import image
 from tones import RATE, TONES_HZ, tone, trained_model, untrained_model
 
-from speechgru.analysis.gradients import GradientNorms, fresh, gradient_norms, relative_norms
-from speechgru.analysis.trace import trace
+from speechgru.analysis.inspection import (
+    GradientNorms,
+    gradient_norms,
+    relative_norms,
+    trace,
+    untrained,
+)
 from speechgru.cli import main
 from speechgru.errors import DataError
 from speechgru.labels import SILENCE
@@ -31,7 +36,7 @@ def make(**options) -> SpeechGRU:
 
 
 @pytest.mark.parametrize("cell", CELL_NAMES)
-def test_a_trace_is_what_the_model_does(cell):
+def test_trace_equals_the_models_own_output(cell):
     model, samples = make(cell=cell, context_steps=5), tone("low", 0)
     found = trace(model, samples)
     with torch.no_grad():
@@ -61,7 +66,7 @@ def extracted(model, samples):
     return model.extract(torch.from_numpy(samples)[None], state["samples"])[0], state
 
 
-def test_the_spectrogram_is_loudest_where_the_tone_is():
+def test_spectrogram_peaks_at_the_tone():
     found = trace(untrained_model(), tone("high", 3))
     edges = 700 * (
         10 ** (np.linspace(*(2595 * np.log10(1 + np.array([20, 7600]) / 700)), 22) / 2595) - 1
@@ -71,7 +76,7 @@ def test_the_spectrogram_is_loudest_where_the_tone_is():
     assert edges[band + 2] > TONES_HZ["high"] * 0.9
 
 
-def test_the_peak_is_the_surest_word_and_no_filler():
+def test_peak_is_the_most_probable_word():
     found = trace(trained_model(), tone("high", 99))
     word, step = found.peak
     column = found.labels["classify"].index("high")
@@ -87,8 +92,8 @@ def test_the_peak_is_the_surest_word_and_no_filler():
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "mingru", "transformer"])
 @pytest.mark.parametrize("front", ["stack", "conv"])
-def test_gradients_are_those_of_differences(cell, front):
-    """Of wide differences: the log-posteriors are float32."""
+def test_gradients_equal_finite_differences(cell, front):
+    """With wide steps, as the log-posteriors are float32."""
     model = make(cell=cell, hidden=3, context_steps=4, front=front, front_channels=(2, 2)).double()
     samples, step, column = tone("mid", 1, 0.2).astype(np.float64), 8, 2
     norms = gradient_norms(model, samples, column, step)
@@ -117,7 +122,7 @@ def test_gradients_are_those_of_differences(cell, front):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_a_gate_that_keeps_reaches_further_back():
+def test_keep_bias_lets_gradients_reach_further_back():
     samples = tone("mid", 2)
     reach = {}
     for keep_bias in (0.0, 3.0):
@@ -128,17 +133,17 @@ def test_a_gate_that_keeps_reaches_further_back():
     assert reach[3.0] > 10 * reach[0.0]
 
 
-def test_cells_as_they_begin_stand_behind_the_model_s_own_front():
+def test_untrained_cell_keeps_the_models_front():
     model = make(cell="lstm", front="conv", front_channels=(4, 4), keep_bias=1.0)
-    rnn = fresh(model, "rnn")
+    rnn = untrained(model, "rnn")
     assert (rnn.config.cell, len(rnn.cells), rnn.config.hidden) == ("rnn", 1, 12)
     torch.testing.assert_close(rnn.project.weight, model.project.weight)
     torch.testing.assert_close(rnn.mean, model.mean)
-    again = fresh(model, "rnn")
+    again = untrained(model, "rnn")
     torch.testing.assert_close(rnn.cells[0].rnn.weight_ih_l0, again.cells[0].rnn.weight_ih_l0)
 
 
-def test_half_is_where_the_norm_stays_under_a_half():
+def test_half_steps_is_where_the_norm_stays_below_half():
     for norms, half in (([1, 0.6, 0.4, 0.5, 0.1], 4), ([1, 0.2], 1), ([1, 0.9], 2), ([0, 0], 0)):
         assert GradientNorms("", np.array(norms, float)).half_steps == half
 
@@ -155,16 +160,16 @@ def run(capsys, *arguments):
     return code, capsys.readouterr()
 
 
-def test_as_it_is_typed(files, capsys):
+def test_inspect_json_and_pictures(files, capsys):
     other = make(cell="rnn")
     (files / "other").mkdir()
     save_model(other, files / "other" / "model.safetensors")
-    code, told = run(
+    code, printed = run(
         *(capsys, files / "model.safetensors", files / "high.wav", "-o", files / "out"),
         *("--beside", files / "other" / "model.safetensors", "--json"),
     )
     assert code == 0
-    found = json.loads(told.out)
+    found = json.loads(printed.out)
     assert (found["word"], found["steps"]) == ("high", 25)
     assert found["score"] > 0.5
     assert 0 < found["time_s"] <= 0.5
@@ -183,34 +188,34 @@ def test_as_it_is_typed(files, capsys):
         assert drawn[..., :3].std() > 0.05
 
 
-def test_as_lines(files, capsys):
-    code, told = run(
+def test_inspect_as_text(files, capsys):
+    code, printed = run(
         capsys, files / "model.safetensors", files / "high.wav", "-o", files, "--start", "0.1"
     )
     assert code == 0
-    assert "surest of 'high' at 0." in told.out
-    assert "layer 2 reset: mean 0." in told.out
-    assert "gru, as it begins: the gradient is under a half" in told.out
-    assert "gradient.png" in told.out
+    assert "surest of 'high' at 0." in printed.out
+    assert "layer 2 reset: mean 0." in printed.out
+    assert "gru, as it begins: the gradient is under a half" in printed.out
+    assert "gradient.png" in printed.out
 
 
-def test_a_model_that_needs_whole_clips_has_gates_and_no_gradient(files, capsys):
+def test_whole_clip_model_has_gates_but_no_gradient(files, capsys):
     save_model(make(bidirectional=True, cell="transformer"), files / "whole.safetensors")
-    code, told = run(
+    code, printed = run(
         capsys, files / "whole.safetensors", files / "high.wav", "-o", files / "out", "--json"
     )
     assert code == 0
-    found = json.loads(told.out)
+    found = json.loads(printed.out)
     assert found["gradients"] == []
     assert {row["gate"] for row in found["gates"]} == {"attention", "backward attention"}
-    assert "no gradient.png" in told.err
+    assert "no gradient.png" in printed.err
     assert not (files / "out" / "gradient.png").exists()
 
 
-def test_of_a_long_recording_only_a_part_is_drawn(files, capsys):
+def test_long_recording_is_cut_with_a_message(files, capsys):
     soundfile.write(files / "long.wav", np.tile(tone("low", 0), 50), RATE)
     save_model(make(hidden=4), files / "small.safetensors")
-    code, told = run(
+    code, printed = run(
         capsys,
         files / "small.safetensors",
         files / "long.wav",
@@ -221,12 +226,12 @@ def test_of_a_long_recording_only_a_part_is_drawn(files, capsys):
         "--json",
     )
     assert code == 0
-    assert "25.0 s long; 20 s from 3 s are drawn" in told.err
-    assert json.loads(told.out)["steps"] == 1000
+    assert "25.0 s long; 20 s from 3 s are drawn" in printed.err
+    assert json.loads(printed.out)["steps"] == 1000
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["model.safetensors", "none.wav"], 4, "none.wav"),
         (["none.safetensors", "high.wav"], 4, "none.safetensors"),
@@ -235,10 +240,10 @@ def test_of_a_long_recording_only_a_part_is_drawn(files, capsys):
         (["model.safetensors", "high.wav", "-o", "high.wav"], 1, "high.wav"),
     ],
 )
-def test_what_cannot_be_drawn(files, monkeypatch, capsys, arguments, code, said):
+def test_inspect_errors(files, monkeypatch, capsys, arguments, code, message):
     monkeypatch.chdir(files)
     save_model(untrained_model(("yes", "no")), files / "other.safetensors")
-    found, told = run(capsys, *arguments)
+    found, printed = run(capsys, *arguments)
     assert found == code
-    assert said in told.err
-    assert not told.out
+    assert message in printed.err
+    assert not printed.out

@@ -9,8 +9,7 @@ import pytest
 from matplotlib import image
 from runs import CPU, quick_recipe, write_recipe
 
-from speechgru.analysis.cell_variants import TOLERANCE
-from speechgru.analysis.comparison import Planned, carry_out, plan
+from speechgru.analysis.comparison import TOLERANCE, PlannedRun, perform_run, plan_runs
 from speechgru.cli import main
 from speechgru.errors import InterruptedRunError
 from speechgru.training.prepared_data import prepare
@@ -81,13 +80,13 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(tones, tmp_path):
     recipe = quick_recipe(tones, epochs=10)
     data = prepare(recipe)
     stopped, whole = (
-        plan(recipe, data, ["mgu"], "width", 1, tmp_path / name)[0] for name in ("a", "b")
+        plan_runs(recipe, data, ["mgu"], "width", 1, tmp_path / name)[0] for name in ("a", "b")
     )
     asked = iter([False] * 3 + [True] * 99)
     with pytest.raises(InterruptedRunError):
-        carry_out(stopped, data, CPU, stop=lambda: next(asked))
-    assert not stopped.result.exists()
-    one, other = carry_out(stopped, data, CPU), carry_out(whole, data, CPU)
+        perform_run(stopped, data, CPU, stop=lambda: next(asked))
+    assert not stopped.result_file.exists()
+    one, other = perform_run(stopped, data, CPU), perform_run(whole, data, CPU)
     assert one.splits == other.splits
     assert one.steps == other.steps == math.ceil(recipe.training.epochs * len_training(data) / 16)
 
@@ -98,7 +97,7 @@ def len_training(data) -> int:
 
 def test_every_seed_of_every_cell_is_planned(tones, tmp_path):
     recipe = quick_recipe(tones, seed=5)
-    runs = plan(recipe, prepare(recipe), ["gru", "rnn"], "width", 2, tmp_path)
+    runs = plan_runs(recipe, prepare(recipe), ["gru", "rnn"], "width", 2, tmp_path)
     assert [(run.cell, run.seed) for run in runs] == [
         ("gru", 5),
         ("rnn", 5),
@@ -107,7 +106,7 @@ def test_every_seed_of_every_cell_is_planned(tones, tmp_path):
     ]
     assert [run.recipe.training.seed for run in runs] == [5, 5, 6, 6]
     assert len({run.folder for run in runs}) == 4
-    assert all(isinstance(run, Planned) for run in runs)
+    assert all(isinstance(run, PlannedRun) for run in runs)
 
 
 def test_costs_alone_need_no_training(tones, tmp_path, capsys):

@@ -9,9 +9,9 @@ from runs import CPU, QUICK
 from tones import write_tones
 from torch import nn
 
-from speechgru.analysis.attention_sequences import spell, words_of
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.cli import main
+from speechgru.evaluation.sequences import spell, words_of
 from speechgru.labels import SILENCE, UNKNOWN, Spelling
 from speechgru.model.attention_decoder import END, Speller
 from speechgru.model.features import FeatureConfig

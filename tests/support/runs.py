@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from speechgru.training.prepared_data import prepare
+from speechgru.analysis.training_cost import synthetic_data
+from speechgru.training.prepared_data import PreparedData, prepare
 from speechgru.training.recipe import Recipe, parse_recipe
 from speechgru.training.trainer import Trainer
 
@@ -32,6 +33,13 @@ def quick_recipe(manifest: Path, **training: Any) -> Recipe:
     """The recipe of a run that ends within a second or two."""
     table = QUICK | {"data": {"directory": str(manifest)}}
     return parse_recipe(table | {"training": QUICK["training"] | training}, "quick")
+
+
+def small_comparison(**model: Any) -> tuple[Recipe, PreparedData]:
+    """A recipe whose network has 64 units, and 80 synthetic clips for it."""
+    table = QUICK | {"data": {"protocol": "folder", "clip_s": 0.3}, "training": {"batch_size": 8}}
+    recipe = parse_recipe(table | {"model": QUICK["model"] | {"hidden": 64} | model}, "small")
+    return recipe, synthetic_data(recipe, 80)
 
 
 def write_recipe(folder: Path, manifest: Path, **training: Any) -> str:
