@@ -19,6 +19,7 @@ from speechgru.cli.info import info
 from speechgru.cli.inspect import inspect
 from speechgru.cli.listen import listen
 from speechgru.cli.recognize import recognize
+from speechgru.cli.record import record
 from speechgru.cli.terminal import tell_error
 from speechgru.cli.train import train
 from speechgru.cli.verify import verify
@@ -34,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(demo)
+app.command()(record)
 app.command()(train)
 app.command()(evaluate)
 app.command()(recognize)

@@ -1,0 +1,46 @@
+"""Single keys of a terminal, without waiting for one and without Enter."""
+
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+
+class Keys:
+    """While entered, keys that are pressed can be polled; without a terminal none ever is."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stdin is not None and sys.stdin.isatty()
+        self._before: Any = None
+
+    def poll(self) -> str:
+        """The next key in lower case, or "" where none was pressed."""
+        if not self._is_terminal:
+            return ""
+        if sys.platform == "win32":
+            import msvcrt
+
+            return msvcrt.getwch().lower() if msvcrt.kbhit() else ""
+        import select
+
+        ready, _, _ = select.select([sys.stdin], [], [], 0)
+        return sys.stdin.read(1).lower() if ready else ""
+
+    def __enter__(self) -> Self:
+        if self._is_terminal and sys.platform != "win32":
+            import termios
+            import tty
+
+            self._before = termios.tcgetattr(sys.stdin)
+            tty.setcbreak(sys.stdin)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._before is not None:
+            import termios
+
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)

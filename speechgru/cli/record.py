@@ -1,0 +1,196 @@
+"""`speechgru record`: guided recording of one's own words."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from speechgru.cli.terminal import err, out, print_json
+from speechgru.errors import SpeechGRUError, UsageError
+
+if TYPE_CHECKING:
+    from speechgru.audio.files import Samples
+    from speechgru.recognition.guided_recording import Outcome
+
+RATE = 16_000
+
+
+def record(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="WORD...", help="The words or phrases to record.")
+    ] = None,
+    out_dir: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where the word folders are.")
+    ] = Path("my-words"),
+    speaker: Annotated[
+        str, typer.Option(metavar="NAME", help="Who speaks; goes into the file names.")
+    ] = "me",
+    takes: Annotated[
+        int,
+        typer.Option(
+            min=1, max=1000, metavar="N", help="Recordings of each word, earlier ones included."
+        ),
+    ] = 12,
+    room: Annotated[
+        float,
+        typer.Option(
+            min=0, max=3600, metavar="SECONDS", help="First record the room without speech."
+        ),
+    ] = 0,
+    talk: Annotated[
+        float,
+        typer.Option(
+            min=0, max=3600, metavar="SECONDS", help="Then record talk without any of the words."
+        ),
+    ] = 0,
+    longest: Annotated[
+        float, typer.Option(min=0.5, max=9.0, metavar="SECONDS", help="Longest word or phrase.")
+    ] = 4.0,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="ID|NAME", help="The microphone; see `speechgru devices`."),
+    ] = None,
+    input_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--input", metavar="FILE", help="Cut a long recording of one word into takes instead."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Record your own words: shows each word, hears it, and asks again if it was no good.
+
+    The begin and the end of each word are found by themselves. Stop with q or Ctrl-C and continue
+    another day: what this speaker has recorded counts. Ends with `data check`.
+
+    Example: speechgru record lumos nox --speaker anna --takes 12 --room 60
+    """
+    from speechgru.corpora.own_recordings import OwnRecordings
+    from speechgru.recognition.guided_recording import GuidedRecording
+
+    words = words or []
+    if not words and not (room or talk):
+        raise UsageError("WORD... is missing: name the words to record")
+    if input_file is not None and (len(words) != 1 or room or talk or device is not None):
+        raise UsageError("--input: goes with one WORD, and without --device, --room and --talk")
+    recordings = OwnRecordings(out_dir, speaker, RATE)
+    session = GuidedRecording(words, takes, recordings, longest) if words else None
+    result: dict[str, Any] = {"out": str(out_dir), "speaker": speaker, "kept": [], "refused": []}
+    stopped = False
+    with _blocks(device, input_file) as blocks:
+        try:
+            if room:
+                err.line(f"the room, for {room:g} s: be quiet ...")
+                result["room"] = str(_stretch(blocks, room, recordings.add_room))
+            if talk:
+                err.line(f"talk for {talk:g} s about anything, without the words ...")
+                result["talk"] = str(_stretch(blocks, talk, recordings.add_talk))
+            if session is not None:
+                stopped = _guide(session, blocks, result, ends=input_file is not None)
+        except KeyboardInterrupt:
+            stopped = True
+    _finish(out_dir, result, as_json)
+    if stopped:
+        left = session.remaining if session else 0
+        err.line(f"stopped; {left} takes to go: the same command continues")
+        raise typer.Exit(130)
+
+
+@contextmanager
+def _blocks(device: str | None, input_file: Path | None) -> "Iterator[Iterator[Samples]]":
+    """The sound of a microphone, or of a file, at RATE."""
+    from speechgru.audio import sources
+
+    if input_file is not None:
+        yield (block.samples for block in sources.file_blocks(input_file, RATE))
+        return
+    from speechgru.audio.microphone import Microphone
+
+    with Microphone(device, None, err.line) as microphone:
+        err.line(f"microphone {microphone.device.name}, {microphone.rate} Hz")
+        yield (block.samples for block in sources.microphone_blocks(microphone, RATE))
+
+
+def _stretch(
+    blocks: "Iterator[Samples]", seconds: float, keep: "Callable[[Samples], Path]"
+) -> Path:
+    """So many seconds in one file; what is there at Ctrl-C is kept."""
+    import numpy as np
+
+    from speechgru.audio.levels import SILENT_DB, peak_db
+    from speechgru.cli.terminal import progress_bar
+
+    pieces: list[Samples] = []
+    heard = 0
+    try:
+        with progress_bar("recording") as progress:
+            for samples in blocks:
+                pieces.append(samples)
+                heard += len(samples)
+                if progress is not None:
+                    progress(heard // RATE, round(seconds))
+                if heard >= seconds * RATE:
+                    break
+    finally:
+        samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        loud_enough = len(samples) > 0 and peak_db(samples) >= SILENT_DB
+        path = keep(samples) if loud_enough else None
+    if path is None:
+        raise SpeechGRUError("the microphone gives only silence: is it muted, or the wrong one?")
+    return path
+
+
+def _guide(session: Any, blocks: "Iterator[Samples]", result: dict[str, Any], ends: bool) -> bool:
+    """Ask for the words until all takes are there; gives whether it was stopped before."""
+    from speechgru.cli.keys import Keys
+    from speechgru.cli.views.recorder import RecorderView
+
+    with Keys() as keys, RecorderView(err, session) as view:
+
+        def note(outcomes: "list[Outcome]") -> None:
+            for outcome in outcomes:
+                view.report(outcome)
+                entry: dict[str, Any] = {"word": outcome.prompt.word}
+                if outcome.take is not None:
+                    entry |= {"peak_db": outcome.take.peak_db, "db_over": outcome.take.over_room_db}
+                if outcome.path is not None:
+                    result["kept"].append(entry | {"file": str(outcome.path)})
+                else:
+                    result["refused"].append(entry | {"fault": outcome.fault})
+
+        view.update()
+        for samples in blocks:
+            note(session.push(samples))
+            key = keys.poll()
+            if key == "u" and (undone := session.undo()) is not None:
+                result["kept"] = [k for k in result["kept"] if k["file"] != str(undone)]
+                err.line(f"undone: {undone}")
+            elif key == "s":
+                session.skip()
+            if key == "q":
+                return True
+            if session.prompt is None:
+                return False
+            view.update()
+        note(session.flush())
+    return not ends and session.prompt is not None
+
+
+def _finish(out_dir: Path, result: dict[str, Any], as_json: bool) -> None:
+    """`data check` of what is there now."""
+    from speechgru.corpora import open_corpus
+    from speechgru.corpora.check import check
+
+    report = None
+    if any(path.is_dir() and not path.name.startswith("_") for path in out_dir.iterdir()):
+        report = check(open_corpus(out_dir))
+    if as_json:
+        print_json(result | ({"check": report.as_dict()} if report else {}))
+        return
+    out.line(f"{len(result['kept'])} kept, {len(result['refused'])} refused, in {out_dir}")
+    if report is not None:
+        from speechgru.cli.tables.corpus import print_report
+
+        print_report(report)

@@ -1,0 +1,92 @@
+"""What `record` shows: the word to say, the level, and what became of each take."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.text import Text
+
+from speechgru.audio.endpoints import MARGIN_S
+from speechgru.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from speechgru.recognition.guided_recording import GuidedRecording, Outcome
+
+#: What was wrong with a take, and what to do.
+ADVICE = {
+    "clipped": "too loud: it distorts; turn the microphone down, or step back",
+    "faint": "too faint; come closer, or turn the microphone up",
+    "cut off": "it began before the word was asked for; wait for the prompt",
+    "too long": "too long; say the word alone, then pause",
+    "nothing": "nothing heard; is it the right microphone? `speechgru devices --test` shows levels",
+}
+_METER_DB, _METER_CELLS = (-60.0, 0.0), 24
+
+
+class RecorderView:
+    """On a terminal a line that moves; elsewhere a line for each prompt and each outcome."""
+
+    def __init__(self, terminal: Terminal, session: "GuidedRecording") -> None:
+        self._terminal, self._session = terminal, session
+        self._live: Live | None = None
+        self._asked = ""
+
+    def update(self) -> None:
+        """Show the prompt and the level."""
+        if self._live is not None:
+            self._live.update(self._line())
+            return
+        prompt = self._session.prompt
+        asked = f"say {prompt.word} ({prompt.take} of {prompt.takes})" if prompt else ""
+        if asked and asked != self._asked:
+            self._terminal.line(asked)
+        self._asked = asked
+
+    def report(self, outcome: "Outcome") -> None:
+        """Print what became of a take."""
+        word, take = outcome.prompt.word, outcome.take
+        if outcome.fault is None and take is not None:
+            seconds = take.end_s - take.start_s - 2 * MARGIN_S
+            text = f"kept {outcome.path}: {seconds:.1f} s, peak {take.peak_db:.0f} dB"
+            self._print(Text(text, "green"))
+        else:
+            self._print(Text(f"{word}: {ADVICE[str(outcome.fault)]}", "yellow"))
+            self._asked = ""
+
+    def _print(self, text: Text) -> None:
+        self._terminal.print(text, soft_wrap=True)
+
+    def _line(self) -> Text:
+        prompt, endpoints = self._session.prompt, self._session.endpoints
+        low, high = _METER_DB
+        share = (endpoints.level_db - low) / (high - low)
+        cells = round(_METER_CELLS * min(1.0, max(0.0, share)))
+        meter = "#" * cells + "." * (_METER_CELLS - cells)
+        if prompt is None:
+            return Text("done")
+        state = "listening" if endpoints.is_speaking else "say"
+        return Text.assemble(
+            f"{state} ",
+            (prompt.word, "bold"),
+            f"  {prompt.take} of {prompt.takes}  ",
+            (meter, "cyan" if endpoints.is_speaking else "dim"),
+            f" {endpoints.level_db:4.0f} dB   u undo  s skip  q stop",
+        )
+
+    def __enter__(self) -> Self:
+        if self._terminal.is_terminal:
+            from rich.live import Live
+
+            self._live = Live(console=self._terminal.console, refresh_per_second=15, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()

@@ -1,0 +1,106 @@
+"""A folder of one's own recordings as it grows: `word/speaker_3.wav`, room noise, other speech."""
+
+import re
+import wave
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+
+from speechgru.audio.files import Samples
+from speechgru.audio.pcm import to_packed
+from speechgru.common.files import write_atomic
+from speechgru.corpora.listing import BACKGROUND_NOISE
+from speechgru.errors import SpeechGRUError, UsageError
+from speechgru.labels import UNKNOWN
+
+#: What a word's folder and a speaker's name may not hold: separators, and what a shell expands.
+_UNSAFE = re.compile(r'[\x00-\x1f/\\:*?"<>|]')
+
+
+class OwnRecordings:
+    """Writes recordings of words into `root`, numbered by speaker; each is there whole or not.
+
+    Args:
+        speaker: stands before the number in each file's name, and keeps a speaker in one split.
+
+    Raises:
+        UsageError: the speaker's name, or that of a word, cannot be a file's name.
+        SpeechGRUError: the folder cannot be made.
+    """
+
+    def __init__(self, root: Path, speaker: str, rate: int) -> None:
+        self.root, self.speaker, self.rate = Path(root), _checked(speaker, "--speaker"), rate
+        if "_" in speaker or "-" in speaker:
+            raise UsageError(
+                f"--speaker {speaker}: without _ and -, which end a speaker's name in a file's"
+            )
+        if speaker.isdigit():
+            raise UsageError(f"--speaker {speaker}: a name is needed; a number alone is nobody")
+        self._written: list[Path] = []
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SpeechGRUError(
+                f"{root}: cannot be made a folder: {error.strerror or error}"
+            ) from error
+
+    def count(self, word: str) -> int:
+        """How many recordings of a word this speaker has."""
+        return len(list(self._of(_checked(word, "WORD"))))
+
+    def add(self, word: str, samples: Samples) -> Path:
+        """Write a recording of a word, (S,); gives its path.
+
+        Raises:
+            SpeechGRUError: it cannot be written.
+        """
+        return self._write(_checked(word, "WORD"), self.speaker, samples)
+
+    def add_room(self, samples: Samples) -> Path:
+        """Write what the room sounds like, (S,), as background noise."""
+        return self._write(BACKGROUND_NOISE, f"room_{self.speaker}", samples)
+
+    def add_talk(self, samples: Samples) -> Path:
+        """Write running speech that has none of the words, (S,)."""
+        return self._write(UNKNOWN, self.speaker, samples)
+
+    def undo(self) -> Path | None:
+        """Delete the recording that was written last; None where there is none of this session."""
+        if not self._written:
+            return None
+        path = self._written.pop()
+        path.unlink(missing_ok=True)
+        return path
+
+    def _of(self, folder: str, prefix: str | None = None) -> Iterable[int]:
+        """The numbers that are taken."""
+        name = re.compile(re.escape(prefix or self.speaker) + r"_(\d+)\.\w+")
+        for path in (self.root / folder).glob("*"):
+            if match := name.fullmatch(path.name):
+                yield int(match[1])
+
+    def _write(self, folder: str, prefix: str, samples: Samples) -> Path:
+        number = max(self._of(folder, prefix), default=0) + 1
+        path = self.root / folder / f"{prefix}_{number}.wav"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SpeechGRUError(f"{path.parent}: {error.strerror or error}") from error
+        content = BytesIO()
+        with wave.open(content, "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(self.rate)
+            file.writeframes(to_packed(samples).tobytes())
+        write_atomic(path, content.getvalue())
+        self._written.append(path)
+        return path
+
+
+def _checked(name: str, option: str) -> str:
+    if not name.strip() or _UNSAFE.search(name) or name.startswith((".", "_")) or len(name) > 60:
+        raise UsageError(
+            f"{option} {name!r:.80}: letters, digits, spaces and the like are needed, at most 60; "
+            'none of / \\ : * ? " < > | and no . or _ in front'
+        )
+    return name

@@ -1,0 +1,86 @@
+"""`speechgru record`: from a long recording, and on a microphone."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from speech_like import room, spoken
+from virtual_microphone import plug
+
+from speechgru.audio.files import read
+from speechgru.cli import main
+from speechgru.corpora.embedded import embedded_corpus
+
+__all__ = ["plug"]  # a fixture
+
+RATE = 16_000
+
+
+@pytest.fixture
+def long_recording(tmp_path):
+    parts = [room(1.0)]
+    for _ in range(3):
+        parts += [spoken(0.5), room(1.0)]
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.concatenate(parts), RATE)
+    return path
+
+
+def test_a_long_recording_becomes_takes(long_recording, tmp_path, capsys):
+    arguments = ["record", "lumos", "--input", str(long_recording), "--out", str(tmp_path / "own")]
+    assert main([*arguments, "--speaker", "anna", "--takes", "3", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    names = sorted(path.name for path in (tmp_path / "own" / "lumos").iterdir())
+    assert names == ["anna_1.wav", "anna_2.wav", "anna_3.wav"]
+    assert [entry["word"] for entry in answer["kept"]] == ["lumos"] * 3
+    assert answer["refused"] == []
+    assert answer["check"]["clips"] == 3
+    # What is there counts: nothing is left to record.
+    assert main([*arguments, "--speaker", "anna", "--takes", "3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "WORD... is missing"),
+        (["a/b"], "WORD"),
+        (["lumos", "--speaker", "an_na"], "--speaker an_na"),
+        (["lumos", "nox", "--input", "x.wav"], "--input: goes with one WORD"),
+        (["lumos", "--takes", "0"], "--takes"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["record", *arguments]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+def test_words_spoken_into_a_microphone_are_found(plug, tmp_path):
+    """The program asks, a real voice answers; each take holds the word that was asked for."""
+    command = [sys.executable, "-m", "speechgru", "record", "yes", "stop", "--takes", "2"]
+    process = subprocess.Popen(
+        [*command, "--speaker", "anna", "--out", str(tmp_path / "own"), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    voices = {
+        word: sorted((embedded_corpus() / word).glob("*.ogg"))[:4] for word in ("yes", "stop")
+    }
+    for line in process.stderr:
+        if line.startswith("say "):
+            word = line.split()[1]
+            clip = read(voices[word].pop(0))
+            loud = np.concatenate([np.zeros(RATE // 2), 0.5 * clip / np.abs(clip).max()])
+            soundfile.write(tmp_path / "word.wav", loud, RATE)
+            plug("play", tmp_path / "word.wav")
+    answer = json.loads(process.stdout.read())
+    assert process.wait(60) == 0
+    assert [entry["word"] for entry in answer["kept"]] == ["yes", "stop", "yes", "stop"]
+    for entry in answer["kept"]:
+        assert main(["recognize", entry["file"], "--json"]) == 0

@@ -1,0 +1,65 @@
+"""A folder of one's own recordings as it grows."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechgru.corpora import open_corpus
+from speechgru.corpora.own_recordings import OwnRecordings
+from speechgru.errors import UsageError
+
+RATE = 16_000
+SOUND = (0.1 * np.sin(np.arange(RATE) / 5)).astype(np.float32)
+
+
+def test_recordings_are_numbered_by_speaker_and_go_on_another_day(tmp_path):
+    anna = OwnRecordings(tmp_path, "anna", RATE)
+    assert anna.add("lumos", SOUND).name == "anna_1.wav"
+    assert anna.add("lumos", SOUND).name == "anna_2.wav"
+    assert OwnRecordings(tmp_path, "ben", RATE).add("lumos", SOUND).name == "ben_1.wav"
+    again = OwnRecordings(tmp_path, "anna", RATE)
+    assert again.count("lumos") == 2
+    assert again.add("lumos", SOUND).name == "anna_3.wav"
+
+
+def test_what_is_written_is_what_was_heard(tmp_path):
+    path = OwnRecordings(tmp_path, "anna", RATE).add("lumos", SOUND)
+    samples, rate = soundfile.read(path, dtype="float32")
+    assert rate == RATE
+    np.testing.assert_allclose(samples, SOUND, atol=1 / 32768)
+
+
+def test_undo_deletes_the_last_one_of_this_session_alone(tmp_path):
+    OwnRecordings(tmp_path, "anna", RATE).add("lumos", SOUND)
+    anna = OwnRecordings(tmp_path, "anna", RATE)
+    path = anna.add("nox", SOUND)
+    assert anna.undo() == path
+    assert not path.exists()
+    assert anna.undo() is None
+    assert anna.count("lumos") == 1
+
+
+def test_it_is_a_corpus_with_room_and_talk(tmp_path):
+    for speaker in ("anna", "ben", "cleo"):
+        own = OwnRecordings(tmp_path, speaker, RATE)
+        for word in ("lumos", "switch it off"):
+            own.add(word, SOUND)
+        own.add_room(np.tile(SOUND, 3))
+        own.add_talk(np.tile(SOUND, 3))
+    corpus = open_corpus(tmp_path)
+    assert corpus.words == ("lumos", "switch it off")
+    assert {clip.speaker for clip in corpus.clips} == {"anna", "ben", "cleo"}
+    assert len(corpus.noises) == 3
+    assert sum(clip.word == "_unknown_" for clip in corpus.clips) == 3
+
+
+@pytest.mark.parametrize("word", ["", "a/b", "_unknown_", ".hidden", "x" * 61, "a\nb", 'a"b'])
+def test_a_word_that_cannot_be_a_folder_is_refused(tmp_path, word):
+    with pytest.raises(UsageError, match="WORD"):
+        OwnRecordings(tmp_path, "anna", RATE).add(word, SOUND)
+
+
+@pytest.mark.parametrize("speaker", ["an_na", "an-na", "12", "a/b", ""])
+def test_a_speaker_who_could_not_be_told_apart_is_refused(tmp_path, speaker):
+    with pytest.raises(UsageError, match="--speaker"):
+        OwnRecordings(tmp_path, speaker, RATE)

@@ -1,0 +1,72 @@
+"""Guided recording: which word is next, and what becomes of a take."""
+
+import numpy as np
+import pytest
+from speech_like import room, spoken
+
+from speechgru.corpora.own_recordings import OwnRecordings
+from speechgru.errors import UsageError
+from speechgru.recognition.guided_recording import PATIENCE_S, GuidedRecording
+
+RATE = 16_000
+
+
+def session(tmp_path, words=("lumos", "nox"), takes=2) -> GuidedRecording:
+    return GuidedRecording(words, takes, OwnRecordings(tmp_path, "anna", RATE))
+
+
+def say(recording: GuidedRecording, *parts: np.ndarray):
+    return recording.push(np.concatenate([room(0.8), *parts, room(0.8)]))
+
+
+def test_words_are_asked_in_turn_until_all_takes_are_there(tmp_path):
+    recording, asked = session(tmp_path), []
+    while recording.prompt is not None:
+        asked.append(recording.prompt.word)
+        (outcome,) = say(recording, spoken(0.5))
+        assert outcome.path.exists()
+    assert asked == ["lumos", "nox", "lumos", "nox"]
+    assert recording.remaining == 0
+    assert say(recording, spoken(0.5)) == []
+
+
+def test_a_bad_take_is_asked_again(tmp_path):
+    recording = session(tmp_path)
+    (outcome,) = say(recording, spoken(0.5, peak=0.013))
+    assert (outcome.fault, outcome.path) == ("faint", None)
+    assert recording.prompt.word == "lumos"
+    assert recording.prompt.take == 1
+
+
+def test_silence_is_told_and_asked_again(tmp_path):
+    recording = session(tmp_path)
+    outcomes = recording.push(room(2 * PATIENCE_S + 0.5))
+    assert [outcome.fault for outcome in outcomes] == ["nothing", "nothing"]
+
+
+def test_undo_asks_for_the_same_word_again(tmp_path):
+    recording = session(tmp_path)
+    (outcome,) = say(recording, spoken(0.5))
+    assert recording.prompt.word == "nox"
+    assert recording.undo() == outcome.path
+    assert recording.prompt.word == "lumos"
+    assert recording.undo() is None
+
+
+def test_another_session_goes_on_where_the_first_ended(tmp_path):
+    say(session(tmp_path), spoken(0.5))
+    again = session(tmp_path)
+    assert again.prompt.word == "nox"
+    assert again.remaining == 3
+
+
+def test_a_word_may_be_skipped(tmp_path):
+    recording = session(tmp_path)
+    recording.skip()
+    assert {recording.prompt.word} == {"nox"}
+    assert recording.remaining == 2
+
+
+def test_a_word_twice_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="each once"):
+        session(tmp_path, words=("lumos", "lumos"))
