@@ -26,8 +26,10 @@ import soundfile
 from speechgru.audio.files import probe, read
 from speechgru.backends.loader import open_backend
 from speechgru.backends.torch_device import select_device
-from speechgru.cli.terminal import progress_bar
-from speechgru.cli.train import live_run, stop_on_signals, with_data
+from speechgru.cli.inputs import with_data
+from speechgru.cli.interrupts import stop_on_signals
+from speechgru.cli.progress import progress_bar
+from speechgru.cli.views.training import live_run
 from speechgru.common.files import write_atomic
 from speechgru.corpora import open_corpus
 from speechgru.corpora.corpus import Clip, Corpus

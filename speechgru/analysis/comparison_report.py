@@ -215,6 +215,18 @@ def tables(rows: Sequence[Row], reference: str) -> dict[str, list[Column]]:
     return found
 
 
+def write_tables(rows: Sequence[Row], reference: str, folder: Path, name: str) -> tuple[Path, Path]:
+    """Write the rows as Markdown and as CSV; gives both files.
+
+    Raises:
+        SpeechGRUError: the folder cannot be written, or the disk is full.
+    """
+    markdown, table = folder / f"{name}.md", folder / f"{name}.csv"
+    write_atomic(markdown, as_markdown(rows, reference))
+    write_atomic(table, as_csv(rows))
+    return markdown, table
+
+
 def as_markdown(rows: Sequence[Row], reference: str) -> str:
     """All tables as Markdown."""
     texts = []

@@ -64,6 +64,24 @@ def open_backend(path: Path, device: str = "cpu", threads: int = 1) -> Backend:
     return TorchBackend(load_model(path, select_device(device)))
 
 
+def describe_model(path: Path) -> dict[str, Any]:
+    """A model's header and what follows from it; the weights are read too, so that they are sound.
+
+    Raises:
+        DataError: as `open_backend`.
+    """
+    backend = open_backend(path)
+    return {
+        "file": str(path),
+        "size_bytes": path.stat().st_size,
+        "parameters": backend.parameters,
+        "sample_rate": backend.sample_rate,
+        "step_ms": 1000 * backend.step_samples / backend.sample_rate,
+        "protocol": backend.metadata.get("protocol"),
+        **backend.header,
+    }
+
+
 def write_metadata(model: Path, metadata: Mapping[str, Any], output: Path | None = None) -> None:
     """Write a model's file with other metadata, in place or to another file.
 

@@ -1,5 +1,8 @@
-"""The command line: a Typer app, a file per verb."""
+"""The command line: a Typer app with a file per verb.
 
-from speechgru.cli.app import app, entry_point, main
+Nothing but the guard is imported here, so that Ctrl-C is handled while the rest loads.
+"""
 
-__all__ = ["app", "entry_point", "main"]
+from speechgru.cli.guard import entry_point, main
+
+__all__ = ["entry_point", "main"]

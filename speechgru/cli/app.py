@@ -1,9 +1,6 @@
-"""The Typer app: each verb from its own file; errors become one sentence and an exit code."""
+"""The Typer app: the verbs by panel, and the options of `speechgru` itself."""
 
-import os
-import sys
-from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -15,40 +12,36 @@ from speechgru.cli.demo import demo
 from speechgru.cli.devices import devices
 from speechgru.cli.evaluate import evaluate
 from speechgru.cli.export import export
+from speechgru.cli.help import Group, add_verbs
 from speechgru.cli.info import info
 from speechgru.cli.inspect import inspect
 from speechgru.cli.listen import listen
+from speechgru.cli.recipes import recipes
 from speechgru.cli.recognize import recognize
 from speechgru.cli.record import record
-from speechgru.cli.terminal import tell_error
 from speechgru.cli.train import train
 from speechgru.cli.verify import verify
-from speechgru.errors import SpeechGRUError
 from speechgru.version import __version__
+
+TRAIN, LISTEN, DATA, TOOLS = "Train", "Listen", "Data", "Tools"
 
 app = typer.Typer(
     name="speechgru",
-    help="Spoken command recognition: train on your own words, listen live.",
+    cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="speechgru demo\n"
+    "speechgru train my-words --data my-words/ --out runs/mine\n"
+    "speechgru listen runs/mine",
 )
-app.command()(demo)
-app.command()(record)
-app.command()(train)
-app.command()(evaluate)
-app.command()(recognize)
-app.command()(listen)
-app.command()(calibrate)
-app.command()(devices)
-app.command()(info)
-app.command()(inspect)
-app.command()(compare)
-app.command()(verify)
-app.command()(export)
-app.add_typer(data, name="data")
-app.add_typer(bench, name="bench")
+add_verbs(app, TRAIN, demo, train, recipes, evaluate, compare)
+add_verbs(app, LISTEN, listen, recognize, calibrate, devices)
+add_verbs(app, DATA, record)
+app.add_typer(data, name="data", rich_help_panel=DATA)
+add_verbs(app, TOOLS, info, export, verify, inspect)
+app.add_typer(bench, name="bench", rich_help_panel=TOOLS)
 
 
 def _print_version(wanted: bool) -> None:
@@ -65,45 +58,9 @@ def root(
             "--version", help="Print the version.", is_eager=True, callback=_print_version
         ),
     ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Show the traceback of an error; may come anywhere."),
+    ] = False,
 ) -> None:
     """Spoken command recognition: train on your own words, listen live."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and give its exit code; no traceback reaches the user."""
-    # Threads that spin while they wait take the cores from each other where anything else runs: ten
-    # times slower than threads that sleep. OpenMP reads this when torch is first loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        app(args=list(arguments) if arguments is not None else None)
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except SpeechGRUError as error:
-        tell_error(str(error))
-        return error.exit_code
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in ("", "speechgru"):
-            raise
-        tell_error(
-            f"this needs the package {package}, which is not installed; a whole installation of "
-            "speechgru has it"
-        )
-        return 1
-    except KeyboardInterrupt:
-        tell_error("interrupted")
-        return 130
-    except BrokenPipeError:
-        # Whoever read our stdout has gone; the interpreter must not try to flush it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        tell_error(f"{name}{error.strerror or error}")
-        return 1
-    return 0
-
-
-def entry_point() -> NoReturn:
-    """What the `speechgru` script calls."""
-    sys.exit(main())

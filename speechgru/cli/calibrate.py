@@ -1,75 +1,111 @@
-"""`speechgru calibrate`: thresholds for a wanted number of false alarms an hour."""
+"""`speechgru calibrate`: thresholds for a wanted rate of false alarms."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from speechgru.cli.evaluate import open_split
-from speechgru.cli.terminal import err, out, print_json, progress_bar
+from speechgru.cli import options
+from speechgru.cli.help import examples
+from speechgru.cli.inputs import open_split
+from speechgru.cli.progress import progress_bar
+from speechgru.cli.terminal import err, out, print_json
 from speechgru.errors import UsageError
+from speechgru.modelfile.bundled import find_model, is_bundled
 
-if TYPE_CHECKING:
-    from speechgru.corpora.split_audio import SplitAudio
-    from speechgru.evaluation.calibration import Calibration
+STREAM, OUTPUT = "Stream of the validation split", "Output"
 
 
+@examples(
+    "speechgru calibrate runs/mine --ambient room/ \\",
+    "    --max-false-alarms-per-hour 0.5 --data my-words/",
+    "speechgru calibrate commands-12 --ambient room/ \\",
+    "    --max-false-alarms-per-hour 1 -o mine.onnx",
+)
 def calibrate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's file.")],
+    model: options.Model,
     ambient: Annotated[
         Path,
         typer.Option(
-            metavar="DIR", help="Recordings, or one, in which no word of the model is said."
+            metavar="DIR", help="Recordings (or one) in which no word of the model is spoken."
         ),
     ],
     max_false_alarms_per_hour: Annotated[
-        float, typer.Option(metavar="X", help="Wanted: events in such audio, of all words.")
+        float, typer.Option(metavar="X", help="Wanted rate in such audio, all words together.")
     ],
     data: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Recordings of the words: few of them shall be missed."),
+        typer.Option(
+            metavar="DIR",
+            help="Recordings of the words: also keeps the number of missed words low.",
+            rich_help_panel=STREAM,
+        ),
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(metavar="P", help="Which clips and labels. [default: the model's own]"),
+        typer.Option(
+            metavar="P",
+            help="Labels and clips of the stream. [default: the model's own]",
+            rich_help_panel=STREAM,
+        ),
     ] = None,
     minutes: Annotated[
-        float, typer.Option(help="Length of the stream made of the validation split.")
+        float, typer.Option(metavar="M", help="Length of the stream.", rich_help_panel=STREAM)
     ] = 20.0,
-    seed: Annotated[int, typer.Option(min=0, help="Decides that stream.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Seed of the stream.", rich_help_panel=STREAM)
+    ] = 0,
     state: Annotated[
         str | None,
         typer.Option(
-            metavar="POLICY", help="When the stream resets the state: carry, silence, event."
+            metavar="POLICY", help="When the state is reset: carry (never), silence or event."
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write there instead of MODEL."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write the model here, not in its place.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing.", rich_help_panel=OUTPUT)
+    ] = False,
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the DET curves; needs --data.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.png", help="Draw the DET curves; needs --data.", rich_help_panel=OUTPUT
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=OUTPUT),
+    ] = False,
+    device: options.Device = "auto",
 ) -> None:
-    """Choose a threshold for each word by what fires in ambient audio, and keep them in the model.
+    """Set thresholds for a wanted rate of false alarms.
 
-    What is said there counts as a false alarm, even where it is a word. With --data, a stream of
-    the validation split, with noise and unknown words, says what is missed.
+    Every event in the ambient recordings counts as a false alarm. With --data, a stream of the
+    validation split with noise and unknown words shows how many words are missed. The thresholds
+    are written into the model file.
     """
-    _check(max_false_alarms_per_hour, data, model, output, dry_run, picture)
-    from speechgru.backends.loader import open_backend
+    path = find_model(model)
+    target = _Target(path, output, dry_run, picture)
+    target.check(model, data is not None, max_false_alarms_per_hour)
+    from speechgru.backends.loader import open_backend, write_metadata
     from speechgru.corpora.streams import StreamPlan
     from speechgru.decoding.factory import decoder_settings
     from speechgru.evaluation.ambient import open_ambient, too_short
     from speechgru.evaluation.calibration import calibrate as choose
+    from speechgru.evaluation.calibration import save_calibration_picture
     from speechgru.evaluation.streams import case_of_split
     from speechgru.recognition.recognizer import stream_settings
 
-    backend = open_backend(model, device)
+    backend = open_backend(path, device)
     sound = open_ambient(ambient, backend.sample_rate)
     config = decoder_settings(backend.info)
     _, policy = stream_settings(backend.metadata, mode=state)
@@ -78,77 +114,58 @@ def calibrate(
     case = case_of_split(audio, plan) if audio else None
     with progress_bar("listening, in seconds of audio") as progress:
         found = choose(backend, sound, case, max_false_alarms_per_hour, config, policy, progress)
-    written = None if dry_run else output or model
     if picture is not None:
-        _draw(found, picture)
+        save_calibration_picture(found, picture)
+    if target.file is not None:
+        metadata = found.as_metadata(backend.metadata, audio.corpus if audio else None)
+        write_metadata(path, metadata, target.file)
     note = too_short(found.chosen.ambient.hours, max_false_alarms_per_hour)
-    if written is not None:
-        _write(backend.metadata, found, audio, model, written)
     if json:
-        told = {"too_short": note, "written": str(written) if written else None}
-        print_json(found.as_dict() | told)
+        written = str(target.file) if target.file else None
+        print_json(found.as_dict() | {"too_short": note, "written": written})
         return
     from speechgru.cli.tables.calibration import print_calibration
 
     print_calibration(found)
     if note is not None:
         allowed = len(found.chosen.ambient.events)
-        out.line(f"{note}. Thresholds were chosen that let {allowed or 'none'} through.")
-    if written is not None:
-        err.line(f"{written}: thresholds kept; `speechgru info {written}` shows them")
+        out.line(f"{note}. The thresholds were chosen to let {allowed or 'none'} through.")
+    if target.file is not None:
+        err.line(f"{target.file}: thresholds written; `speechgru info {target.file}` shows them")
 
 
-def _check(
-    per_hour: float,
-    data: str | None,
-    model: Path,
-    output: Path | None,
-    dry_run: bool,
-    picture: Path | None,
-) -> None:
-    """Find what makes no sense before torch is loaded."""
-    if dry_run and output is not None:
-        raise UsageError("--dry-run and --output: only one of them")
-    if picture is not None and data is None:
-        raise UsageError("--picture: draws what is missed, so --data DIR is needed too")
-    if picture is not None and picture.suffix.lower() != ".png":
-        raise UsageError(f"--picture {picture}: pictures are PNG; a name ending in .png is needed")
-    if output is not None and output.suffix != model.suffix:
-        raise UsageError(f"--output {output}: a name ending in {model.suffix} is needed")
-    if not 0 < per_hour < float("inf"):
-        raise UsageError(f"--max-false-alarms-per-hour {per_hour:g}: a number above 0 is needed")
+@dataclass(frozen=True)
+class _Target:
+    """Where the thresholds and the picture are written."""
 
+    model: Path
+    output: Path | None
+    dry_run: bool
+    picture: Path | None
 
-def _write(
-    metadata: Mapping[str, Any],
-    found: "Calibration",
-    audio: "SplitAudio | None",
-    model: Path,
-    output: Path,
-) -> None:
-    """Into a model's file: the thresholds, and how they were obtained."""
-    from speechgru.backends.loader import write_metadata
-    from speechgru.corpora.fingerprint import corpus_fingerprint
-    from speechgru.decoding.factory import metadata_key
-    from speechgru.version import __version__
+    @property
+    def file(self) -> Path | None:
+        """The model file that is written, if any."""
+        return None if self.dry_run else self.output or self.model
 
-    origin = found.provenance() | {"speechgru": __version__}
-    if audio is not None:
-        corpus = audio.corpus
-        origin["data"] = {"name": corpus.root.name, "fingerprint": corpus_fingerprint(corpus)}
-    chosen = {
-        metadata_key(found.config): found.config.model_dump(),
-        "state_policy": found.policy.model_dump(),
-        "calibration": origin,
-    }
-    write_metadata(model, dict(metadata) | chosen, output)
+    def check(self, name: str, has_words: bool, per_hour: float) -> None:
+        """Find what makes no sense before torch is loaded.
 
-
-def _draw(found: "Calibration", picture: Path) -> None:
-    from speechgru.evaluation.det import save_det_picture
-
-    assert found.case is not None
-    chosen = found.chosen
-    title = f"{found.ambient.root.name}, {chosen.ambient.hours:.2g} hours, and {found.case.title}"
-    by_word = [outcome.point for outcome in found.trade_off]
-    save_det_picture(found.one_for_all, chosen.point, title, picture, by_word)
+        Raises:
+            UsageError: an option that contradicts another, or is out of range.
+        """
+        if self.dry_run and self.output is not None:
+            raise UsageError("--dry-run and --output: use only one of them")
+        if self.picture is not None and not has_words:
+            raise UsageError("--picture: draws missed words, so --data DIR is needed too")
+        options.check_picture(self.picture)
+        if self.output is not None and self.output.suffix != self.model.suffix:
+            raise UsageError(f"--output {self.output}: use a name that ends in {self.model.suffix}")
+        if is_bundled(self.model) and self.file == self.model:
+            raise UsageError(
+                f"{name} is bundled and stays as it is; --output FILE{self.model.suffix} is needed"
+            )
+        if not 0 < per_hour < float("inf"):
+            raise UsageError(
+                f"--max-false-alarms-per-hour {per_hour:g}: a number above 0 is needed"
+            )

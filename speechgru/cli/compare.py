@@ -5,74 +5,87 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechgru.cli.terminal import err, out, print_json, progress_bar
-from speechgru.cli.train import live_run, stop_on_signals, with_data
+from speechgru.cli import options
+from speechgru.cli.completion import complete_recipe
+from speechgru.cli.help import examples
+from speechgru.cli.inputs import open_recipe
+from speechgru.cli.interrupts import stop_on_signals
+from speechgru.cli.progress import progress_bar
+from speechgru.cli.terminal import err, out, print_json
+from speechgru.cli.views.training import live_run
 from speechgru.errors import InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
     import torch
 
     from speechgru.analysis.comparison import PlannedRun
-    from speechgru.analysis.comparison_report import Row, RunResult
+    from speechgru.analysis.comparison_report import RunResult
     from speechgru.training.prepared_data import PreparedData
 
 
+@examples(
+    "speechgru compare --data speech_commands/",
+    "speechgru compare cells --data my-words/ --cells gru,lstm,mingru --seeds 3",
+    "speechgru compare --data my-words/ --cells all --costs-only",
+)
 def compare(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A recipe's name or TOML file.")
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="Name of a recipe or a TOML file.",
+            autocompletion=complete_recipe,
+        ),
     ] = "cells",
     cells: Annotated[
         str,
         typer.Option(
             metavar="A,B,...",
-            help="Which cells; all is every one; stack+gru is a gru without convolutions.",
+            help="Cells to compare, or all. FRONT+CELL changes the front too: stack+gru has no "
+            "convolutions.",
         ),
     ] = "rnn,lstm,gru,gru-cho,mgu,ligru,mingru,ssm,transformer",
     match: Annotated[
-        str, typer.Option(help="What they have alike: parameters (to 3 %) or width.")
+        str,
+        typer.Option(metavar="M", help="What is kept equal: parameters (within 3 %) or width."),
     ] = "parameters",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each cell.")] = 1,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Directory of recordings, CSV manifest, or 'embedded'.", metavar="DIR"),
-    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Runs of each cell.")] = 1,
+    data: options.Data = None,
     out_dir: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="For runs and tables. [default: runs/RECIPE]"),
+        typer.Option(
+            "--out", metavar="DIR", help="Directory for runs and tables. [default: runs/RECIPE]"
+        ),
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override a setting: training.epochs=5.", metavar="KEY=VALUE"),
-    ] = None,
+    overrides: options.Overrides = None,
     costs_only: Annotated[
-        bool, typer.Option("--costs-only", help="Train nothing: parameters, time and memory.")
+        bool,
+        typer.Option("--costs-only", help="Only count parameters, time and memory; no training."),
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    device: options.Device = "auto",
+    json: options.Json = False,
 ) -> None:
-    """Train several cells alike; Ctrl-C saves, the same command goes on."""
+    """Train several recurrent cells under the same conditions.
+
+    After Ctrl-C the same command continues with what is left.
+    """
     from speechgru.analysis.comparison import MATCHES, parse_cells, plan_runs
-    from speechgru.analysis.comparison_report import as_csv, as_markdown, make_rows
+    from speechgru.analysis.comparison_report import make_rows, write_tables
     from speechgru.backends.torch_device import select_device
-    from speechgru.common.files import write_atomic
     from speechgru.training.prepared_data import prepare
-    from speechgru.training.recipe import load_recipe
 
     if match not in MATCHES:
-        raise UsageError(f"--match {match!r}: one of {', '.join(MATCHES)} is needed")
+        raise UsageError(f"--match {match}: use one of {', '.join(MATCHES)}")
     names, chosen = parse_cells(cells), select_device(device)
-    settings = with_data(load_recipe(recipe, overrides or []), data)
+    settings = open_recipe(recipe, overrides or [], data)
     folder = out_dir or Path("runs") / Path(recipe).stem
     with progress_bar("decoding") as progress:
         of_all = prepare(settings, progress)
     runs = plan_runs(settings, of_all, names, match, seeds, folder)  # type: ignore[arg-type]
-    results = _results(runs, of_all, chosen, costs_only)
+    results = _costs(runs, of_all, chosen) if costs_only else _results(runs, of_all, chosen)
     reference = settings.model.cell if settings.model.cell in names else names[0]
     rows = make_rows(results, reference)
-    name = "costs" if costs_only else "compare"
-    markdown, table = folder / f"{name}.md", folder / f"{name}.csv"
-    write_atomic(markdown, as_markdown(rows, reference))
-    write_atomic(table, as_csv(rows))
+    tables = write_tables(rows, reference, folder, "costs" if costs_only else "compare")
     title = f"{of_all.task.protocol} of {of_all.corpus.root.name}: the same {match}"
     if not costs_only:
         from speechgru.analysis.comparison_report import save_comparison_picture
@@ -83,25 +96,33 @@ def compare(
         found |= {"reference": reference, "rows": [row.as_dict() for row in rows]}
         print_json(found | {"folder": str(folder)})
         return
-    _print(rows, reference, title)
-    out.line(f"{markdown}, {table}")
+    from speechgru.cli.tables.comparison import print_comparison
+
+    print_comparison(rows, reference, title)
+    out.line(", ".join(str(table) for table in tables))
+
+
+def _costs(
+    runs: "list[PlannedRun]", data: "PreparedData", device: "torch.device"
+) -> "list[RunResult]":
+    """What each run's network costs."""
+    from speechgru.analysis.comparison import costs_only
+
+    results = []
+    with progress_bar("measuring") as progress:
+        for done, run in enumerate(runs, 1):
+            results.append(costs_only(run, data, device))
+            progress(done, len(runs))
+    return results
 
 
 def _results(
-    runs: "list[PlannedRun]", data: "PreparedData", device: "torch.device", costs_only: bool
+    runs: "list[PlannedRun]", data: "PreparedData", device: "torch.device"
 ) -> "list[RunResult]":
-    """Every run's result; those that are there already are not made again."""
-    from speechgru.analysis.comparison import costs_only as costs_of_run
+    """Every run's result; runs that were finished before are only read."""
     from speechgru.analysis.comparison import perform_run
 
     results = []
-    if costs_only:
-        with progress_bar("measuring") as progress:
-            for done, run in enumerate(runs, 1):
-                results.append(costs_of_run(run, data, device))
-                if progress is not None:
-                    progress(done, len(runs))
-        return results
     try:
         with stop_on_signals() as stop:
             for number, run in enumerate(runs, 1):
@@ -114,22 +135,6 @@ def _results(
                     results.append(perform_run(run, data, device, report, stop))
     except (InterruptedRunError, KeyboardInterrupt):
         raise InterruptedRunError(
-            f"stopped in run {len(results) + 1} of {len(runs)}; the same command goes on"
+            f"interrupted in run {len(results) + 1} of {len(runs)}; the same command continues"
         ) from None
     return results
-
-
-def _print(rows: "list[Row]", reference: str, title: str) -> None:
-    from rich.table import Table
-
-    from speechgru.analysis.comparison_report import tables
-
-    out.line(title)
-    for name, columns in tables(rows, reference).items():
-        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-        for number, column in enumerate(columns):
-            table.add_column(column.heading, justify="right" if number else "left", no_wrap=True)
-        for row in rows:
-            table.add_row(*(column.value(row) for column in columns))
-        out.line(f"\n{name}")
-        out.print(table)

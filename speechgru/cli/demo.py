@@ -1,12 +1,15 @@
-"""`speechgru demo`: train, evaluate and recognize on the corpus in the package."""
+"""`speechgru demo`: train, evaluate and recognize on the bundled corpus."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from speechgru.cli import options
+from speechgru.cli.help import examples
+from speechgru.cli.interrupts import stop_on_signals
 from speechgru.cli.terminal import err, out, print_json
-from speechgru.cli.train import live_run, stop_on_signals
+from speechgru.cli.views.training import live_run
 
 if TYPE_CHECKING:
     from speechgru.corpora.corpus import Example
@@ -15,15 +18,17 @@ if TYPE_CHECKING:
 RECIPE = "quickstart"
 
 
+@examples("speechgru demo", "speechgru demo --out runs/first --device cpu")
 def demo(
     out_dir: Annotated[
-        Path | None, typer.Option("--out", help="Run directory. [default: runs/demo]")
+        Path | None,
+        typer.Option("--out", metavar="RUN", help="New run directory. [default: runs/demo]"),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    device: options.Device = "auto",
+    json: options.Json = False,
 ) -> None:
-    """Train on the corpus in the package, evaluate, recognize a recording: about a minute."""
-    err.print("loading torch ...")
+    """Train, evaluate and recognize on the bundled corpus (1 minute)."""
+    err.line("loading torch ...")
     from speechgru.backends.pytorch import TorchBackend
     from speechgru.backends.torch_device import select_device
     from speechgru.cli.tables.clips import print_carried, print_clips
@@ -42,14 +47,12 @@ def demo(
     chosen = select_device(device)
     run = out_dir or free_name(Path("runs") / "demo")
     recipe = load_recipe(RECIPE)
-    err.print(
-        f"1. training: {recipe.description}\n   on {chosen}, into {run}; Ctrl-C saves and stops",
-        soft_wrap=True,
-    )
+    err.line(f"1. Training: {recipe.description}")
+    err.line(f"   on {chosen}, into {run}; Ctrl-C saves and stops")
     with stop_on_signals() as stop, live_run() as (report, decoding):
         result = train(recipe, run, chosen, False, report, stop, progress=decoding)
 
-    err.print("2. evaluating on voices it never heard")
+    err.line("2. Evaluating on voices that were not in the training data")
     model = TorchBackend(load_model(result.model, chosen))
     corpus = open_corpus(recipe.data.directory)
     task = make_task(recipe.data.protocol, corpus)
@@ -60,40 +63,46 @@ def demo(
         print_clips(clips)
         print_carried(carried, clips)
 
-    err.print("3. recognizing recordings of the testing split")
-    chosen_clips = one_of_each_word(task.split("testing"), Vocabulary(model.labels).words)
-    heard = [(clip, recognize(model, clip.path)) for clip in chosen_clips if clip.path]
+    err.line("3. Recognizing recordings of the testing split")
+    recordings = _one_of_each_word(task.split("testing"), Vocabulary(model.labels).words)
+    answers = [(clip, recognize(model, clip.path)) for clip in recordings if clip.path]
     if json:
-        recognized = [answer.as_dict() | {"truth": clip.label} for clip, answer in heard]
         print_json(
-            {"model": str(result.model), "seconds": round(result.seconds, 1)}
-            | {
+            {
+                "model": str(result.model),
+                "seconds": round(result.seconds, 1),
                 "evaluation": clips.as_dict() | carried.as_dict(clips),
-                "recognized": recognized,
+                "recognized": [
+                    answer.as_dict() | {"truth": clip.label} for clip, answer in answers
+                ],
             }
         )
         return
-    for clip, answer in heard:
-        print_answer(clip, answer)
-    out.print(
-        f"\n[bold green]Done.[/] The model is {result.model}. What to do next:\n"
-        f"  speechgru recognize {result.model} FILE.wav       a recording of your own\n"
-        f"  speechgru listen {result.model}                   a microphone\n"
-        "  speechgru train my-words --data FOLDER            your words, FOLDER/word/file.wav\n"
-        "  speechgru data download speech-commands-v2        105,829 real recordings\n"
-        "  speechgru train --data speech-commands-v2         the standard task",
-        soft_wrap=True,
-    )
+    for clip, answer in answers:
+        _print_answer(clip, answer)
+    _print_next_steps(result.model)
 
 
-def one_of_each_word(examples: "tuple[Example, ...]", words: tuple[str, ...]) -> "list[Example]":
+def _one_of_each_word(examples: "tuple[Example, ...]", words: tuple[str, ...]) -> "list[Example]":
     """The last example of each word."""
     last = {example.label: example for example in examples}
     return [last[word] for word in words if word in last]
 
 
-def print_answer(clip: "Example", answer: "Recognition") -> None:
-    """What was said and what was recognized, on a line."""
+def _print_answer(clip: "Example", answer: "Recognition") -> None:
     mark = "[green]right[/]" if answer.word == clip.label else "[red]wrong[/]"
     name = "/".join(clip.path.parts[-2:]) if clip.path else ""
-    out.print(f"   {name:34} {answer.word:10} {answer.score:5.2f}  {mark}", soft_wrap=True)
+    out.styled(f"   {{}} {{}} {answer.score:5.2f}  {mark}", f"{name:34}", f"{answer.word:10}")
+
+
+def _print_next_steps(model: Path) -> None:
+    out.line()
+    out.styled("[bold green]Done.[/] The model is {}. What to do next:", model)
+    for command, what in (
+        (f"speechgru recognize {model} FILE.wav", "a recording of your own"),
+        (f"speechgru listen {model}", "a microphone"),
+        ("speechgru train my-words --data DIR", "your words: DIR/WORD/FILE.wav"),
+        ("speechgru data download speech-commands-v2", "105,829 real recordings"),
+        ("speechgru train --data speech-commands-v2", "the standard task"),
+    ):
+        out.line(f"  {command:52} {what}")

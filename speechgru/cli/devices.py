@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechgru.cli.terminal import err, out, print_json
+from speechgru.cli import options
+from speechgru.cli.help import examples
+from speechgru.cli.terminal import err, out, plain, print_json
 from speechgru.errors import AudioDeviceError
 
 if TYPE_CHECKING:
@@ -20,56 +22,59 @@ VERDICTS = {
 }
 
 
+@examples("speechgru devices", "speechgru devices --test", "speechgru devices --device usb --test")
 def devices(
-    device: Annotated[str | None, typer.Option(metavar="ID|NAME", help="Only this one.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="ID|NAME", help="Only this microphone: its id or part of its name."),
+    ] = None,
     test: Annotated[
-        bool, typer.Option("--test", help="Hear each for a moment, and say how loud it is.")
+        bool, typer.Option("--test", help="Listen to each and measure its level.")
     ] = False,
     seconds: Annotated[
-        float, typer.Option(min=0.1, max=60.0, metavar="SECONDS", help="How long the test hears.")
+        float, typer.Option(min=0.1, max=60.0, metavar="S", help="Length of the test in seconds.")
     ] = 1.5,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    json: options.Json = False,
 ) -> None:
-    """List the microphones; with --test, how loud each one is."""
+    """List microphones and test their levels."""
     from speechgru.audio.devices import devices as all_devices
     from speechgru.audio.devices import find_device
 
-    told = []
+    found = []
     for each in all_devices() if device is None else [find_device(device)]:
         if test:
             err.line(f"{each.id} {each.name}: speak for {seconds:g} s ...")
-        told.append(_described(each, seconds if test else None))
+        found.append(_describe(each, seconds if test else None))
     if json:
-        print_json({"devices": told})
+        print_json({"devices": found})
     else:
-        _print(told)
+        _print(found)
 
 
-def _described(device: "Device", test_s: float | None) -> dict[str, Any]:
-    """All that is known of a device; one that cannot be heard says why in its test."""
+def _describe(device: "Device", test_s: float | None) -> dict[str, Any]:
+    """All that is known of a device; one that cannot be opened says why in its test."""
     from speechgru.audio.devices import supported_rates
     from speechgru.audio.microphone import level_test
 
-    told: dict[str, Any] = asdict(device) | {"rates": supported_rates(device)}
+    described: dict[str, Any] = asdict(device) | {"rates": supported_rates(device)}
     if test_s is not None:
         try:
-            told["test"] = asdict(level_test(device, test_s))
+            described["test"] = asdict(level_test(device, test_s))
         except AudioDeviceError as error:
-            told["test"] = {"error": str(error)}
-    return told
+            described["test"] = {"error": str(error)}
+    return described
 
 
-def _print(told: list[dict[str, Any]]) -> None:
+def _print(found: list[dict[str, Any]]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "name", "interface", "channels", "opened at", "rates (kHz)"):
         table.add_column(heading, overflow="fold")
-    tested = any("test" in device for device in told)
+    tested = any("test" in device for device in found)
     if tested:
         table.add_column("level")
-    for device in told:
+    for device in found:
         cells = [
             str(device["id"]),
             device["name"] + (" (default)" if device["default"] else ""),
@@ -80,8 +85,8 @@ def _print(told: list[dict[str, Any]]) -> None:
         ]
         if tested:
             cells.append(_level(device["test"]))
-        table.add_row(*(Text(cell) for cell in cells))
-    out.print(table)
+        table.add_row(*(plain(cell) for cell in cells))
+    out.show(table)
 
 
 def _level(test: dict[str, Any]) -> str:

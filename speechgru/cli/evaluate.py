@@ -1,20 +1,25 @@
-"""`speechgru evaluate`: how good a model is on a split of recordings."""
+"""`speechgru evaluate`: how good a model is on recordings."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechgru.cli.evaluate_streaming import (
-    Heard,
-    StreamOptions,
+from speechgru.cli import options
+from speechgru.cli.evaluate_streams import (
+    StreamResult,
     evaluate_ambient,
-    evaluate_streaming,
-    evaluate_strings,
-    string_plan,
+    evaluate_sequences,
+    evaluate_stream,
 )
-from speechgru.cli.terminal import print_json, progress_bar
+from speechgru.cli.help import examples
+from speechgru.cli.inputs import open_split
+from speechgru.cli.progress import progress_bar
+from speechgru.cli.stream_options import StreamOptions, sequence_plan
+from speechgru.cli.terminal import print_json
 from speechgru.errors import GateError, UsageError
+from speechgru.modelfile.bundled import find_model
 
 if TYPE_CHECKING:
     from speechgru.corpora.split_audio import SplitAudio
@@ -24,120 +29,225 @@ if TYPE_CHECKING:
     from speechgru.evaluation.sequences import SequenceReport
     from speechgru.recognition.backend import Backend
 
+CLIPS, CARRIED, STREAM, AMBIENT, SEQUENCES, DECODING = (
+    "Clips",
+    "Clips with the state carried over",
+    "Stream",
+    "Ambient recordings",
+    "Sequences of words",
+    "Decoding",
+)
 
+
+@examples(
+    "speechgru evaluate runs/mine --data my-words/",
+    "speechgru evaluate commands-12 --data speech_commands/ --carry-state",
+    "speechgru evaluate runs/mine --data my-words/ --streaming --picture det.png",
+    "speechgru evaluate runs/mine --ambient room/",
+    "speechgru evaluate runs/mine --data my-words/ --streaming --tune --keep \\",
+    "    --split validation",
+)
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's file.")],
+    model: options.Model,
     data: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Directory of recordings, CSV manifest, or 'embedded'."),
+        typer.Option(
+            metavar="DIR",
+            help="Directory of recordings, CSV manifest, or 'embedded'.",
+            rich_help_panel=CLIPS,
+        ),
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(metavar="P", help="Which clips and labels. [default: the model's own]"),
+        typer.Option(
+            metavar="P",
+            help="Labels and clips to score. [default: the model's own]",
+            rich_help_panel=CLIPS,
+        ),
     ] = None,
-    split: Annotated[str, typer.Option(help="training, validation or testing.")] = "testing",
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="SPLIT",
+            help="training, validation or testing.",
+            autocompletion=options.complete_split,
+            rich_help_panel=CLIPS,
+        ),
+    ] = "testing",
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            min=0.0,
+            max=1.0,
+            help="Exit with code 5 if the accuracy is lower.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = None,
     carry_state: Annotated[
         bool,
-        typer.Option("--carry-state", help="Also as one stream whose state is never reset."),
+        typer.Option(
+            "--carry-state",
+            help="Also score the clips as one stream that is never reset.",
+            rich_help_panel=CARRIED,
+        ),
     ] = False,
-    orders: Annotated[int, typer.Option(min=1, max=1000, help="Random orders of that stream.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Decides orders and streams.")] = 0,
+    orders: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=1000,
+            help="Random orders of that stream; their mean is reported.",
+            rich_help_panel=CARRIED,
+        ),
+    ] = 1,
     streaming: Annotated[
-        bool, typer.Option("--streaming", help="Also a stream of the clips, with noise and gaps.")
+        bool,
+        typer.Option(
+            "--streaming",
+            help="Also score events on a stream of clips with noise and gaps.",
+            rich_help_panel=STREAM,
+        ),
     ] = False,
+    minutes: Annotated[
+        float, typer.Option(metavar="M", help="Length of that stream.", rich_help_panel=STREAM)
+    ] = 20.0,
     audio: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A recording to stream instead; DIR may be left out."),
+        typer.Option(
+            metavar="FILE",
+            help="Use this recording as the stream; --data is not needed.",
+            rich_help_panel=STREAM,
+        ),
     ] = None,
     truth: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Its words and times. [default: the .json beside it]"),
+        typer.Option(
+            metavar="FILE",
+            help="Words and times in that recording. [default: its name with .json]",
+            rich_help_panel=STREAM,
+        ),
     ] = None,
-    minutes: Annotated[float, typer.Option(help="Length of the stream made of DIR.")] = 20.0,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune",
+            help="First choose the best decoder and reset policy; with --ambient on that too.",
+            rich_help_panel=STREAM,
+        ),
+    ] = False,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep",
+            help="Write what --tune chose into the model file.",
+            rich_help_panel=STREAM,
+        ),
+    ] = False,
     ambient: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Also recordings without words: events an hour; DIR may be one."
+            metavar="DIR",
+            help="Also count events per hour in recordings without words (a directory or a file).",
+            rich_help_panel=AMBIENT,
         ),
     ] = None,
+    sequences: Annotated[
+        bool,
+        typer.Option(
+            "--sequences",
+            help="Also measure the word error rate on sequences of words.",
+            rich_help_panel=SEQUENCES,
+        ),
+    ] = False,
+    words: Annotated[
+        str,
+        typer.Option(metavar="LOW:HIGH", help="Words per sequence.", rich_help_panel=SEQUENCES),
+    ] = "3:7",
+    gap: Annotated[
+        str,
+        typer.Option(
+            metavar="LOW:HIGH", help="Seconds between the words.", rich_help_panel=SEQUENCES
+        ),
+    ] = "0:0.3",
+    snr: Annotated[
+        str,
+        typer.Option(
+            metavar="LOW:HIGH",
+            help="Level of the words above the background, in dB.",
+            rich_help_panel=SEQUENCES,
+        ),
+    ] = "20:30",
     state: Annotated[
         str | None,
         typer.Option(
-            metavar="POLICY", help="When the stream resets the state: carry, silence, event."
+            metavar="POLICY",
+            help="When the state is reset: carry (never), silence or event.",
+            rich_help_panel=DECODING,
         ),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(metavar="X", help="A word of the stream needs this, whichever it is."),
+        typer.Option(metavar="X", help="One threshold for all words.", rich_help_panel=DECODING),
     ] = None,
-    sequences: Annotated[
-        bool, typer.Option("--sequences", help="Also the clips' words in strings: word error rate.")
-    ] = False,
-    words: Annotated[str, typer.Option(metavar="LOW:HIGH", help="Words in a string.")] = "3:7",
-    gap: Annotated[
-        str, typer.Option(metavar="LOW:HIGH", help="Seconds between the words of a string.")
-    ] = "0:0.3",
-    snr: Annotated[
-        str, typer.Option(metavar="LOW:HIGH", help="A string's words over the background, dB.")
-    ] = "20:30",
-    beam: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, max=1000, help="Hypotheses that a CTC head's words have."),
-    ] = None,
-    grammar: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Phrases, one a line, that a CTC head's words make."),
-    ] = None,
-    tune: Annotated[
-        bool,
-        typer.Option("--tune", help="Try decoders and policies first, in ambient sound too."),
-    ] = False,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Write what --tune chose into the model's file.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    beam: options.Beam = None,
+    grammar: options.GrammarFile = None,
+    seed: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Seed of orders, streams and sequences."),
+    ] = 0,
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="Draw the confusions, or the stream's DET curve."),
+        typer.Option(
+            metavar="FILE.png",
+            help="Draw the confusion matrix or, with --streaming, the DET curve.",
+        ),
     ] = None,
-    min_accuracy: Annotated[
-        float | None,
-        typer.Option(metavar="X", min=0.0, max=1.0, help="Exit 5 below this share of clips."),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    device: options.Device = "auto",
+    json: options.Json = False,
 ) -> None:
-    """Recognize every clip of a split: accuracy, confusions, and the files to listen to."""
-    if picture is not None and picture.suffix.lower() != ".png":
-        raise UsageError(f"--picture {picture}: pictures are PNG; a name ending in .png is needed")
-    options = StreamOptions(
+    """Measure a model: accuracy, confusions, false alarms, latency."""
+    options.check_picture(picture)
+    options.check_split(split)
+    stream_options = StreamOptions(
         audio, truth, minutes, seed, split, state, threshold, beam, grammar, tune, keep, picture
     )
-    options.check(streaming, ambient is not None, sequences)
-    strings = string_plan(words, gap, snr, seed)
-    without_clips = audio is not None or ambient is not None
-    of_clips = carry_state or sequences or min_accuracy is not None
-    if data is None and (not without_clips or of_clips):
+    stream_options.check(streaming, ambient is not None, sequences)
+    plan = sequence_plan(words, gap, snr, seed)
+    needs_no_clips = audio is not None or ambient is not None
+    needs_clips = carry_state or sequences or min_accuracy is not None
+    if data is None and (needs_clips or not needs_no_clips):
         raise UsageError("--data DIR: recordings to evaluate on are needed")
+    path = find_model(model)
+    if keep:
+        options.check_writable(model, path, "--keep")
     from speechgru.backends.loader import open_backend
     from speechgru.evaluation.ambient import open_ambient
 
-    backend = open_backend(model, device)
+    backend = open_backend(path, device)
     if carry_state or streaming or sequences:
         backend.check_streams()
     ambient_sound = open_ambient(ambient, backend.sample_rate) if ambient is not None else None
     split_audio = open_split(backend, data, protocol, split) if data is not None else None
-    clips = carried = heard = errors = None
+    results = Results()
     if split_audio is not None:
-        clips, carried = _evaluate_clips(backend, split_audio, orders if carry_state else 0, seed)
+        results.clips, results.carried = _evaluate_clips(
+            backend, split_audio, orders if carry_state else 0, seed
+        )
     if streaming:
-        heard = evaluate_streaming(backend, model, options, split_audio, ambient_sound)
+        results.stream = evaluate_stream(backend, path, stream_options, split_audio, ambient_sound)
     if split_audio is not None and sequences:
-        errors = evaluate_strings(backend, options, strings, split_audio, heard)
-    around = evaluate_ambient(backend, ambient_sound, options, heard) if ambient_sound else None
+        results.sequences = evaluate_sequences(
+            backend, stream_options, plan, split_audio, results.stream
+        )
+    if ambient_sound is not None:
+        results.ambient = evaluate_ambient(backend, ambient_sound, stream_options, results.stream)
     if json:
-        _print_figures(clips, carried, errors, heard, around)
+        print_json(results.as_dict())
     else:
-        _print_tables(clips, carried, errors, heard, around)
+        results.print()
+    clips = results.clips
     if picture is not None and clips and not streaming:
         from speechgru.evaluation.confusion_picture import save_confusion_picture
 
@@ -149,10 +259,54 @@ def evaluate(
         )
 
 
+@dataclass
+class Results:
+    """What was measured; None is what was not asked for."""
+
+    clips: "ClipReport | None" = None
+    carried: "CarriedReport | None" = None
+    sequences: "SequenceReport | None" = None
+    stream: StreamResult | None = None
+    ambient: "AmbientReport | None" = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        figures: dict[str, Any] = {}
+        if self.clips:
+            figures |= self.clips.as_dict()
+        if self.clips and self.carried:
+            figures |= self.carried.as_dict(self.clips)
+        if self.sequences:
+            figures["sequences"] = self.sequences.as_dict()
+        if self.stream:
+            figures |= self.stream.as_dict()
+        if self.ambient:
+            figures["ambient"] = self.ambient.as_dict()
+        return figures
+
+    def print(self) -> None:
+        """As tables, one below the other."""
+        from speechgru.cli.tables.clips import print_carried, print_clips
+        from speechgru.cli.tables.sequences import print_sequences
+        from speechgru.cli.tables.streams import print_ambient, print_stream, print_trials
+
+        if self.clips:
+            print_clips(self.clips)
+        if self.clips and self.carried:
+            print_carried(self.carried, self.clips)
+        if self.sequences:
+            print_sequences(self.sequences)
+        if self.stream:
+            print_trials(self.stream.trials)
+            print_stream(self.stream.report)
+        if self.ambient:
+            print_ambient(self.ambient)
+
+
 def _evaluate_clips(
     backend: "Backend", audio: "SplitAudio", orders: int, seed: int
 ) -> "tuple[ClipReport, CarriedReport | None]":
-    """Every clip from silence, and as `orders` streams, if any."""
+    """Every clip from a reset state; and, in so many orders, with the state carried over."""
     from speechgru.evaluation.carried import evaluate_carried
     from speechgru.evaluation.clips import evaluate_clips
 
@@ -163,64 +317,3 @@ def _evaluate_clips(
         return clips, None
     with progress_bar("carrying the state") as progress:
         return clips, evaluate_carried(backend, *of_split, orders, seed, progress=progress)
-
-
-def _print_figures(
-    clips: "ClipReport | None",
-    carried: "CarriedReport | None",
-    errors: "SequenceReport | None",
-    heard: "Heard | None",
-    around: "AmbientReport | None",
-) -> None:
-    figures: dict[str, Any] = {}
-    if clips:
-        figures |= clips.as_dict()
-    if clips and carried:
-        figures |= carried.as_dict(clips)
-    if errors:
-        figures["sequences"] = errors.as_dict()
-    if heard:
-        figures |= heard.as_dict()
-    if around:
-        figures["ambient"] = around.as_dict()
-    print_json(figures)
-
-
-def _print_tables(
-    clips: "ClipReport | None",
-    carried: "CarriedReport | None",
-    errors: "SequenceReport | None",
-    heard: "Heard | None",
-    around: "AmbientReport | None",
-) -> None:
-    from speechgru.cli.tables.clips import print_carried, print_clips
-    from speechgru.cli.tables.sequences import print_sequences
-    from speechgru.cli.tables.streams import print_ambient, print_stream, print_trials
-
-    if clips:
-        print_clips(clips)
-    if clips and carried:
-        print_carried(carried, clips)
-    if errors:
-        print_sequences(errors)
-    if heard:
-        print_trials(heard.trials)
-        print_stream(heard.report)
-    if around:
-        print_ambient(around)
-
-
-def open_split(backend: "Backend", data: str, protocol: str | None, split: str) -> "SplitAudio":
-    """A split by the model's own protocol, unless another is named.
-
-    Raises:
-        UsageError: no protocol is named and the model knows none, or there is no such one.
-        DataError: the corpus cannot be read, or the split has no clips.
-    """
-    from speechgru.corpora.split_audio import open_split_audio
-
-    protocol = protocol or str(backend.metadata.get("protocol") or "")
-    if not protocol:
-        raise UsageError("--protocol: the model was saved without one, so one must be named")
-    with progress_bar("decoding") as progress:
-        return open_split_audio(data, protocol, split, backend.sample_rate, progress)

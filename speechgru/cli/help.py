@@ -1,15 +1,27 @@
 """The layout of help: options under headings, examples last, and no line cut off."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from speechgru.errors import InterruptedRunError
+
+#: Where a line is not to be broken, until it is written.
+_SPACE, _HYPHEN = "\u00a0", "\u2011"
+#: How typer writes a range, and how it is read.
+_RANGES = (
+    (r"([^[ ]+)<=x<=([^];]+)", r"\1 to \2"),
+    (r"; x>=[^];]+|  \[x>=[^];]+\]", ""),
+    (r"(\d)\.0(?=[]; ])", r"\1"),
+)
+
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
-#: Where an option is listed that names no panel.
-OPTIONS, COMMANDS = "Options", "Commands"
+#: Where arguments are listed, and options and commands that name no panel.
+ARGUMENTS, OPTIONS, COMMANDS = "Arguments", "Options", "Commands"
 
 
 def examples(*lines: str) -> Callable[[Verb], Verb]:
@@ -22,20 +34,25 @@ def examples(*lines: str) -> Callable[[Verb], Verb]:
     return give
 
 
-def add_verb(app: typer.Typer, verb: Callable[..., Any], panel: str, name: str = "") -> None:
-    """Register a function as a command, its help with its examples."""
-    lines = getattr(verb, "examples", ())
-    app.command(name or None, cls=Command, rich_help_panel=panel, epilog="\n".join(lines))(verb)
+def add_verbs(app: typer.Typer, panel: str | None, *verbs: Callable[..., Any]) -> None:
+    """Register functions as commands of a panel, each one's help with its examples.
+
+    A command has its function's name; that of a group may stand before it: `bench_train`.
+    """
+    for verb in verbs:
+        name = verb.__name__.removeprefix(f"{app.info.name}_")
+        lines = getattr(verb, "examples", ())
+        app.command(name, cls=Command, rich_help_panel=panel, epilog="\n".join(lines))(verb)
 
 
 class _Page:
     """What commands and groups of commands have in common."""
 
-    def get_help_option_names(self, ctx: typer.Context) -> list[str]:
+    def get_help_option_names(self, ctx: Any) -> list[str]:
         """Short name first; typer itself gives them in random order."""
         return sorted(ctx.help_option_names, key=len)
 
-    def get_help_option(self, ctx: typer.Context) -> Any:
+    def get_help_option(self, ctx: Any) -> Any:
         """False where it is not given: typer loads pydantic to convert a None."""
         option = super().get_help_option(ctx)  # type: ignore[misc]
         if option is not None:
@@ -43,7 +60,7 @@ class _Page:
             option.help = "Show this help."
         return option
 
-    def collect_usage_pieces(self: Any, ctx: typer.Context) -> list[str]:
+    def collect_usage_pieces(self: Any, ctx: Any) -> list[str]:
         """OPTIONS and the arguments, in brackets where they may be left out."""
         found = [self.options_metavar]
         for param in self.get_params(ctx):
@@ -52,25 +69,27 @@ class _Page:
                 found.append(name if param.required else f"[{name}]")
         return [*found, self.subcommand_metavar] if hasattr(self, "subcommand_metavar") else found
 
-    def format_options(self: Any, ctx: typer.Context, formatter: Any) -> None:
+    def format_options(self: Any, ctx: Any, formatter: Any) -> None:
         """Arguments, then the options by panel, in the order in which they are declared."""
         panels: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is None:
                 continue
+            name, text = record[0], _help_text(record[1])
             if param.param_type_name == "argument":
-                panel, record = "Arguments", (_argument_name(param), record[1])
+                panel, name = ARGUMENTS, _argument_name(param)
             else:
                 panel = getattr(param, "rich_help_panel", None) or OPTIONS
-            panels.setdefault(panel, []).append(record)
-        # What has no panel, such as --help, is last.
-        for panel in sorted(panels, key=lambda name: name == OPTIONS):
-            _write_section(formatter, panel, panels[panel])
+            panels.setdefault(panel, []).append((name, text))
         if hasattr(self, "format_commands"):
             self.format_commands(ctx, formatter)
+        rest = panels.pop(OPTIONS)  # --help is one of them
+        for panel, records in panels.items():
+            _write_section(formatter, panel, records)
+        _write_section(formatter, "Other options" if panels.keys() - {ARGUMENTS} else OPTIONS, rest)
 
-    def format_epilog(self: Any, ctx: typer.Context, formatter: Any) -> None:
+    def format_epilog(self: Any, ctx: Any, formatter: Any) -> None:
         """The examples, each on a line of its own."""
         if self.epilog:
             formatter.write_paragraph()
@@ -79,20 +98,28 @@ class _Page:
                 formatter.write(f"  {line}\n")
 
 
-class Command(_Page, TyperCommand):  # type: ignore[misc]
+class Command(_Page, TyperCommand):
     """A verb."""
 
+    def invoke(self, ctx: Any) -> Any:
+        """typer ends with 130 on Ctrl-C without a word; one is said here."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise InterruptedRunError("interrupted") from None
 
-class Group(_Page, TyperGroup):  # type: ignore[misc]
+
+class Group(_Page, TyperGroup):
     """Verbs by panel, each with the whole first sentence of its help."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Flags that are not given are False, for the reason given in `get_help_option`."""
         for param in self.params:
-            if param.name in ("install_completion", "show_completion") and param.default is None:
-                param.default = False  # as in `get_help_option`
+            if getattr(param, "is_flag", False) and param.default is None:
+                param.default = False
+        return super().parse_args(ctx, args)
 
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         """A section for each panel; sentences are wrapped rather than cut."""
         panels: dict[str, list[tuple[str, str]]] = {}
         for name, command in self.commands.items():
@@ -110,6 +137,17 @@ def _write_section(formatter: Any, heading: str, rows: list[tuple[str, str]]) ->
     formatter.write(typer.style(f"{heading}:", bold=True) + "\n")
     with formatter.indentation():
         formatter.write_dl(rows)
+    joined = {ord(_SPACE): " ", ord(_HYPHEN): "-"}
+    formatter.buffer[:] = [text.translate(joined) for text in formatter.buffer]
+
+
+def _help_text(text: str) -> str:
+    """What an option's help says, its range in words, and its default on one line."""
+    for pattern, words in _RANGES:
+        text = re.sub(pattern, words, text)
+    whole = {ord(" "): _SPACE, ord("-"): _HYPHEN}
+    text = re.sub(r"\[[^]]{1,40}\]$", lambda found: found[0].translate(whole), text)
+    return text.replace(f"{_SPACE}[", " [").replace("  [", " [").strip()
 
 
 def _argument_name(param: Any) -> str:

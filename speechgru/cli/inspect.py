@@ -5,8 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from speechgru.cli import options
+from speechgru.cli.completion import complete_model
+from speechgru.cli.help import examples
 from speechgru.cli.terminal import err, out, print_json
 from speechgru.errors import DataError, UsageError
+from speechgru.modelfile.bundled import find_model
 
 if TYPE_CHECKING:
     from speechgru.analysis.inspection import GradientNorms, Trace
@@ -16,56 +20,73 @@ if TYPE_CHECKING:
 LONGEST_S = 20.0
 
 
+@examples(
+    "speechgru inspect runs/mine recording.wav",
+    "speechgru inspect runs/mine recording.wav -o pictures/ --beside runs/other",
+)
 def inspect(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's file.")],
+    model: options.Model,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording.")],
     out_dir: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="DIR", help="For the pictures. [default: inspect/FILE]"
+            "--out", "-o", metavar="DIR", help="Directory of the pictures. [default: inspect/FILE]"
         ),
     ] = None,
     start_s: Annotated[
-        float, typer.Option("--start", min=0.0, metavar="S", help="Where to begin, in seconds.")
+        float,
+        typer.Option("--start", min=0.0, metavar="S", help="Start in the recording, in seconds."),
     ] = 0.0,
     beside: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="MODEL", help="Another model, for its gradient beside this one's."),
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Also draw the gradient of this model; repeatable.",
+            autocompletion=complete_model,
+        ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    json: options.Json = False,
 ) -> None:
-    """Draw gates over the spectrogram, posteriors over time, and the gradient back through time."""
+    """Draw a model's gates, posteriors and gradients over time."""
     from speechgru.analysis.inspection import trace
     from speechgru.analysis.inspection_pictures import save_gates_picture, save_posteriors_picture
     from speechgru.audio.files import read
     from speechgru.modelfile.safetensors import load_model
 
-    network = load_model(model)
-    others = [(path.parent.name or path.stem, load_model(path)) for path in beside or []]
+    path = find_model(model, trained=True)
+    network = load_model(path)
+    paths = [find_model(name, trained=True) for name in beside or []]
+    others = [(other.parent.name or other.stem, load_model(other)) for other in paths]
     samples = _cut(read(file, network.sample_rate), start_s, network, file)
     found = trace(network, samples)
     folder = out_dir or Path("inspect") / file.stem
-    word, step = found.peak
-    what = f"{network.config.cell} in {model}, hearing {file.name}"
+    what = f"{network.config.cell} in {path}, on {file.name}"
     pictures = {name: folder / f"{name}.png" for name in ("gates", "posteriors")}
     save_gates_picture(found, what, pictures["gates"])
     save_posteriors_picture(found, what, pictures["posteriors"])
     gradients: list[GradientNorms] = []
     if network.config.whole_clips:
-        err.line("no gradient.png: a model that needs whole clips has no state to go back through")
+        err.line("no gradient.png: a model that needs whole clips has no state over time")
     else:
         pictures["gradient"] = folder / "gradient.png"
         gradients = _gradients(network, others, samples, found, pictures["gradient"])
     if json:
         print_json(_figures(found, start_s, pictures, gradients))
-        return
+    else:
+        _print(found, start_s, pictures, gradients)
+
+
+def _print(
+    found: "Trace", start_s: float, pictures: dict[str, Path], gradients: "list[GradientNorms]"
+) -> None:
+    word, step = found.peak
     at_s = start_s + (step + 1) * found.step_s
-    out.line(f"surest of {word!r} at {at_s:.2f} s: {_posterior(found):.3f}")
+    out.line(f"highest posterior: {word!r} at {at_s:.2f} s, {_posterior(found):.3f}")
     for row in found.gate_means():
         out.line(f"layer {row['layer'] + 1} {row['gate']}: mean {row['mean']:.3f}")
     for curve in gradients:
         half_s = curve.half_steps * found.step_s
-        out.line(f"{curve.name}: the gradient is under a half from {half_s:.2f} s back")
+        out.line(f"{curve.name}: the gradient falls below a half {half_s:.2f} s back")
     for path in pictures.values():
         out.line(str(path))
 
@@ -75,8 +96,8 @@ def _cut(samples: "Samples", start_s: float, network: "SpeechGRU", file: Path) -
     duration_s = len(samples) / rate
     if duration_s - start_s < step_s:
         raise UsageError(
-            f"--start {start_s:g}: {file} is {duration_s:.2f} s long, and at least one step of "
-            f"{step_s:g} s is needed"
+            f"--start {start_s:g}: {file} is {duration_s:.2f} s long; at least one step of "
+            f"{step_s:g} s must follow the start"
         )
     if duration_s - start_s > LONGEST_S:
         err.line(f"{file}: {duration_s:.1f} s long; {LONGEST_S:g} s from {start_s:g} s are drawn")
@@ -90,7 +111,7 @@ def _gradients(
     found: "Trace",
     picture: Path,
 ) -> "list[GradientNorms]":
-    """Those of the model and the others; and of the classic cells as they begin."""
+    """Those of the model and the others; and of the classic cells before training."""
     from speechgru.analysis.inspection import CLASSIC, relative_norms, untrained
     from speechgru.analysis.inspection_pictures import save_gradient_picture
 
@@ -99,19 +120,19 @@ def _gradients(
     for name, other in [(str(network.config.cell), network), *others]:
         labels = next(iter(other.outputs.values()))
         if word not in labels or other.step_samples != network.step_samples:
-            raise DataError(f"--beside {name}: it does not answer {word!r} at the same steps")
+            raise DataError(f"--beside {name}: has no label {word!r}, or another step length")
         curves += relative_norms(other, samples, labels.index(word), step, name)
     column = next(iter(network.outputs.values())).index(word)
-    beginners = [
+    fresh = [
         curve
         for cell in CLASSIC
         for curve in relative_norms(
-            untrained(network, cell), samples, column, step, f"{cell}, as it begins"
+            untrained(network, cell), samples, column, step, f"{cell}, untrained"
         )
     ]
     title = f"{word!r} at {(step + 1) * found.step_s:.2f} s: how far back its gradient reaches"
-    save_gradient_picture(curves, beginners, found.step_s, title, picture)
-    return curves + beginners
+    save_gradient_picture(curves, fresh, found.step_s, title, picture)
+    return curves + fresh
 
 
 def _posterior(found: "Trace") -> float:

@@ -1,20 +1,47 @@
-"""Ctrl-C and SIGTERM between two blocks of a stream, so that each is heard, told and kept whole."""
+"""Ctrl-C and SIGTERM: at any time, between two blocks of a stream, or as a wish to stop a run."""
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
+
+from speechgru.cli.terminal import err
 
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupts:
-    """While entered, SIGINT and SIGTERM raise KeyboardInterrupt, but wait for what must be whole.
+@contextmanager
+def noted_interrupts() -> Iterator[Callable[[], bool]]:
+    """Gives a callback that says whether Ctrl-C was pressed.
 
-    In a thread that is not the main one, which hears of no signals, it does nothing.
+    It raises KeyboardInterrupt as always. But during an import that may come out as anything, an
+    ImportError say, which is then no error but an interruption.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # only the main thread receives signals
+        return
+    noted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal noted
+        noted = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield lambda: noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Interrupts:
+    """While entered, SIGINT and SIGTERM raise KeyboardInterrupt between two items of a stream.
+
+    In a thread that is not the main one, which receives no signals, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -23,7 +50,7 @@ class Interrupts:
         self._before: dict[signal.Signals, Any] = {}
 
     def between(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items; a signal interrupts the wait for one, but not what is done with it."""
+        """The same items; a signal interrupts the wait for one, but not the work on it."""
         iterator = iter(items)
         while True:
             self._waiting = True
@@ -38,7 +65,7 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._hear) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._receive) for number in _SIGNALS}
         return self
 
     def __exit__(
@@ -50,7 +77,42 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._waiting or self._wanted:
             raise KeyboardInterrupt
         self._wanted = True
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Gives a callback that says whether to stop: after the first SIGINT or SIGTERM.
+
+    A second SIGINT raises KeyboardInterrupt at once.
+    """
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+        err.line("saving ...")
+
+    with _handlers(handle):
+        yield lambda: bool(received)
+
+
+@contextmanager
+def ignored_signals() -> Iterator[Callable[[], bool]]:
+    """The same for a process that is stopped by another: it ignores SIGINT and SIGTERM."""
+    with _handlers(lambda *_: None):
+        yield lambda: False
+
+
+@contextmanager
+def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)

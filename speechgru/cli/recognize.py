@@ -1,75 +1,83 @@
 """`speechgru recognize`: the word in each of some recordings."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechgru.cli.terminal import BUNDLED, err, out, print_json, tell_error
+from speechgru.cli.completion import complete_model
+from speechgru.cli.help import examples
+from speechgru.cli.terminal import err, out, plain, print_error, print_json
 from speechgru.errors import DataError, UsageError
-from speechgru.modelfile.bundled import bundled_model
+from speechgru.modelfile.bundled import bundled_model, find_model
 
 if TYPE_CHECKING:
     from speechgru.recognition.clips import Recognition
 
 
+@examples(
+    "speechgru recognize go.wav stop.flac",
+    "speechgru recognize runs/mine recordings/*.wav --json",
+)
 def recognize(
     paths: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="[MODEL] FILE...",
-            help=f"A trained model's file {BUNDLED}, and recordings of a word.",
+            help="Recordings, one word in each. A model file, a run directory or the name of a "
+            "bundled model may come first. [default: commands-12]",
+            show_default=False,
+            autocompletion=complete_model,
         ),
     ],
-    top: Annotated[int, typer.Option(min=1, help="How many labels of each, best first.")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="One JSON array on stdout.")] = False,
+    top: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Labels to show for each, best first.")
+    ] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON array on stdout.")] = False,
 ) -> None:
-    """Recognize one word in each file; exit 4 at the end if a file could not be used."""
+    """Recognize one word in each recording.
+
+    The exit code is 4 if a file could not be used; the others are recognized all the same.
+    """
     from speechgru.backends.loader import is_model, open_backend
     from speechgru.recognition.clips import recognize as recognize_file
 
-    named = is_model(paths[0])
-    files = paths[1:] if named else paths
+    first = find_model(paths[0])
+    named = is_model(first)
+    files = [Path(path) for path in (paths[1:] if named else paths)]
     if not files:
-        raise UsageError(
-            f"{paths[0]}: is a model, and FILE is missing: recordings of a word are needed"
-        )
-    backend = open_backend(paths[0] if named else bundled_model())
-    found: list[Recognition] = []
-    failed = 0
+        raise UsageError(f"{paths[0]} is a model; recordings FILE... are needed too")
+    backend = open_backend(first if named else bundled_model())
+    rows: list[dict[str, Any]] = []
     for file in files:
         try:
             recognition = recognize_file(backend, file, top)
         except DataError as error:
-            failed += 1
-            tell_error(str(error))
+            rows.append({"file": str(file), "error": str(error)})
+            print_error(str(error))
             continue
-        _tell_excerpt(recognition)
-        found.append(recognition)
+        rows.append(recognition.as_dict())
+        _report_excerpt(recognition)
         if not json:
             _print(recognition)
     if json:
-        print_json([recognition.as_dict() for recognition in found])
-    if failed:
+        print_json(rows)
+    if any("error" in row for row in rows):
         raise typer.Exit(DataError.exit_code)
 
 
 def _print(recognition: "Recognition") -> None:
     others = ", ".join(f"{label} {score:.3f}" for label, score in recognition.top[1:])
-    from rich.text import Text
-
-    line = Text.assemble(
-        f"{recognition.path}  ", (recognition.word, "bold"), f" {recognition.score:.3f}"
-    )
+    line = plain(f"{recognition.path}  ")
+    line.append_text(plain(recognition.word, "bold")).append(f" {recognition.score:.3f}")
     if others:
-        line.append(f"  ({others})", "dim")
-    out.print(line, soft_wrap=True)
+        line.append_text(plain(f"  ({others})", "dim"))
+    out.text(line)
 
 
-def _tell_excerpt(recognition: "Recognition") -> None:
+def _report_excerpt(recognition: "Recognition") -> None:
     if recognition.start_s is not None:
-        told = (
+        err.line(
             f"{recognition.path}: {recognition.duration_s:.2f} s long; only its loudest "
             f"{recognition.clip_s:.2f} s, from {recognition.start_s:.2f} s on, are scored"
         )
-        err.line(told)

@@ -1,4 +1,4 @@
-"""`speechgru record`: guided recording of one's own words."""
+"""`speechgru record`: guided recording of your own words."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from speechgru.cli import options
+from speechgru.cli.help import examples
+from speechgru.cli.progress import progress_bar
 from speechgru.cli.terminal import err, out, print_json
 from speechgru.errors import SpeechGRUError, UsageError
 
@@ -17,15 +20,19 @@ if TYPE_CHECKING:
 RATE = 16_000
 
 
+@examples(
+    "speechgru record lumos nox --speaker anna --takes 12 --room 60",
+    "speechgru record lumos --input long-recording.wav",
+)
 def record(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="WORD...", help="The words or phrases to record.")
+        list[str] | None, typer.Argument(metavar="WORD...", help="Words or phrases to record.")
     ] = None,
     out_dir: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where the word folders are.")
+        Path, typer.Option("--out", metavar="DIR", help="Directory of the word folders.")
     ] = Path("my-words"),
     speaker: Annotated[
-        str, typer.Option(metavar="NAME", help="Who speaks; goes into the file names.")
+        str, typer.Option(metavar="NAME", help="Who speaks; part of the file names.")
     ] = "me",
     takes: Annotated[
         int,
@@ -36,21 +43,28 @@ def record(
     room: Annotated[
         float,
         typer.Option(
-            min=0, max=3600, metavar="SECONDS", help="First record the room without speech."
+            min=0,
+            max=3600,
+            metavar="S",
+            help="First record so many seconds of the room without speech.",
         ),
     ] = 0,
     talk: Annotated[
         float,
         typer.Option(
-            min=0, max=3600, metavar="SECONDS", help="Then record talk without any of the words."
+            min=0,
+            max=3600,
+            metavar="S",
+            help="Then record so many seconds of talk without the words.",
         ),
     ] = 0,
     longest: Annotated[
-        float, typer.Option(min=0.5, max=9.0, metavar="SECONDS", help="Longest word or phrase.")
+        float,
+        typer.Option(min=0.5, max=9.0, metavar="S", help="Longest word or phrase, in seconds."),
     ] = 4.0,
     device: Annotated[
         str | None,
-        typer.Option(metavar="ID|NAME", help="The microphone; see `speechgru devices`."),
+        typer.Option(metavar="ID|NAME", help="Microphone; see `speechgru devices`."),
     ] = None,
     input_file: Annotated[
         Path | None,
@@ -58,14 +72,12 @@ def record(
             "--input", metavar="FILE", help="Cut a long recording of one word into takes instead."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    json: options.Json = False,
 ) -> None:
-    """Record your own words: shows each word, hears it, and asks again if it was no good.
+    """Record your own words: each is asked for until it is good.
 
-    The begin and the end of each word are found by themselves. Stop with q or Ctrl-C and continue
-    another day: what this speaker has recorded counts. Ends with `data check`.
-
-    Example: speechgru record lumos nox --speaker anna --takes 12 --room 60
+    Where a word starts and ends is found automatically. Stop with q or Ctrl-C and continue another
+    day: earlier takes of this speaker count. At the end the recordings are checked.
     """
     from speechgru.corpora.own_recordings import OwnRecordings
     from speechgru.recognition.guided_recording import GuidedRecording
@@ -91,10 +103,10 @@ def record(
                 stopped = _guide(session, blocks, result, ends=input_file is not None)
         except KeyboardInterrupt:
             stopped = True
-    _finish(out_dir, result, as_json)
+    _finish(out_dir, result, json)
     if stopped:
         left = session.remaining if session else 0
-        err.line(f"stopped; {left} takes to go: the same command continues")
+        err.line(f"interrupted; {left} takes are left: the same command continues")
         raise typer.Exit(130)
 
 
@@ -120,7 +132,6 @@ def _stretch(
     import numpy as np
 
     from speechgru.audio.levels import SILENT_DB, peak_db
-    from speechgru.cli.terminal import progress_bar
 
     pieces: list[Samples] = []
     heard = 0
@@ -129,8 +140,7 @@ def _stretch(
             for samples in blocks:
                 pieces.append(samples)
                 heard += len(samples)
-                if progress is not None:
-                    progress(heard // RATE, round(seconds))
+                progress(heard // RATE, round(seconds))
                 if heard >= seconds * RATE:
                     break
     finally:
@@ -178,7 +188,7 @@ def _guide(session: Any, blocks: "Iterator[Samples]", result: dict[str, Any], en
     return not ends and session.prompt is not None
 
 
-def _finish(out_dir: Path, result: dict[str, Any], as_json: bool) -> None:
+def _finish(out_dir: Path, result: dict[str, Any], json: bool) -> None:
     """`data check` of what is there now."""
     from speechgru.corpora import open_corpus
     from speechgru.corpora.check import check
@@ -186,7 +196,7 @@ def _finish(out_dir: Path, result: dict[str, Any], as_json: bool) -> None:
     report = None
     if any(path.is_dir() and not path.name.startswith("_") for path in out_dir.iterdir()):
         report = check(open_corpus(out_dir))
-    if as_json:
+    if json:
         print_json(result | ({"check": report.as_dict()} if report else {}))
         return
     out.line(f"{len(result['kept'])} kept, {len(result['refused'])} refused, in {out_dir}")

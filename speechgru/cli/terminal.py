@@ -1,21 +1,63 @@
-"""What the verbs share: consoles, progress bars, JSON."""
+"""What reaches the terminal: results on stdout, the rest on stderr, and nothing raw.
+
+Labels, file names, manifests, HTTP answers and the output of hooks come from elsewhere. Here alone
+they are made safe to print: no control character, no newline, no markup and no bidirectional
+override reaches a terminal.
+"""
 
 import json
+import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from speechgru.common.progress import Progress as ProgressCallback
-from speechgru.errors import UsageError
-
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+#: Messages are cut in their middle to this length.
+LONGEST_MESSAGE = 400
+#: Joiners that some scripts need within a word.
+_JOINERS = "\u200c\u200d"
+#: Printable in JSON's view, but not on a terminal: C1 controls, and overrides of direction.
+_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
+def printable(text: object) -> str:
+    r"""A text on one line, with escapes for all that is not printable.
+
+    >>> printable("turn\x1b[2J left\n")
+    'turn\\x1b[2J left\\n'
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in _JOINERS else _escape(letter) for letter in text
+    )
+
+
+def shortened(text: str, most: int = LONGEST_MESSAGE) -> str:
+    """A text of at most `most` characters: what is too much is cut from its middle.
+
+    >>> shortened("abcdefghijkl", 9)
+    'abc...jkl'
+    """
+    if len(text) <= most:
+        return text
+    end = (most - 3) // 2
+    return f"{text[: most - 3 - end]}...{text[len(text) - end :]}"
+
+
+def plain(text: object, style: str = "") -> "Text":
+    """A text for a table or a line: printed as it is, without markup, made safe."""
+    from rich.text import Text
+
+    return Text(printable(text), style)
 
 
 class Terminal:
-    """A rich console made at its first use: `--help` needs none, and rich takes its time."""
+    """A rich console that is made when it is first used: `--help` needs none."""
 
     def __init__(self, stderr: bool) -> None:
         self._stderr = stderr
@@ -25,78 +67,65 @@ class Terminal:
         """The rich console itself."""
         from rich.console import Console
 
-        return Console(stderr=self._stderr, highlight=False)
+        return Console(stderr=self._stderr, highlight=False, emoji=False)
 
     @property
     def is_terminal(self) -> bool:
         """Whether someone is watching, rather than a file or a pipe."""
         return self.console.is_terminal
 
-    def print(self, *objects: Any, **options: Any) -> None:
-        """Print what rich can: markup, tables."""
-        self.console.print(*objects, **options)
+    def show(self, *parts: "RenderableType") -> None:
+        """Print a table or other renderable; strings in it go through `plain`."""
+        self.console.print(*parts)
 
-    def line(self, text: str) -> None:
-        """Print a text as it is, on one line however wide it gets."""
-        self.console.print(text, markup=False, emoji=False, soft_wrap=True)
+    def text(self, text: "Text") -> None:
+        """Print a styled text, made with `plain`, as one line."""
+        self.console.print(text, soft_wrap=True)
 
+    def styled(self, markup: str, *values: object) -> None:
+        """Print a line of our own markup; `{}` in it are replaced by values, made safe."""
+        from rich.markup import escape
 
-#: What the help says where a model need not be named.
-BUNDLED = "[default: the one in the package]"
+        safe = (escape(printable(value)) for value in values)
+        self.console.print(markup.format(*safe), soft_wrap=True)
+
+    def line(self, text: str = "") -> None:
+        """Print a text as one line, however wide it is."""
+        self.console.print(printable(text), markup=False, soft_wrap=True)
+
 
 #: Results go to stdout, all else to stderr.
 out = Terminal(stderr=False)
 err = Terminal(stderr=True)
 
 
-def tell_error(message: str) -> None:
+def print_error(message: str) -> None:
     """One sentence on stderr, marked as an error."""
     from rich.text import Text
 
-    err.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    text = shortened(printable(message.strip().replace("\n", " ")))
+    err.console.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on stdout and nothing else."""
-    sys.stdout.write(json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n")
+    """One JSON value on stdout, on a line, and nothing else.
+
+    ASCII where stdout cannot take more, and for what a terminal would obey. A name that is no
+    Unicode has the surrogates that Python reads it with.
+    """
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
+    text = json.dumps(value, allow_nan=False, ensure_ascii=encoding != "utf8")
+    text = _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    text = re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
-@contextmanager
-def progress_bar(description: str, enabled: bool = True) -> Iterator[ProgressCallback | None]:
-    """A progress bar on stderr; gives the callback that moves it, None where not `enabled`."""
-    if not enabled:
-        yield None
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(
-        *columns, console=err.console, transient=True, disable=not err.is_terminal
-    ) as progress:
-        task = progress.add_task(description, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+def never_fail_to_encode(stream: Any) -> None:
+    """Let a stream escape what its encoding does not have, rather than raise."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
 
 
-def pair(text: str, option: str) -> tuple[float, float]:
-    """LOW:HIGH, or one number for both.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    low, _, high = text.partition(":")
-    try:
-        return float(low), float(high or low)
-    except ValueError:
-        raise UsageError(f"{option} {text}: LOW:HIGH, two numbers, is needed") from None
+def _escape(letter: str) -> str:
+    return repr(letter)[1:-1]

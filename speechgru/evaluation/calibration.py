@@ -7,20 +7,23 @@ words a detector allows right before a word.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from speechgru.common.progress import CombinedProgress, Progress
+from speechgru.corpora.corpus import Corpus
+from speechgru.corpora.fingerprint import corpus_fingerprint
 from speechgru.decoding.ctc import CTCConfig
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.decoding.events import Event
-from speechgru.decoding.factory import DecoderConfig
+from speechgru.decoding.factory import DecoderConfig, metadata_key
 from speechgru.errors import GateError, UsageError
 from speechgru.evaluation.ambient import AmbientReport, AmbientSound, hear_ambient, report_ambient
-from speechgru.evaluation.det import OperatingPoint
+from speechgru.evaluation.det import OperatingPoint, save_det_picture
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.replay import Hearing, hear
 from speechgru.evaluation.streams import StreamCase
@@ -28,6 +31,7 @@ from speechgru.evaluation.thresholds import THRESHOLDS, Choices
 from speechgru.labels import UNKNOWN, Vocabulary
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import StatePolicy
+from speechgru.version import __version__
 
 #: A detector's `most_unknown` that are tried beside its own.
 MOST_UNKNOWN = (0.3, 0.2, 0.1, 0.05)
@@ -93,6 +97,21 @@ class Calibration:
             "state_policy": self.policy.model_dump(),
         }
 
+    def as_metadata(self, metadata: Mapping[str, Any], corpus: Corpus | None) -> dict[str, Any]:
+        """A model's metadata with the chosen decoder, and how and on what it was chosen.
+
+        Args:
+            corpus: the recordings that the stream was made from, if there was one.
+        """
+        origin = self.provenance() | {"speechgru": __version__}
+        if corpus is not None:
+            origin["data"] = {"name": corpus.root.name, "fingerprint": corpus_fingerprint(corpus)}
+        return dict(metadata) | {
+            metadata_key(self.config): self.config.model_dump(),
+            "state_policy": self.policy.model_dump(),
+            "calibration": origin,
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
@@ -102,6 +121,19 @@ class Calibration:
             "before": self.before.as_dict(),
             "trade_off": [outcome.as_dict() for outcome in self.trade_off],
         }
+
+
+def save_calibration_picture(found: Calibration, path: Path) -> None:
+    """Draw the DET curves of one threshold for all words and of one for each; it needs a stream.
+
+    Raises:
+        SpeechGRUError: the folder cannot be written, or the disk is full.
+    """
+    assert found.case is not None
+    chosen = found.chosen
+    title = f"{found.ambient.root.name}, {chosen.ambient.hours:.2g} hours, and {found.case.title}"
+    by_word = [outcome.point for outcome in found.trade_off]
+    save_det_picture(found.one_for_all, chosen.point, title, path, by_word)
 
 
 def calibrate(

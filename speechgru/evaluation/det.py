@@ -12,6 +12,7 @@ from speechgru.corpora.truth import Truth
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.evaluation.events import score_events
 from speechgru.evaluation.replay import Hearing, Sound, hear
+from speechgru.evaluation.streams import StreamReport
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import StatePolicy
 
@@ -68,6 +69,25 @@ def det_curve(
         if progress is not None:
             progress(done, len(THRESHOLDS))
     return points
+
+
+def save_stream_picture(
+    backend: Backend, report: StreamReport, path: Path, progress: Progress | None = None
+) -> None:
+    """Draw the curve of a stream that was decoded with its log-posteriors kept.
+
+    Raises:
+        SpeechGRUError: the folder cannot be written, or the disk is full.
+    """
+    case, events = report.case, report.events
+    points = det_curve(
+        backend, case.sound, case.truth, report.hearing, report.config, report.policy, progress
+    )
+    chosen = OperatingPoint(
+        report.config.threshold, events.false_alarms_per_hour, events.false_reject_rate
+    )
+    title = f"{case.title}\n{events.n:,} words, state: {report.policy}"
+    save_det_picture(points, chosen, title, path)
 
 
 def save_det_picture(

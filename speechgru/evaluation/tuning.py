@@ -1,6 +1,6 @@
 """Choosing a decoder and a state policy by what they give on a stream, and in ambient sound."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -9,9 +9,10 @@ from speechgru.common.progress import CombinedProgress, Progress
 from speechgru.corpora.truth import Truth
 from speechgru.decoding.ctc import CTCConfig
 from speechgru.decoding.detector import DetectorConfig
-from speechgru.decoding.factory import DecoderConfig
+from speechgru.decoding.factory import DecoderConfig, head_of, metadata_key
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.replay import Hearing, Sound, hear
+from speechgru.evaluation.streams import StreamReport
 from speechgru.labels import Head
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import CARRY, StatePolicy
@@ -132,6 +133,27 @@ def tune(
     around = _hear_around(backend, ambient, config, policy, combined.task(ambient_s))
     trials.append(Trial(config, policy, report, len(around.events) if around else None))
     return sorted(trials, key=rank)
+
+
+def tuned_metadata(
+    metadata: Mapping[str, Any], report: StreamReport, ambient: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """A model's metadata with the decoder and policy of a report, and on what they were chosen.
+
+    Args:
+        ambient: what the ambient sound was and its events, if it was listened to.
+    """
+    chosen_on = report.case.source | {"errors": report.events.errors}
+    if ambient is not None:
+        chosen_on["ambient"] = dict(ambient)
+    tuned = dict(metadata) | {
+        "head": head_of(report.config),
+        metadata_key(report.config): report.config.model_dump(),
+        "state_policy": report.policy.model_dump(),
+        "decoder_chosen_on": chosen_on,
+    }
+    tuned.pop("calibration", None)  # that of the decoder before
+    return tuned
 
 
 def _hear_around(

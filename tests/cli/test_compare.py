@@ -127,7 +127,7 @@ def test_costs_alone_need_no_training(tones, tmp_path, capsys):
     ("arguments", "said"),
     [
         (["--cells", "grue"], "'grue'"),
-        (["--match", "depth"], "--match 'depth'"),
+        (["--match", "depth"], "--match depth"),
         (["--set", "model.cell=grue"], "model.cell"),
     ],
 )

@@ -88,13 +88,13 @@ def test_thresholds_are_for_a_ctc_head_too(made, run):
     [
         (["listen", "classify", "--beam", "3", "--input", "file"], "--beam: needs a model with"),
         (["listen", "ctc", "--explain", "--input", "file"], "a CTC head has no detector"),
-        (["listen", "ctc", "--within-speech", "--input", "file"], "a CTC head has none"),
+        (["listen", "ctc", "--within-speech", "--input", "file"], "is for detectors"),
         (
             ["listen", "ctc", "--beam", "1", "--grammar", "grammar", "--input", "file"],
             "at least 2 hypotheses",
         ),
         (["listen", "ctc", "--threshold", "loud=0.5", "--input", "file"], "threshold loud=0.5"),
-        (["evaluate", "ctc", "--data", "data", "--beam", "3"], "--streaming or --sequences"),
+        (["evaluate", "ctc", "--data", "data", "--beam", "3"], "with --streaming, --sequences"),
         (["evaluate", "in_noise", "--streaming", "--tune", "--split", "validation",
           "--data", "data", "--beam", "3"],
          "leave --beam out"),
@@ -181,9 +181,9 @@ def test_the_word_error_rate_of_strings(made, run, model):
 def test_the_tables_of_strings(made, run):
     code, said, _ = run("evaluate", made.in_noise, "--data", made.data, *STRINGS, "--beam", "2")
     assert code == 0
-    assert "strings drawn anew" in said
+    assert "bootstrapped" in said
     assert "CTC, beam 2, threshold 0.2" in said
-    assert all(len(line) <= 80 for line in said.splitlines() if "/" not in line)
+    assert not [line for line in said.splitlines() if len(line) > 80 and "/" not in line]
 
 
 def test_a_ctc_head_on_a_stream(made, run):

@@ -93,11 +93,13 @@ def test_twelve_labels_fit_eighty_columns(gsc_open, saved, capsys):
     model = untrained_model(TWELVE, protocol="commands-12")
     assert main(["evaluate", saved(model), "--data", str(gsc_open)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    first = next(i for i, line in enumerate(lines) if line.startswith("said"))
+    first = next(i for i, line in enumerate(lines) if line.startswith("spoken"))
     matrix = [line.split() for line in lines[first + 1 : first + 13]]
-    assert [row[0] for row in matrix] == list(TWELVE)
-    assert all(len(row) == 13 for row in matrix)
-    counts = [int(cell) for row in matrix for cell in row[1:] if cell != "·"]
+    # Labels too wide for a column: they are numbered, and not cut.
+    assert lines[first].split()[1:] == [str(number) for number in range(1, 13)]
+    assert [row[:2] for row in matrix] == [[str(i), word] for i, word in enumerate(TWELVE, 1)]
+    assert all(len(row) == 14 for row in matrix)
+    counts = [int(cell) for row in matrix for cell in row[2:] if cell != "·"]
     examples = make_task("commands-12", open_corpus(gsc_open)).split("testing")
     assert sum(counts) == len(examples)
     assert f"N = {len(examples):,} clips" in "\n".join(lines)
@@ -111,7 +113,7 @@ def test_many_labels_have_no_matrix_but_the_confusions(gsc_open, saved, capsys):
         model.head.weight.mul_(30.0)
     assert main(["evaluate", saved(model), "--data", str(gsc_open)]) == 0
     printed = capsys.readouterr().out
-    assert "said " not in printed
+    assert "spoken " not in printed
     assert printed.count(" taken for ") == 12
     tested = {clip.word for clip in corpus.split("testing") if clip.word in corpus.words}
     assert len(tested) > 16
@@ -155,7 +157,11 @@ def test_the_gate(tones, saved, capsys):
     [
         (("--device", "gpu"), 2, "--device 'gpu': unknown; auto, cpu, cuda"),
         (("--device", "cuda:99"), 2, "--device cuda:99:"),
-        (("--split", "test"), 4, "split 'test': a split is one of training, validation, testing"),
+        (
+            ("--split", "test"),
+            2,
+            "--split test: a split is one of training, validation, testing; did you mean testing?",
+        ),
         (("--protocol", "foldre"), 2, "(did you mean 'folder'?)"),
         (("--protocol", "v2-12"), 4, "v2-12 needs 10 words"),
         (("--min-accuracy", "95"), 2, "--min-accuracy"),
@@ -174,7 +180,7 @@ def test_what_makes_no_sense_is_one_sentence(tones, saved, capsys, arguments, co
 def test_a_model_without_protocol_needs_one(tones, saved, capsys):
     path = saved(untrained_model(clip_s=0.5))
     assert main(["evaluate", path, "--data", tones]) == 2
-    assert "--protocol: the model was saved without one" in capsys.readouterr().err
+    assert "--protocol is needed: the model does not say" in capsys.readouterr().err
     assert main(["evaluate", path, "--data", tones, "--protocol", "folder"]) == 0
 
 

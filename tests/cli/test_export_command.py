@@ -72,7 +72,7 @@ def test_an_export_that_loses_accuracy_is_refused(trained, tones, tmp_path, caps
         numbers, scales = to_int8(weights)
         return (np.sign(numbers) * 127).astype(np.int8), scales
 
-    for module in ("weights", "builder"):
+    for module in ("weights", "graph_builder"):
         monkeypatch.setattr(f"speechgru.export.{module}.to_int8", coarse)
         monkeypatch.setattr(f"speechgru.export.{module}.is_rounded", lambda shape: len(shape) >= 2)
     # Weights so large magnify what the last digits are.
@@ -103,11 +103,11 @@ def test_the_file_that_was_there_stays_where_an_export_fails(tmp_path, capsys, m
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["m.safetensors", "-o", "m.bin"], 2, "a name ending in .onnx is needed"),
+        (["m.safetensors", "-o", "m.bin"], 2, "use a name that ends in .onnx"),
         (["m.safetensors"], 2, "--output"),
-        (["m.onnx", "-o", "n.onnx"], 2, "is an exported model"),
+        (["m.onnx", "-o", "n.onnx"], 2, "is exported already"),
         (["none.safetensors", "-o", "n.onnx"], 4, "no such file"),
-        (["m.safetensors", "-o", "n.onnx", "--split", "testing"], 2, "--data DIR is needed too"),
+        (["m.safetensors", "-o", "n.onnx", "--split", "testing"], 2, "need --data DIR too"),
         (["m.safetensors", "-o", "n.onnx", "--data", "nowhere"], 4, "nowhere"),
         (["whole.safetensors", "-o", "n.onnx"], 2, "needs whole clips"),
         (["m.safetensors", "-o", "m.safetensors/n.onnx"], 1, "cannot be written"),

@@ -164,9 +164,17 @@ def test_thresholds_hold_words_back_and_explain_says_so(listen, heard):
     [
         (["--input", "none.wav"], 4, "none.wav: cannot be read"),
         (["--input", "FILE", "--jsonl", "--json"], 2, "only one of them"),
-        (["--input", "FILE", "--device", "usb"], 2, "--device: does not go with a file"),
-        (["--input", "FILE", "--rate", "8000"], 2, "--rate: does not go with a file"),
-        (["--input", "-", "--realtime"], 2, "--realtime: does not go with stdin"),
+        (
+            ["--input", "FILE", "--device", "usb"],
+            2,
+            "--device: has no effect when the source is a file",
+        ),
+        (
+            ["--input", "FILE", "--rate", "8000"],
+            2,
+            "--rate: has no effect when the source is a file",
+        ),
+        (["--input", "-", "--realtime"], 2, "--realtime: has no effect when the source is stdin"),
         (["--input", "-", "--format", "mp3"], 2, "--format mp3: s16le or f32le"),
         (["--input", "-", "--rate", "0"], 2, "--rate 0: a positive number"),
         (["--input", "-", "--channels", "0"], 2, "--channels 0: 1 to 64"),

@@ -131,14 +131,16 @@ def test_bad_files_are_told_and_the_others_recognized(model, wav, tmp_path, caps
         assert sentence in error
 
 
-def test_with_json_bad_files_leave_the_list_valid(model, wav, tmp_path, capsys):
+def test_json_has_an_error_for_each_file_that_failed(model, wav, tmp_path, capsys):
     good = wav("good.wav", tone("low", 100))
     code, told, said = recognize_json(capsys, model, str(tmp_path / "missing.wav"), good)
     assert code == 4
-    assert [answer["file"] for answer in told] == [good]
+    failed, recognized = told
+    assert failed.keys() == {"file", "error"}
+    assert failed["file"] == str(tmp_path / "missing.wav")
+    assert "No such file" in failed["error"]
+    assert (recognized["file"], recognized["word"]) == (good, "low")
     assert "missing.wav" in said
-    code, told, _ = recognize_json(capsys, model, str(tmp_path / "missing.wav"))
-    assert (code, told) == (4, [])
 
 
 def test_names_are_printed_as_they_are(model, wav, capsys):

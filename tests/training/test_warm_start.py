@@ -10,7 +10,7 @@ from tones import write_tones
 
 from speechgru.backends.loader import open_backend
 from speechgru.cli import main
-from speechgru.cli.train import _start, with_data
+from speechgru.cli.inputs import start_from, with_data
 from speechgru.errors import DataError, InterruptedRunError, UsageError
 from speechgru.modelfile.bundled import bundled_model, trained_model
 from speechgru.modelfile.safetensors import load_model
@@ -157,5 +157,5 @@ def test_the_command_line_begins_with_a_model(tones, before, tmp_path, capsys, m
 
 def test_a_model_that_ships_is_kept_by_its_name():
     """Where the package lies may be another place when the run is resumed."""
-    assert _start("commands-12") == ["training.begin_with='commands-12'"]
-    assert _start(None) == []
+    assert start_from("commands-12") == ["training.begin_with='commands-12'"]
+    assert start_from(None) == []

@@ -3,22 +3,21 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from speechgru.cli.tables.streams import print_rate, told
-from speechgru.cli.terminal import out
+from speechgru.cli.tables.layout import bare_table
+from speechgru.cli.tables.streams import decoder_settings, print_rate
+from speechgru.cli.terminal import out, plain
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from speechgru.evaluation.calibration import Calibration, Outcome
 
 
 def print_calibration(found: "Calibration") -> None:
     """The thresholds, the trade-off, and what was chosen last."""
-    out.print()
+    out.line()
     _print_words(found)
-    out.print()
+    out.line()
     _print_trade_off(found)
-    out.print()
+    out.line()
     ambient = found.chosen.ambient
     out.line(
         f"ambient        {found.ambient.root.name}: {len(found.ambient.paths):,} recordings, "
@@ -26,51 +25,57 @@ def print_calibration(found: "Calibration") -> None:
     )
     if found.case is not None:
         out.line(f"stream         {found.case.title}")
-    out.line(f"decoder        {told(found.config)}")
+    out.line(f"decoder        {decoder_settings(found.config)}")
     out.line(f"state          {found.policy}")
     print_rate(ambient)
     stream = found.chosen.stream
     if stream is not None:
         low, high = stream.false_reject_ci95
-        out.print(
+        out.styled(
             f"missed words   [bold]{100 * stream.false_reject_rate:.2f} %[/] "
             f"(95 % interval {100 * low:.2f} to {100 * high:.2f}; N={stream.n:,})"
         )
-    out.line("The thresholds were chosen by these figures: on other audio expect somewhat worse.")
+    out.line(
+        "The thresholds were chosen by these figures; expect somewhat worse ones on other audio."
+    )
 
 
 def _print_words(found: "Calibration") -> None:
     before, chosen = found.before, found.chosen
-    table = _table("word", "threshold", "before", "events", "an hour", "95 % interval", "missed")
+    table = bare_table(
+        "word", "threshold", "before", "events", "per hour", "95 % interval", "missed"
+    )
     missed = _missed(chosen)
     for word, threshold in chosen.thresholds.items():
-        told = chosen.ambient.by_word[word]
-        low, high = told["ci95"]
+        rate = chosen.ambient.by_word[word]
+        low, high = rate["ci95"]
         table.add_row(
-            word,
+            plain(word),
             f"{threshold:g}",
             f"{before.thresholds[word]:g}",
-            f"{told['events']:,}",
-            f"{told['per_hour']:.2f}",
+            f"{rate['events']:,}",
+            f"{rate['per_hour']:.2f}",
             f"{low:.2f} to {high:.2f}",
             missed.get(word, "-"),
         )
-    out.print(table)
+    out.show(table)
 
 
 def _missed(outcome: "Outcome") -> dict[str, str]:
-    """Of each word of the stream, how many of how many."""
+    """For each word of the stream, how many of how many."""
     if outcome.stream is None:
         return {}
-    said = Counter(spoken.word for spoken in outcome.stream.words)
+    spoken_words = Counter(spoken.word for spoken in outcome.stream.words)
     matched = Counter(spoken.word for spoken, _ in outcome.stream.matched)
-    return {word: f"{count - matched[word]} of {count}" for word, count in said.items()}
+    return {word: f"{count - matched[word]} of {count}" for word, count in spoken_words.items()}
 
 
 def _print_trade_off(found: "Calibration") -> None:
     rows = [("", outcome) for outcome in found.trade_off]
     rows = [("chosen" if outcome is found.chosen else "", outcome) for _, outcome in rows]
-    table = _table("", "an hour", "95 % interval", "missed %", "95 % interval", "false in stream")
+    table = bare_table(
+        "", "per hour", "95 % interval", "missed %", "95 % interval", "false in stream"
+    )
     for name, outcome in [("before", found.before), *rows]:
         low, high = outcome.ambient.ci95
         cells = [f"{outcome.ambient.per_hour:.2f}", f"{low:.2f} to {high:.2f}"]
@@ -83,14 +88,4 @@ def _print_trade_off(found: "Calibration") -> None:
                 f"{len(stream.false_alarms):,}",
             ]
         table.add_row(name, *cells, *["-"] * (5 - len(cells)))
-    out.print(table)
-
-
-def _table(first: str, *headings: str) -> "Table":
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column(first)
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    return table
+    out.show(table)

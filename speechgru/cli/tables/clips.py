@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from speechgru.cli.terminal import out
+from speechgru.cli.tables.layout import bare_table
+from speechgru.cli.terminal import out, plain, printable
 
 if TYPE_CHECKING:
     from speechgru.evaluation.carried import CarriedReport
@@ -23,23 +24,23 @@ def print_clips(report: "ClipReport") -> None:
         _print_matrix(report)
     _print_words(report)
     _print_confusions(report)
-    out.print(f"protocol {report.protocol}, {report.split} split, N = {report.n:,} clips")
-    out.print(
+    out.line(f"protocol {report.protocol}, {report.split} split, N = {report.n:,} clips")
+    out.styled(
         f"accuracy       {_figure(report.accuracy, report.ci95)}, "
-        f"mean over labels {_percent(report.balanced_accuracy)} %"
+        f"balanced {_percent(report.balanced_accuracy)} %"
     )
 
 
 def print_carried(carried: "CarriedReport", report: "ClipReport") -> None:
-    """The accuracy with the state carried, and what is lost by it."""
-    out.print(
+    """The accuracy with the state carried over, and what is lost by it."""
+    out.styled(
         f"state carried  {_figure(carried.accuracy, carried.ci95)}, "
         f"reset gap {carried.reset_gap(report):+.2f} points"
     )
     low, high = min(carried.accuracies), max(carried.accuracies)
     orders = len(carried.accuracies)
     mean = f"; mean of {orders} orders: {_percent(low)} to {_percent(high)}" if orders > 1 else ""
-    out.print(f"  (clip after clip in random order, seed {carried.seed}{mean})")
+    out.line(f"  (clip after clip in random order, seed {carried.seed}{mean})")
 
 
 def _figure(share: float, ci95: tuple[float, float]) -> str:
@@ -49,53 +50,48 @@ def _figure(share: float, ci95: tuple[float, float]) -> str:
 
 
 def _print_matrix(report: "ClipReport") -> None:
-    """Rows: what was said; columns: what was recognized, their headings cut to the cell."""
+    """Rows: what was spoken; columns: what was recognized, numbered where labels are too wide."""
     shown = report.shown
-    rows = [_short(report.labels[i]) for i in shown]
-    widest = (TERMINAL_COLUMNS - max(map(len, rows))) // len(shown) - 1
-    width = max(len(str(report.confusion.max())), min(widest, 4))
-    table = _table("said", *(report.labels[i][:width].rjust(width) for i in shown))
+    labels = [printable(report.labels[i]) for i in shown]
+    rows = [_short(label) for label in labels]
+    room = (TERMINAL_COLUMNS - max(map(cell_len, rows))) // len(shown) - 1
+    headings = labels
+    if max(map(cell_len, labels)) > room:
+        headings = [str(number) for number in range(1, len(shown) + 1)]
+        rows = [f"{number:>2} {row}" for number, row in zip(headings, rows, strict=True)]
+    table = bare_table("spoken", *headings)
     for i, row in zip(shown, rows, strict=True):
         cells = [_cell(int(report.confusion[i, j]), right=i == j) for j in shown]
-        table.add_row(Text(row), *cells)
-    out.print(table)
-    out.print()
+        table.add_row(plain(row), *cells)
+    out.show(table)
+    out.line()
 
 
 def _print_words(report: "ClipReport") -> None:
-    table = _table("word", "clips", "right", "accuracy %", "95 % interval", "precision %")
+    table = bare_table("word", "clips", "right", "accuracy %", "95 % interval", "precision %")
     for label, found in report.per_class.items():
         low, high = found["ci95"]
         precision = "-" if found["precision"] is None else _percent(found["precision"])
         counts = f"{found['n']:,}", f"{found['correct']:,}", _percent(found["accuracy"])
         interval = f"{_percent(low)} to {_percent(high)}"
-        table.add_row(Text(_short(label, 24)), *counts, interval, precision)
-    out.print(table)
-    out.print()
+        table.add_row(plain(_short(label, 24)), *counts, interval, precision)
+    out.show(table)
+    out.line()
 
 
 def _print_confusions(report: "ClipReport") -> None:
     if not report.confusions:
         return
     most = CONFUSIONS if len(report.shown) <= WIDEST_MATRIX else 2 * CONFUSIONS
-    out.print("[bold]most confused[/], with the files to listen to and how sure the model was")
+    out.styled("[bold]most confused[/], with files to listen to and the model's score")
     for confusion in report.confusions[:most]:
-        told = f"{len(confusion.mistakes):4,}  {confusion.label} taken for {confusion.recognized}"
-        out.print(Text(told), soft_wrap=True)
+        count = len(confusion.mistakes)
+        out.line(f"{count:4,}  {confusion.label} taken for {confusion.recognized}")
         for example, score in confusion.mistakes[:FILES]:
             place = "" if example.start_s is None else f" from {example.start_s:.2f} s"
             file = "digital silence" if example.path is None else f"{example.path}{place}"
-            out.print(Text(f"        {score:.2f}  {file}"), soft_wrap=True)
-    out.print()
-
-
-def _table(first: str, *others: str) -> Table:
-    """A table without lines: the first column to the left, the others to the right."""
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column(first)
-    for heading in others:
-        table.add_column(Text(heading), justify="right")
-    return table
+            out.line(f"        {score:.2f}  {file}")
+    out.line()
 
 
 def _cell(count: int, right: bool) -> Text:
@@ -104,8 +100,10 @@ def _cell(count: int, right: bool) -> Text:
     return Text(str(count), "bold green" if right else "red")
 
 
-def _short(label: str, most: int = 12) -> str:
-    return label if len(label) <= most else label[: most - 1] + "…"
+def _short(label: str, most: int = 16) -> str:
+    """A label in at most so many columns; a wide letter takes two."""
+    label = printable(label)
+    return label if cell_len(label) <= most else set_cell_size(label, most - 1).rstrip() + "…"
 
 
 def _percent(share: float) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from speechgru.cli.terminal import out
+from speechgru.cli.terminal import out, plain
 
 if TYPE_CHECKING:
     from speechgru.corpora.check import CheckReport
@@ -18,10 +18,9 @@ def print_report(report: "CheckReport") -> None:
     """A line for each kind of finding: how many, and a few of them."""
     from speechgru.corpora.check import ERRORS, WARNINGS
 
-    held = f"{report.clips:,} clips, {report.noises:,} background recordings"
-    out.print(Text(f"{report.root}: {held}"), soft_wrap=True)
+    out.line(f"{report.root}: {report.clips:,} clips, {report.noises:,} background recordings")
     if not report.findings:
-        out.print("nothing is wrong")
+        out.line("no errors and no warnings")
         return
     table = _table("", "found", "n", "examples", right={"n"})
     table.columns[3].overflow = "fold"
@@ -29,26 +28,27 @@ def print_report(report: "CheckReport") -> None:
         examples = [str(finding) for finding in findings[:EXAMPLES]]
         if len(findings) > EXAMPLES:
             examples.append(f"and {len(findings) - EXAMPLES:,} more: see --json")
-        severity = Text("error", "red") if kind in ERRORS else Text("warning", "yellow")
-        told = {**ERRORS, **WARNINGS}[kind]
-        table.add_row(severity, told, f"{len(findings):,}", Text("\n".join(examples)))
-    out.print(table)
-    out.print(f"{report.errors:,} errors, {report.warnings:,} warnings")
+        severity = plain("error", "red") if kind in ERRORS else plain("warning", "yellow")
+        what = {**ERRORS, **WARNINGS}[kind]
+        lines = Text("\n").join(plain(example) for example in examples)
+        table.add_row(severity, what, f"{len(findings):,}", lines)
+    out.show(table)
+    out.line(f"{report.errors:,} errors, {report.warnings:,} warnings")
 
 
 def print_stats(counted: "CorpusStats") -> None:
     """A table of the words, then one of the splits."""
     from speechgru.corpora.corpus import SPLIT_RULES
 
-    out.print(Text(f"{counted.root}: {SPLIT_RULES[counted.split_by]}"), soft_wrap=True)
-    out.print(_words(counted))
-    out.print()
-    out.print(_splits(counted))
+    out.line(f"{counted.root}: {SPLIT_RULES[counted.split_by]}")
+    out.show(_words(counted))
+    out.line()
+    out.show(_splits(counted))
     if counted.noises:
         minutes = counted.noise_hours * 60
-        out.print(f"and {counted.noises:,} background recordings, {minutes:.1f} minutes")
+        out.line(f"and {counted.noises:,} background recordings, {minutes:.1f} minutes")
     if counted.unreadable:
-        out.print(
+        out.styled(
             f"[red]{len(counted.unreadable):,} recordings cannot be read[/] and are not counted: "
             "`speechgru data check` lists them"
         )
@@ -63,7 +63,7 @@ def _words(counted: "CorpusStats") -> Table:
         clips = [f"{of[split].clips:,}" if split in of else "-" for split in SPLITS]
         whole = of["all"]
         minutes = f"{whole.hours * 60:.1f}"
-        table.add_row(Text(word), *clips, f"{whole.speakers:,}", minutes, *_durations(whole))
+        table.add_row(plain(word), *clips, f"{whole.speakers:,}", minutes, *_durations(whole))
     return table
 
 

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from speechgru.cli.tables.streams import told
-from speechgru.cli.terminal import out
+from speechgru.cli.tables.layout import bare_table
+from speechgru.cli.tables.streams import decoder_settings
+from speechgru.cli.terminal import out, plain
 
 if TYPE_CHECKING:
     from speechgru.evaluation.sequences import SequenceReport, WordErrors
@@ -14,9 +15,9 @@ WRONG = 8
 
 
 def print_sequences(report: "SequenceReport") -> None:
-    """Some strings that were heard wrongly, every speaker's rate, and the figures last."""
+    """Some sequences with errors, every speaker's rate, and the figures last."""
     errors, made = report.errors, report.source
-    out.print()
+    out.line()
     _print_wrong(errors)
     if 1 < len(report.by_speaker) <= MOST_SPEAKERS:
         _print_speakers(report)
@@ -24,58 +25,53 @@ def print_sequences(report: "SequenceReport") -> None:
         made[name] for name in ("words", "gap_s", "snr_db")
     )
     out.line(
-        f"strings        {len(errors.strings):,} of {few} to {many} words, gaps of {least_s:g} to "
-        f"{most_s:g} s, {least_db:g} to {most_db:g} dB over noise"
+        f"sequences      {len(errors.strings):,} of {few} to {many} words, gaps {least_s:g} to "
+        f"{most_s:g} s, {least_db:g} to {most_db:g} dB SNR"
     )
-    out.line(f"decoder        {told(report.config)}")
+    out.line(f"decoder        {decoder_settings(report.config)}")
     out.line(f"state          {report.policy}")
     out.line(
         f"words          {errors.words:,}: substituted {errors.edits.substitutions:,}, "
         f"deleted {errors.edits.deletions:,}, inserted {errors.edits.insertions:,}"
     )
     low, high = errors.ci95
-    out.print(
+    out.styled(
         f"word errors    [bold]{100 * errors.rate:.2f} %[/] "
-        f"(95 % interval {100 * low:.2f} to {100 * high:.2f}, strings drawn anew)"
+        f"(95 % interval {100 * low:.2f} to {100 * high:.2f}, bootstrapped)"
     )
     if report.spelled:
         low, high = report.spelled.ci95
         out.line(
             f"with attention {100 * report.spelled.rate:.2f} % (95 % interval {100 * low:.2f} to "
-            f"{100 * high:.2f}), of whole strings at once"
+            f"{100 * high:.2f}), whole sequences at once"
         )
     right = errors.right_strings
-    out.line(f"strings right  {right:,} of {len(errors.strings):,}")
+    out.line(f"all correct    {right:,} of {len(errors.strings):,}")
 
 
 def _print_wrong(errors: "WordErrors") -> None:
     wrong = [string for string in errors.strings if string.edits.total]
     if not wrong:
         return
-    out.print("[bold]heard wrongly[/], some of the strings")
+    out.styled("[bold]sequences with errors[/], some of them")
     for string in wrong[:WRONG]:
-        out.line(f"  said   {' '.join(string.said)}")
-        out.line(f"  heard  {' '.join(string.heard)}")
-    out.print()
+        out.line(f"  spoken      {' '.join(string.said)}")
+        out.line(f"  recognized  {' '.join(string.heard)}")
+    out.line()
 
 
 def _print_speakers(report: "SequenceReport") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("speaker")
-    for heading in ("strings", "words", "sub.", "del.", "ins.", "errors %", "95 % interval"):
-        table.add_column(heading, justify="right")
+    headings = "sequences", "words", "sub.", "del.", "ins.", "errors %", "95 % interval"
+    table = bare_table("speaker", *headings, gap=2)
     for speaker, errors in report.by_speaker.items():
         low, high = errors.ci95
         table.add_row(
-            Text(speaker or "several"),
+            plain(speaker or "several"),
             f"{len(errors.strings):,}",
             f"{errors.words:,}",
             *(f"{count:,}" for count in errors.edits),
             f"{100 * errors.rate:.2f}",
             f"{100 * low:.2f} to {100 * high:.2f}",
         )
-    out.print(table)
-    out.print()
+    out.show(table)
+    out.line()

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from speechgru.cli.terminal import out
+from speechgru.cli.tables.layout import bare_table
+from speechgru.cli.terminal import out, plain
 
 if TYPE_CHECKING:
     from speechgru.decoding.factory import DecoderConfig
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from speechgru.evaluation.tuning import Trial
 
 TRIALS = 8
-#: Of the settings in which the decoders that were tried differ.
+#: Headings of the settings in which the decoders that were tried differ.
 HEADINGS = {
     "smoothing_s": "smooth\ns",
     "threshold": "thres-\nhold",
@@ -25,11 +26,11 @@ HEADINGS = {
 def print_stream(report: "StreamReport") -> None:
     """Recall over time, and the figures last."""
     events = report.events
-    out.print()
+    out.line()
     _print_recall(report)
     config, policy = report.config, report.policy
     out.line(f"stream         {report.case.title}")
-    out.line(f"decoder        {told(config)}")
+    out.line(f"decoder        {decoder_settings(config)}")
     out.line(f"state          {policy}")
     out.line(
         f"words          {events.n:,}: matched {len(events.matched):,}, "
@@ -37,7 +38,7 @@ def print_stream(report: "StreamReport") -> None:
         f"false alarms {len(events.false_alarms):,}"
     )
     low, high = events.false_reject_ci95
-    out.print(
+    out.styled(
         f"false rejects  [bold]{100 * events.false_reject_rate:.2f} %[/] "
         f"(95 % interval {100 * low:.2f} to {100 * high:.2f})"
     )
@@ -49,9 +50,9 @@ def print_stream(report: "StreamReport") -> None:
             f"{'no loss' if events.recall_lasts else 'a loss'}"
         )
     low, high = events.false_alarms_ci95
-    out.print(
-        f"false alarms   [bold]{events.false_alarms_per_hour:.2f} an hour[/] "
-        f"(95 % interval {low:.2f} to {high:.2f}; {events.hours:.2f} hours)"
+    out.styled(
+        f"false alarms   [bold]{events.false_alarms_per_hour:.2f} per hour[/] "
+        f"(95 % interval {low:.2f} to {high:.2f}; {events.hours:.2f} h)"
     )
     if events.unknown:
         low, high = events.unknown_fire_ci95
@@ -61,73 +62,65 @@ def print_stream(report: "StreamReport") -> None:
         )
     latency = events.latency_ms
     if events.matched:
-        out.print(
+        out.styled(
             f"latency        p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms "
             "from the word's end"
         )
 
 
 def print_ambient(report: "AmbientReport") -> None:
-    """Events by word where there should be none, and all together last."""
-    from rich.table import Table
-
-    out.print()
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("word")
-    for heading in ("events", "an hour", "95 % interval"):
-        table.add_column(heading, justify="right")
-    for word, told in report.by_word.items():
-        low, high = told["ci95"]
-        cells = f"{told['events']:,}", f"{told['per_hour']:.2f}", f"{low:.2f} to {high:.2f}"
-        table.add_row(word, *cells)
-    out.print(table)
-    out.print()
+    """Events by word in recordings without words, and all together last."""
+    out.line()
+    table = bare_table("word", "events", "per hour", "95 % interval", gap=2)
+    for word, found in report.by_word.items():
+        low, high = found["ci95"]
+        cells = f"{found['events']:,}", f"{found['per_hour']:.2f}", f"{low:.2f} to {high:.2f}"
+        table.add_row(plain(word), *cells)
+    out.show(table)
+    out.line()
     print_rate(report, "ambient events")
 
 
 def print_rate(report: "AmbientReport", name: str = "false alarms") -> None:
-    """Events an hour of ambient audio, all words together."""
+    """Events per hour of ambient audio, all words together."""
     low, high = report.ci95
-    out.print(
-        f"{name:14} [bold]{report.per_hour:.2f} an hour[/] (95 % interval {low:.2f} to {high:.2f}; "
-        f"{len(report.events):,} in {report.hours:.2f} hours)"
+    out.styled(
+        f"{name:14} [bold]{report.per_hour:.2f} per hour[/] "
+        f"(95 % interval {low:.2f} to {high:.2f}; "
+        f"{len(report.events):,} in {report.hours:.2f} h)"
     )
 
 
-def told(config: "DecoderConfig") -> str:
-    """A decoder's settings, below a heading of 15 columns."""
+def decoder_settings(config: "DecoderConfig") -> str:
+    """A decoder's settings in a line."""
     from speechgru.decoding.ctc import CTCConfig
 
     thresholds = f"threshold {config.threshold:g}{' and others by word' * bool(config.thresholds)}"
     if isinstance(config, CTCConfig):
         return f"CTC, beam {config.beam}, {thresholds}"
     smoothing, duration = config.smoothing_s, config.min_duration_s
-    told = f"smoothing {smoothing:g} s, {thresholds}, for {duration:g} s"
+    settings = f"smoothing {smoothing:g} s, {thresholds}, for {duration:g} s"
     if config.most_unknown < 1:
-        told += f"\n{'':15}at most {config.most_unknown:g} unknown in {config.unknown_s:g} s before"
-    return told
+        settings += f"; unknown at most {config.most_unknown:g}"
+    return settings
 
 
 def print_trials(trials: "Sequence[Trial]") -> None:
     """The best decoders, and the best one of each state policy; nothing where none was tried."""
     if not trials:
         return
-    from rich.table import Table
-
     from speechgru.evaluation.tuning import LATENCY_MS
 
     best_of_each = {str(trial.policy): trial for trial in reversed(trials)}
     shown = [*trials[:TRIALS], *(t for t in best_of_each.values() if t not in trials[:TRIALS])]
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("state")
     settings = [name for name in HEADINGS if any(name in trial.settings for trial in shown)]
-    for heading in (
+    table = bare_table(
+        "state",
         *(HEADINGS[name] for name in settings),
         *("errors", "wrong", "missed", "false"),
         *(() if trials[0].ambient is None else ("am-\nbient",)),
         "p50\nms",
-    ):
-        table.add_column(heading, justify="right")
+    )
     for trial in shown:
         report = trial.report
         counts = len(report.wrong), report.missed, len(report.false_alarms)
@@ -141,9 +134,9 @@ def print_trials(trials: "Sequence[Trial]") -> None:
             "-" if p50 is None else f"{p50:.0f}",
         )
     out.line(
-        f"{len(trials)} decoders tried; the fewest errors first, {LATENCY_MS:g} ms late as one"
+        f"{len(trials)} decoders, the fewest errors first; {LATENCY_MS:g} ms late count as one"
     )
-    out.print(table)
+    out.show(table)
 
 
 def _number(value: float | None) -> str:
@@ -151,12 +144,7 @@ def _number(value: float | None) -> str:
 
 
 def _print_recall(report: "StreamReport") -> None:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("minutes")
-    for heading in ("words", "recognized %", "95 % interval"):
-        table.add_column(heading, justify="right")
+    table = bare_table("minutes", "words", "recognized %", "95 % interval", gap=2)
     for row in report.events.recall_by_minutes(report.events.bin_minutes):
         table.add_row(
             f"{row['from']:g} to {row['to']:g}",
@@ -164,5 +152,5 @@ def _print_recall(report: "StreamReport") -> None:
             f"{100 * row['recall']:.2f}",
             f"{100 * row['low']:.2f} to {100 * row['high']:.2f}",
         )
-    out.print(table)
-    out.print()
+    out.show(table)
+    out.line()

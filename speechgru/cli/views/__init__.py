@@ -1,1 +1,1 @@
-"""What `listen` shows: the live panel, event lines and explanations."""
+"""What is shown while something goes on: `listen`'s panel and lines, a training run."""

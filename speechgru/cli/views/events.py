@@ -1,4 +1,4 @@
-"""How `listen` shows what it hears where nobody watches a terminal."""
+"""How `listen` shows events where there is no terminal: as lines or as JSON."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class View(Protocol):
-    """Shows events and tells sentences, while it is entered."""
+    """Shows events and messages, while it is entered."""
 
     def __enter__(self) -> Self: ...
 
@@ -27,20 +27,20 @@ class View(Protocol):
         ...
 
     def show(self, heard: "Heard") -> None:
-        """Show a block that was heard, and its events."""
+        """Show a block of sound and its events."""
         ...
 
     def tell(self, sentence: str) -> None:
-        """Tell what is to be known besides; from any thread."""
+        """Show a message; from any thread."""
         ...
 
     def end(self, summary: "Summary", interrupted: bool) -> None:
-        """Sum up; after it was left."""
+        """Sum up; after the view was left."""
         ...
 
 
 class LineView:
-    """A line an event."""
+    """One line per event."""
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +55,7 @@ class LineView:
 
     def begin(self, source: str, words: Sequence[str]) -> None:
         """On stderr, as all but the events."""
-        err.line(f"listening to {source} for {', '.join(words)}; Ctrl-C ends")
+        err.line(f"listening to {source} for {', '.join(words)}; Ctrl-C stops")
 
     def show(self, heard: "Heard") -> None:
         """Print the block's events."""
@@ -72,7 +72,7 @@ class LineView:
 
 
 class JsonLineView(LineView):
-    """A JSON object an event, flushed at once."""
+    """One JSON object per event, flushed at once."""
 
     def show(self, heard: "Heard") -> None:
         """Print the block's events."""
@@ -81,7 +81,7 @@ class JsonLineView(LineView):
 
 
 class JsonView(LineView):
-    """Nothing on stdout until the end: then one JSON object."""
+    """One JSON object on stdout, at the end."""
 
     def __init__(self) -> None:
         self._events: list[dict[str, object]] = []
@@ -95,14 +95,14 @@ class JsonView(LineView):
         print_json(summary.as_dict() | {"interrupted": interrupted, "events": self._events})
 
 
-def event_line(told: "HeardEvent") -> str:
-    """When, what, how sure, how late."""
-    event = told.event
-    return f"{event.t:9.2f} s  {event.word:<16}{event.score:5.2f}  {told.latency_ms:6.0f} ms"
+def event_line(timed: "HeardEvent") -> str:
+    """Time, word, score and latency."""
+    event = timed.event
+    return f"{event.t:9.2f} s  {event.word:<16}{event.score:5.2f}  {timed.latency_ms:6.0f} ms"
 
 
 def sentence_of(summary: "Summary", interrupted: bool) -> str:
-    """A stream's summary."""
+    """A stream's summary in a sentence."""
     words = ", ".join(f"{word} {count}" for word, count in summary.words.items())
     return f"{'interrupted: ' if interrupted else ''}{figures(summary)}" + (
         f"; {words}" if words else ""
@@ -110,12 +110,12 @@ def sentence_of(summary: "Summary", interrupted: bool) -> str:
 
 
 def figures(summary: "Summary") -> str:
-    """A stream so far, in numbers."""
+    """Seconds, events, latency and dropped samples so far."""
     plural = "" if summary.events == 1 else "s"
-    told = [f"{summary.seconds:.1f} s heard", f"{summary.events} event{plural}"]
+    found = [f"{summary.seconds:.1f} s of sound", f"{summary.events} event{plural}"]
     latency = summary.latency_ms()
     if latency is not None:
-        told.append(f"latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms")
+        found.append(f"latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms")
     if summary.overruns:
-        told.append(f"samples dropped {summary.overruns} times")
-    return ", ".join(told)
+        found.append(f"samples dropped {summary.overruns} times")
+    return ", ".join(found)

@@ -1,4 +1,4 @@
-"""What `listen --explain` says: which words were nearly recognized, and what held them."""
+"""What `listen --explain` reports: words that were nearly recognized, and why they were not."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -8,27 +8,27 @@ if TYPE_CHECKING:
 
 
 class NearMisses:
-    """Tells each stretch in which a word was nearly recognized, once it is over."""
+    """Reports each stretch in which a word was nearly recognized, once it is over."""
 
     def __init__(self, detector: "Detector") -> None:
         self._detector = detector
-        self._told_s = 0.0
+        self._reported_s = 0.0
 
-    def tell_new(self, tell: Callable[[str], None]) -> None:
-        """Tell those that ended since the last call."""
-        for verdict in self._detector.near_misses(self._told_s):
-            tell(explanation(verdict))
-            self._told_s = verdict.end_s
+    def report_new(self, say: Callable[[str], None]) -> None:
+        """Report those that ended since the last call."""
+        for verdict in self._detector.near_misses(self._reported_s):
+            say(explanation(verdict))
+            self._reported_s = verdict.end_s
 
 
 def explanation(verdict: "Verdict") -> str:
-    """A sentence: when, which word, how far it came, and which gate held it."""
+    """A sentence: when, which word, its score, and the gate that held it back."""
     reason = {
         "threshold": f"{verdict.threshold:.2f} is needed",
-        "duration": f"it was not over {verdict.threshold:.2f} for long enough",
+        "duration": f"it was not above {verdict.threshold:.2f} for long enough",
         "held": "its last event was not over",
         "refractory": "too soon after another event",
-        "speech": "other words led up to it without a pause",
+        "speech": "spoken directly after other words",
         "event": "recognized",
     }[verdict.gate]
     return (

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from speechgru.audio.levels import peak_db, rms_db
-from speechgru.cli.terminal import err, out
+from speechgru.cli.terminal import err, out, plain
 from speechgru.cli.views.events import event_line, figures, sentence_of
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class PanelView:
             self._peak = max(self._peak, peak_db(heard.samples))
             self._rms = max(self._rms, rms_db(heard.samples))
         for event in heard.events:
-            self._events.append(Text(event_line(event)))
+            self._events.append(plain(event_line(event)))
 
     def tell(self, sentence: str) -> None:
         """Above the panel, where stderr is the same terminal."""
@@ -92,8 +92,8 @@ class PanelView:
         group = Group(body, self._figures())
         # Room to its right for the terminal's own ^C, which would break the line otherwise.
         width = min(_WIDEST, out.console.width - 4)
-        title = Text(self._source)
-        return Panel(group, title=title, title_align="left", subtitle="Ctrl-C ends", width=width)
+        title = plain(self._source)
+        return Panel(group, title=title, title_align="left", subtitle="Ctrl-C stops", width=width)
 
     def _level(self) -> Table:
         peak, self._peak = self._peak, _FLOOR_DB
@@ -110,7 +110,7 @@ class PanelView:
         scores = np.zeros(len(self._recognizer.labels)) if answer is None else np.exp(answer)
         best = np.argsort(-scores, kind="stable")[:TOP_WORDS]
         for label, score in ((self._recognizer.labels[i], float(scores[i])) for i in best):
-            rows.add_row(Text(label), _bar(score, "cyan"), f"{score:.2f}")
+            rows.add_row(plain(label), _bar(score, "cyan"), f"{score:.2f}")
         for _ in range(TOP_WORDS - len(best)):
             rows.add_row("", "", "")
         return rows

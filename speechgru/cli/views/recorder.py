@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 from rich.text import Text
 
 from speechgru.audio.endpoints import MARGIN_S
-from speechgru.cli.terminal import Terminal
+from speechgru.cli.terminal import Terminal, plain, printable
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -49,13 +49,13 @@ class RecorderView:
         if outcome.fault is None and take is not None:
             seconds = take.end_s - take.start_s - 2 * MARGIN_S
             text = f"kept {outcome.path}: {seconds:.1f} s, peak {take.peak_db:.0f} dB"
-            self._print(Text(text, "green"))
+            self._print(plain(text, "green"))
         else:
-            self._print(Text(f"{word}: {ADVICE[str(outcome.fault)]}", "yellow"))
+            self._print(plain(f"{word}: {ADVICE[str(outcome.fault)]}", "yellow"))
             self._asked = ""
 
     def _print(self, text: Text) -> None:
-        self._terminal.print(text, soft_wrap=True)
+        self._terminal.text(text)
 
     def _line(self) -> Text:
         prompt, endpoints = self._session.prompt, self._session.endpoints
@@ -68,7 +68,7 @@ class RecorderView:
         state = "listening" if endpoints.is_speaking else "say"
         return Text.assemble(
             f"{state} ",
-            (prompt.word, "bold"),
+            (printable(prompt.word), "bold"),
             f"  {prompt.take} of {prompt.takes}  ",
             (meter, "cyan" if endpoints.is_speaking else "dim"),
             f" {endpoints.level_db:4.0f} dB   u undo  s skip  q stop",

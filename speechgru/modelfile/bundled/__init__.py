@@ -61,6 +61,11 @@ def is_shipped(name: str) -> bool:
     return name in shipped_models()
 
 
+def is_bundled(path: Path) -> bool:
+    """Whether a file is one of the package's own models."""
+    return path.absolute().parent == _MODELS.absolute()
+
+
 def shipped_models() -> list[str]:
     """The names of the models in the package."""
     return sorted(path.stem for path in _MODELS.glob("*.safetensors"))

@@ -1,9 +1,6 @@
 """`speechgru train` in several processes: started here, or by torchrun."""
 
-import signal
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +11,16 @@ if TYPE_CHECKING:
 
 
 def own_device(name: str, devices: int) -> str:
-    """The name of this process's device: of several on a machine each has a GPU of its own.
+    """The name of this process's device: each of several on a machine has its own GPU.
 
     Raises:
-        UsageError: there are not as many, or the name is of one.
+        UsageError: there are fewer, or the name is that of a single one.
     """
     from speechgru.training.distribution import is_one_of_several, local_rank
 
     if is_one_of_several():
         if devices > 1:
-            raise UsageError("--devices: torchrun decides how many processes there are")
+            raise UsageError("--devices: torchrun sets the number of processes; leave it out")
         count, place = local_rank() + 1, local_rank()
     else:
         count, place = devices, 0
@@ -46,7 +43,7 @@ def launch_training(
     """Train in several processes on this machine; gives their exit code.
 
     Raises:
-        SpeechGRUError: one of them was lost; says how to go on.
+        SpeechGRUError: one of them was lost; says how to resume.
     """
     from speechgru.training.launcher import launch
     from speechgru.training.rundir import RunDirectory
@@ -65,21 +62,9 @@ def launch_training(
         except SpeechGRUError as error:
             if not RunDirectory(run).recipe.exists():
                 raise
-            raise SpeechGRUError(f"{error}; {how_to_go_on(run)}") from error
+            raise SpeechGRUError(f"{error}; {how_to_resume(run)}") from error
 
 
-def how_to_go_on(run: Path) -> str:
-    """What to type after an end that was not wanted."""
-    return f"go on with: speechgru train --resume {run}"
-
-
-@contextmanager
-def left_to_the_first() -> Iterator[Callable[[], bool]]:
-    """SIGINT and SIGTERM do nothing here: the first process hears them, and stops all."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
-    try:
-        yield lambda: False
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def how_to_resume(run: Path) -> str:
+    """The command to type after a run was lost."""
+    return f"resume with: speechgru train --resume {run}"

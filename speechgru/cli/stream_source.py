@@ -1,4 +1,4 @@
-"""Which source `listen` hears: what its options say, checked early, opened late."""
+"""The source of `listen`: what its options say, checked early and opened late."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from speechgru.audio.microphone import Microphone
     from speechgru.audio.sources import Block, ByteStream
 
-#: Of PCM on stdin, where nothing is said.
+#: Of PCM on stdin, where the options do not say.
 PIPE_RATE, PIPE_FORMAT, PIPE_CHANNELS = 16_000, "s16le", 1
 
 
@@ -27,7 +27,7 @@ class Sound:
 
     @property
     def overruns(self) -> int:
-        """Times that samples were dropped."""
+        """How often samples were dropped."""
         return self.microphone.overruns if self.microphone else 0
 
 
@@ -44,19 +44,19 @@ class SourceOptions:
 
     @property
     def is_microphone(self) -> bool:
-        """Neither file nor pipe."""
+        """Without --input."""
         return self.input is None
 
     @property
     def is_pipe(self) -> bool:
-        """PCM on stdin."""
+        """--input -."""
         return self.input == "-"
 
     def check(self) -> None:
-        """Find what is wrong before a model is loaded.
+        """Check the options and the source before a model is loaded.
 
         Raises:
-            UsageError: options that do not go together, or stdin gives no PCM.
+            UsageError: options that contradict each other, or a closed stdin.
             AudioDeviceError: no such microphone, none at all, or no PortAudio.
             DataError: the file is missing, or no audio file.
         """
@@ -69,7 +69,7 @@ class SourceOptions:
             ("--channels", self.channels is not None, self.is_pipe),
         ):
             if given and not fits:
-                raise UsageError(f"{name}: does not go with {where} as the source")
+                raise UsageError(f"{name}: has no effect when the source is {where}")
         if self.is_microphone:
             from speechgru.audio.devices import find_device
 
@@ -83,7 +83,7 @@ class SourceOptions:
 
     @contextmanager
     def opened(self, model_rate: int, tell: Callable[[str], None]) -> "Iterator[Sound]":
-        """The source, to be heard at the model's rate; `tell` hears what is wrong with it.
+        """The source at the model's rate; `tell` receives messages about it.
 
         Raises:
             AudioDeviceError: the microphone is busy, or refuses the rate.

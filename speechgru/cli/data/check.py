@@ -1,0 +1,42 @@
+"""`speechgru data check`: what is wrong with recordings, before it costs a training run."""
+
+from typing import Annotated
+
+import typer
+
+from speechgru.cli import options
+from speechgru.cli.help import examples
+from speechgru.cli.progress import progress_bar
+from speechgru.cli.terminal import print_json
+from speechgru.errors import DataError
+
+
+@examples("speechgru data check my-words/", "speechgru data check recordings.csv --strict --json")
+def check(
+    directory: options.Directory,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with code 4 for warnings too.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Find what is wrong with recordings.
+
+    Unreadable files, copies under two words or in two splits, speakers in two splits and empty
+    splits are errors, with exit code 4. Silent, clipped or unusually long or short clips, and
+    words with few clips, are warnings.
+    """
+    from speechgru.corpora import open_corpus
+    from speechgru.corpora.check import check as check_corpus
+
+    corpus = open_corpus(directory)
+    with progress_bar("checking") as progress:
+        report = check_corpus(corpus, progress)
+    if json:
+        print_json(report.as_dict())
+    else:
+        from speechgru.cli.tables.corpus import print_report
+
+        print_report(report)
+    if report.errors or (strict and report.warnings):
+        warnings = f" and {report.warnings:,} warnings" if strict else ""
+        raise DataError(f"{directory}: {report.errors:,} errors{warnings}")

@@ -1,0 +1,102 @@
+"""`speechgru data stream`: a stream to score, made from a split's clips, and its truth."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechgru.cli import options
+from speechgru.cli.help import examples
+from speechgru.cli.progress import progress_bar
+from speechgru.cli.terminal import out, print_json
+
+MIX = "Mix"
+
+
+@examples(
+    "speechgru data stream my-words/ -o stream.flac",
+    "speechgru data stream my-words/ -o long.wav --minutes 60 --snr 0:10",
+)
+def stream(
+    directory: Annotated[
+        str,
+        typer.Argument(metavar="DIR", help="Directory of recordings, CSV manifest, or 'embedded'."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="A .flac or .wav file; the truth gets the same name with .json.",
+        ),
+    ],
+    protocol: Annotated[
+        str,
+        typer.Option(
+            metavar="P",
+            help="Labels and clips. [default: commands-12 if all its words are there, else folder]",
+            show_default=False,
+        ),
+    ] = "",
+    split: options.Split = "testing",
+    minutes: Annotated[
+        float, typer.Option(metavar="M", help="Length of the stream.", rich_help_panel=MIX)
+    ] = 20.0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Seed of the stream.", rich_help_panel=MIX)
+    ] = 0,
+    snr: Annotated[
+        str,
+        typer.Option(
+            metavar="LOW:HIGH",
+            help="Level of the words above the background, in dB.",
+            rich_help_panel=MIX,
+        ),
+    ] = "5:20",
+    gap: Annotated[
+        str,
+        typer.Option(
+            metavar="LOW:HIGH", help="Seconds of background between clips.", rich_help_panel=MIX
+        ),
+    ] = "0.2:2",
+    unknown: Annotated[
+        float,
+        typer.Option(metavar="X", help="Share of clips of unknown words.", rich_help_panel=MIX),
+    ] = 0.4,
+    json: options.Json = False,
+) -> None:
+    """Mix clips with noise, unknown words and gaps into one recording.
+
+    The truth says where each word is; `evaluate --streaming --audio FILE` scores a model with it.
+    """
+    options.check_split(split)
+    from speechgru.audio.files import SAMPLE_RATE
+    from speechgru.corpora.split_audio import open_split_audio
+    from speechgru.corpora.streams import StreamPlan, write_stream
+
+    snr_db, gap_s = options.number_range(snr, "--snr"), options.number_range(gap, "--gap")
+    plan = StreamPlan(minutes, seed, snr_db, gap_s, unknown)
+    with progress_bar("decoding") as progress:
+        audio = open_split_audio(directory, protocol, split, SAMPLE_RATE, progress)
+    with progress_bar("writing") as progress:
+        truth = write_stream(output, audio, plan, progress)
+    words = sum(spoken.word != "_unknown_" for spoken in truth.words)
+    unknown_words = len(truth.words) - words
+    truth_file = output.with_suffix(".json")
+    if json:
+        print_json(
+            {
+                "audio": str(output),
+                "truth": str(truth_file),
+                "duration_s": truth.duration_s,
+                "words": words,
+                "unknown_words": unknown_words,
+                **truth.made,
+            }
+        )
+        return
+    out.line(
+        f"{output}: {minutes:g} minutes, {words:,} words, {unknown_words:,} unknown; "
+        f"truth in {truth_file}"
+    )

@@ -1,0 +1,136 @@
+"""The parts of `evaluate` that decode: a stream, sequences of words, ambient recordings."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechgru.cli.progress import progress_bar
+from speechgru.cli.stream_options import StreamOptions
+
+if TYPE_CHECKING:
+    from speechgru.corpora.sequences import StringPlan
+    from speechgru.corpora.split_audio import SplitAudio
+    from speechgru.decoding.factory import DecoderConfig
+    from speechgru.decoding.grammar import Grammar
+    from speechgru.evaluation.ambient import AmbientReport, AmbientSound
+    from speechgru.evaluation.sequences import SequenceReport
+    from speechgru.evaluation.streams import StreamCase, StreamReport
+    from speechgru.evaluation.tuning import Trial
+    from speechgru.recognition.backend import Backend
+    from speechgru.recognition.state_policy import StatePolicy
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """The events of a stream against its truth, and the decoders that were tried before."""
+
+    report: "StreamReport"
+    trials: "list[Trial]"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        tried = {"trials": [trial.as_dict() for trial in self.trials]} if self.trials else {}
+        return self.report.as_dict() | tried
+
+
+def evaluate_stream(
+    backend: "Backend",
+    model: Path,
+    options: StreamOptions,
+    audio: "SplitAudio | None",
+    ambient: "AmbientSound | None" = None,
+) -> StreamResult:
+    """Score a recording, or a stream made of `audio`; tune, keep and draw where that is asked for.
+
+    With `ambient` the decoder is tuned on that sound too.
+    """
+    from speechgru.evaluation import streams
+    from speechgru.evaluation.tuning import GRIDS, rank, tune
+
+    case = _case(backend, options, audio)
+    trials: list[Trial] = []
+    config, policy, grammar = decoder_settings(backend, options)
+    if options.tune:
+        for head in backend.outputs:
+            with progress_bar(f"trying decoders ({head}), in seconds of audio") as progress:
+                grid = GRIDS[head]
+                trials += tune(backend, case.sound, case.truth, grid, progress, ambient)
+        trials.sort(key=rank)
+        config, policy = trials[0].config, trials[0].policy
+    with progress_bar("listening, in seconds of audio") as progress:
+        replayable = options.picture is not None
+        report = streams.evaluate_stream(
+            backend, case, config, policy, progress, replayable, grammar
+        )
+    if options.keep:
+        from speechgru.backends.loader import write_metadata
+        from speechgru.evaluation.tuning import tuned_metadata
+
+        tuned_on = ambient.described | {"events": trials[0].ambient} if ambient else None
+        write_metadata(model, tuned_metadata(backend.metadata, report, tuned_on))
+    if options.picture is not None:
+        from speechgru.evaluation.det import save_stream_picture
+
+        with progress_bar("trying thresholds") as progress:
+            save_stream_picture(backend, report, options.picture, progress)
+    return StreamResult(report, trials)
+
+
+def evaluate_ambient(
+    backend: "Backend", sound: "AmbientSound", options: StreamOptions, stream: StreamResult | None
+) -> "AmbientReport":
+    """Count events in recordings without words, by the decoder of the stream, if there is one."""
+    from speechgru.evaluation.ambient import hear_ambient
+
+    config, policy, grammar = decoder_settings(backend, options, stream)
+    with progress_bar("listening to ambient audio, in seconds") as progress:
+        _, report = hear_ambient(backend, sound, config, policy, progress, grammar=grammar)
+    return report
+
+
+def evaluate_sequences(
+    backend: "Backend",
+    options: StreamOptions,
+    plan: "StringPlan",
+    audio: "SplitAudio",
+    stream: StreamResult | None,
+) -> "SequenceReport":
+    """The word error rate on sequences made of a split, by the decoder of the stream, if any."""
+    from speechgru.corpora.sequences import Strings
+    from speechgru.evaluation import sequences
+
+    config, policy, grammar = decoder_settings(backend, options, stream)
+    strings = Strings(audio, plan)
+    with progress_bar("listening, in sequences") as progress:
+        report = sequences.evaluate_sequences(backend, strings, config, policy, grammar, progress)
+    model: Any = getattr(backend, "model", None)  # an exported one has no attention decoder
+    if model is None or model.speller is None:
+        return report
+    from speechgru.evaluation.sequences import spell_strings
+
+    with progress_bar("attention decoder, in sequences") as progress:
+        return replace(report, spelled=spell_strings(model, strings, progress))
+
+
+def decoder_settings(
+    backend: "Backend", options: StreamOptions, stream: StreamResult | None = None
+) -> "tuple[DecoderConfig, StatePolicy, Grammar | None]":
+    """Those of the stream; else the model's own with what the options change."""
+    from speechgru.decoding.factory import choose_decoder
+    from speechgru.recognition.recognizer import stream_settings
+
+    own, grammar = choose_decoder(backend.info, options.beam, options.grammar)
+    if stream is not None:
+        return stream.report.config, stream.report.policy, grammar
+    config, policy = stream_settings(backend.metadata, options.threshold, options.state, own)
+    return config, policy, grammar
+
+
+def _case(backend: "Backend", options: StreamOptions, audio: "SplitAudio | None") -> "StreamCase":
+    from speechgru.corpora.streams import StreamPlan
+    from speechgru.evaluation.streams import case_of_files, case_of_split
+
+    if options.audio is not None:
+        return case_of_files(options.audio, options.truth, backend.sample_rate, backend.labels)
+    assert audio is not None
+    return case_of_split(audio, StreamPlan(minutes=options.minutes, seed=options.seed))

@@ -1,0 +1,37 @@
+"""The guard at the edge: whatever goes wrong becomes a sentence and an exit code.
+
+Everything else is imported within it, because Ctrl-C may come while torch or numpy load.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+DEBUG = "--debug"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit code; no traceback unless --debug asks for it."""
+    # Threads that spin while they wait take the cores from each other where anything else runs: ten
+    # times slower than threads that sleep. OpenMP reads this when torch is first loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    debug = DEBUG in typed
+    typed = [argument for argument in typed if argument != DEBUG]
+    try:
+        from speechgru.cli.interrupts import noted_interrupts
+        from speechgru.cli.outcome import exit_code_of, run
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted\n")
+        return 130
+    with noted_interrupts() as interrupted:
+        try:
+            return run(typed)
+        except BaseException as error:
+            return exit_code_of(error, interrupted(), debug)
+
+
+def entry_point() -> NoReturn:
+    """What the `speechgru` script calls."""
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""What several verbs open: a recipe with its data, a split of recordings."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechgru.cli.progress import progress_bar
+from speechgru.errors import UsageError
+
+if TYPE_CHECKING:
+    from speechgru.corpora.split_audio import SplitAudio
+    from speechgru.recognition.backend import Backend
+    from speechgru.training.recipe import Recipe
+
+
+def open_recipe(name: str, overrides: Sequence[str], data: str | None) -> "Recipe":
+    """A recipe by name or file, with the settings and the data that the command line names.
+
+    Raises:
+        UsageError: no such recipe, or a setting that does not exist or is out of range.
+    """
+    from speechgru.training.recipe import load_recipe
+
+    return with_data(load_recipe(name, overrides), data)
+
+
+def with_data(recipe: "Recipe", data: str | None) -> "Recipe":
+    """The recipe with another directory of recordings, if one is named, as an absolute path."""
+    from speechgru.training.recipe import parse_recipe
+
+    directory = data or recipe.data.directory
+    if directory and directory != "embedded":
+        directory = str(Path(directory).expanduser().absolute())
+    table = recipe.model_dump(mode="json")
+    table["data"]["directory"] = directory
+    return parse_recipe(table, "recipe")
+
+
+def start_from(model: str | None) -> list[str]:
+    """The override with which a run starts from a model's weights; none where no model is named.
+
+    Raises:
+        UsageError: there is no such file, and no bundled model of this name.
+    """
+    from speechgru.modelfile.bundled import is_shipped, trained_model
+
+    if not model:
+        return []
+    name = model if is_shipped(model) else trained_model(model).absolute()
+    return [f"training.begin_with='{name}'"]  # a TOML literal string: backslashes stay as they are
+
+
+def open_split(backend: "Backend", data: str, protocol: str | None, split: str) -> "SplitAudio":
+    """A split under the model's own protocol, unless another is named.
+
+    Raises:
+        UsageError: no protocol is named and the model names none, or it does not exist.
+        DataError: the corpus cannot be read, or the split has no clips.
+    """
+    from speechgru.corpora.split_audio import open_split_audio
+
+    protocol = protocol or str(backend.metadata.get("protocol") or "")
+    if not protocol:
+        raise UsageError("--protocol is needed: the model does not say which one it was trained on")
+    with progress_bar("decoding") as progress:
+        return open_split_audio(data, protocol, split, backend.sample_rate, progress)

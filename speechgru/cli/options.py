@@ -1,0 +1,129 @@
+"""Options and arguments that several verbs take, each worded once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechgru.cli.completion import complete_model, complete_recipe, complete_split
+from speechgru.errors import UsageError
+
+_MODEL = "A model file, a run directory, or the name of a bundled model."
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL, autocompletion=complete_model)]
+OptionalModel = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help=f"{_MODEL} [default: commands-12, which is bundled]",
+        autocompletion=complete_model,
+    ),
+]
+OptionalRecipe = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RECIPE",
+        help="Name of a recipe (see `speechgru recipes`) or a TOML file. "
+        "[default: speech-commands-v2-12]",
+        autocompletion=complete_recipe,
+    ),
+]
+Directory = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="Directory of recordings, or a CSV manifest of them."),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="Directory of recordings, CSV manifest, or 'embedded'."),
+]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a setting, such as training.epochs=5; repeatable.",
+    ),
+]
+Protocol = Annotated[
+    str | None,
+    typer.Option(metavar="P", help="Labels and clips to score. [default: the model's own]"),
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        metavar="SPLIT",
+        help="training, validation or testing.",
+        autocompletion=complete_split,
+    ),
+]
+Beam = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=1000,
+        help="Beam width of the CTC decoder.",
+        rich_help_panel="Decoding",
+    ),
+]
+GrammarFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--grammar",
+        metavar="FILE",
+        help="Phrases that the CTC decoder may report, one per line.",
+        rich_help_panel="Decoding",
+    ),
+]
+
+
+def check_split(name: str) -> str:
+    """The name of a split.
+
+    Raises:
+        UsageError: it is none; names the one that was probably meant.
+    """
+    from speechgru.corpora.corpus import SPLITS
+
+    if name in SPLITS:
+        return name
+    near = [split for split in SPLITS if split[:1] == name[:1]]
+    hint = f"; did you mean {near[0]}?" if near and name else ""
+    raise UsageError(f"--split {name}: a split is one of {', '.join(SPLITS)}{hint}")
+
+
+def check_writable(name: str, path: Path, option: str) -> None:
+    """Check that a model's file is the user's own.
+
+    Raises:
+        UsageError: it is bundled with the package.
+    """
+    from speechgru.modelfile.bundled import is_bundled
+
+    if is_bundled(path):
+        raise UsageError(f"{option}: {name} is bundled and stays as it is; work on a copy")
+
+
+def check_picture(picture: Path | None) -> None:
+    """Check the name of a picture.
+
+    Raises:
+        UsageError: it does not end in .png.
+    """
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise UsageError(f"--picture {picture}: pictures are PNG; use a name that ends in .png")
+
+
+def number_range(text: str, option: str) -> tuple[float, float]:
+    """LOW:HIGH, or one number for both.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    low, _, high = text.partition(":")
+    try:
+        return float(low), float(high or low)
+    except ValueError:
+        raise UsageError(f"{option} {text}: two numbers LOW:HIGH are needed") from None

@@ -1,0 +1,93 @@
+"""How a command ends: its exit code, and the sentence for each kind of error."""
+
+import errno
+import os
+import sys
+import traceback
+
+from speechgru.cli.terminal import err, never_fail_to_encode, print_error, printable, shortened
+from speechgru.errors import InterruptedRunError, SpeechGRUError, UsageError
+
+INTERRUPTED = InterruptedRunError.exit_code
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command; gives its exit code where it ends without an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        never_fail_to_encode(stream)
+    from speechgru.cli.app import app
+
+    code = app(args=arguments, standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def exit_code_of(error: BaseException, interrupted: bool, debug: bool) -> int:
+    """Report an exception in one sentence on stderr; gives the exit code."""
+    try:
+        return _report(error, interrupted)
+    except (BrokenPipeError, KeyboardInterrupt):
+        return SpeechGRUError.exit_code  # whoever should read the sentence has gone
+    finally:
+        if debug and not isinstance(error, SystemExit):
+            traceback.print_exception(error)
+
+
+def _report(error: BaseException, interrupted: bool) -> int:
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, SpeechGRUError):
+        print_error(str(error))
+        return error.exit_code
+    if _is_gone_reader(error):
+        # Whoever read our stdout has gone; the interpreter must not try to flush it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SpeechGRUError.exit_code
+    # An import that Ctrl-C breaks off may end in any exception.
+    if interrupted or isinstance(error, KeyboardInterrupt):
+        print_error("interrupted")
+        return INTERRUPTED
+    if _is_of_the_parser(error):
+        return _report_usage(error)
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        if package not in ("", "speechgru"):
+            print_error(
+                f"this needs the package {package}, which is not installed; a complete "
+                "installation of speechgru has it"
+            )
+            return SpeechGRUError.exit_code
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        print_error(f"{name}{error.strerror or error}")
+        return SpeechGRUError.exit_code
+    if isinstance(error, MemoryError):
+        print_error(f"out of memory{f': {error}' if str(error) else ''}")
+        return SpeechGRUError.exit_code
+    what = " ".join(str(error).split())
+    print_error(
+        f"unexpected {type(error).__name__}{f': {shortened(what, 250)}' if what else ''}; "
+        "add --debug for the traceback"
+    )
+    return SpeechGRUError.exit_code
+
+
+def _report_usage(error: BaseException) -> int:
+    """A wrong option or argument, found by the parser; or no argument, which asks for help."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError" and context is not None:
+        print(context.get_help(), file=sys.stderr)
+        return UsageError.exit_code
+    print_error(error.format_message())  # type: ignore[attr-defined]
+    if context is not None:
+        err.line(f"Usage: {shortened(printable(context.get_usage()[7:]))}")
+        err.line(f"`{context.command_path} -h` explains the options")
+    return int(error.exit_code)  # type: ignore[attr-defined]
+
+
+def _is_of_the_parser(error: BaseException) -> bool:
+    """typer does not export the base of its errors, which was click's and then its own."""
+    return hasattr(error, "format_message") and hasattr(error, "exit_code")
+
+
+def _is_gone_reader(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EPIPE

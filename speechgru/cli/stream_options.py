@@ -1,0 +1,78 @@
+"""What the options of `evaluate` say of streams and of what decodes them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechgru.cli.options import number_range
+from speechgru.errors import UsageError
+
+if TYPE_CHECKING:
+    from speechgru.corpora.sequences import StringPlan
+
+_OF_STREAM = ("audio", "truth", "tune", "keep")
+_OF_DECODER = ("state", "threshold", "beam", "grammar")
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """Each as it was typed; None or False where it was not."""
+
+    audio: Path | None
+    truth: Path | None
+    minutes: float
+    seed: int
+    split: str
+    state: str | None
+    threshold: float | None
+    beam: int | None
+    grammar: Path | None
+    tune: bool
+    keep: bool
+    picture: Path | None
+
+    def check(self, streaming: bool, ambient: bool, sequences: bool) -> None:
+        """Check that the options fit each other and what is evaluated.
+
+        Raises:
+            UsageError: they do not.
+        """
+        decodes = streaming or ambient or sequences
+        for option in (*_OF_STREAM, *_OF_DECODER):
+            wanted = "--streaming, --sequences or --ambient"
+            if option in _OF_STREAM:
+                wanted = "--streaming"
+            fits = streaming if option in _OF_STREAM else decodes
+            if self._given(option) and not fits:
+                raise UsageError(f"--{option}: only has an effect together with {wanted}")
+        if not streaming:
+            return
+        if self.truth is not None and self.audio is None:
+            raise UsageError("--truth: needs --audio FILE, the recording that it describes")
+        if self.keep and not self.tune:
+            raise UsageError("--keep: needs --tune, whose choice it keeps")
+        for option in _OF_DECODER if self.tune else ():
+            if self._given(option):
+                raise UsageError(f"--tune: chooses the decoder; leave --{option} out")
+        if self.tune and self.audio is None and self.split == "testing":
+            raise UsageError(
+                "--tune: choose on other data than you test on; use --split validation"
+            )
+
+    def _given(self, option: str) -> bool:
+        return getattr(self, option) not in (None, False)
+
+
+def sequence_plan(words: str, gap: str, snr: str, seed: int) -> "StringPlan":
+    """How sequences of words are made, by --words, --gap and --snr.
+
+    Raises:
+        UsageError: one of them is not LOW:HIGH, or out of range.
+    """
+    from speechgru.corpora.sequences import StringPlan
+
+    few, many = number_range(words, "--words")
+    if not few.is_integer() or not many.is_integer():
+        raise UsageError(f"--words {words}: two whole numbers LOW:HIGH are needed")
+    gap_s, snr_db = number_range(gap, "--gap"), number_range(snr, "--snr")
+    return StringPlan((int(few), int(many)), gap_s, snr_db, seed)

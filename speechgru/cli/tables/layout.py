@@ -1,0 +1,21 @@
+"""The one kind of table: no lines, the first column to the left, the others to the right."""
+
+from typing import TYPE_CHECKING
+
+from speechgru.cli.terminal import plain
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def bare_table(first: str, *others: str, gap: int = 1) -> "Table":
+    """A table with these headings, of one line or more, its columns `gap` spaces apart."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column(plain(first))
+    for heading in others:
+        lines = Text("\n").join(plain(line) for line in heading.split("\n"))
+        table.add_column(lines, justify="right")
+    return table

@@ -1,0 +1,34 @@
+"""What `train` ends with."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from speechgru.cli.terminal import out
+
+if TYPE_CHECKING:
+    from speechgru.training.loop import TrainingResult
+
+
+def as_json(result: "TrainingResult") -> dict[str, object]:
+    """A run's result as `--json` prints it."""
+    return {
+        "run": str(result.run),
+        "model": str(result.model),
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+        "stopped_early": result.early,
+        "metrics": result.metrics,
+    }
+
+
+def print_result(result: "TrainingResult") -> None:
+    """The best model with its validation figures, and the next command."""
+    score = result.metrics["validation"]
+    why = ", ended early without a better validation" if result.early else ""
+    out.line(
+        f"{result.model}: best at step {result.metrics['step']} of {result.steps}{why}; "
+        f"validation {100 * score['balanced_accuracy']:.2f} % balanced over the labels, "
+        f"{100 * score['accuracy']:.2f} % of N={score['n']}; {result.seconds:.0f} s"
+    )
+    if sys.stdout.isatty():
+        out.line(f"next: speechgru evaluate {result.model} --data DIR")
