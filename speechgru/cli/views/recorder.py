@@ -21,7 +21,7 @@ ADVICE = {
     "too long": "too long; say the word alone, then pause",
     "nothing": "nothing heard; is it the right microphone? `speechgru devices --test` shows levels",
 }
-_METER_DB, _METER_CELLS = (-60.0, 0.0), 24
+_METER_DB, _METER_CELLS = (-60.0, 0.0), 16
 
 
 class RecorderView:
