@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from speechgru.training.trainer import Trainer
 
 # As the command line does, before torch is loaded: see speechgru.cli.app.main.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers have the cores already
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("SPEECHGRU_SHARED", PROJECT.parent / "shared"))
@@ -26,9 +29,13 @@ def _unpacked(name: str) -> Path:
     if not unpack.exists():
         pytest.skip(f"no recordings: {unpack} is not there")
     root = Path(tempfile.gettempdir()) / f"speechgru-test-data-{os.getuid()}"
-    subprocess.run(
-        [sys.executable, str(unpack), str(root), "--only", name], check=True, capture_output=True
-    )
+    root.mkdir(exist_ok=True)
+    with FileLock(root / f"{name}.lock"):  # one process unpacks, the others wait
+        subprocess.run(
+            [sys.executable, str(unpack), str(root), "--only", name],
+            check=True,
+            capture_output=True,
+        )
     return root / name
 
 

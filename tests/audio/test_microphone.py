@@ -22,6 +22,9 @@ from speechgru.errors import AudioDeviceError, UsageError
 
 __all__ = ["plug"]  # a fixture
 
+#: A sound server and a microphone, in real time.
+pytestmark = pytest.mark.slow
+
 RATE = 16_000
 
 

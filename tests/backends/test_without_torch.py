@@ -103,6 +103,7 @@ def test_info(folder):
     assert json.loads(told)["graph"]["weights"] == "float32"
 
 
+@pytest.mark.slow
 def test_evaluate_clips_and_a_stream(folder):
     data = ["--data", "tones/tones.csv", "--split", "testing"]
     told, _ = run(folder, "evaluate", "m.onnx", *data, "--carry-state", "--streaming", "--json")
@@ -113,6 +114,7 @@ def test_evaluate_clips_and_a_stream(folder):
     assert found["matched"] > 0
 
 
+@pytest.mark.slow
 def test_bench(folder):
     told, _ = run(folder, "bench", "listen", "m.onnx", "--json")
     found = json.loads(told)
@@ -212,6 +214,7 @@ def small(tmp_path_factory) -> Path:
     return packages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

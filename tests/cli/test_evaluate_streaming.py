@@ -191,6 +191,7 @@ def test_what_tuning_chose_is_kept_in_the_model(model_file, tones, tmp_path, cap
     assert again["decoder"] == told["decoder"]
 
 
+@pytest.mark.slow
 def test_tuning_hears_ambient_sound_too_and_says_so(model_file, tones, tmp_path, capsys):
     mine = tmp_path / "mine.safetensors"
     save_model(load_model(model_file), mine)

@@ -286,6 +286,7 @@ def _read_terminal(descriptor):
         return b""
 
 
+@pytest.mark.slow
 def test_a_microphones_words_are_told_while_it_listens(plug, heard):
     process = begin(heard, "--jsonl", "--rate", "48000", stdout=subprocess.PIPE)
     begun = process.stderr.readline()

@@ -297,6 +297,7 @@ def test_progress_counts_every_recording(corpus):
 # Real recordings
 
 
+@pytest.mark.slow
 def test_gsc_open_has_no_errors(gsc_open):
     report = check(open_corpus(gsc_open))
     assert report.errors == 0

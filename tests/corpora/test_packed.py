@@ -273,6 +273,7 @@ def test_what_nobody_opened_for_a_month_goes_when_something_else_is_packed(
     assert not held.exists()
 
 
+@pytest.mark.slow
 def test_a_large_corpus_is_only_opened_the_second_time(gsc_open: Path, cache: Path) -> None:
     first, was_decoded = decoded(gsc_open, cache)
     assert was_decoded

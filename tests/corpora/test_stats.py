@@ -80,6 +80,7 @@ def test_progress_counts_every_recording(tmp_path):
     assert told == [(done, 8) for done in range(1, 9)]
 
 
+@pytest.mark.slow
 def test_gsc_open_is_what_its_readme_says(gsc_open):
     counted = stats(open_corpus(gsc_open))
     assert sum(of["all"].clips for word, of in counted.words.items() if word[0] != "_") == 10_500

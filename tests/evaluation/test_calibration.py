@@ -119,6 +119,7 @@ def test_events_of_ambient_sound_are_counted_by_word(ambient):
     assert report.by_word["high"]["ci95"][0] == 0
 
 
+@pytest.mark.slow
 def test_no_more_false_alarms_than_wanted_and_no_word_missed_for_nothing(ambient, tones):
     """In two minutes each event is 30 an hour."""
     case = case_of_split(tones, StreamPlan(minutes=0.5))
@@ -187,6 +188,7 @@ def test_progress_goes_on_while_thresholds_are_tried(ambient, tones, with_stream
     assert len(told) > len(THRESHOLDS)
 
 
+@pytest.mark.slow
 def test_where_events_reset_the_state_all_is_heard_again(ambient, tones):
     case = case_of_split(tones, StreamPlan(minutes=0.3))
     policy = StatePolicy(mode="event")
@@ -284,6 +286,7 @@ def options(ambient, tones, per_hour=80):
     return [*wanted, "--data", manifest, "--minutes", "0.4"]
 
 
+@pytest.mark.slow
 def test_calibrate_keeps_thresholds_and_how_they_were_obtained(
     file, ambient, tones, tmp_path, capsys
 ):

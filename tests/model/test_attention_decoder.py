@@ -177,6 +177,7 @@ def tones(tmp_path, monkeypatch):
     return write_tones(tmp_path / "tones")
 
 
+@pytest.mark.slow
 def test_in_training_every_weight_has_a_part(tones):
     table = QUICK | {"data": {"directory": str(tones)}, "stream": {"clips": 2}}
     table["model"] = QUICK["model"] | {"head": "ctc", "attention_decoder": True}
@@ -188,6 +189,7 @@ def test_in_training_every_weight_has_a_part(tones):
         assert parameter.grad.any(), name
 
 
+@pytest.mark.slow
 def test_its_word_errors_stand_beside_those_of_ctc(tones, tmp_path, capsys):
     model = network(units="characters")
     model.metadata["protocol"] = "folder"

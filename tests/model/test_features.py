@@ -51,6 +51,7 @@ def by_librosa(samples: Tensor, config: FeatureConfig) -> np.ndarray:
     return librosa.feature.mfcc(S=log_mel, n_mfcc=config.cepstra, dct_type=2, norm="ortho").T
 
 
+@pytest.mark.slow
 @all_configs
 def test_librosa_says_the_same(config):
     samples = noise(8_000)

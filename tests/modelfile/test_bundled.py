@@ -75,6 +75,7 @@ def test_a_word_that_others_lead_up_to_is_told_only_within_speech(breaths, capsy
     assert allowed >= 10 > 5 >= refused
 
 
+@pytest.mark.slow
 def test_a_stricter_detector_tells_it_only_within_speech(breaths, tmp_path, capsys):
     """By the weights that ship, with a short window and a share that `calibrate` may choose."""
     model = load_model(bundled.MODEL.with_suffix(".safetensors"))
@@ -162,6 +163,7 @@ def test_its_card_has_what_a_card_needs():
     assert bundled.MODEL.name in told
 
 
+@pytest.mark.slow
 def test_it_recognizes_real_recordings(gsc_open):
     """At least what its card says, with room for its interval."""
     from speechgru.corpora.split_audio import open_split_audio

@@ -84,6 +84,7 @@ def test_what_was_recorded_at_a_higher_rate_is_brought_to_the_corpus_rate(script
     assert {clip.path: clip.path.stat().st_mtime_ns for clip in again.clips} == written
 
 
+@pytest.mark.slow
 def test_each_speaker_is_left_out_in_turn(script, tones, tmp_path, capsys):
     recipe = write_recipe(tmp_path, tones, epochs=20, validations=2)
     arguments = [recipe, "--data", str(tones), "--out", str(tmp_path / "runs")]

@@ -104,6 +104,7 @@ def test_every_cell_gives_in_any_chunking_what_it_gives_for_the_whole(cell, sign
     assert compare(TorchBackend(network("conv", "logmel", cell)), samples, sizes).passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("front", ["stack", "conv"])
 def test_a_long_recording_does_not_drift(front):
     """Two minutes at once, in seconds and step by step; every block begins where one ended."""
