@@ -1,5 +1,7 @@
 """Raw PCM, as programs write it into a pipe: bytes to frames."""
 
+import io
+import wave
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,6 +18,8 @@ FULL_SCALE = 32_768.0
 
 #: 16-bit samples, as recordings are packed.
 Packed = NDArray[np.int16]
+
+WAV_HEADER_BYTES = 44
 
 _TYPES: dict[PcmFormat, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 _MOST_CHANNELS = 64
@@ -92,3 +96,13 @@ def to_floats(samples: NDArray[Any]) -> Samples:
     raise TypeError(
         f"samples of type {samples.dtype}: floats in [-1, 1], int16, int32 or uint8 are needed"
     )
+
+
+def wav_header(rate: int, size_bytes: int) -> bytes:
+    """What a WAV file of one channel and 16 bits begins with, before `size_bytes` of samples."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setparams((1, 2, rate, size_bytes // 2, "NONE", ""))
+        file.writeframesraw(b"")
+        header = buffer.getvalue()
+    return header

@@ -1,7 +1,6 @@
 """Keeping what was heard: all of it in one file, or each event's stretch in its own."""
 
 import re
-import struct
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from typing import Self
 import numpy as np
 
 from speechgru.audio.files import Samples
+from speechgru.audio.pcm import WAV_HEADER_BYTES, to_packed, wav_header
 from speechgru.common.files import write_atomic
 from speechgru.decoding.events import Event
 from speechgru.errors import SpeechGRUError, UsageError
@@ -21,7 +21,6 @@ from speechgru.recognition.session import Heard
 BEFORE_S, AFTER_S = 0.7, 0.3
 #: Stretches longer than this are cut at their beginning.
 _LONGEST_S = 10.0
-_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 #: A WAV file says its length in 32 bits.
 _MOST_BYTES = 2**32 - 4096
 
@@ -62,13 +61,13 @@ class Recorder:
         Raises:
             SpeechGRUError: the disk is full, or the file has the 37 hours that a WAV file holds.
         """
-        content = _as_int16(samples)
+        content = to_packed(samples).tobytes()
         if self._bytes + len(content) > _MOST_BYTES:
             raise SpeechGRUError(f"{self.path}: full: a WAV file holds 4 GiB")
         try:
-            self._write(content, _HEADER.size + self._bytes)
+            self._write(content, WAV_HEADER_BYTES + self._bytes)
             self._bytes += len(content)
-            self._write(_header(self._rate, self._bytes), 0)
+            self._write(wav_header(self._rate, self._bytes), 0)
         except OSError as error:
             raise SpeechGRUError(f"{self.path}: cannot be written: {error.strerror}") from error
 
@@ -126,8 +125,8 @@ class EventClips:
         stretch = kept[start - self._first : self._stop(event) - self._first]
         word = re.sub(r"[^\w-]", "_", event.word)
         path = self.folder / word / f"{self._began}-{event.t:09.2f}.wav"
-        content = _as_int16(stretch)
-        write_atomic(path, _header(self.rate, len(content)) + content)
+        content = to_packed(stretch).tobytes()
+        write_atomic(path, wav_header(self.rate, len(content)) + content)
         return path
 
     def _forget(self) -> None:
@@ -187,14 +186,3 @@ class Keepers:
             self._tell(f"{error}; listening goes on, this is kept no longer")
             return False
         return True
-
-
-def _header(rate: int, size_bytes: int) -> bytes:
-    """Of a WAV file with one channel of 16 bits."""
-    riff = (b"RIFF", _HEADER.size - 8 + size_bytes, b"WAVE")
-    form = (b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
-    return _HEADER.pack(*riff, *form, b"data", size_bytes)
-
-
-def _as_int16(samples: Samples) -> bytes:
-    return np.clip(np.rint(samples * 32_768.0), -32_768, 32_767).astype("<i2").tobytes()
