@@ -34,7 +34,7 @@ from speechgru.common.files import write_atomic
 from speechgru.corpora import open_corpus
 from speechgru.corpora.corpus import Clip, Corpus
 from speechgru.corpora.listing import BACKGROUND_NOISE
-from speechgru.corpora.sequences import StringPlan, Strings
+from speechgru.corpora.sequences import SequencePlan, Sequences
 from speechgru.corpora.speakers import hash_split
 from speechgru.corpora.split_audio import open_split_audio
 from speechgru.decoding.factory import decoder_settings
@@ -123,7 +123,7 @@ def without(
     audio = open_split_audio(manifest, settings.data.protocol, "testing", backend.sample_rate)
     clips = evaluate_clips(backend, audio.task, "testing", audio.packed)
     _, policy = stream_settings(backend.metadata)
-    strings = Strings(audio, StringPlan())
+    strings = Sequences(audio, SequencePlan())
     errors = evaluate_sequences(backend, strings, decoder_settings(backend.info), policy)
     figures = {"clips": clips.as_dict(confusions=0), "sequences": errors.as_dict()}
     write_atomic(out / f"without-{speaker}.json", json.dumps(figures))

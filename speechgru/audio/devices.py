@@ -1,31 +1,25 @@
-"""Input devices: which there are, and what PortAudio says of them. No torch."""
+"""Input devices, as PortAudio lists them."""
 
 import sys
 from dataclasses import dataclass
-from types import ModuleType
 
-from speechgru.audio.portaudio import quiet_native_code
+from speechgru.audio.portaudio import load_portaudio, quiet_native_code
 from speechgru.errors import AudioDeviceError
 
-if sys.platform == "linux":
-    _HELP_NO_PORTAUDIO = (
-        "`apt-get install libportaudio2` (Debian, Ubuntu) or `dnf install portaudio`"
-    )
-    _HELP_NO_DEVICE = (
-        "plug one in; with PulseAudio or PipeWire, `apt-get install libasound2-plugins` too, and "
-        "see `arecord -l`"
-    )
-else:
-    _HELP_NO_PORTAUDIO = "`pip install --force-reinstall sounddevice` brings it"
-    _HELP_NO_DEVICE = "plug one in, and allow the terminal to use it in the system's settings"
+_NO_DEVICE = (
+    "plug one in; with PulseAudio or PipeWire, `apt-get install libasound2-plugins` too, and "
+    "see `arecord -l`"
+    if sys.platform == "linux"
+    else "plug one in, and allow the terminal to use it in the system's settings"
+)
 
-#: Rates that a device is asked for where it refuses its own; the usual ones first.
+#: Rates to try where a device refuses its own, the most common first.
 COMMON_RATES = (48_000, 44_100, 16_000, 96_000, 32_000, 22_050, 8_000)
 
 
 @dataclass(frozen=True)
 class Device:
-    """An input device as PortAudio names it; `rate` is its own, in hertz."""
+    """An input device; `host` is the system's interface to it, `rate` its default, in hertz."""
 
     id: int
     name: str
@@ -41,59 +35,58 @@ def devices() -> list[Device]:
     Raises:
         AudioDeviceError: PortAudio is not installed, or there is no input device.
     """
-    module = portaudio()
+    module = load_portaudio()
     hosts = module.query_hostapis()
     default = module.default.device[0]
-    found = [
+    inputs = [
         Device(
             id=number,
-            name=told["name"],
-            host=hosts[told["hostapi"]]["name"],
-            channels=told["max_input_channels"],
-            rate=round(told["default_samplerate"]),
+            name=entry["name"],
+            host=hosts[entry["hostapi"]]["name"],
+            channels=entry["max_input_channels"],
+            rate=round(entry["default_samplerate"]),
             default=number == default,
         )
-        for number, told in enumerate(module.query_devices())
-        if told["max_input_channels"] > 0
+        for number, entry in enumerate(module.query_devices())
+        if entry["max_input_channels"] > 0
     ]
-    if not found:
-        raise AudioDeviceError(f"no microphone was found: {_HELP_NO_DEVICE}")
-    return found
+    if not inputs:
+        raise AudioDeviceError(f"no microphone was found: {_NO_DEVICE}")
+    return inputs
 
 
 def find_device(wanted: str | None = None) -> Device:
     """A device by its id, or by a part of its name in any case; None is the default one.
 
-    Where one microphone is there through several of the system's interfaces, the default
-    interface is taken.
+    A microphone that the system offers through several interfaces is taken from the default one's.
 
     Raises:
-        AudioDeviceError: PortAudio is not installed, or no device, or no single one, fits.
+        AudioDeviceError: PortAudio is not installed, or no device, or more than one, matches.
     """
     known = devices()
     default = next((device for device in known if device.default), known[0])
     if wanted is None:
         return default
     if wanted.isdecimal():
-        fitting = [device for device in known if device.id == int(wanted)]
+        matches = [device for device in known if device.id == int(wanted)]
     else:
-        fitting = [device for device in known if wanted.casefold() in device.name.casefold()]
-    for narrower in (
+        matches = [device for device in known if wanted.casefold() in device.name.casefold()]
+    for is_better in (
         lambda device: device.name.casefold() == wanted.casefold(),
         lambda device: device.host == default.host,
     ):
-        if len(fitting) > 1:
-            fitting = [device for device in fitting if narrower(device)] or fitting
-    if len(fitting) != 1:
-        others = "; ".join(f"{device.id} {device.name}" for device in fitting or known)
-        found = "several fit" if fitting else "there is none such"
-        raise AudioDeviceError(f"--device {wanted}: {found}: {others}")
-    return fitting[0]
+        if len(matches) > 1:
+            matches = [device for device in matches if is_better(device)] or matches
+    if len(matches) != 1:
+        choices = "; ".join(f"{device.id} {device.name}" for device in matches or known)
+        problem = "several devices match" if matches else "no device matches"
+        raise AudioDeviceError(f"--device {wanted}: {problem}: {choices}")
+    return matches[0]
 
 
 def supported_rates(device: Device) -> list[int]:
-    """Those of the common rates that the device can be opened at, in ascending order."""
-    module = portaudio()
+    """Those of the common rates at which the device can be opened, in ascending order."""
+    module = load_portaudio()
 
     def accepts(rate: int) -> bool:
         try:
@@ -104,30 +97,3 @@ def supported_rates(device: Device) -> list[int]:
 
     with quiet_native_code():
         return [rate for rate in sorted({*COMMON_RATES, device.rate}) if accepts(rate)]
-
-
-def portaudio() -> ModuleType:
-    """The sounddevice module, whose import looks for PortAudio.
-
-    Raises:
-        AudioDeviceError: PortAudio is not installed.
-    """
-    try:
-        import sounddevice
-    except OSError as error:
-        raise AudioDeviceError(f"PortAudio is not there ({error}): {_HELP_NO_PORTAUDIO}") from error
-    return sounddevice
-
-
-def restart_portaudio() -> None:
-    """Let PortAudio look for devices anew: it does so at its start only. No stream may be open.
-
-    Raises:
-        AudioDeviceError: it cannot be started.
-    """
-    module = portaudio()
-    try:
-        module._terminate()
-        module._initialize()
-    except module.PortAudioError as error:
-        raise AudioDeviceError(f"PortAudio cannot be started: {error}") from error

@@ -1,4 +1,4 @@
-"""How loud a signal is, and what its level says is wrong with it. Decibels are of full scale."""
+"""How loud a signal is, and what that says about a microphone. Decibels are of full scale."""
 
 import math
 from dataclasses import dataclass, field
@@ -7,39 +7,39 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-#: Below this peak there is no sound: a muted or absent microphone; quiet rooms are at -70 or more.
+#: Below this peak there is no sound: the microphone is muted. Quiet rooms are at -70 dB or more.
 SILENT_DB = -80.0
-#: A recording whose loudest moment lies below this is too quiet for speech near a microphone.
+#: Speech near a microphone has a peak above this.
 QUIET_DB = -40.0
-#: As far as converters go: full scale but for the last few of 16 bits' steps.
+#: Full scale, less a few steps of 16 bits: not every converter goes further.
 _FULL = 0.9995
 
 Verdict = Literal["silent", "quiet", "clipping", "good"]
 
 
 def decibels(amplitude: float) -> float:
-    """Of full scale; zero is -120."""
+    """An amplitude in decibels of full scale; zero is -120 dB."""
     return 20.0 * math.log10(max(amplitude, 1e-6))
 
 
 def peak_db(frames: NDArray[np.floating]) -> float:
-    """The largest sample."""
+    """The largest sample, in decibels."""
     return decibels(float(np.abs(frames).max(initial=0.0)))
 
 
 def rms_db(frames: NDArray[np.floating]) -> float:
-    """The root of the mean square."""
+    """The root mean square, in decibels."""
     return decibels(math.sqrt(float(np.square(frames).mean()))) if frames.size else decibels(0.0)
 
 
 @dataclass
 class SignalWatch:
-    """Hears a microphone's frames, and says once each that it is silent or that it clips.
+    """Reports, once each, that a microphone is silent and that it clips.
 
     Args:
         rate: frames a second.
-        silent_s: silence as long as this is told.
-        clipped_share: of the last second's frames, so many at full scale are told.
+        silent_s: how long it must be silent.
+        clipped_share: share of a second's frames that must be at full scale.
     """
 
     rate: int
@@ -48,31 +48,31 @@ class SignalWatch:
     _silent_frames: int = 0
     _frames: int = 0
     _clipped: int = 0
-    _told: set[str] = field(default_factory=set)
+    _reported: set[str] = field(default_factory=set)
 
     def push(self, frames: NDArray[np.floating]) -> list[str]:
-        """The next frames, (S, channels) or (S,); gives sentences that are new."""
-        said = []
+        """The next frames, (S, channels) or (S,); returns new sentences."""
+        sentences = []
         silent = peak_db(frames) < SILENT_DB
         self._silent_frames = self._silent_frames + len(frames) if silent else 0
         if self._silent_frames >= self.silent_s * self.rate:
-            said += self._once(
+            sentences += self._once(
                 "silent",
-                f"has given only silence for {self.silent_s:g} s: is it muted, or the wrong one? "
-                "`speechgru devices --test` shows each one's level",
+                f"has been silent for {self.silent_s:g} s: is it muted, or the wrong one? "
+                "`speechgru devices --test` shows the level of each",
             )
         self._frames += len(frames)
         self._clipped += clipped_frames(frames)
         if self._frames >= self.rate:
             if self._clipped >= self.clipped_share * self._frames:
-                said += self._once("clipping", "clips: turn its gain down, or step back")
+                sentences += self._once("clipping", "clips: turn down its gain, or step back")
             self._frames = self._clipped = 0
-        return said
+        return sentences
 
     def _once(self, key: str, sentence: str) -> list[str]:
-        if key in self._told:
+        if key in self._reported:
             return []
-        self._told.add(key)
+        self._reported.add(key)
         return [sentence]
 
 
@@ -83,7 +83,7 @@ def clipped_frames(frames: NDArray[np.floating]) -> int:
 
 
 def verdict(frames: NDArray[np.floating], clipped_share: float = 0.002) -> Verdict:
-    """What a level test's frames say of the microphone, if someone spoke into it."""
+    """What the frames of a level test, in which somebody spoke, say about the microphone."""
     loudest = peak_db(frames)
     if loudest < SILENT_DB:
         return "silent"

@@ -1,4 +1,4 @@
-"""A microphone: capture that outlives overruns and unplugging. No torch."""
+"""A microphone: capture that survives dropped samples and unplugging."""
 
 import queue
 import time
@@ -9,35 +9,35 @@ from typing import Any
 
 import numpy as np
 
-from speechgru.audio.devices import COMMON_RATES, Device, find_device, portaudio, restart_portaudio
+from speechgru.audio.devices import COMMON_RATES, Device, find_device
 from speechgru.audio.files import Samples
 from speechgru.audio.levels import SignalWatch, Verdict, peak_db, rms_db, verdict
-from speechgru.audio.portaudio import quiet_native_code
+from speechgru.audio.portaudio import load_portaudio, quiet_native_code, restart_portaudio
 from speechgru.errors import AudioDeviceError, UsageError
 
 BLOCK_S = 0.02
-#: Asked of the driver: less made some of them stall, and 0.1 s never lost a sample under load.
+#: Asked of the driver: some stalled with less; 0.1 s never lost a sample under load.
 _DRIVER_LATENCY_S = 0.1
-#: Between the driver and whoever listens: what a pause of the program may last.
+#: Between the driver and the listener: how long the program may pause.
 QUEUE_S = 5.0
 
-#: A device that was opened gives its first block within seconds, and then one every 20 ms.
-_PATIENCE_OPENING_S = 4.0
-_PATIENCE_S = 1.0
+#: A device gives its first block within seconds after it is opened, and then one every 20 ms.
+_FIRST_BLOCK_TIMEOUT_S = 4.0
+_BLOCK_TIMEOUT_S = 1.0
 _RETRY_S = 0.5
 
 _INVALID_RATE, _INVALID_CHANNELS = -9997, -9998
 _REASONS = {
-    -9985: "is busy: another program holds it; close that, or choose another --device",
-    -9996: "is no input device any more; `speechgru devices` lists those that are there",
-    _INVALID_RATE: "refuses {rate} Hz; without --rate it is opened at its own",
-    _INVALID_CHANNELS: "refuses every number of channels up to its own {channels}",
+    -9985: "is busy: another program is using it; close that, or choose another --device",
+    -9996: "is no longer an input device; `speechgru devices` lists those that are connected",
+    _INVALID_RATE: "does not support {rate} Hz; without --rate it is opened at its own rate",
+    _INVALID_CHANNELS: "supports no number of channels up to its own {channels}",
 }
 
 
 @dataclass(frozen=True)
 class Captured:
-    """Frames (S, channels) at `rate` hertz; the last one was there at `at`, of time.monotonic()."""
+    """Frames (S, channels) at `rate` hertz; the last arrived at `at`, by time.monotonic()."""
 
     frames: Samples
     rate: int
@@ -46,7 +46,7 @@ class Captured:
 
 @dataclass(frozen=True)
 class LevelTest:
-    """How loud a device is, in decibels of full scale, and what that says of it."""
+    """How loud a device is, in decibels of full scale, and what that means."""
 
     seconds: float
     peak_db: float
@@ -55,22 +55,22 @@ class LevelTest:
 
 
 def level_test(device: Device, seconds: float) -> LevelTest:
-    """Hear a device for a moment.
+    """Capture from a device for a moment.
 
     Raises:
         AudioDeviceError: it cannot be opened, or gives no sound.
     """
     stream = _Stream(device, None, queue_s=seconds + QUEUE_S)
-    heard: list[Samples] = []
+    blocks: list[Samples] = []
     try:
-        while sum(map(len, heard)) < seconds * stream.rate:
+        while sum(map(len, blocks)) < seconds * stream.rate:
             captured = stream.get()
             if captured is None:
                 raise AudioDeviceError(f"microphone {device.id} ({device.name}) gives no sound")
-            heard.append(captured.frames)
+            blocks.append(captured.frames)
     finally:
         stream.close()
-    frames = np.concatenate(heard)
+    frames = np.concatenate(blocks)
     return LevelTest(
         seconds=round(len(frames) / stream.rate, 2),
         peak_db=round(peak_db(frames), 1),
@@ -80,17 +80,17 @@ def level_test(device: Device, seconds: float) -> LevelTest:
 
 
 class Microphone:
-    """Captures from a device for as long as it is listened to, also across its absence.
+    """Captures from a device until it is closed; waits for the device while it is unplugged.
 
     Args:
         wanted: the device's id or part of its name; None is the system's default.
         rate: hertz to open it at; None is its own.
-        tell: hears sentences about what is wrong with it, or no longer.
-        queue_s: seconds that wait for a listener who pauses; what comes after them is dropped.
+        tell: called with sentences about what is wrong with it, and when it is right again.
+        queue_s: seconds of sound that wait for a listener who pauses; what comes then is dropped.
 
     Raises:
-        AudioDeviceError: there is no such device or no PortAudio, it is busy, or refuses the rate.
-        UsageError: the rate is not a positive number.
+        AudioDeviceError: no such device, no PortAudio, a busy device, or an unsupported rate.
+        UsageError: the rate is not positive.
     """
 
     def __init__(
@@ -103,12 +103,12 @@ class Microphone:
         if rate is not None and rate < 1:
             raise UsageError(f"--rate {rate}: a positive number of hertz is needed")
         self._rate, self._tell, self._queue_s = rate, tell, queue_s
-        self._overruns_before = 0
-        self._overruns_told = False
-        #: Times that the device went away and came back.
+        self._earlier_overruns = 0
+        self._reported_overruns = False
+        #: Times that the device was unplugged and came back.
         self.returns = 0
         self.device = find_device(wanted)
-        # An id may be another device's after something is plugged in; a name stays.
+        # Ids change when devices are plugged in; names do not.
         self._wanted = None if wanted is None else self.device.name
         self._stream = _Stream(self.device, rate, queue_s)
 
@@ -119,28 +119,28 @@ class Microphone:
 
     @property
     def channels(self) -> int:
-        """Channels at which the device is open."""
+        """Channels with which the device is open."""
         return self._stream.channels
 
     @property
     def overruns(self) -> int:
         """Times that samples were dropped, each time at most a block of them."""
-        return self._overruns_before + self._stream.overruns
+        return self._earlier_overruns + self._stream.overruns
 
     def blocks(self) -> Iterator[Captured]:
-        """What it hears, without end, about 20 ms at a time; waits while the device is away."""
+        """What it captures, without end, about 20 ms at a time; waits while it is unplugged."""
         while True:
             yield from self._until_gone()
             gone = time.monotonic()
             self._say("gives no more sound; waiting for it to come back")
             self._stream.close()
-            self._overruns_before, self._stream.overruns = self.overruns, 0
+            self._earlier_overruns, self._stream.overruns = self.overruns, 0
             self._reopen()
             self.returns += 1
             self._say(f"is back after {time.monotonic() - gone:.1f} s")
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Release the device."""
         self._stream.close()
 
     def __enter__(self) -> "Microphone":
@@ -160,15 +160,17 @@ class Microphone:
             captured = self._stream.get()
             if captured is None:
                 return
-            if self.overruns and not self._overruns_told:
-                self._overruns_told = True
-                self._say("dropped samples: the computer does not keep up; the end tells how often")
+            if self.overruns and not self._reported_overruns:
+                self._reported_overruns = True
+                self._say(
+                    "dropped samples: this computer is too slow; the total follows at the end"
+                )
             for sentence in watch.push(captured.frames):
                 self._say(sentence)
             yield captured
 
     def _reopen(self) -> None:
-        """Try until the device gives sound again; PortAudio sees what is new only at its start."""
+        """Try until the device gives sound again; PortAudio sees new devices only at its start."""
         while True:
             try:
                 restart_portaudio()
@@ -186,45 +188,45 @@ class Microphone:
 
 
 class _Stream:
-    """A device that is open, and the queue between PortAudio's thread and ours."""
+    """An open device, and the queue between PortAudio's thread and ours."""
 
     def __init__(self, device: Device, rate: int | None, queue_s: float) -> None:
         self._queue: queue.Queue[Captured] = queue.Queue(max(1, round(queue_s / BLOCK_S)))
         self.overruns = 0
-        self._over = False
-        self._waiting: Captured | None = None
-        self._last = time.monotonic()
-        self._patience_s = _PATIENCE_OPENING_S
+        self._finished = False
+        self._first: Captured | None = None
+        self._last_block_at = time.monotonic()
+        self._timeout_s = _FIRST_BLOCK_TIMEOUT_S
         rates = dict.fromkeys((device.rate, *COMMON_RATES)) if rate is None else (rate,)
-        self._portaudio = portaudio()
+        self._portaudio = load_portaudio()
         self._stream, self.rate, self.channels = self._open(device, list(rates))
 
     def get(self) -> Captured | None:
         """The next block; None once the device gives no more."""
-        if self._waiting is not None:
-            captured, self._waiting = self._waiting, None
+        if self._first is not None:
+            captured, self._first = self._first, None
             return captured
         while True:
             try:
                 captured = self._queue.get(timeout=0.1)
             except queue.Empty:
-                if self._over or time.monotonic() - self._last > self._patience_s:
+                if self._finished or time.monotonic() - self._last_block_at > self._timeout_s:
                     return None
             else:
-                self._patience_s = _PATIENCE_S
+                self._timeout_s = _BLOCK_TIMEOUT_S
                 return captured
 
     def wait(self) -> bool:
         """Whether the device gives a first block."""
-        self._waiting = self.get()
-        return self._waiting is not None
+        self._first = self.get()
+        return self._first is not None
 
     def close(self) -> None:
         with quiet_native_code():
             self._stream.close(ignore_errors=True)
 
     def _open(self, device: Device, rates: list[int]) -> tuple[Any, int, int]:
-        """Opened at the first rate, with the fewest of 1, 2 and all channels, that it accepts."""
+        """Open at the first rate, with the fewest of 1, 2 and all channels, that it accepts."""
         counts = [n for n in dict.fromkeys((1, 2, device.channels)) if n <= device.channels]
         for rate in rates:
             for channels in counts:
@@ -234,8 +236,8 @@ class _Stream:
                     refusal = error
                     code = error.args[1] if len(error.args) > 1 else None
                     if code not in (_INVALID_RATE, _INVALID_CHANNELS):
-                        raise _explained(error, device, rate) from error
-        raise _explained(refusal, device, rates[0]) from refusal
+                        raise _explain(error, device, rate) from error
+        raise _explain(refusal, device, rates[0]) from refusal
 
     def _start(self, device: Device, rate: int, channels: int) -> Any:
         self.rate = rate
@@ -247,8 +249,8 @@ class _Stream:
                 dtype="float32",
                 blocksize=max(1, round(BLOCK_S * rate)),
                 latency=_DRIVER_LATENCY_S,
-                callback=self._heard,
-                finished_callback=self._ended,
+                callback=self._on_block,
+                finished_callback=self._on_finished,
             )
             try:
                 stream.start()
@@ -257,27 +259,27 @@ class _Stream:
                 raise
         return stream
 
-    def _heard(self, frames: Samples, count: int, when: Any, status: Any) -> None:
-        """PortAudio's thread: leave the block in the queue, and do nothing that takes time."""
-        self._last = time.monotonic()
+    def _on_block(self, frames: Samples, count: int, when: Any, status: Any) -> None:
+        """In PortAudio's thread: queue the block, and do nothing that takes time."""
+        self._last_block_at = time.monotonic()
         if status.input_overflow:
             self.overruns += 1
         try:
-            self._queue.put_nowait(Captured(frames.copy(), self.rate, self._last))
+            self._queue.put_nowait(Captured(frames.copy(), self.rate, self._last_block_at))
         except queue.Full:
             self.overruns += 1
 
-    def _ended(self) -> None:
-        self._over = True
+    def _on_finished(self) -> None:
+        self._finished = True
 
 
-def _explained(error: Exception, device: Device, rate: int) -> AudioDeviceError:
+def _explain(error: Exception, device: Device, rate: int) -> AudioDeviceError:
     """PortAudio's error as a sentence that names the device and what can be done."""
     code = error.args[1] if len(error.args) > 1 else None
-    reason = _REASONS.get(code) if isinstance(code, int) else None
-    if reason is None:
+    if code in _REASONS:
+        reason = _REASONS[code].format(rate=rate, channels=device.channels)
+    else:
         host = error.args[2] if len(error.args) > 2 else None
         text = host[2] if host and host[2] else str(error.args[0] if error.args else error)
         reason = f"cannot be opened: {text}; is it plugged in, and the sound server running?"
-    told = reason.format(rate=rate, channels=device.channels)
-    return AudioDeviceError(f"microphone {device.id} ({device.name}) {told}")
+    return AudioDeviceError(f"microphone {device.id} ({device.name}) {reason}")

@@ -1,4 +1,4 @@
-"""Raw PCM, as programs write it into a pipe: bytes to frames."""
+"""PCM: bytes from a pipe to frames, floats to 16 bits and back, the header of a WAV file."""
 
 import io
 import wave
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from speechgru.audio.files import Samples
 from speechgru.errors import UsageError
 
-#: Little-endian 16-bit integers, or 32-bit floating point numbers in [-1, 1].
+#: Little-endian 16-bit integers, or 32-bit floats in [-1, 1].
 PcmFormat = Literal["s16le", "f32le"]
 
-#: A 16-bit sample divided by this is the sample in [-1, 1]; 16-bit recordings come back exactly.
+#: 16-bit samples divided by this are in [-1, 1]; the conversion there and back is exact.
 FULL_SCALE = 32_768.0
 
-#: 16-bit samples, as recordings are packed.
+#: Samples of 16 bits, as recordings are cached.
 Packed = NDArray[np.int16]
 
 WAV_HEADER_BYTES = 44
 
 _TYPES: dict[PcmFormat, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
-_MOST_CHANNELS = 64
+_MAX_CHANNELS = 64
 
 
 def parse_format(name: str) -> PcmFormat:
@@ -38,15 +38,15 @@ def parse_format(name: str) -> PcmFormat:
 
 
 class PcmDecoder:
-    """Decodes interleaved PCM in any chunking; keeps the bytes of a frame that is not whole yet.
+    """Decodes interleaved PCM in any chunking; the bytes of an incomplete frame wait in `rest`.
 
     Raises:
         UsageError: the number of channels is not 1 to 64.
     """
 
     def __init__(self, sample_format: PcmFormat = "s16le", channels: int = 1) -> None:
-        if not 1 <= channels <= _MOST_CHANNELS:
-            raise UsageError(f"--channels {channels}: 1 to {_MOST_CHANNELS} are needed")
+        if not 1 <= channels <= _MAX_CHANNELS:
+            raise UsageError(f"--channels {channels}: 1 to {_MAX_CHANNELS} are needed")
         self._type = _TYPES[sample_format]
         self.channels = channels
         self.rest = b""
@@ -57,9 +57,9 @@ class PcmDecoder:
         return self._type.itemsize * self.channels
 
     def push(self, content: bytes) -> Samples:
-        """The next bytes, any number; gives the whole frames, float32 of (S, channels).
+        """The next bytes, any number; returns the complete frames, float32 of (S, channels).
 
-        Floating point samples are given as they came, NaN and beyond full scale too.
+        Float samples are not changed: NaN and values beyond full scale pass through.
         """
         content = self.rest + content
         whole = len(content) - len(content) % self.frame_bytes
@@ -71,7 +71,7 @@ class PcmDecoder:
 
 
 def to_packed(samples: NDArray[np.floating]) -> Packed:
-    """Samples in [-1, 1] to 16 bits, same shape; what lies outside is clipped."""
+    """Samples in [-1, 1] to 16 bits, same shape; values beyond are clipped."""
     return np.clip(np.rint(samples * FULL_SCALE), -32768, 32767).astype("<i2")
 
 
@@ -99,7 +99,7 @@ def to_floats(samples: NDArray[Any]) -> Samples:
 
 
 def wav_header(rate: int, size_bytes: int) -> bytes:
-    """What a WAV file of one channel and 16 bits begins with, before `size_bytes` of samples."""
+    """The header of a WAV file of one channel and 16 bits with `size_bytes` of samples."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setparams((1, 2, rate, size_bytes // 2, "NONE", ""))

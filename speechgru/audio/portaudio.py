@@ -1,21 +1,60 @@
-"""What C libraries write on file descriptor 2, past Python: ALSA and PortAudio do so often."""
+"""PortAudio: loaded when it is needed, restarted to find new devices, and kept quiet."""
 
 import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
+
+from speechgru.errors import AudioDeviceError
+
+_INSTALL = (
+    "`apt-get install libportaudio2` (Debian, Ubuntu) or `dnf install portaudio`"
+    if sys.platform == "linux"
+    else "`pip install --force-reinstall sounddevice` brings it"
+)
+
+
+def load_portaudio() -> ModuleType:
+    """The sounddevice module, whose import loads PortAudio.
+
+    Raises:
+        AudioDeviceError: PortAudio is not installed.
+    """
+    try:
+        import sounddevice
+    except OSError as error:
+        raise AudioDeviceError(f"PortAudio is not installed ({error}): {_INSTALL}") from error
+    return sounddevice
+
+
+def restart_portaudio() -> None:
+    """Make PortAudio look for devices again, which it does only at its start.
+
+    No stream may be open.
+
+    Raises:
+        AudioDeviceError: it cannot be started.
+    """
+    module = load_portaudio()
+    try:
+        module._terminate()
+        module._initialize()
+    except module.PortAudioError as error:
+        raise AudioDeviceError(f"PortAudio cannot be started: {error}") from error
 
 
 @contextmanager
 def quiet_native_code(keep_python: bool = False) -> Iterator[None]:
-    """Send file descriptor 2 nowhere; with `keep_python`, sys.stderr goes on as before.
+    """Discard what C libraries write to file descriptor 2: ALSA and PortAudio often do.
 
-    Not for two threads at once, nor around what starts programs that should use stderr.
+    With `keep_python`, sys.stderr goes on as before. Not for two threads at once, nor around code
+    that starts programs which should use stderr.
     """
     try:
         saved = os.dup(2)
-    except OSError:  # it is closed: nobody hears them anyway
+    except OSError:  # it is closed: nothing is shown anyway
         yield
         return
     own = _own_stderr() if keep_python else None
@@ -36,7 +75,7 @@ def quiet_native_code(keep_python: bool = False) -> Iterator[None]:
 
 
 def _own_stderr() -> io.TextIOWrapper | None:
-    """A second way to where stderr goes; None where Python's is not descriptor 2 anyway."""
+    """Another file that writes to where stderr does; None where Python's is not descriptor 2."""
     try:
         if sys.stderr.fileno() != 2:
             return None

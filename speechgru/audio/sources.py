@@ -1,9 +1,8 @@
-"""Where sound comes from: a file, a pipe or a microphone, each as blocks of mono samples."""
+"""Sources of sound: a file, a pipe or a microphone, each as blocks of mono samples."""
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -23,8 +22,8 @@ Tell = Callable[[str], None]
 class Block:
     """The next samples of a stream, (S,) float32 in [-1, 1] at the model's rate.
 
-    `start_clock_s` is when, by time.monotonic(), the stream's first sample was there, as far as
-    this block's arrival tells; None where sound comes faster than it was spoken, or nobody knows.
+    `start_clock_s` is the time.monotonic() of the stream's first sample, estimated from the arrival
+    of this block; None where samples come faster than real time, or this is unknown.
     """
 
     samples: Samples
@@ -32,27 +31,27 @@ class Block:
 
 
 class ByteStream(Protocol):
-    """What is read from a pipe: as sys.stdin.buffer or io.BytesIO."""
+    """Bytes from a pipe, such as sys.stdin.buffer or io.BytesIO."""
 
     def read1(self, size: int = -1, /) -> bytes:
-        """Bytes that are there, waiting for the first; none at the end."""
+        """Bytes that are available, at least one; none at the end."""
         ...
 
 
 def file_blocks(path: Path, rate: int, realtime: bool = False) -> Iterator[Block]:
-    """A recording: as fast as it is asked for, or as fast as it was spoken.
+    """A recording, as fast as it is read, or in real time.
 
     Raises:
         DataError: missing, empty, truncated or no audio file, or samples that are not finite.
     """
     start_clock_s = time.monotonic() if realtime else None
     resampler: StreamResampler | None = None
-    heard_s = 0.0
+    read_s = 0.0
     for frames, from_rate in blocks(path, _REALTIME_BLOCK_S if realtime else _FILE_BLOCK_S):
         resampler = resampler or StreamResampler(from_rate, rate, name=str(path))
-        heard_s += len(frames) / from_rate
+        read_s += len(frames) / from_rate
         if start_clock_s is not None:
-            time.sleep(max(0.0, start_clock_s + heard_s - time.monotonic()))
+            time.sleep(max(0.0, start_clock_s + read_s - time.monotonic()))
         yield Block(resampler.push(frames), start_clock_s)
     if resampler is not None:
         yield Block(resampler.flush(), start_clock_s)
@@ -67,11 +66,11 @@ def pcm_blocks(
     tell: Tell = lambda sentence: None,
     name: str = "stdin",
 ) -> Iterator[Block]:
-    """Raw PCM from a pipe, as it comes; `tell` hears of bytes at its end that are no whole sample.
+    """Raw PCM from a pipe; `tell` is called where it ends within a sample.
 
     Raises:
         DataError: a sample is NaN or infinite.
-        UsageError: a rate or number of channels that makes no sense.
+        UsageError: an impossible rate or number of channels.
     """
     if from_rate < 1:
         raise UsageError(f"--rate {from_rate}: a positive number of hertz is needed")
@@ -82,25 +81,19 @@ def pcm_blocks(
     yield Block(resampler.flush())
     if decoder.rest:
         tell(
-            f"{name}: ends in the middle of a sample: {len(decoder.rest)} of "
-            f"{decoder.frame_bytes} bytes; they are left out"
+            f"{name}: ends within a sample; its {len(decoder.rest)} of {decoder.frame_bytes} "
+            "bytes are skipped"
         )
 
 
 def microphone_blocks(microphone: Microphone, rate: int) -> Iterator[Block]:
-    """What a microphone hears, without end; time stands still while it is away."""
+    """What a microphone captures, without end; time stands still while it is unplugged."""
     from_rate = 0
-    heard_s = 0.0
+    captured_s = 0.0
     for captured in microphone.blocks():
-        if captured.rate != from_rate:  # at first, and where it came back as another device
+        if captured.rate != from_rate:  # at the start, and where another device came back
             from_rate = captured.rate
             resampler = StreamResampler(from_rate, rate, name=microphone.device.name)
         samples = resampler.push(captured.frames)
-        heard_s += len(captured.frames) / from_rate
-        yield Block(samples, captured.at - heard_s)
-
-
-def started(stream: Iterator[Block]) -> Iterator[Block]:
-    """The same blocks, the first of them already read: what is wrong with the source shows now."""
-    first = next(stream, None)
-    return stream if first is None else chain((first,), stream)
+        captured_s += len(captured.frames) / from_rate
+        yield Block(samples, captured.at - captured_s)

@@ -8,7 +8,7 @@ from speechgru.cli.progress import progress_bar
 from speechgru.cli.stream_options import StreamOptions
 
 if TYPE_CHECKING:
-    from speechgru.corpora.sequences import StringPlan
+    from speechgru.corpora.sequences import SequencePlan
     from speechgru.corpora.split_audio import SplitAudio
     from speechgru.decoding.factory import DecoderConfig
     from speechgru.decoding.grammar import Grammar
@@ -91,16 +91,16 @@ def evaluate_ambient(
 def evaluate_sequences(
     backend: "Backend",
     options: StreamOptions,
-    plan: "StringPlan",
+    plan: "SequencePlan",
     audio: "SplitAudio",
     stream: StreamResult | None,
 ) -> "SequenceReport":
     """The word error rate on sequences made of a split, by the decoder of the stream, if any."""
-    from speechgru.corpora.sequences import Strings
+    from speechgru.corpora.sequences import Sequences
     from speechgru.evaluation import sequences
 
     config, policy, grammar = decoder_settings(backend, options, stream)
-    strings = Strings(audio, plan)
+    strings = Sequences(audio, plan)
     with progress_bar("listening, in sequences") as progress:
         report = sequences.evaluate_sequences(backend, strings, config, policy, grammar, progress)
     model: Any = getattr(backend, "model", None)  # an exported one has no attention decoder

@@ -8,7 +8,7 @@ from speechgru.cli.options import number_range
 from speechgru.errors import UsageError
 
 if TYPE_CHECKING:
-    from speechgru.corpora.sequences import StringPlan
+    from speechgru.corpora.sequences import SequencePlan
 
 _OF_STREAM = ("audio", "truth", "tune", "keep")
 _OF_DECODER = ("state", "threshold", "beam", "grammar")
@@ -63,16 +63,16 @@ class StreamOptions:
         return getattr(self, option) not in (None, False)
 
 
-def sequence_plan(words: str, gap: str, snr: str, seed: int) -> "StringPlan":
+def sequence_plan(words: str, gap: str, snr: str, seed: int) -> "SequencePlan":
     """How sequences of words are made, by --words, --gap and --snr.
 
     Raises:
         UsageError: one of them is not LOW:HIGH, or out of range.
     """
-    from speechgru.corpora.sequences import StringPlan
+    from speechgru.corpora.sequences import SequencePlan
 
     few, many = number_range(words, "--words")
     if not few.is_integer() or not many.is_integer():
         raise UsageError(f"--words {words}: two whole numbers LOW:HIGH are needed")
     gap_s, snr_db = number_range(gap, "--gap"), number_range(snr, "--snr")
-    return StringPlan((int(few), int(many)), gap_s, snr_db, seed)
+    return SequencePlan((int(few), int(many)), gap_s, snr_db, seed)

@@ -5,7 +5,7 @@ The 12 classes are silence, unknown and the ten commands. Where TensorFlow's exa
 gets ceil(10 %) of its command clips as silence and as many clips of other words as unknown.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha1
 from math import ceil
 from pathlib import Path
@@ -14,10 +14,9 @@ from typing import NamedTuple
 from speechgru.audio.files import SAMPLE_RATE, probe, read
 from speechgru.common.threads import in_threads
 from speechgru.common.wording import did_you_mean
+from speechgru.corpora.background import cut_silence
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus, Example, Task
-from speechgru.corpora.other_speech import cut_speech
-from speechgru.corpora.silence import cut_silence
-from speechgru.corpora.word_bounds import word_span
+from speechgru.corpora.word_bounds import word_bounds_s
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import COMMANDS, NOT_WORDS, SILENCE, UNKNOWN
 
@@ -104,7 +103,7 @@ def _folder(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> E
     )
     clip_s = _usual_length_s(corpus, spoken)
     silence = _silence(corpus, split, tenth(words), seed, clip_s)
-    return words + tuple(cut_speech(others, clip_s)) + silence
+    return words + tuple(_cut_speech(others, clip_s)) + silence
 
 
 def _tensorflow_12(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:
@@ -138,6 +137,22 @@ def _silence(corpus: Corpus, split: str, count: int, seed: int, clip_s: float = 
     """What is recorded as `_silence_`; where the split has none, cut noise."""
     recorded = _labelled(clip for clip in corpus.split(split) if clip.word == SILENCE)
     return recorded or cut_silence(corpus.noises, split, count, seed, clip_s)
+
+
+def _cut_speech(clips: Iterable[Clip], clip_s: float) -> Iterator[Example]:
+    """Clips as `_unknown_`; a recording in `_unknown_/` of two clips' length or more is cut up.
+
+    Its pieces of `clip_s` lie end to end; what is left at the recording's end, less than a piece,
+    is not used.
+
+    Raises:
+        DataError: a recording's header cannot be read.
+    """
+    for clip in clips:
+        pieces = int(probe(clip.path).duration_s / clip_s) if clip.word == UNKNOWN else 1
+        starts_s = [clip_s * piece for piece in range(pieces)] if pieces > 1 else [None]
+        for start_s in starts_s:
+            yield Example(clip.path, UNKNOWN, clip.word, clip.speaker, start_s)
 
 
 def tenth(examples: Examples) -> int:
@@ -219,5 +234,5 @@ def _usual(lengths_s: Sequence[float]) -> float:
 
 def _spoken_s(path: Path) -> float:
     """Seconds from the first word in a recording to the end of the last one."""
-    start_s, end_s = word_span(read(path), SAMPLE_RATE)
+    start_s, end_s = word_bounds_s(read(path), SAMPLE_RATE)
     return end_s - start_s

@@ -1,4 +1,4 @@
-"""Streams to score: a split's clips one after the other in background noise, and their truth."""
+"""Streams to score: the clips of a split in background noise, and the truth about them."""
 
 import os
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from speechgru.corpora.background import NOISE_DB, Background
 from speechgru.corpora.corpus import SPLITS, Example
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.corpora.truth import SpokenWord, Truth, write_truth
-from speechgru.corpora.word_bounds import word_span
+from speechgru.corpora.word_bounds import word_bounds_s
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.labels import NOT_WORDS, UNKNOWN
 
-#: Background alone at the end, so that the last word can still be recognized.
+#: Background alone at the end, in which the last word can still be recognized.
 TAIL_S = 1.0
 _FADE_S = 0.02
 FORMATS = {".flac": "FLAC", ".wav": "WAV"}
@@ -32,9 +32,9 @@ class StreamPlan:
     """How a stream is made; the same plan and clips give the same stream.
 
     Args:
-        snr_db: from, to: how much louder than the background a word is, drawn for each.
-        gap_s: from, to: background alone between two clips, drawn for each.
-        unknown: the share of clips that are of no word of the task, if it has such.
+        snr_db: range of how much louder than the background a word is, drawn for each.
+        gap_s: range of the background alone between two clips, drawn for each.
+        unknown: share of clips that are unknown words, if the task has any.
 
     Raises:
         UsageError: a value out of range.
@@ -63,7 +63,7 @@ class StreamPlan:
 
 @dataclass(frozen=True)
 class Piece:
-    """The next stretch of a stream, (S,) 16 bits, and the word in it, if there is one."""
+    """A stretch of a stream, (S,) 16 bits, and the word in it, if there is one."""
 
     samples: Packed
     word: SpokenWord | None
@@ -79,35 +79,35 @@ class Stream:
 
 
 def stream_pieces(audio: SplitAudio, plan: StreamPlan) -> Iterator[Piece]:
-    """A stream piece by piece, each a gap with the clip after it; the last one is background.
+    """A stream piece by piece, each a gap and the clip after it; the last one is background.
 
-    Words are drawn evenly; a clip comes again only after all others of its label have been heard.
+    Words are drawn evenly; a clip is repeated only after all others of its label.
 
     Raises:
         DataError: the split has no clip of a word, or the packed audio lacks a recording.
     """
     rng = np.random.default_rng([plan.seed, SPLITS.index(audio.split)])
-    decks = _decks(audio, rng)
-    background = Background(audio, rng.spawn(1)[0])
-    words = [label for label in decks if label != UNKNOWN]
+    clips = _endless_clips(audio, rng)
+    background = Background(audio.packed, audio.corpus.noises, audio.split, rng.spawn(1)[0])
+    words = [label for label in clips if label != UNKNOWN]
     rate = audio.packed.rate
     total = round(plan.minutes * 60 * rate)
-    place = 0
+    position = 0
     while True:
-        is_unknown = UNKNOWN in decks and rng.random() < plan.unknown
+        is_unknown = UNKNOWN in clips and rng.random() < plan.unknown
         label = UNKNOWN if is_unknown else words[rng.integers(len(words))]
-        example = next(decks[label])
+        example = next(clips[label])
         assert example.path is not None
         clip = audio.packed.samples(example.path) / FULL_SCALE
         gap = round(rng.uniform(*plan.gap_s) * rate)
         snr_db = rng.uniform(*plan.snr_db)
-        if place + gap + len(clip) + round(TAIL_S * rate) > total:
-            yield Piece(to_packed(background.take(total - place)), None)
+        if position + gap + len(clip) + round(TAIL_S * rate) > total:
+            yield Piece(to_packed(background.take(total - position)), None)
             return
-        start_s, end_s = word_span(clip, rate)
+        start_s, end_s = word_bounds_s(clip, rate)
         samples = background.take(gap + len(clip))
-        samples[gap:] += leveled(clip, start_s, end_s, snr_db, rate)
-        offset_s = (place + gap) / rate
+        samples[gap:] += at_snr(clip, start_s, end_s, snr_db, rate)
+        offset_s = (position + gap) / rate
         word = SpokenWord(
             word=label,
             start=round(offset_s + start_s, 4),
@@ -117,7 +117,7 @@ def stream_pieces(audio: SplitAudio, plan: StreamPlan) -> Iterator[Piece]:
             snr_db=round(snr_db, 1),
         )
         yield Piece(to_packed(samples), word)
-        place += gap + len(clip)
+        position += gap + len(clip)
 
 
 def make_stream(audio: SplitAudio, plan: StreamPlan) -> Stream:
@@ -138,10 +138,10 @@ def write_stream(
     plan: StreamPlan,
     progress: Progress | None = None,
 ) -> Truth:
-    """Write a stream, .flac or .wav, and its truth as .json beside it, both whole or not at all.
+    """Write a stream, .flac or .wav, and its truth as .json beside it; both, or neither.
 
     Raises:
-        UsageError: the name ends in neither.
+        UsageError: the name has another suffix.
         DataError: as `stream_pieces`.
         SpeechGRUError: the folder cannot be written, or the disk is full.
     """
@@ -162,15 +162,15 @@ def write_stream(
                     if progress is not None:
                         progress(done, total)
         except (soundfile.SoundFileError, AssertionError) as error:
-            # soundfile asserts that all samples were written: they are not where the disk is full.
+            # soundfile asserts that all samples were written, which fails on a full disk.
             raise SpeechGRUError(f"{path}: cannot be written; is the disk full?") from error
         truth = _truth(audio, plan, tuple(words), done)
         write_truth(truth, path.with_suffix(".json"))
     return truth
 
 
-def _described(audio: SplitAudio, plan: StreamPlan) -> dict[str, Any]:
-    """What a stream is made of and how, for JSON."""
+def _description(audio: SplitAudio, plan: StreamPlan) -> dict[str, Any]:
+    """How a stream was made, for JSON."""
     settings = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(plan).items()
@@ -181,11 +181,13 @@ def _described(audio: SplitAudio, plan: StreamPlan) -> dict[str, Any]:
 def _truth(
     audio: SplitAudio, plan: StreamPlan, words: tuple[SpokenWord, ...], samples: int
 ) -> Truth:
-    return Truth(duration_s=samples / audio.packed.rate, made=_described(audio, plan), words=words)
+    return Truth(
+        duration_s=samples / audio.packed.rate, made=_description(audio, plan), words=words
+    )
 
 
-def _decks(audio: SplitAudio, rng: np.random.Generator) -> dict[str, Iterator[Example]]:
-    """Of each label that is speech and has clips, its clips without end, shuffled each time."""
+def _endless_clips(audio: SplitAudio, rng: np.random.Generator) -> dict[str, Iterator[Example]]:
+    """The clips of each word, and of unknown speech, shuffled and repeated without end."""
     clips: dict[str, list[Example]] = {}
     for example in audio.task.split(audio.split):
         speech = example.label == UNKNOWN or example.label not in NOT_WORDS
@@ -193,24 +195,24 @@ def _decks(audio: SplitAudio, rng: np.random.Generator) -> dict[str, Iterator[Ex
             clips.setdefault(example.label, []).append(example)
     if not clips.keys() - {UNKNOWN}:
         raise DataError(f"{audio.task.protocol}: the {audio.split} split has no clip of a word")
-    # Each deck has its own numbers: how often one is drawn from changes no other.
+    # Each label has its own generator: how often one is drawn from changes no other.
     seeds = rng.spawn(len(clips))
     return {
-        label: _shuffled(of_label, seed)
-        for (label, of_label), seed in zip(sorted(clips.items()), seeds, strict=True)
+        label: _reshuffled(examples, seed)
+        for (label, examples), seed in zip(sorted(clips.items()), seeds, strict=True)
     }
 
 
-def _shuffled(examples: list[Example], rng: np.random.Generator) -> Iterator[Example]:
+def _reshuffled(examples: list[Example], rng: np.random.Generator) -> Iterator[Example]:
     while True:
         for i in rng.permutation(len(examples)):
             yield examples[i]
 
 
-def leveled(
+def at_snr(
     clip: NDArray[np.float64], start_s: float, end_s: float, snr_db: float, rate: int
 ) -> NDArray[np.float64]:
-    """A clip whose word stands over the background by the SNR, its edges faded: (S,) -> (S,)."""
+    """A clip scaled so that its word has this SNR over `NOISE_DB`, edges faded: (S,) -> (S,)."""
     word = clip[round(start_s * rate) : round(end_s * rate)]
     level = np.sqrt(np.square(word).mean())
     gain = 10 ** ((NOISE_DB + snr_db) / 20) / level if level > 0 else 1.0

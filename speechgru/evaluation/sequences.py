@@ -9,7 +9,7 @@ import numpy as np
 
 from speechgru.audio.pcm import FULL_SCALE
 from speechgru.common.progress import Progress
-from speechgru.corpora.sequences import Strings
+from speechgru.corpora.sequences import Sequences
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.decoding.grammar import Grammar
 from speechgru.labels import BOUNDARY, UNKNOWN, Spelling
@@ -169,7 +169,7 @@ class SequenceReport:
 
 def evaluate_sequences(
     backend: Backend,
-    strings: Strings,
+    strings: Sequences,
     config: DecoderConfig,
     policy: StatePolicy,
     grammar: Grammar | None = None,
@@ -198,7 +198,7 @@ def evaluate_sequences(
 
 
 def spell_strings(
-    model: "SpeechGRU", strings: Strings, progress: Progress | None = None
+    model: "SpeechGRU", strings: Sequences, progress: Progress | None = None
 ) -> WordErrors:
     """Word errors of an attention decoder, which reads each string whole, from a fresh state."""
     import torch  # only here: an exported model has no attention decoder

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speechgru.audio.pcm import FULL_SCALE
+from speechgru.corpora.background import NOISE_PARTS
 from speechgru.corpora.derived import cached
-from speechgru.corpora.silence import NOISE_PARTS
 from speechgru.corpora.word_bounds import SPANS, word_spans
 from speechgru.errors import UsageError
 from speechgru.labels import SILENCE, UNKNOWN

@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from speechgru.audio.files import read
 from speechgru.audio.pcm import FULL_SCALE
+from speechgru.corpora.background import NOISE_PARTS
 from speechgru.corpora.corpus import Corpus
 from speechgru.corpora.derived import DerivedArray
 from speechgru.corpora.packed import PackedAudio
-from speechgru.corpora.silence import NOISE_PARTS
 from speechgru.model.row_threads import by_rows
 from speechgru.training.augmentation import crop_starts, crops_at, uniform
 

@@ -10,7 +10,7 @@ from speechgru.corpora.fingerprint import corpus_fingerprint
 from speechgru.corpora.other_sounds import OtherSounds, other_sounds
 from speechgru.corpora.packed import PackedAudio, pack
 from speechgru.corpora.protocols import make_task
-from speechgru.corpora.word_bounds import word_span
+from speechgru.corpora.word_bounds import word_bounds_s
 from speechgru.errors import UsageError
 from speechgru.labels import NOT_WORDS
 from speechgru.training.recipe import Recipe
@@ -65,7 +65,7 @@ def _cut_phrases(task: Task, packed: PackedAudio) -> Iterator[str]:
     for path in paths:
         samples = packed.samples(path)
         if len(samples) > longest:
-            start_s, end_s = word_span(samples, packed.rate)
+            start_s, end_s = word_bounds_s(samples, packed.rate)
             spans_s.append(end_s - start_s)
     cut = [span_s for span_s in spans_s if span_s > task.clip_s + _HARDLY_S]
     if cut:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples, read
 from speechgru.audio.pcm import FULL_SCALE
+from speechgru.corpora.background import NOISE_PARTS
 from speechgru.corpora.corpus import Example
-from speechgru.corpora.silence import NOISE_PARTS
-from speechgru.corpora.word_bounds import word_span
+from speechgru.corpora.word_bounds import word_bounds_s
 from speechgru.decoding.detector import Detector, DetectorConfig
 from speechgru.errors import DataError
 from speechgru.labels import NOT_WORDS, columns
@@ -170,7 +170,7 @@ def _word_rows(
     rows = np.empty((len(clips), total), np.float32)
     for row, packed in zip(rows, clips, strict=True):
         clip = packed / FULL_SCALE
-        start_s, end_s = word_span(clip, rate)
+        start_s, end_s = word_bounds_s(clip, rate)
         word = clip[round(start_s * rate) : round(end_s * rate)]
         level = np.sqrt(np.square(word).mean())
         clip = clip * (10 ** (_WORD_DB / 20) / max(level, 1e-6))

@@ -13,9 +13,10 @@ import soundfile
 from virtual_microphone import plug
 
 from speechgru.audio import devices as devices_module
-from speechgru.audio.devices import Device, devices, find_device, portaudio
+from speechgru.audio.devices import Device, devices, find_device
 from speechgru.audio.files import fit, read, to_mono
 from speechgru.audio.microphone import Microphone
+from speechgru.audio.portaudio import load_portaudio
 from speechgru.audio.sources import microphone_blocks
 from speechgru.cli import main
 from speechgru.errors import AudioDeviceError, UsageError
@@ -113,8 +114,8 @@ def test_blocks_that_nobody_takes_are_dropped_counted_and_told(plug):
         hear(microphone, 0.3)
         assert microphone.overruns >= 3
     assert told == [
-        "microphone default: dropped samples: the computer does not keep up; "
-        "the end tells how often"
+        "microphone default: dropped samples: this computer is too slow; "
+        "the total follows at the end"
     ]
 
 
@@ -126,7 +127,7 @@ def test_devices_are_found_by_id_and_by_a_part_of_the_name(plug):
         assert find_device(str(device.id)) == device
     assert find_device("PULS").name == "pulse"
     for unknown in ("99", "no such microphone"):
-        with pytest.raises(AudioDeviceError, match=f"--device {unknown}: there is none such: 0 "):
+        with pytest.raises(AudioDeviceError, match=f"--device {unknown}: no device matches: 0 "):
             find_device(unknown)
 
 
@@ -139,12 +140,14 @@ def test_several_that_fit_are_named_unless_one_fits_exactly(monkeypatch):
     assert find_device("usb mic").id == 0
     assert find_device("webcam").id == 3
     there(("USB one", "ALSA"), ("USB two", "ALSA"))
-    with pytest.raises(AudioDeviceError, match="--device usb: several fit: 0 USB one; 1 USB two"):
+    with pytest.raises(AudioDeviceError, match="usb: several devices match: 0 USB one; 1 USB two"):
         find_device("usb")
 
 
 def test_a_rate_that_is_refused_is_told(plug):
-    with pytest.raises(AudioDeviceError, match="refuses 1234567 Hz; without --rate it is opened"):
+    with pytest.raises(
+        AudioDeviceError, match="does not support 1234567 Hz; without --rate it is opened"
+    ):
         Microphone(rate=1_234_567)
     with pytest.raises(UsageError, match="--rate 0"):
         Microphone(rate=0)
@@ -152,14 +155,14 @@ def test_a_rate_that_is_refused_is_told(plug):
 
 def opened_by(monkeypatch, refuses):
     """Let PortAudio refuse, with an error's number, what `refuses` gives one for."""
-    real = portaudio().InputStream
+    real = load_portaudio().InputStream
 
     def input_stream(**options):
         if code := refuses(options):
-            raise portaudio().PortAudioError("Error opening InputStream", code)
+            raise load_portaudio().PortAudioError("Error opening InputStream", code)
         return real(**options)
 
-    monkeypatch.setattr(portaudio(), "InputStream", input_stream)
+    monkeypatch.setattr(load_portaudio(), "InputStream", input_stream)
 
 
 def test_a_device_that_is_stereo_only_is_mixed_down(plug, spoken, monkeypatch):
@@ -181,7 +184,7 @@ def test_a_device_that_refuses_its_own_rate_is_opened_at_another(plug, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("code", "said"), [(-9985, "is busy"), (-9996, "is no input device any more")]
+    ("code", "said"), [(-9985, "is busy"), (-9996, "is no longer an input device")]
 )
 def test_why_a_device_cannot_be_opened_is_told(plug, monkeypatch, code, said):
     opened_by(monkeypatch, lambda options: code)
@@ -213,7 +216,7 @@ def test_without_portaudio_it_is_said_what_to_install():
     )
     exit_code, said = run(code)
     assert exit_code == 3
-    assert "PortAudio is not there" in said
+    assert "PortAudio is not installed" in said
     assert "libportaudio2" in said or sys.platform != "linux"
 
 

@@ -110,7 +110,7 @@ def test_a_pipe_that_ends_within_a_sample_is_told_and_heard_to_there():
     content = np.zeros((100, 2), "<f4").tobytes()[:-3]
     heard = joined(pcm_blocks(io.BytesIO(content), RATE, RATE, "f32le", 2, told.append))
     assert len(heard) == 99
-    assert told == ["stdin: ends in the middle of a sample: 5 of 8 bytes; they are left out"]
+    assert told == ["stdin: ends within a sample; its 5 of 8 bytes are skipped"]
 
 
 def test_a_pipe_that_sends_nan_is_an_error_with_its_place():

@@ -199,7 +199,7 @@ def test_a_pipe_that_breaks_off_within_a_sample_is_told(listen, pipe, heard):
     pipe((read(Path(heard.file)) * 32_767).astype("<i2").tobytes() + b"\x01")
     code, out, err = listen("--input", "-", "--jsonl")
     assert (code, words(lines(out))) == (0, WORDS)
-    assert "ends in the middle of a sample: 1 of 2 bytes" in err
+    assert "ends within a sample; its 1 of 2 bytes" in err
 
 
 def test_nan_on_a_pipe_ends_it_after_what_came_before(listen, pipe, heard, tmp_path):

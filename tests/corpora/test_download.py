@@ -15,8 +15,7 @@ import pytest
 from mirror import CORPUS, RECORDINGS, Mirror, names_in, serving, tar_gz
 
 from speechgru.cli import main
-from speechgru.corpora.download import Download
-from speechgru.corpora.published import SOURCES
+from speechgru.corpora.download import SOURCES, Download
 from speechgru.errors import InterruptedRunError, SpeechGRUError
 
 NAME = "speech-commands-v2-test"

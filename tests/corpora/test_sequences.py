@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tones import RATE, TONES_HZ, tone
 
-from speechgru.corpora.sequences import LEAD_S, StringPlan, Strings, deal
+from speechgru.corpora.sequences import LEAD_S, SequencePlan, Sequences, group_clips
 from speechgru.corpora.split_audio import SplitAudio, open_split_audio
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError, UsageError
@@ -44,7 +44,7 @@ def audio(tmp_path_factory) -> SplitAudio:
 
 
 def test_each_clip_is_in_one_string_of_one_speaker(audio):
-    strings = deal(audio, StringPlan(words=(2, 4)))
+    strings = group_clips(audio, SequencePlan(words=(2, 4)))
     used = [clip for string in strings for clip in string]
     clips = [e for e in audio.task.split("testing") if e.label in TONES_HZ]
     assert sorted(used, key=str) == sorted(clips, key=str)
@@ -55,14 +55,14 @@ def test_each_clip_is_in_one_string_of_one_speaker(audio):
 
 
 def test_speakers_with_too_few_clips_share_strings(audio):
-    strings = deal(audio, StringPlan(words=(6, 6)))
+    strings = group_clips(audio, SequencePlan(words=(6, 6)))
     speakers = [{clip.speaker for clip in string} for string in strings]
     assert [len(s) for s in speakers] == [1, 1, 1, 1, 3]
     assert sum(map(len, strings)) == 30  # of 33: three are no string of six
 
 
 def test_the_same_plan_gives_the_same_strings(audio):
-    first, again, other = (Strings(audio, StringPlan(seed=seed)) for seed in (3, 3, 4))
+    first, again, other = (Sequences(audio, SequencePlan(seed=seed)) for seed in (3, 3, 4))
     assert len(first) == len(again)
     for number in range(len(first)):
         one, two = first[number], again[number]
@@ -82,13 +82,13 @@ def loud(samples, floor_db=-40):
 
 @pytest.mark.parametrize("gap_s", [0.1, 0.3])
 def test_gaps_are_between_the_words_whatever_surrounds_them_in_their_clips(audio, gap_s):
-    plan = StringPlan(words=(3, 3), gap_s=(gap_s, gap_s), snr_db=(30, 30))
-    strings = Strings(audio, plan)
+    plan = SequencePlan(words=(3, 3), gap_s=(gap_s, gap_s), snr_db=(30, 30))
+    strings = Sequences(audio, plan)
     for number in range(3):
         stretches = loud(strings[number].samples)
         assert len(stretches) == 3
         gaps = stretches[1:, 0] - stretches[:-1, 1]
-        assert gaps == pytest.approx(gap_s, abs=0.045)  # word_span is in frames of 20 ms
+        assert gaps == pytest.approx(gap_s, abs=0.045)  # word_bounds_s is in frames of 20 ms
         assert stretches[0, 0] == pytest.approx(LEAD_S, abs=0.03)
         assert len(strings[number].samples) / RATE - stretches[-1, 1] == pytest.approx(
             1.0, abs=0.05
@@ -96,7 +96,7 @@ def test_gaps_are_between_the_words_whatever_surrounds_them_in_their_clips(audio
 
 
 def test_words_stand_over_the_background_by_the_snr(audio):
-    string = Strings(audio, StringPlan(words=(3, 3), gap_s=(0.3, 0.3), snr_db=(20, 20)))[0]
+    string = Sequences(audio, SequencePlan(words=(3, 3), gap_s=(0.3, 0.3), snr_db=(20, 20)))[0]
     samples = string.samples / 32768
 
     def level_db(part):
@@ -116,19 +116,19 @@ def test_plans_that_make_no_sense_are_told():
         ({"snr_db": (30, 20)}, "snr 30:20"),
     ):
         with pytest.raises(UsageError, match=said):
-            StringPlan(**wrong)
+            SequencePlan(**wrong)
 
 
 def test_too_few_clips_for_one_string_are_told(audio):
-    with pytest.raises(DataError, match=r"testing split has 33 clips of words; a string needs 40"):
-        deal(audio, StringPlan(words=(40, 40)))
+    with pytest.raises(DataError, match=r"33 clips of words; a sequence needs 40"):
+        group_clips(audio, SequencePlan(words=(40, 40)))
 
 
 def test_silence_and_unknown_words_are_in_no_string(audio):
     examples = tuple(replace(e, label="_unknown_") for e in audio.task.split("testing")[:9])
     rest = audio.task.split("testing")[9:]
     task = replace(audio.task, splits=audio.task.splits | {"testing": (*examples, *rest)})
-    strings = deal(replace(audio, task=task), StringPlan(words=(2, 2)))
+    strings = group_clips(replace(audio, task=task), SequencePlan(words=(2, 2)))
     assert sum(map(len, strings)) == (33 - 9) // 2 * 2
 
 

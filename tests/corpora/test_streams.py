@@ -16,7 +16,7 @@ from speechgru.corpora.background import NOISE_DB, Background
 from speechgru.corpora.split_audio import open_split_audio
 from speechgru.corpora.streams import StreamPlan, make_stream, write_stream
 from speechgru.corpora.truth import SpokenWord, Truth, read_truth, write_truth
-from speechgru.corpora.word_bounds import word_span
+from speechgru.corpora.word_bounds import word_bounds_s
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 
 
@@ -30,6 +30,11 @@ def split(tmp_path_factory):
 def commands(gsc_open):
     """Real testing clips with unknown words and background recordings."""
     return open_split_audio(gsc_open, "commands-12", "testing", RATE)
+
+
+def background_of(audio):
+    rng = np.random.default_rng(0)
+    return Background(audio.packed, audio.corpus.noises, audio.split, rng)
 
 
 def rms(samples):
@@ -102,12 +107,12 @@ def test_real_clips_with_unknown_words_and_their_splits_own_background(commands)
 
 
 def test_background_is_level_in_every_scene_and_begins_anew_without_a_jump(commands):
-    background = Background(commands, np.random.default_rng(0))
+    background = background_of(commands)
     heard = background.take(120 * RATE)
     seconds = np.sqrt(np.square(heard.reshape(-1, 5 * RATE)).mean(axis=1))
     assert 20 * np.log10(np.median(seconds)) == pytest.approx(NOISE_DB, abs=4)
     # In pieces it is what it is at once.
-    pieces = Background(commands, np.random.default_rng(0))
+    pieces = background_of(commands)
     in_pieces = [pieces.take(n) for n in (0, 1, 700_000, 120 * RATE - 700_001)]
     np.testing.assert_array_equal(np.concatenate(in_pieces), heard)
 
@@ -118,7 +123,7 @@ def test_a_word_lies_where_its_energy_is(word, noise):
     rng = np.random.default_rng(0)
     clip = rng.normal(0, noise, RATE)
     clip[6_000:11_000] += tone(word, 0)[:5_000]
-    start_s, end_s = word_span(clip, RATE)
+    start_s, end_s = word_bounds_s(clip, RATE)
     assert start_s == pytest.approx(6_000 / RATE, abs=0.021)
     assert end_s == pytest.approx(11_000 / RATE, abs=0.021)
 
@@ -128,14 +133,14 @@ def test_a_pause_inside_a_word_belongs_to_it_and_a_click_far_off_does_not():
     clip[6_000:9_000] += tone("mid", 0)[:3_000]
     clip[10_500:11_500] += tone("high", 0)[:1_000]
     clip[1_000:1_100] += 0.2
-    start_s, end_s = word_span(clip, RATE)
+    start_s, end_s = word_bounds_s(clip, RATE)
     assert start_s == pytest.approx(6_000 / RATE, abs=0.021)
     assert end_s == pytest.approx(11_500 / RATE, abs=0.021)
 
 
 @pytest.mark.parametrize("clip", [np.zeros(RATE), np.full(RATE, 0.1), np.zeros(100)])
 def test_a_clip_without_a_word_of_its_own_is_all_word(clip):
-    assert word_span(clip, RATE) == (0.0, len(clip) / RATE)
+    assert word_bounds_s(clip, RATE) == (0.0, len(clip) / RATE)
 
 
 @pytest.mark.parametrize("suffix", ["flac", "wav"])

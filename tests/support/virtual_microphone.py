@@ -7,8 +7,8 @@ import tempfile
 import pytest
 from conftest import SHARED
 
-from speechgru.audio.devices import restart_portaudio
 from speechgru.audio.microphone import Microphone
+from speechgru.audio.portaudio import restart_portaudio
 
 SCRIPT = SHARED / "virtual-mic.sh"
 
