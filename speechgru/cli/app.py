@@ -19,6 +19,7 @@ from speechgru.cli.listen import listen
 from speechgru.cli.recipes import recipes
 from speechgru.cli.recognize import recognize
 from speechgru.cli.record import record
+from speechgru.cli.serve import serve
 from speechgru.cli.train import train
 from speechgru.cli.verify import verify
 from speechgru.version import __version__
@@ -37,7 +38,7 @@ app = typer.Typer(
     "speechgru listen runs/mine",
 )
 add_verbs(app, TRAIN, demo, train, recipes, evaluate, compare)
-add_verbs(app, LISTEN, listen, recognize, calibrate, devices)
+add_verbs(app, LISTEN, listen, serve, recognize, calibrate, devices)
 add_verbs(app, DATA, record)
 app.add_typer(data, name="data", rich_help_panel=DATA)
 add_verbs(app, TOOLS, info, export, verify, inspect)

@@ -16,7 +16,7 @@ from speechgru.decoding.factory import DecoderConfig, decoder_settings, head_of,
 from speechgru.decoding.grammar import Grammar
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import Head, columns
-from speechgru.recognition.backend import Backend
+from speechgru.recognition.backend import Backend, State
 from speechgru.recognition.state_policy import CARRY, MODES, StatePolicy, StateResets
 
 #: The prefix of the names of recurrent layers in a backend's state.
@@ -203,12 +203,16 @@ class Recognizer:
         return events
 
     def _reset_layers(self) -> None:
-        """Set the recurrent state to zeros; the context of samples and frames stays."""
-        initial = self.backend.initial_state()
-        self._state = {
-            name: initial[name] if name.startswith(RECURRENT) else carried
-            for name, carried in self._state.items()
-        }
+        self._state = with_initial_layers(self.backend, self._state)
+
+
+def with_initial_layers(backend: Backend, state: State) -> State:
+    """The state with its recurrent layers at zero; the context of samples and frames stays."""
+    initial = backend.initial_state()
+    return {
+        name: initial[name] if name.startswith(RECURRENT) else carried
+        for name, carried in state.items()
+    }
 
 
 def stream_settings(

@@ -1,0 +1,186 @@
+"""`speechgru serve`: models for Home Assistant, browsers and programs on the network."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from speechgru.cli.completion import complete_model
+from speechgru.cli.help import examples
+from speechgru.cli.terminal import err
+from speechgru.errors import InterruptedRunError, UsageError
+
+if TYPE_CHECKING:
+    from speechgru.serve.server import Address, ServerOptions
+
+
+ACCESS = "Access"
+
+
+@examples(
+    "speechgru serve",
+    "speechgru serve kitchen=runs/mine commands-12 --port 8080",
+    "speechgru serve --wyoming 0.0.0.0:10400 --port 10401",
+    "speechgru serve --host 0.0.0.0 --token-file token --tls-self-signed tls/",
+)
+def serve(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]...",
+            help="Model files, run directories or names of bundled models; NAME=MODEL gives "
+            "a model another name. [default: commands-12, which is bundled]",
+            autocompletion=complete_model,
+        ),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST",
+            help="Address to listen on. Any but loopback needs --token-file.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65_535, metavar="PORT", help="Port to listen on; 0: a free one."),
+    ] = 10_400,
+    wyoming: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            help="Answer Wyoming on this port too. The protocol has no token: whoever reaches "
+            "the port can use it. On loopback, --port answers Wyoming anyway.",
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Require the token in this file; a new one is written if there is none.",
+            rich_help_panel=ACCESS,
+        ),
+    ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="Accept requests from pages of this site; repeatable.",
+            rich_help_panel=ACCESS,
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Serve https with this certificate.", rich_help_panel=ACCESS
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Key of the certificate.", rich_help_panel=ACCESS),
+    ] = None,
+    tls_self_signed: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Serve https with a self-signed certificate, created in this directory.",
+            rich_help_panel=ACCESS,
+        ),
+    ] = None,
+    max_clients: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=100_000,
+            metavar="N",
+            help="Clients connected at once.",
+            rich_help_panel=ACCESS,
+        ),
+    ] = 256,
+    idle_timeout: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            metavar="SECONDS",
+            help="Disconnect clients that send no audio for this long.",
+            rich_help_panel=ACCESS,
+        ),
+    ] = 60.0,
+) -> None:
+    """Serve models to Home Assistant (Wyoming) and to other programs (WebSocket)."""
+    from speechgru.serve.limits import Limits
+    from speechgru.serve.models import model_names, open_models
+    from speechgru.serve.service import Service
+
+    options = _options(
+        (host, port), wyoming, token_file, origin or [], (tls_cert, tls_key, tls_self_signed)
+    )
+    opened = open_models(models or [])
+    service = Service(opened, Limits(clients=max_clients, idle_s=idle_timeout), tell=err.line)
+
+    from speechgru.serve.server import Server
+
+    def started(address: "Address", wyoming: "list[Address]") -> None:
+        scheme = "https" if options.certificate else "http"
+        err.line(f"serving {model_names(opened.values())} on {scheme}://{address}/")
+        for place in wyoming:
+            err.line(f"Wyoming on tcp://{place}")
+        if options.access.token is not None and token_file is not None:
+            err.line(f"clients need the token in {token_file}")
+
+    server = Server(service, options, started)
+    asyncio.run(server.serve())
+    if server.stopped_by == signal.SIGINT:
+        raise typer.Exit(InterruptedRunError.exit_code)
+
+
+def _options(
+    address: tuple[str, int],
+    wyoming: str | None,
+    token_file: Path | None,
+    origins: list[str],
+    tls: tuple[Path | None, Path | None, Path | None],
+) -> "ServerOptions":
+    from speechgru.serve.access import Access, is_loopback, read_token
+    from speechgru.serve.server import Address, ServerOptions
+    from speechgru.serve.tls import Certificate, self_signed
+
+    host, port = address
+    certificate_file, key_file, folder = tls
+    if (certificate_file is None) != (key_file is None):
+        raise UsageError("--tls-cert and --tls-key: both are needed")
+    if certificate_file is not None and folder is not None:
+        raise UsageError("--tls-self-signed: not together with --tls-cert")
+    if token_file is None and not is_loopback(host):
+        raise UsageError(
+            f"--host {host}: others can reach it, so --token-file FILE is needed; a token is "
+            "written there if the file is missing"
+        )
+    token = read_token(token_file) if token_file is not None else None
+    certificate = None
+    if certificate_file is not None and key_file is not None:
+        certificate = Certificate(certificate_file, key_file)
+        certificate.check()
+    elif folder is not None:
+        certificate = self_signed(folder, host)
+    elif not is_loopback(host) and sys.stderr.isatty():
+        err.line("without TLS a browser gives pages on other machines no microphone")
+    return ServerOptions(
+        Address(host, port),
+        Access(token, frozenset(origins)),
+        _wyoming(wyoming),
+        certificate,
+    )
+
+
+def _wyoming(text: str | None) -> "Address | None":
+    from speechgru.serve.server import Address
+
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65_535:
+        raise UsageError(f"--wyoming {text}: [HOST:]PORT is needed")
+    return Address(host.strip("[]") or "127.0.0.1", int(port))

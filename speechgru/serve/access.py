@@ -1,0 +1,108 @@
+"""Who may use a server: the token, the page's origin, the host that was asked for."""
+
+import hmac
+import ipaddress
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from speechgru.errors import UsageError
+
+#: A browser's WebSocket sets no header but this one: the token comes as a protocol's name.
+PROTOCOL_PREFIX = "bearer."
+_LEAST_CHARACTERS = 16
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def read_token(path: Path) -> str:
+    """The token in a file, which is made, for its owner alone, where it is not there.
+
+    Raises:
+        UsageError: it holds too short a token, or one that cannot stand in a header.
+        OSError: it cannot be read or written.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_urlsafe(24) + "\n")
+    token = path.read_text(encoding="utf-8").strip()
+    allowed = all(c.isascii() and (c.isalnum() or c in "-._~") for c in token)
+    if len(token) < _LEAST_CHARACTERS or not allowed:
+        raise UsageError(
+            f"{path}: a token of at least {_LEAST_CHARACTERS} letters, digits, '-', '.', '_' or "
+            "'~' is needed"
+        )
+    return token
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a request must have.
+
+    Args:
+        token: None asks for none; then only requests for this machine by its name are answered, as
+            a foreign page could otherwise reach it through a name of its own.
+        origins: other pages that may use the server, as `https://example.org`.
+    """
+
+    token: str | None = None
+    origins: frozenset[str] = frozenset()
+
+    def refusal(
+        self,
+        headers: Mapping[str, str],
+        scheme: str,
+        protocols: Iterable[str] = (),
+        public: bool = False,
+    ) -> str | None:
+        """Why a request is refused, or None.
+
+        Args:
+            headers: by their names in lower case.
+            scheme: http or https, as the client sees it.
+            protocols: those that a WebSocket offers.
+            public: whether what is asked for needs no token.
+        """
+        host = headers.get("host", "")
+        if self.token is None and not is_loopback(_name(host)):
+            return "host"
+        origin = headers.get("origin")
+        if origin is not None and origin not in self.origins and not _same(origin, host, scheme):
+            return "origin"
+        if self.token is None or public:
+            return None
+        offered = [p.removeprefix(PROTOCOL_PREFIX) for p in protocols if _is_token(p)]
+        authorization = headers.get("authorization", "")
+        if authorization[:7].lower() == "bearer ":
+            offered.append(authorization[7:].strip())
+        given = self.token.encode()
+        matches = [hmac.compare_digest(given, token.encode()) for token in offered]
+        return None if any(matches) else "token"
+
+
+def _is_token(protocol: str) -> bool:
+    return protocol.startswith(PROTOCOL_PREFIX)
+
+
+def _name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _same(origin: str, host: str, scheme: str) -> bool:
+    return origin == f"{scheme}://{host}"

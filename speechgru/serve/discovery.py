@@ -1,0 +1,55 @@
+"""Home Assistant finds a Wyoming service on its own where the package zeroconf is installed."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from speechgru.serve.access import is_loopback
+
+if TYPE_CHECKING:
+    from speechgru.serve.server import Address
+
+
+class Announcement:
+    """While entered, the first address that others can reach is announced by mDNS.
+
+    Args:
+        tell: hears why nothing is announced, where that is not as it should be.
+    """
+
+    def __init__(self, addresses: Sequence["Address"], tell: Callable[[str], None]) -> None:
+        self._address = next((a for a in addresses if not is_loopback(a.host)), None)
+        self._tell = tell
+        self._zeroconf: Any = None
+
+    async def __aenter__(self) -> Self:
+        if self._address is None:
+            return self
+        logging.getLogger("wyoming.zeroconf").setLevel(logging.CRITICAL + 1)
+        try:
+            from wyoming.zeroconf import HomeAssistantZeroconf
+        except ImportError:
+            self._tell("zeroconf is not installed: Home Assistant has to be told the address")
+            return self
+        host = None if self._address.host in ("0.0.0.0", "::") else self._address.host
+        try:
+            self._zeroconf = HomeAssistantZeroconf(
+                port=self._address.port, name="speechgru", host=host
+            )
+            await self._zeroconf.register_server()
+        except Exception as error:  # zeroconf's have no class of their own, as NonUniqueName
+            reason = str(error) or type(error).__name__
+            self._tell(f"not announced by mDNS: {reason}")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._zeroconf is not None:
+            closing = self._zeroconf._aiozc.async_close()
+            await asyncio.wait_for(closing, timeout=3.0)

@@ -1,0 +1,181 @@
+"""An engine: the streams of one model, heard together by one thread."""
+
+import threading
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+import numpy as np
+
+from speechgru.audio.files import Samples
+from speechgru.decoding.factory import DecoderConfig, head_of
+from speechgru.errors import SpeechGRUError
+from speechgru.labels import columns
+from speechgru.serve.models import ServedModel
+from speechgru.serve.rows import Rows, SingleRows
+from speechgru.serve.stream import Answer, Hears, Stream, Wishes
+
+#: Rounds wait for each other this long for each stream, up to a step: many streams are gathered,
+#: few are answered at once.
+GATHER_S = 0.001
+
+Answers = list[tuple[Stream, Answer]]
+
+
+def hand_over(answers: Answers) -> None:
+    """Give each stream its answers, in the engine's thread."""
+    for stream, answer in answers:
+        stream.hears(answer)
+
+
+class Engine:
+    """Hears streams of a model in a thread of its own, a step of all that are there at a time.
+
+    Args:
+        rows: the states; of the model's backend where not given.
+        dispatch: gets the answers of a round, all at once.
+        observe: gets the seconds that each chunk of a round waited for its answer, with their sum
+            of seconds of sound.
+    """
+
+    def __init__(
+        self,
+        model: ServedModel,
+        rows: Rows | None = None,
+        dispatch: Callable[[Answers], None] = hand_over,
+        observe: Callable[[Sequence[float]], None] | None = None,
+    ) -> None:
+        self.model = model
+        self._rows = rows or SingleRows(model.backend)
+        self._dispatch, self._observe = dispatch, observe
+        self._ready: list[Stream] = []
+        self._streams: set[Stream] = set()
+        self._condition = threading.Condition()
+        self._closing = False
+        self._columns = (
+            columns(model.backend.outputs, head_of(model.config))
+            if len(model.backend.outputs) > 1
+            else slice(None)
+        )
+        self._thread = threading.Thread(target=self._run, name=f"engine {model.name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def streams(self) -> int:
+        """How many are open."""
+        return len(self._streams)
+
+    def open(
+        self, hears: Hears, wishes: Wishes | None = None, config: DecoderConfig | None = None
+    ) -> Stream:
+        """A new stream.
+
+        Raises:
+            UsageError: a threshold is for a word that the model does not have.
+        """
+        with self._condition:
+            stream = Stream(self.model, self._rows.add(), hears, self._wake, wishes, config)
+            self._streams.add(stream)
+        return stream
+
+    def close_stream(self, stream: Stream) -> None:
+        """The stream is over, whatever still waits: it has no more answers."""
+        with self._condition:
+            if stream not in self._streams:
+                return
+            self._streams.discard(stream)
+            stream.closed = True
+            if stream not in self._ready:
+                self._ready.append(stream)  # its row is the engine's thread's to free
+            self._condition.notify()
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+        self._thread.join()
+
+    def _wake(self, stream: Stream) -> None:
+        if stream.queued:
+            return
+        with self._condition:
+            if not stream.closed:
+                stream.queued = True
+                self._ready.append(stream)
+                self._condition.notify()
+
+    def _run(self) -> None:
+        started = 0.0
+        step_s = self.model.step_s
+        behind = False
+        while True:
+            with self._condition:
+                while not self._ready and not self._closing:
+                    self._condition.wait()
+                gather_s = min(step_s, GATHER_S * len(self._streams))
+                rest_s = started + gather_s - monotonic()
+            if self._closing:
+                return
+            if not behind and rest_s > 0:
+                threading.Event().wait(rest_s)
+            started = monotonic()
+            with self._condition:
+                streams, self._ready = self._ready, []
+                for stream in streams:
+                    stream.queued = False
+                    if stream.closed and stream.row >= 0:
+                        self._rows.free(stream.row)
+                        stream.row = -1
+            answers = self._round([stream for stream in streams if stream.row >= 0])
+            if answers:
+                self._dispatch(answers)
+            behind = self._requeue(streams)
+
+    def _requeue(self, streams: Sequence[Stream]) -> bool:
+        """Whether some of them have more that can be heard at once."""
+        more = [stream for stream in streams if stream.has_more and not stream.ended]
+        for stream in more:
+            self._wake(stream)
+        return bool(more)
+
+    def _round(self, streams: list[Stream]) -> Answers:
+        """A step of each stream that has one."""
+        answers: Answers = []
+        heard: list[Stream] = []
+        chunks: list[Samples] = []
+        for stream in streams:
+            chunk = stream.take(self.model.backend.step_samples)
+            if stream.reset_wanted:
+                self._rows.reset(stream.row)
+                stream.reset_wanted = False
+            if stream.ended:
+                answers.append((stream, stream.flush()))
+            elif chunk is not None:
+                heard.append(stream)
+                chunks.append(chunk)
+        if heard:
+            self._hear(heard, chunks, answers)
+        return answers
+
+    def _hear(self, streams: list[Stream], chunks: list[Samples], answers: Answers) -> None:
+        try:
+            rows = [stream.row for stream in streams]
+            outputs = self._rows.step(rows, np.stack(chunks))[:, self._columns]
+        except Exception as error:  # onnxruntime's have no class of their own
+            reason = f"the model cannot be run: {str(error).splitlines()[0]:.200}"
+            answers += [(s, Answer(s.time_s, error=reason)) for s in streams]
+            return
+        for stream, chunk, output in zip(streams, chunks, outputs, strict=True):
+            try:
+                answer = stream.decode(chunk, output)
+            except SpeechGRUError as error:
+                answer = Answer(stream.time_s, error=str(error))
+            if answer is not None:
+                answers.append((stream, answer))
+            if stream.resets is not None:
+                events = answer.events if answer is not None else []
+                if stream.resets.update(chunk, events):
+                    self._rows.reset_layers(stream.row)
+        if self._observe is not None:
+            now = monotonic()
+            self._observe([now - stream.arrived_s for stream in streams])

@@ -1,0 +1,97 @@
+"""One port, three ways in: a connection's first byte says whether it is Wyoming or HTTP."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from speechgru.serve.service import Service
+from speechgru.serve.wyoming import HEADER_BYTES, WyomingSession
+
+#: More connections than streams: pages and figures are asked for beside them.
+MORE_CONNECTIONS = 64
+#: What the system keeps for a client that does not read; it would be megabytes.
+SEND_BUFFER_BYTES = 2**17
+
+
+class FrontDoor(asyncio.Protocol):
+    """A connection until its first byte; then it is handed on.
+
+    Args:
+        service: whose limits hold.
+        http: makes the protocol that hears HTTP, and WebSocket from there; None refuses it.
+        wyoming: whether Wyoming is heard here.
+        transports: the open connections by the client's address: for whoever has to drop one.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        http: Callable[[], H11Protocol] | None,
+        wyoming: bool,
+        transports: dict[Any, asyncio.Transport],
+    ) -> None:
+        self._service, self._make_http, self._wyoming = service, http, wyoming
+        self._transports = transports
+        self._transport: asyncio.Transport
+        self._timer: asyncio.TimerHandle
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the first byte, but not for ever."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        loop = asyncio.get_running_loop()
+        for peer, other in list(self._transports.items()):
+            if other.is_closing():
+                del self._transports[peer]
+        if len(self._transports) >= self._service.limits.clients + MORE_CONNECTIONS:
+            self._service.metrics.refused["connections"] += 1
+            transport.abort()
+            return
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self._transports[transport.get_extra_info("peername")] = transport
+        self._timer = loop.call_later(self._service.limits.hello_s, self._give_up, self)
+
+    def data_received(self, data: bytes) -> None:
+        """The first bytes: hand the connection on."""
+        self._timer.cancel()
+        if data[:1] == b"{" and self._wyoming:
+            self._hand_over(self._wyoming_protocol(), data)
+        elif data[:1] != b"{" and self._make_http is not None:
+            http = self._make_http()
+            self._hand_over(http, data)
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._service.limits.hello_s, self._give_up, http)
+        else:
+            self._service.metrics.refused["protocol"] += 1
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It went without a word."""
+        if hasattr(self, "_timer"):
+            self._timer.cancel()
+
+    def _give_up(self, protocol: asyncio.Protocol) -> None:
+        """Drop a connection that has not said what it wants."""
+        if self._transport.get_protocol() is not protocol or self._transport.is_closing():
+            return
+        if isinstance(protocol, H11Protocol) and protocol.cycle is not None:
+            return
+        self._service.metrics.refused["silent"] += 1
+        self._transport.abort()
+
+    def _hand_over(self, protocol: asyncio.Protocol, data: bytes) -> None:
+        protocol.connection_made(self._transport)
+        self._transport.set_protocol(protocol)
+        protocol.data_received(data)
+
+    def _wyoming_protocol(self) -> asyncio.StreamReaderProtocol:
+        reader = asyncio.StreamReader(limit=HEADER_BYTES)
+
+        async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await WyomingSession(self._service, reader, writer).run()
+
+        return asyncio.StreamReaderProtocol(reader, run)

@@ -1,0 +1,134 @@
+"""The models that a server offers, each by its name."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from speechgru.backends.loader import open_backend
+from speechgru.decoding.detector import DetectorConfig
+from speechgru.decoding.factory import DecoderConfig, decoder_settings, head_of, make_decoder
+from speechgru.errors import UsageError
+from speechgru.modelfile.bundled import bundled_model, find_model
+from speechgru.recognition.backend import Backend
+from speechgru.recognition.recognizer import stream_settings
+from speechgru.recognition.state_policy import StatePolicy
+
+#: What a name may be made of: it stands in addresses and in metrics.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that is open, with the settings that a stream has unless it asks for others."""
+
+    name: str
+    path: Path
+    backend: Backend
+    config: DecoderConfig
+    policy: StatePolicy
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that can be an event."""
+        return self.backend.info.words
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the columns of a stream's log-posteriors stand for, (V,)."""
+        return tuple(self.backend.outputs[head_of(self.config)])
+
+    @property
+    def step_s(self) -> float:
+        """Seconds from one answer to the next."""
+        return self.backend.info.step_s
+
+    def with_thresholds(
+        self, threshold: float | None = None, thresholds: Mapping[str, float] | None = None
+    ) -> DecoderConfig:
+        """The decoder's settings with other thresholds: for all words, or for some of them.
+
+        Raises:
+            UsageError: a word that the model does not have, or a threshold out of range.
+        """
+        single = {} if threshold is not None else dict(self.config.thresholds)
+        single |= thresholds or {}
+        for word, value in single.items():
+            if word not in self.words:
+                raise UsageError(
+                    f"threshold: the model has no word {word!r:.60}; it has {', '.join(self.words)}"
+                )
+            _check_threshold(word, value)
+        if threshold is not None:
+            _check_threshold("", threshold)
+        general = self.config.threshold if threshold is None else float(threshold)
+        return self.config.model_copy(update={"threshold": general, "thresholds": single})
+
+    def with_config(self, config: DecoderConfig) -> "ServedModel":
+        """The same model with other settings for new streams."""
+        return replace(self, config=config)
+
+    def thresholds(self) -> dict[str, float]:
+        """The threshold of each word."""
+        if isinstance(self.config, DetectorConfig):
+            return {word: self.config.needed(word) for word in self.words}
+        return {
+            word: self.config.thresholds.get(word, self.config.threshold) for word in self.words
+        }
+
+
+def open_models(texts: Sequence[str] = ()) -> dict[str, ServedModel]:
+    """Open models by file, run directory or the name of one that ships; `NAME=FILE` names it.
+
+    Without any it is the model in the package. The first one is the default.
+
+    Raises:
+        DataError: a model cannot be read, or its own settings are invalid.
+        UsageError: a name is not allowed or there twice, or a model needs whole clips.
+    """
+    models: dict[str, ServedModel] = {}
+    for name, path in map(_split, texts or [str(bundled_model())]):
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                f"model name {name!r:.60}: up to 64 letters, digits, '.', '_' or '-' are needed; "
+                "NAME=FILE gives a model another name"
+            )
+        if name in models:
+            raise UsageError(f"two models are called {name}; NAME=FILE gives one another name")
+        models[name] = open_model(name, path)
+    return models
+
+
+def open_model(name: str, path: Path) -> ServedModel:
+    """Open one model and see that it can be listened to.
+
+    Raises:
+        DataError: it cannot be read, or its own settings are invalid.
+        UsageError: it needs whole clips.
+    """
+    backend = open_backend(path)
+    backend.check_streams()
+    config = decoder_settings(backend.info)
+    make_decoder(backend.info, config)
+    _, policy = stream_settings(backend.metadata, config=config)
+    return ServedModel(name, path, backend, config, policy)
+
+
+def model_names(models: Iterable[ServedModel]) -> str:
+    """For a sentence."""
+    return ", ".join(model.name for model in models)
+
+
+def _split(text: str) -> tuple[str, Path]:
+    name, separator, file = text.partition("=")
+    if separator and not Path(text).exists():
+        return name, find_model(file)
+    path = find_model(text)
+    generic = path.stem == "model" and path.parent.name
+    return (path.parent.name if generic else path.stem), path
+
+
+def _check_threshold(word: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        name = f"threshold {word}" if word else "threshold"
+        raise UsageError(f"{name} {value!r:.40}: a number above 0 and up to 1 is needed")

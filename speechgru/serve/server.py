@@ -1,0 +1,173 @@
+"""The server: sockets, signals, and a clean end."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from speechgru.errors import UsageError
+from speechgru.serve.access import Access, is_loopback
+from speechgru.serve.app import make_app
+from speechgru.serve.discovery import Announcement
+from speechgru.serve.front_door import FrontDoor
+from speechgru.serve.service import Service
+from speechgru.serve.tls import Certificate
+
+#: Wyoming's wake-word services are looked for here.
+PORT = 10_400
+
+
+@dataclass(frozen=True)
+class Address:
+    """A host and a port; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Where a server listens, and who may use it.
+
+    On `address` it answers HTTP and WebSocket, and Wyoming too where that is this machine alone and
+    there is no TLS, since Wyoming has neither a token nor TLS. `wyoming` is one more address for
+    Wyoming, without either: whoever reaches it may use it.
+    """
+
+    address: Address
+    access: Access
+    wyoming: Address | None = None
+    certificate: Certificate | None = None
+
+
+class Server(uvicorn.Server):
+    """Runs until SIGINT or SIGTERM; then streams are heard to their end.
+
+    Args:
+        started: gets the addresses that are listened on, once they are: HTTP's, and Wyoming's.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        options: ServerOptions,
+        started: Callable[[Address, list[Address]], None] = lambda address, wyoming: None,
+    ) -> None:
+        self._service, self._options = service, options
+        self._started = started
+        self._transports: dict[Any, asyncio.Transport] = {}
+        self._ending: asyncio.Task[None] | None = None
+        #: The signal that ended it.
+        self.stopped_by: int | None = None
+        self._loop: asyncio.AbstractEventLoop
+        limits = service.limits
+        certificate = options.certificate
+        config = uvicorn.Config(
+            make_app(service, options.access, lambda client: self._transports[tuple(client)]),
+            http=self._front_door,  # type: ignore[arg-type]
+            ws="websockets-sansio",
+            ws_max_size=limits.message_bytes,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+            ssl_certfile=certificate.certificate if certificate else None,
+            ssl_keyfile=certificate.key if certificate else None,
+        )
+        super().__init__(config)
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen until told to stop.
+
+        Raises:
+            UsageError: an address is taken, or not this machine's.
+        """
+        options = self._options
+        self._loop = asyncio.get_running_loop()
+        self._service.start()
+        main = await asyncio.to_thread(bound, options.address)
+        addresses, extra = [], None
+        if self._wyoming_on_main:
+            addresses.append(_address_of(main))
+        if options.wyoming is not None:
+            other = await asyncio.to_thread(bound, options.wyoming)
+            extra = await self._loop.create_server(
+                lambda: FrontDoor(self._service, None, True, self._transports), sock=other
+            )
+            addresses.append(_address_of(other))
+        self._started(_address_of(main), addresses)
+        try:
+            async with Announcement(addresses, self._service.tell):
+                await super().serve([main])
+        finally:
+            if extra is not None:
+                extra.close()
+            if self._ending is None:
+                await self._service.stop()
+
+    @property
+    def _wyoming_on_main(self) -> bool:
+        return is_loopback(self._options.address.host) and self._options.certificate is None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End the streams first, the server then; a second signal does not wait for them."""
+        if self._ending is not None:
+            super().handle_exit(sig, frame)
+            return
+        self.stopped_by = sig
+        self._ending = self._loop.create_task(self._end())
+
+    async def _end(self) -> None:
+        for server in self.servers:
+            server.close()
+        await self._service.stop()
+        self.should_exit = True
+
+    def _front_door(self, **of_uvicorn: Any) -> FrontDoor:
+        def http() -> H11Protocol:
+            return H11Protocol(**of_uvicorn)
+
+        return FrontDoor(self._service, http, self._wyoming_on_main, self._transports)
+
+
+def bound(address: Address) -> socket.socket:
+    """A socket that listens on an address.
+
+    Raises:
+        UsageError: it is taken, or not this machine's.
+    """
+    try:
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, place = found[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(place)
+            listener.listen(1024)
+        except OSError:
+            listener.close()
+            raise
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{address}: cannot be listened on: {reason}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _address_of(listener: socket.socket) -> Address:
+    host, port = listener.getsockname()[:2]
+    return Address(host, port)

@@ -1,0 +1,209 @@
+"""What all front doors share: the models with their engines, the sessions, the limits."""
+
+import asyncio
+import os
+import socket
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import inf
+from time import monotonic
+from typing import Literal
+
+from speechgru.decoding.factory import DecoderConfig
+from speechgru.errors import SpeechGRUError, UsageError
+from speechgru.serve.engine import Answers, Engine, hand_over
+from speechgru.serve.limits import Limits
+from speechgru.serve.metrics import Metrics
+from speechgru.serve.models import ServedModel
+from speechgru.serve.stream import Answer, Stream, Wishes
+
+#: Why the server closes a session, in the metrics.
+Cause = Literal["idle", "invalid", "slow", "model", "stopping", "refused", "lost"]
+
+
+def cut(transport: asyncio.WriteTransport) -> None:
+    """Close a connection now, and for the system too: it would wait for who reads nothing."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.fileno() >= 0:
+        connection.setsockopt(
+            socket.SOL_SOCKET,
+            socket.SO_LINGER,
+            struct.pack("hh" if os.name == "nt" else "ii", 1, 0),
+        )
+    transport.abort()
+
+
+class Session(ABC):
+    """A client of a front door, from its first to its last sound."""
+
+    #: The front door's name in the metrics.
+    door: str
+
+    def __init__(self) -> None:
+        self.last_sound_s = monotonic()
+
+    @abstractmethod
+    def expire(self, cause: Cause, reason: str) -> None:
+        """Close it now, and tell the client the reason."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """The server stops: hear what waits, tell its events, and close."""
+
+
+@dataclass
+class Service:
+    """Models by name, each with an engine that begins with its first stream.
+
+    All but the engines' own work is done in the thread of the event loop that `start` ran in.
+    """
+
+    models: Mapping[str, ServedModel]
+    limits: Limits = field(default_factory=Limits)
+    metrics: Metrics = field(default_factory=Metrics)
+    tell: Callable[[str], None] = lambda sentence: None
+    make_engine: Callable[..., Engine] = Engine
+
+    def __post_init__(self) -> None:
+        self.sessions: set[Session] = set()
+        self.stopping = False
+        self._engines: dict[str, Engine] = {}
+        self._rooms: dict[Stream, asyncio.Event] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look after idle sessions; in the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._watch = self._loop.create_task(self._close_idle())
+
+    async def stop(self) -> None:
+        """End all sessions with what they still have to say, then the engines."""
+        self.stopping = True
+        sessions = list(self.sessions)
+        endings = [asyncio.ensure_future(session.stop()) for session in sessions]
+        if endings:
+            _, late = await asyncio.wait(endings, timeout=self.limits.stop_s)
+            for ending in late:
+                ending.cancel()
+        for session in list(self.sessions):
+            session.expire("stopping", "the server stops")
+        if self._watch is not None:
+            self._watch.cancel()
+        for engine in self._engines.values():
+            await asyncio.to_thread(engine.close)
+
+    @property
+    def default(self) -> ServedModel:
+        """The first one."""
+        return next(iter(self.models.values()))
+
+    def model(self, name: str | None) -> ServedModel:
+        """A model by its name, or the default.
+
+        Raises:
+            UsageError: there is no such model.
+        """
+        if name is None:
+            return self.default
+        if name not in self.models:
+            raise UsageError(f"model {name!r:.60}: one of {', '.join(self.models)} is needed")
+        return self.models[name]
+
+    def admit(self, session: Session) -> None:
+        """Count a session in.
+
+        Raises:
+            SpeechGRUError: there are too many, or the server stops.
+        """
+        if self.stopping:
+            raise SpeechGRUError("the server stops")
+        if len(self.sessions) >= self.limits.clients:
+            self.metrics.refused["clients"] += 1
+            raise SpeechGRUError(f"too many clients: {self.limits.clients} are allowed at once")
+        self.sessions.add(session)
+        self.metrics.sessions[session.door] += 1
+        self.metrics.opened[session.door] += 1
+
+    def leave(self, session: Session, cause: Cause | None = None) -> None:
+        """Count it out; `cause` is why the server closed it, if it did."""
+        if session in self.sessions:
+            self.sessions.remove(session)
+            self.metrics.sessions[session.door] -= 1
+            if cause is not None:
+                self.metrics.closed[cause] += 1
+
+    def open(
+        self,
+        model: ServedModel,
+        hears: Callable[[Answer], None],
+        wishes: Wishes | None = None,
+        config: DecoderConfig | None = None,
+    ) -> Stream:
+        """A stream of a model; its answers come in the event loop.
+
+        Raises:
+            UsageError: a threshold is for a word that the model does not have.
+        """
+        engine = self._engine(model)
+
+        def hear(answer: Answer) -> None:
+            for event in answer.events:
+                self.metrics.events[model.name, event.word] += 1
+            if answer.room and (room := self._rooms.get(stream)) is not None:
+                room.set()
+            if not stream.closed:
+                hears(answer)
+
+        stream = engine.open(hear, wishes, config or self.models[model.name].config)
+        return stream
+
+    def close(self, stream: Stream) -> None:
+        """The stream is over, whatever still waits."""
+        if room := self._rooms.pop(stream, None):
+            room.set()
+        self._engines[stream.model.name].close_stream(stream)
+
+    async def room(self, session: Session, stream: Stream) -> None:
+        """Wait while too much of a stream's sound waits to be heard."""
+        session.last_sound_s = monotonic()
+        most = round(self.limits.waiting_s * stream.model.backend.sample_rate)
+        if stream.waiting_samples <= most or stream.closed:
+            return
+        room = self._rooms[stream] = asyncio.Event()
+        stream.wanted_room = most // 2
+        session.last_sound_s = inf  # it is the server that pauses
+        await room.wait()
+        session.last_sound_s = monotonic()
+        self._rooms.pop(stream, None)
+
+    def streams(self, model: ServedModel) -> int:
+        """How many of a model are open."""
+        engine = self._engines.get(model.name)
+        return engine.streams if engine else 0
+
+    def _engine(self, model: ServedModel) -> Engine:
+        if model.name not in self._engines:
+            self._engines[model.name] = self.make_engine(
+                model, dispatch=self._dispatch, observe=self.metrics.observe
+            )
+        return self._engines[model.name]
+
+    def _dispatch(self, answers: Answers) -> None:
+        """In an engine's thread: all answers of a round by one call into the loop."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(hand_over, answers)
+
+    async def _close_idle(self) -> None:
+        """Close who is idle at two looks: the loop may have been late for the first."""
+        idle: dict[Session, float] = {}
+        while True:
+            await asyncio.sleep(min(1.0, self.limits.idle_s / 4))
+            oldest_s = monotonic() - self.limits.idle_s
+            before = idle
+            idle = {s: s.last_sound_s for s in self.sessions if s.last_sound_s < oldest_s}
+            for session, last_s in idle.items():
+                if before.get(session) == last_s:
+                    session.expire("idle", f"no sound for {self.limits.idle_s:g} s")

@@ -1,0 +1,85 @@
+"""A client's sound: PCM of any rate, width and number of channels to samples of a model."""
+
+from typing import Literal
+
+import numpy as np
+
+from speechgru.audio.files import Samples, StreamResampler
+from speechgru.errors import UsageError
+
+#: Little-endian integers of 8 to 32 bits, or 32-bit floating point numbers in [-1, 1].
+SampleFormat = Literal["s8", "s16le", "s24le", "s32le", "f32le"]
+
+WIDTHS: dict[SampleFormat, int] = {"s8": 1, "s16le": 2, "s24le": 3, "s32le": 4, "f32le": 4}
+#: By bytes of a sample, where nothing says that it is a float.
+BY_WIDTH: dict[int, SampleFormat] = {1: "s8", 2: "s16le", 3: "s24le", 4: "s32le"}
+
+RATES_HZ = range(4_000, 384_001)
+MOST_CHANNELS = 16
+
+
+class Sound:
+    """Decodes interleaved PCM in any chunking, averages its channels, resamples it as a stream.
+
+    Args:
+        to_rate: hertz of the model.
+
+    Raises:
+        UsageError: a rate, a format or a number of channels that is not allowed.
+    """
+
+    def __init__(self, rate: int, sample_format: str, channels: int, to_rate: int) -> None:
+        _check("rate", rate, RATES_HZ)
+        _check("channels", channels, range(1, MOST_CHANNELS + 1))
+        if sample_format not in WIDTHS:
+            raise UsageError(f"format {sample_format!r:.40}: one of {', '.join(WIDTHS)} is needed")
+        self.rate, self.channels, self.to_rate = rate, channels, to_rate
+        self.format: SampleFormat = sample_format
+        self._resampler = StreamResampler(rate, to_rate, name="the stream")
+        self._rest = b""
+
+    def push(self, content: bytes) -> Samples:
+        """The next bytes, any number; gives the samples that they settle, (S,).
+
+        Raises:
+            DataError: a sample is NaN or infinite.
+        """
+        if self._rest:
+            content = self._rest + content
+        odd = len(content) % (WIDTHS[self.format] * self.channels)
+        self._rest = content[len(content) - odd :] if odd else b""
+        frames = _floats(content[: len(content) - odd] if odd else content, self.format)
+        if self.channels > 1:
+            frames = frames.reshape(-1, self.channels)
+        return self._resampler.push(frames)
+
+    def flush(self) -> Samples:
+        """The stream is over: gives the samples that were still in the filter, (S,)."""
+        return self._resampler.flush()
+
+    def at_model_rate(self, frames: int) -> int:
+        """So many of the client's frames, in samples of the model."""
+        return round(frames * self.to_rate / self.rate)
+
+
+def _floats(content: bytes, sample_format: SampleFormat) -> Samples:
+    """Whole samples as floats in [-1, 1]."""
+    match sample_format:
+        case "s16le":
+            numbers = np.frombuffer(content, "<i2")
+            return numbers.astype(np.float32) * np.float32(2**-15)
+        case "f32le":
+            return np.frombuffer(content, "<f4").astype(np.float32)
+        case "s32le":
+            return (np.frombuffer(content, "<i4") * 2.0**-31).astype(np.float32)
+        case "s24le":
+            padded = np.zeros((len(content) // 3, 4), np.uint8)
+            padded[:, 1:] = np.frombuffer(content, np.uint8).reshape(-1, 3)
+            return (padded.view("<i4")[:, 0] * 2.0**-31).astype(np.float32)
+        case "s8":
+            return np.frombuffer(content, np.int8).astype(np.float32) * np.float32(2**-7)
+
+
+def _check(name: str, value: int, allowed: range) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
+        raise UsageError(f"{name} {value!r:.40}: {allowed[0]} to {allowed[-1]} is needed")

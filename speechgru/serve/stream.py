@@ -1,0 +1,233 @@
+"""One stream that an engine hears: what waits for it, what it carries, what it has to say."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speechgru.audio.files import Samples
+from speechgru.decoding.detector import Detector, Verdict
+from speechgru.decoding.events import Event
+from speechgru.decoding.factory import DecoderConfig, make_decoder
+from speechgru.errors import DataError
+from speechgru.recognition.state_policy import StateResets
+from speechgru.serve.models import ServedModel
+
+#: Steps from one look at the near misses to the next.
+NEAR_MISS_STEPS = 10
+
+_Timed = TypeVar("_Timed", Event, Verdict)
+
+_NO_SAMPLES = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a stream gives besides its events: near misses, and the posteriors of every nth step."""
+
+    near_misses: bool = False
+    posterior_steps: int = 0
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a stream has to say after a step.
+
+    `delay_s` is what passed between the samples' arrival and now; `ended` comes last. `room` says
+    that there is room for more samples. After an `error` the stream is over.
+    """
+
+    t: float
+    events: list[Event] = field(default_factory=list)
+    near_misses: list[Verdict] = field(default_factory=list)
+    posteriors: NDArray[np.float32] | None = None
+    delay_s: float = 0.0
+    ended: bool = False
+    room: bool = False
+    error: str | None = None
+
+
+Hears = Callable[[Answer], None]
+
+
+@dataclass(frozen=True)
+class _Change:
+    """Waits among the samples, and is done when its turn comes."""
+
+    do: Callable[[], Any]
+
+
+class Stream:
+    """Samples at the model's rate go in from one thread; the engine's thread hears them.
+
+    Args:
+        row: the stream's row of the engine's `Rows`.
+        hears: gets the answers, by way of the engine's `dispatch`.
+        wake: tells the engine that something waits.
+    """
+
+    def __init__(
+        self,
+        model: ServedModel,
+        row: int,
+        hears: Hears,
+        wake: Callable[["Stream"], None],
+        wishes: Wishes | None = None,
+        config: DecoderConfig | None = None,
+    ) -> None:
+        self.model, self.row, self.hears = model, row, hears
+        self.wishes = wishes or Wishes()
+        self.decoder = make_decoder(model.backend.info, config or model.config)
+        self.resets = self._new_resets()
+        self._wake = wake
+        self._inbox: deque[Samples | _Change] = deque()
+        self._rest = _NO_SAMPLES
+        #: Samples that were pushed, and those of them that were heard.
+        self.pushed = self.taken = 0
+        self.arrived_s = 0.0
+        #: Steps that were heard since the stream's start or its last reset.
+        self.steps = 0
+        #: Where the decoder began, and where its near misses were last looked for.
+        self._decoder_start_s = self._near_s = 0.0
+        #: Set by whoever waits for room, with the number of samples that may wait.
+        self.wanted_room: int | None = None
+        self.queued = self.reset_wanted = self.ended = self.closed = False
+
+    @property
+    def waiting_samples(self) -> int:
+        """Samples that were pushed and not heard yet."""
+        return self.pushed - self.taken
+
+    def push(self, samples: Samples) -> None:
+        """The next samples, (S,) float32 in [-1, 1]; finite."""
+        self.pushed += len(samples)
+        self.arrived_s = monotonic()
+        self._inbox.append(samples)
+        self._wake(self)
+
+    def reset(self) -> None:
+        """Begin anew once what waits was heard: time, the state and the decoder's."""
+        self._change(self._reset)
+
+    def configure(self, config: DecoderConfig) -> None:
+        """Decide by other settings from here on.
+
+        Raises:
+            UsageError: a threshold is for a word that the model does not have.
+        """
+        decoder = make_decoder(self.model.backend.info, config)
+        self._change(lambda: self._exchange(decoder))
+
+    def finish(self) -> None:
+        """The stream is over once what waits was heard: the last answer has `ended`."""
+        self._change(self._end)
+
+    def take(self, step_samples: int) -> Samples | None:
+        """A step of what waits, (step_samples,); changes that come before it are done."""
+        while len(self._rest) < step_samples:
+            if not self._inbox:
+                return None
+            item = self._inbox.popleft()
+            if isinstance(item, _Change):
+                item.do()
+                if self.ended or self.reset_wanted:
+                    return None
+            else:
+                self._rest = np.concatenate([self._rest, item]) if len(self._rest) else item
+        chunk, self._rest = self._rest[:step_samples], self._rest[step_samples:]
+        self.taken += step_samples
+        return chunk
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something waits that can be heard or done now."""
+        return bool(self._inbox) or len(self._rest) >= self.model.backend.step_samples
+
+    def decode(self, samples: Samples, log_posteriors: NDArray[np.float32]) -> Answer | None:
+        """A step that was computed, (V,): what the stream has to say, if anything.
+
+        `reset_wanted` is set where the recurrent state is to be reset.
+
+        Raises:
+            DataError: the model's answer is not a number.
+        """
+        if np.isnan(log_posteriors[0]):
+            raise DataError("the model's answer is not a number (NaN); its weights are unusable")
+        events = self._in_stream(self.decoder.push(log_posteriors[np.newaxis]))
+        self.steps += 1
+        answer = Answer(self.time_s, events) if events else None
+        wishes = self.wishes
+        if wishes.posterior_steps and self.steps % wishes.posterior_steps == 0:
+            answer = answer or Answer(self.time_s)
+            answer.posteriors = log_posteriors
+        if wishes.near_misses and (misses := self._near_misses()):
+            answer = answer or Answer(self.time_s)
+            answer.near_misses = misses
+        if self.wanted_room is not None and self.waiting_samples <= self.wanted_room:
+            answer = answer or Answer(self.time_s)
+            answer.room, self.wanted_room = True, None
+        if answer is not None:
+            answer.delay_s = monotonic() - self.arrived_s
+        return answer
+
+    @property
+    def time_s(self) -> float:
+        """Seconds that were decided."""
+        return self.steps * self.model.step_s
+
+    def flush(self) -> Answer:
+        """The last answer."""
+        events = self._in_stream(self.decoder.flush())
+        return Answer(self.time_s, events, self._near_misses(closing=True), ended=True)
+
+    def _change(self, do: Callable[[], Any]) -> None:
+        self._inbox.append(_Change(do))
+        self._wake(self)
+
+    def _new_resets(self) -> StateResets | None:
+        policy = self.model.policy
+        if policy.mode == "carry":
+            return None
+        return StateResets(policy, self.model.backend.step_samples, self.model.step_s)
+
+    def _reset(self) -> None:
+        self.taken += len(self._rest)
+        self._rest = _NO_SAMPLES
+        self.decoder.reset()
+        self.resets = self._new_resets()
+        self.steps, self._near_s, self._decoder_start_s = 0, 0.0, 0.0
+        self.reset_wanted = True
+
+    def _exchange(self, decoder: Any) -> None:
+        """Another decoder, which has heard nothing yet: its times are since now."""
+        self.decoder = decoder
+        self._decoder_start_s, self._near_s = self.time_s, 0.0
+
+    def _end(self) -> None:
+        self.ended = True
+
+    def _near_misses(self, closing: bool = False) -> list[Verdict]:
+        if not self.wishes.near_misses or not isinstance(self.decoder, Detector):
+            return []
+        if not closing and self.steps % NEAR_MISS_STEPS:
+            return []
+        misses = self.decoder.near_misses(self._near_s)
+        if misses:
+            self._near_s = max(miss.end_s for miss in misses)
+        return self._in_stream(misses)
+
+    def _in_stream(self, found: list[_Timed]) -> list[_Timed]:
+        """The decoder's times as the stream's."""
+        start_s = self._decoder_start_s
+        if not start_s or not found:
+            return found
+        return [
+            replace(
+                one, start_s=one.start_s + start_s, end_s=one.end_s + start_s, t=one.t + start_s
+            )
+            for one in found
+        ]

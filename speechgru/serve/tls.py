@@ -1,0 +1,123 @@
+"""Certificates: a browser gives a page no microphone without one, but on this machine."""
+
+import datetime
+import ipaddress
+import os
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from speechgru.common.files import write_atomic
+from speechgru.errors import SpeechGRUError, UsageError
+
+_DAYS = 825  # the longest that phones accept
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The files of a certificate and of its key."""
+
+    certificate: Path
+    key: Path
+
+    def check(self) -> None:
+        """See that they can be used, and belong together.
+
+        Raises:
+            UsageError: they cannot.
+        """
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror or str(error)
+            raise UsageError(
+                f"{self.certificate}, {self.key}: no certificate with its key: {reason}"
+            ) from error
+
+
+def self_signed(folder: Path, host: str) -> Certificate:
+    """A certificate of this machine's own, made where the folder has none that is still valid.
+
+    It names the machine, its addresses and `host`. A browser asks once whether to trust it.
+
+    Raises:
+        SpeechGRUError: the package `cryptography` is not installed, or the folder not writable.
+    """
+    try:
+        from cryptography import x509
+    except ModuleNotFoundError as error:
+        raise SpeechGRUError(
+            "a certificate is made with the package cryptography, which is not installed; "
+            "--tls-cert and --tls-key take files that another program made"
+        ) from error
+    found = Certificate(folder / "certificate.pem", folder / "key.pem")
+    now = datetime.datetime.now(datetime.UTC)
+    if found.certificate.exists() and found.key.exists():
+        known = x509.load_pem_x509_certificate(found.certificate.read_bytes())
+        names = known.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        if known.not_valid_after_utc > now + datetime.timedelta(days=1) and set(names) >= set(
+            _names(host)
+        ):
+            return found
+    _make(found, host, now)
+    return found
+
+
+def _make(files: Certificate, host: str, now: datetime.datetime) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "speechgru")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=_DAYS))
+        .add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    files.key.parent.mkdir(parents=True, exist_ok=True)
+    files.key.unlink(missing_ok=True)
+    handle = os.open(files.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(private)
+    write_atomic(files.certificate, certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _names(host: str) -> "list[x509.GeneralName]":  # type: ignore[name-defined]  # noqa: F821
+    """What the certificate is for: names and addresses under which this machine is reached."""
+    from cryptography import x509
+
+    names = {"localhost", socket.gethostname()}
+    addresses = {"127.0.0.1", "::1", _address_outwards()}
+    for name in (host.strip("[]"),):
+        try:
+            addresses.add(str(ipaddress.ip_address(name)))
+        except ValueError:
+            names.add(name)
+    return [
+        *(x509.DNSName(name) for name in sorted(names)),
+        *(x509.IPAddress(ipaddress.ip_address(a)) for a in sorted(addresses - {"0.0.0.0", "::"})),
+    ]
+
+
+def _address_outwards() -> str:
+    """This machine's address as others on its network see it; no packet is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("224.0.0.251", 1))
+            return str(probe.getsockname()[0])
+        except OSError:  # no network
+            return "127.0.0.1"

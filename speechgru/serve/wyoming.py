@@ -1,0 +1,276 @@
+"""Wyoming: a wake-word service as Home Assistant uses it, a wake word for each word of the models.
+
+The messages are those of the package `wyoming`: `describe` is answered with `info`; `detect` names
+wake words; then come `audio-start`, `audio-chunk`s and `audio-stop`. Each word that is recognized
+is a `detection`; a stream that ends without one is `not-detected`.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.error import Error
+from wyoming.event import Event, async_read_event, async_write_event
+from wyoming.info import Attribution, Describe, Info, WakeModel, WakeProgram
+from wyoming.ping import Ping, Pong
+from wyoming.wake import Detect, Detection, NotDetected
+
+from speechgru.errors import DataError, SpeechGRUError, UsageError
+from speechgru.serve.models import ServedModel
+from speechgru.serve.service import Cause, Service, Session, cut
+from speechgru.serve.sound import BY_WIDTH, Sound
+from speechgru.serve.stream import Answer, Stream
+from speechgru.version import __version__
+
+#: Bytes of a message's first line, and of the data that may follow it.
+HEADER_BYTES = 2**16
+#: The longest that the end of a stream takes, once its sound was sent.
+_END_S = 30.0
+
+#: A model and a word of it.
+_Word = tuple[str, str]
+
+
+def wake_words(models: Mapping[str, ServedModel]) -> dict[str, _Word]:
+    """Wake words by name: the word, or MODEL.WORD where a model before has the word too."""
+    found: dict[str, _Word] = {}
+    for model in models.values():
+        for word in model.words:
+            found[f"{model.name}.{word}" if word in found else word] = model.name, word
+    return found
+
+
+def info(models: Mapping[str, ServedModel]) -> Info:
+    """What `describe` is answered with."""
+    by = Attribution(name="speechgru", url="")
+    words = [
+        WakeModel(
+            name=name,
+            attribution=by,
+            installed=True,
+            description=word if name == word else f"{word} ({model})",
+            version=__version__,
+            languages=[],
+            phrase=word,
+        )
+        for name, (model, word) in wake_words(models).items()
+    ]
+    program = WakeProgram(
+        name="speechgru",
+        attribution=by,
+        installed=True,
+        description="Spoken commands and wake words",
+        version=__version__,
+        models=words,
+    )
+    return Info(wake=[program])
+
+
+class LimitedReader:
+    """What `async_read_event` reads from, with limits on what one message holds and takes."""
+
+    def __init__(self, reader: asyncio.StreamReader, message_bytes: int, header_s: float) -> None:
+        self._reader, self._message_bytes, self._header_s = reader, message_bytes, header_s
+
+    async def readline(self) -> bytes:
+        """A message's first line: it may take as long as nobody speaks."""
+        return await self._reader.readline()
+
+    async def readexactly(self, size: int) -> bytes:
+        """The rest of a message.
+
+        Raises:
+            UsageError: it is too large, or does not come.
+        """
+        if size > self._message_bytes:
+            raise UsageError(f"a message of {size} bytes: up to {self._message_bytes} are allowed")
+        try:
+            return await asyncio.wait_for(self._reader.readexactly(size), self._header_s)
+        except TimeoutError:
+            raise UsageError("the rest of a message does not come") from None
+
+
+class WyomingSession(Session):
+    """One connection: any number of streams, one after the other."""
+
+    door = "wyoming"
+
+    def __init__(
+        self, service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        super().__init__()
+        self._service = service
+        self._reader: Any = LimitedReader(
+            reader, service.limits.message_bytes, service.limits.hello_s
+        )
+        self._writer = writer
+        self._names = {pair: name for name, pair in wake_words(service.models).items()}
+        self._wanted: set[_Word] = set(self._names)
+        self._streams: dict[Stream, Sound] = {}
+        self._open: set[Stream] = set()
+        self._ended = asyncio.Event()
+        self._detected = False
+        #: The client's milliseconds at the stream's first sample; None until a chunk has them.
+        self._start_ms: float | None = None
+        self._heard_s = 0.0
+        self._writing: set[asyncio.Task[None]] = set()
+        self._cause: Cause | None = None
+
+    async def run(self) -> None:
+        """Answer until the client goes, or is closed."""
+        try:
+            self._service.admit(self)
+            while (event := await async_read_event(self._reader)) is not None:
+                await self._handle(event)
+        except SpeechGRUError as error:
+            self.expire("invalid", str(error))
+        except (TypeError, AttributeError, KeyError, RecursionError, OverflowError):
+            self.expire("invalid", "not a message of Wyoming")
+        except (EOFError, OSError):  # the client went, perhaps in the middle of a message
+            self._cause = self._cause or "lost"
+        finally:
+            self._close_streams()
+            self._service.leave(self, self._cause)
+            if self._writing:
+                await asyncio.wait(self._writing, timeout=1.0)
+            if self._writing:  # the client takes nothing
+                cut(self._writer.transport)
+            self._writer.close()
+
+    def expire(self, cause: Cause, reason: str) -> None:
+        """Tell the client the reason, and close."""
+        if self._cause is None:
+            self._cause = cause
+            self._close_streams()
+            last = self._write(Error(text=reason, code="closed").event())
+            limit_s = self._service.limits.hello_s
+            asyncio.get_running_loop().call_later(limit_s, cut, self._writer.transport)
+            if last is not None:
+                last.add_done_callback(lambda _: self._writer.close())
+
+    async def stop(self) -> None:
+        """The words that were said so far, then the end."""
+        await self._finish()
+        self.expire("stopping", "the server stops")
+
+    async def _handle(self, event: Event) -> None:
+        kind = event.type
+        if AudioChunk.is_type(kind):
+            await self._hear(AudioChunk.from_event(event))
+        elif AudioStart.is_type(kind):
+            self._begin()
+        elif AudioStop.is_type(kind):
+            await self._finish()
+            if not self._detected:
+                self._write(NotDetected().event())
+        elif Detect.is_type(kind):
+            self._want(Detect.from_event(event).names)
+        elif Describe.is_type(kind):
+            self._write(info(self._service.models).event())
+        elif Ping.is_type(kind):
+            self._write(Pong(text=Ping.from_event(event).text).event())
+
+    def _want(self, names: list[str] | None) -> None:
+        """Hear these wake words from the next stream on; any if none are named."""
+        known = {name: pair for pair, name in self._names.items()}
+        unknown = [name for name in names or [] if name not in known]
+        if unknown:
+            text = f"no wake word {unknown[0]!r:.60}; there are {', '.join(known)}"
+            self._write(Error(text=text, code="unknown-wake-word").event())
+        wanted = known.keys() & names if names else known.keys()
+        self._wanted = {known[name] for name in wanted}
+
+    def _begin(self) -> None:
+        self._close_streams()
+        self._detected = False
+        self._start_ms, self._heard_s = None, 0.0
+        for name in dict.fromkeys(model for model, _ in self._wanted):
+            model = self._service.models[name]
+            stream = self._service.open(model, partial(self._tell, name))
+            self._open.add(stream)
+            self._streams[stream] = Sound(
+                model.backend.sample_rate, "s16le", 1, model.backend.sample_rate
+            )
+
+    async def _hear(self, chunk: AudioChunk) -> None:
+        if not self._streams:
+            self._begin()
+        if chunk.width not in BY_WIDTH:
+            raise UsageError(f"width {chunk.width!r:.40}: 1 to 4 bytes are needed")
+        if isinstance(chunk.timestamp, int | float) and self._start_ms is None:
+            self._start_ms = chunk.timestamp - 1000 * self._heard_s
+        for stream, sound in self._streams.items():
+            if (sound.rate, sound.format, sound.channels) != (
+                chunk.rate,
+                BY_WIDTH[chunk.width],
+                chunk.channels,
+            ):
+                stream.push(sound.flush())
+                sound = self._streams[stream] = Sound(
+                    chunk.rate,
+                    BY_WIDTH[chunk.width],
+                    chunk.channels,
+                    stream.model.backend.sample_rate,
+                )
+            stream.push(sound.push(chunk.audio))
+        self._heard_s += chunk.seconds
+        self._service.metrics.sound_s += chunk.seconds
+        for stream in self._streams:
+            await self._service.room(self, stream)
+
+    def _tell(self, model: str, answer: Answer) -> None:
+        if answer.error is not None:
+            self.expire("model", answer.error)
+            return
+        for event in answer.events:
+            if (model, event.word) in self._wanted:
+                self._detected = True
+                moment_ms = round((self._start_ms or 0.0) + 1000 * event.t)
+                name = self._names[model, event.word]
+                self._write(Detection(name=name, timestamp=moment_ms).event())
+        if answer.ended:
+            self._open = {s for s in self._open if s.model.name != model}
+            if not self._open:
+                self._ended.set()
+
+    async def _finish(self) -> None:
+        """Hear what waits to its end."""
+        if not self._streams:
+            return
+        self._ended.clear()
+        for stream, sound in self._streams.items():
+            stream.push(sound.flush())
+            stream.finish()
+        try:
+            await asyncio.wait_for(self._ended.wait(), _END_S)
+        except TimeoutError:
+            raise DataError("the stream could not be heard to its end") from None
+        self._close_streams()
+
+    def _close_streams(self) -> None:
+        for stream in self._streams:
+            self._service.close(stream)
+        self._streams.clear()
+        self._open.clear()
+
+    def _write(self, event: Event) -> asyncio.Task[None] | None:
+        """In the order of the calls; a client that does not read is dropped."""
+        transport = self._writer.transport
+        if transport.is_closing():
+            return None
+        if transport.get_write_buffer_size() > self._service.limits.unsent_bytes:
+            self._cause = self._cause or "slow"
+            cut(transport)
+            return None
+        task = asyncio.ensure_future(self._written(event))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        return task
+
+    async def _written(self, event: Event) -> None:
+        try:
+            await async_write_event(event, self._writer)
+        except OSError:
+            cut(self._writer.transport)  # the client has gone; its reader ends the session

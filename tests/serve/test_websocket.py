@@ -1,0 +1,289 @@
+"""The WebSocket front door, and who is let through it, with the client of `websockets`."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+
+import httpx
+import numpy as np
+import pytest
+from servers import own_events, running, without_latency, words_in_noise
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from speechgru.serve.access import Access
+from speechgru.serve.limits import Limits
+from speechgru.serve.server import Address, ServerOptions
+
+LIMITS = Limits(clients=6, idle_s=1.0, hello_s=1.0, message_bytes=200_000, unsent_bytes=50_000)
+TOKEN = "a-token-of-more-than-16"
+
+
+@pytest.fixture(scope="module")
+def server():
+    with running(limits=LIMITS) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def guarded():
+    access = Access(TOKEN, frozenset({"https://friend.example"}))
+    with running(options=ServerOptions(Address("127.0.0.1", 0), access), limits=LIMITS) as found:
+        yield found
+
+
+def messages(client):
+    """To the end; then how it was closed."""
+    found = []
+    try:
+        while True:
+            found.append(json.loads(client.recv(timeout=20)))
+    except ConnectionClosed as closed:
+        return found, closed.rcvd.code if closed.rcvd else None, _reason(closed)
+
+
+def _reason(closed):
+    return closed.rcvd.reason if closed.rcvd else ""
+
+
+def heard(url, content, size=640, first=None):
+    with connect(url) as client:
+        if first is not None:
+            client.send(json.dumps(first))
+        for start in range(0, len(content), size):
+            client.send(content[start : start + size])
+        client.send('{"type": "end"}')
+        return messages(client)
+
+
+def events(found):
+    return [without_latency(message) for message in found if "type" not in message]
+
+
+@pytest.mark.parametrize("size", [640, 77, 150_000])
+def test_events_are_those_of_listen(server, size):
+    found, code, _ = heard(server.socket, words_in_noise().tobytes(), size)
+    assert events(found) == own_events()
+    assert found[0]["type"] == "ready"
+    assert found[0]["words"] == list(server.service.default.words)
+    assert found[-1]["type"] == "end"
+    assert code == 1000
+
+
+def test_rate_and_format_in_the_query_or_in_the_first_message(server):
+    content = np.repeat(words_in_noise().astype("<f4") / 32768, 2).tobytes()
+    told = {"format": "f32le", "channels": 2, "rate": 16_000}
+    query = "&".join(f"{name}={value}" for name, value in told.items())
+    by_query, *_ = heard(f"{server.socket}?{query}", content, 5_000)
+    by_message, *_ = heard(server.socket, content, 5_000, {"type": "start", **told})
+    assert events(by_query) == events(by_message) == own_events()
+
+
+def test_posteriors_and_near_misses_on_request(server):
+    url = f"{server.socket}?posteriors=5&near_misses=1&threshold=0.99"
+    found, *_ = heard(url, words_in_noise().tobytes(), 6_400)
+    posteriors = [message for message in found if message.get("type") == "posteriors"]
+    misses = [message for message in found if message.get("type") == "near_miss"]
+    assert len(posteriors) == len(words_in_noise()) // (5 * 320)
+    assert sum(posteriors[3]["values"]) == pytest.approx(1, abs=0.01)
+    assert {miss["word"] for miss in misses} <= set(server.service.default.words)
+    assert misses
+    assert misses[0]["gate"] == "threshold"
+    assert events(found) == []
+
+
+def test_thresholds_change_within_a_stream(server):
+    content = words_in_noise().tobytes()
+    with connect(server.socket) as client:
+        client.send('{"type": "thresholds", "threshold": 1.0}')
+        client.send(content[:100_000])
+        client.send('{"type": "thresholds", "threshold": 0.5}')
+        client.send(content[100_000:])
+        client.send('{"type": "end"}')
+        found, *_ = messages(client)
+    assert events(found)
+    assert all(event["t"] > 100_000 / 32_000 for event in events(found))
+
+
+def test_reset_begins_anew(server):
+    content = words_in_noise().tobytes()
+    with connect(server.socket) as client:
+        client.send(content[:100_000])
+        client.send('{"type": "reset"}')
+        for start in range(0, len(content), 100_000):
+            client.send(content[start : start + 100_000])
+        client.send('{"type": "end"}')
+        found, *_ = messages(client)
+    assert events(found)[-len(own_events()) :] == own_events()
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("no json", "JSON"),
+        ("[1]", "JSON"),
+        ('{"type": "start", "rate": 1}', "rate 1"),
+        ('{"type": "start", "rate": 16000.5}', "rate"),
+        ('{"type": "start", "format": "mp3"}', "mp3"),
+        ('{"type": "start", "channels": true}', "channels"),
+        ('{"type": "start", "model": "nobody"}', "nobody"),
+        ('{"type": "start", "colour": 1}', "colour"),
+        ('{"type": "start", "posteriors": -1}', "posteriors"),
+        ('{"type": "start", "thresholds": [1]}', "thresholds"),
+        ('{"type": "start", "thresholds": {"abba": 0.5}}', "abba"),
+        ('{"type": "thresholds", "threshold": 2}', "threshold"),
+        ('{"type": "dance"}', "dance"),
+    ],
+)
+def test_a_message_that_makes_no_sense_is_the_reason_of_the_end(server, message, told):
+    with connect(server.socket) as client:
+        client.send(message)
+        _, code, reason = messages(client)
+    assert code == 1007
+    assert told in reason
+
+
+def test_samples_that_are_no_numbers_end_their_stream(server):
+    content = np.full(3_200, np.nan, "<f4").tobytes()
+    _, code, reason = heard(f"{server.socket}?format=f32le", content)
+    assert code == 1007
+    assert "finite" in reason
+
+
+def test_too_large_a_message_ends_its_connection(server):
+    with connect(server.socket) as client:
+        client.send(bytes(LIMITS.message_bytes + 1))
+        _, code, _ = messages(client)
+    assert code == 1009
+
+
+def test_who_sends_no_sound_is_told_why(server):
+    with connect(server.socket) as client:
+        _, code, reason = messages(client)
+    assert (code, reason) == (1008, "no sound for 1 s")
+
+
+def test_who_reads_nothing_is_dropped_and_nobody_waits(server):
+    dropped = sum(server.service.metrics.closed.values())
+    slow = socket.create_connection((server.address.host, server.address.port))
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.sendall(
+        b"GET /listen?posteriors=1 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    second = b"\x82\xfe\x7d\x00" + bytes(4) + bytes(32_000)
+
+    def flood():
+        try:
+            for _ in range(3_000):
+                slow.sendall(second)
+        except OSError:
+            slow.close()
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    found, *_ = heard(server.socket, words_in_noise().tobytes(), 6_400)
+    assert events(found) == own_events()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert sum(server.service.metrics.closed.values()) == dropped + 1
+
+
+def test_too_many_clients_are_told_so(server):
+    with ExitStack() as crowd:
+        for _ in range(LIMITS.clients):
+            crowd.enter_context(connect(server.socket))
+        with connect(server.socket) as late:
+            _, code, reason = messages(late)
+    assert code == 1013
+    assert "too many" in reason
+
+
+def test_health_metrics_and_models(server):
+    assert httpx.get(f"{server.url}/health").json()["status"] == "ok"
+    heard(server.socket, words_in_noise().tobytes(), 6_400)
+    text = httpx.get(f"{server.url}/metrics").text
+    figures = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+    assert float(figures["speechgru_sound_seconds_total"]) > 5
+    assert int(figures["speechgru_chunk_seconds_count"]) > 250
+    assert (
+        figures["speechgru_chunk_seconds_count"]
+        == (figures['speechgru_chunk_seconds_bucket{le="+Inf"}'])
+    )
+    assert int(figures['speechgru_events_total{model="commands-12",word="go"}']) >= 3
+    (model,) = httpx.get(f"{server.url}/models").json()
+    assert model["words"] == list(server.service.default.words)
+
+
+def test_only_this_machine_by_its_own_name_needs_no_token(server):
+    answer = httpx.get(f"{server.url}/metrics", headers={"Host": "evil.example"})
+    assert answer.status_code == 403
+    with pytest.raises(InvalidStatus) as refused:
+        connect(server.socket, additional_headers={"Origin": "http://evil.example"})
+    assert refused.value.response.status_code == 403
+    with connect(server.socket, origin=server.url):
+        pass
+
+
+def test_a_token_in_a_header_and_no_way_without(guarded):
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
+        answer = httpx.get(f"{guarded.url}/metrics", headers=headers)
+        assert answer.status_code == 401
+        with pytest.raises(InvalidStatus) as refused:
+            connect(guarded.socket, additional_headers=headers)
+        assert refused.value.response.status_code == 401
+        assert TOKEN not in answer.text
+    assert httpx.get(f"{guarded.url}/metrics?token={TOKEN}").status_code == 401
+    assert httpx.get(f"{guarded.url}/health").status_code == 200
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    assert httpx.get(f"{guarded.url}/metrics", headers=bearer).status_code == 200
+    with connect(guarded.socket, additional_headers=bearer):
+        pass
+    with connect(guarded.socket, subprotocols=["speechgru", f"bearer.{TOKEN}"]) as client:
+        assert client.subprotocol == "speechgru"
+
+
+def test_a_page_of_another_site_needs_leave_too(guarded):
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    for origin, status in (("https://friend.example", 200), ("https://evil.example", 403)):
+        answer = httpx.get(f"{guarded.url}/metrics", headers={**bearer, "Origin": origin})
+        assert answer.status_code == status
+
+
+def test_half_a_request_is_not_waited_for(server):
+    with socket.create_connection((server.address.host, server.address.port), 10) as half:
+        half.sendall(b"GET / HTTP/1.1\r\nHost:")
+        started = time.monotonic()
+        try:
+            rest = half.recv(100)
+        except ConnectionError:
+            rest = b""
+    assert rest == b""
+    assert time.monotonic() - started < 5
+
+
+def test_sigterm_hears_what_was_sent_and_says_goodbye(tmp_path):
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "speechgru", "serve", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        line = process.stderr.readline()
+        address = line.split("http://")[1].strip().strip("/")
+        with connect(f"ws://{address}/listen") as client:
+            content = words_in_noise().tobytes()
+            for start in range(0, len(content), 100_000):
+                client.send(content[start : start + 100_000])
+            client.ping().wait(5)
+            process.send_signal(signal.SIGTERM)
+            found, code, reason = messages(client)
+        rest = process.stderr.read()
+        assert process.wait(10) == 0
+    assert events(found) == own_events()
+    assert (code, reason) == (1001, "the server stops")
+    assert "Traceback" not in rest

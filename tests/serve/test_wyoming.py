@@ -1,0 +1,226 @@
+"""Wyoming, with the package's own client and with the exchange that Home Assistant makes."""
+
+import asyncio
+import json
+import socket
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import soxr
+from servers import own_events, running, words_in_noise
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.client import AsyncTcpClient
+from wyoming.error import Error
+from wyoming.info import Describe, Info
+from wyoming.ping import Ping, Pong
+from wyoming.wake import Detect, Detection, NotDetected
+
+from speechgru.serve.limits import Limits
+
+LIMITS = Limits(clients=4, idle_s=1.0, hello_s=0.5)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with running(limits=LIMITS) as found:
+        yield found
+
+
+def client_of(server):
+    return AsyncTcpClient(server.address.host, server.address.port, 5, 10)
+
+
+def chunks(content, rate=16_000, width=2, channels=1, ms=30, start_ms=0):
+    size = rate * ms // 1000 * width * channels
+    for first in range(0, len(content), size):
+        at = start_ms + 1000 * (first // (width * channels)) // rate
+        yield AudioChunk(rate, width, channels, content[first : first + size], at).event()
+
+
+async def exchange(server, events, until=NotDetected):
+    """Send it all, and read to a message of that kind or the end."""
+    found = []
+    async with client_of(server) as client:
+        for event in events:
+            await client.write_event(event)
+        while (event := await client.read_event()) is not None:
+            found.append(event)
+            if until.is_type(event.type):
+                break
+    return found
+
+
+def detections(events):
+    return [Detection.from_event(event) for event in events if Detection.is_type(event.type)]
+
+
+async def heard(server, content, names=None, rate=16_000, width=2, channels=1):
+    """All detections of a recording; a second one without words says when the first is over."""
+    start = AudioStart(rate, width, channels).event()
+    events = [Detect(names=names).event(), start, *chunks(content, rate, width, channels)]
+    events += [AudioStop().event(), start, AudioStop().event()]
+    return detections(await exchange(server, events))
+
+
+def test_describe(server):
+    async def describe():
+        return await exchange(server, [Describe().event()], until=Info)
+
+    info = Info.from_event(asyncio.run(describe())[-1])
+    program = info.wake[0]
+    words = server.service.default.words
+    assert [model.name for model in program.models] == list(words)
+    assert all(model.installed and model.phrase == model.name for model in program.models)
+
+
+def test_detections_are_the_events_of_listen(server):
+    found = asyncio.run(heard(server, words_in_noise().tobytes()))
+    expected = [(event["word"], round(1000 * event["t"])) for event in own_events()]
+    assert [(one.name, one.timestamp) for one in found] == expected
+
+
+def test_only_the_words_that_were_asked_for(server):
+    found = asyncio.run(heard(server, words_in_noise().tobytes(), ["stop"]))
+    expected = [event["word"] for event in own_events() if event["word"] == "stop"]
+    assert expected
+    assert [one.name for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("rate", "width", "channels"), [(8_000, 2, 1), (48_000, 4, 2), (44_100, 3, 1), (22_050, 2, 2)]
+)
+def test_any_rate_width_and_number_of_channels(server, rate, width, channels):
+    samples = soxr.resample(words_in_noise() / 32768.0, 16_000, rate)
+    whole = np.rint(np.clip(samples, -1, 1) * (2 ** (8 * width - 1) - 1)).astype("<i4")
+    content = np.repeat(whole, channels).view(np.uint8).reshape(-1, 4)[:, :width].tobytes()
+    found = asyncio.run(heard(server, content, rate=rate, width=width, channels=channels))
+    assert found
+    if rate > 16_000:  # nothing of the model's band is lost
+        words = [event["word"] for event in own_events()]
+        assert [one.name for one in found] == words
+
+
+def test_not_detected_after_a_stream_without_a_word(server):
+    silence = np.zeros(32_000, np.int16).tobytes()
+    events = [Detect().event(), AudioStart(16_000, 2, 1).event(), *chunks(silence)]
+    found = asyncio.run(exchange(server, [*events, AudioStop().event()]))
+    assert [event.type for event in found] == ["not-detected"]
+
+
+def test_several_streams_on_one_connection_and_a_ping(server):
+    async def both():
+        content = words_in_noise().tobytes()
+        one = [AudioStart(16_000, 2, 1).event(), *chunks(content), AudioStop().event()]
+        return await exchange(server, [*one, *one, Ping(text="there?").event()], until=Pong)
+
+    found = asyncio.run(both())
+    words = [event["word"] for event in own_events()]
+    assert [one.name for one in detections(found)] == words * 2
+    assert Pong.from_event(found[-1]).text == "there?"
+
+
+def test_the_exchange_of_home_assistant(server):
+    """Detect one wake word, stream until it comes, and go without a word."""
+
+    async def assist(wake_word):
+        async with client_of(server) as client:
+            await client.write_event(Detect(names=[wake_word]).event())
+            await client.write_event(AudioStart(rate=16_000, width=2, channels=1).event())
+            waiting = chunks(words_in_noise().tobytes(), start_ms=5_000)
+            reading = asyncio.create_task(client.read_event())
+            while not reading.done():
+                chunk = next(waiting, None)
+                if chunk is None:
+                    break
+                await client.write_event(chunk)
+                await asyncio.sleep(0.001)
+            event = await asyncio.wait_for(reading, 5)
+            return Detection.from_event(event)
+
+    first = next(event for event in own_events() if event["word"] == "stop")
+    detection = asyncio.run(assist("stop"))
+    assert detection.name == "stop"
+    assert detection.timestamp == pytest.approx(5_000 + 1000 * first["t"], abs=2)
+
+
+def test_an_unknown_wake_word_is_answered_with_an_error(server):
+    found = asyncio.run(exchange(server, [Detect(names=["nabu"]).event()], until=Error))
+    assert "nabu" in Error.from_event(found[-1]).text
+
+
+def raw(server, content, wait_s=5.0):
+    """Send bytes; what comes back until the server closes."""
+    with socket.create_connection((server.address.host, server.address.port), wait_s) as sock:
+        answer = b""
+        with suppress(ConnectionError):
+            sock.sendall(content)
+            while part := sock.recv(65_536):
+                answer += part
+    return answer
+
+
+def header(**fields):
+    return json.dumps(fields).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{garbage\n",
+        b"{}\n",
+        b'{"type": "audio-chunk"}\n',
+        header(type="audio-chunk", data={"rate": 0, "width": 2, "channels": 1}),
+        header(type="audio-chunk", data={"rate": 16000, "width": 9, "channels": 1}),
+        header(type="audio-chunk", data={"rate": "x", "width": 2, "channels": 1}),
+        header(type="detect", data={"names": 5}),
+        header(type="x", data_length="five"),
+        header(type="x", payload_length=2**40),
+        header(type="x", payload_length=100) + b"ten bytes.",
+        b"{" + b"a" * 200_000,
+        b"\x16\x03\x01 no TLS here",
+    ],
+)
+def test_garbage_ends_its_own_connection_only(server, content):
+    raw(server, content)
+    found = asyncio.run(exchange(server, [Ping(text="still there").event()], until=Pong))
+    assert Pong.from_event(found[-1]).text == "still there"
+
+
+def test_who_says_nothing_is_closed(server):
+    refused = server.service.metrics.refused["silent"]
+    assert raw(server, b"") == b""
+    assert server.service.metrics.refused["silent"] == refused + 1
+
+
+def test_who_sends_no_sound_is_told_why(server):
+    async def idle():
+        return await exchange(server, [Detect().event()], until=Error)
+
+    found = asyncio.run(idle())
+    assert "no sound" in Error.from_event(found[-1]).text
+
+
+def test_too_many_clients_are_told_so(server):
+    async def crowd():
+        clients = [client_of(server) for _ in range(LIMITS.clients)]
+        for client in clients:
+            await client.connect()
+            await client.write_event(Ping().event())
+            await client.read_event()
+        found = await exchange(server, [Ping().event()], until=Error)
+        for client in clients:
+            await client.disconnect()
+        return found
+
+    assert "too many" in Error.from_event(asyncio.run(crowd())[-1]).text
+
+
+def test_two_models_have_wake_words_of_their_own():
+    from speechgru.modelfile.bundled import MODEL
+
+    with running([str(MODEL), f"second={MODEL}"], limits=LIMITS) as server:
+        found = asyncio.run(heard(server, words_in_noise().tobytes(), ["second.stop", "go"]))
+    words = {"stop": "second.stop", "go": "go"}
+    expected = [words[event["word"]] for event in own_events() if event["word"] in words]
+    assert sorted(one.name for one in found) == sorted(expected)
