@@ -1,4 +1,4 @@
-"""What every corpus is once it is read: clips with words, speakers and splits."""
+"""A corpus: clips with words, speakers and splits; a task: the examples that a model gets."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from speechgru.errors import DataError
 
 SPLITS = ("training", "validation", "testing")
 
-#: What puts clips into splits; said wherever a corpus is described.
+#: How clips were assigned to splits.
 SPLIT_RULES = {
     "lists": "split by validation_list.txt and testing_list.txt",
     "archive": "an official test archive: all testing",
     "speaker": "split by speaker: a speaker is in one split only",
-    "file": "split by file, not by speaker: fewer than three speakers are told apart",
+    "file": "split by file, not by speaker: fewer than three speakers are known",
     "folders": "split by its folders training, validation and testing",
     "manifest": "split by the manifest's split column",
 }
@@ -33,8 +33,7 @@ class Clip:
 class Corpus:
     """All clips under a directory or in a manifest, and its background recordings.
 
-    `layout` is "speech-commands", "folders" or "manifest"; `split_by` is a key of `SPLIT_RULES`:
-    what put each clip into its split.
+    `layout` is "speech-commands", "folders" or "manifest"; `split_by` is a key of `SPLIT_RULES`.
     """
 
     root: Path
@@ -51,7 +50,7 @@ class Corpus:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Every word once, sorted; labels that begin with an underscore are no words."""
+        """Every word once, sorted; labels that begin with an underscore are not words."""
         return sorted_words(clip.word for clip in self.clips)
 
 
@@ -62,10 +61,10 @@ def sorted_words(words: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What a task asks a model: the label of a stretch of audio.
+    """A stretch of audio and the label that a model is to give it.
 
-    `path` is None for digital silence. `start_s` is where to cut a clip out of a longer background
-    recording; None takes the whole file. `word` is what was said, `label` what the task calls it.
+    `path` is None for digital silence. `start_s` is where to cut a clip out of a longer recording;
+    None takes the whole file. `word` is what was said, `label` what the task calls it.
     """
 
     path: Path | None
@@ -77,7 +76,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Task:
-    """A protocol applied to a corpus: the labels of the model, and the examples of each split."""
+    """A protocol applied to a corpus: the model's labels, and the examples of each split."""
 
     protocol: str
     labels: tuple[str, ...]

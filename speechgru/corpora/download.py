@@ -1,4 +1,4 @@
-"""How the archive of a public corpus becomes a directory, whole or not at all."""
+"""Public corpora, and the way from a published archive to a complete directory."""
 
 import json
 import shutil
@@ -14,11 +14,11 @@ from speechgru.common.locks import LockedError, lock_file
 from speechgru.common.progress import Progress
 from speechgru.corpora.archive import atomic_folder, sha256_of, unpack
 from speechgru.corpora.listing import list_words
-from speechgru.corpora.transfer import check_url, discard, fetch, held_bytes
+from speechgru.corpora.transfer import check_url, discard, fetch, present_bytes, public_url
 from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError, UsageError
 
 _HOST = "https://storage.googleapis.com/download.tensorflow.org/data"
-#: A second of 16-bit audio at 16 kHz with its header, in whole blocks of a disk.
+#: A second of 16-bit audio at 16 kHz with its header, in whole disk blocks.
 _CLIP_BYTES = 32_768
 #: Background recordings, lists, licence, and room to spare.
 _EXTRA_BYTES = 32_000_000
@@ -26,7 +26,7 @@ _EXTRA_BYTES = 32_000_000
 
 @dataclass(frozen=True)
 class Source:
-    """One archive as it was published."""
+    """A published archive."""
 
     name: str
     url: str
@@ -36,7 +36,7 @@ class Source:
 
     @property
     def unpacked_bytes(self) -> int:
-        """About what its files take on a disk: clips of at most one second."""
+        """About what its files take on disk: clips of at most one second."""
         return self.clips * _CLIP_BYTES + _EXTRA_BYTES
 
 
@@ -68,13 +68,13 @@ SOURCES = {
     )
 }
 
-#: Opens a display for one stage ("downloading") and gives its progress callback, or None.
+#: Shows a stage ("downloading") while it is open; yields its progress callback, or None.
 Stage = Callable[[str], AbstractContextManager[Progress | None]]
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a finished download leaves in its folder, to be known again."""
+    """What a finished download leaves in its folder, to be recognized later."""
 
     source: str
     url: str
@@ -84,8 +84,8 @@ class Receipt:
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What a download will take, in bytes, and what the disk has left."""
+class SpaceNeeded:
+    """Bytes that a download needs, and that are free on the disk."""
 
     download: int
     unpacked: int
@@ -93,15 +93,15 @@ class Needs:
 
 
 class Download:
-    """One public archive on its way into the folder `target`.
+    """The download of one public corpus into the folder `target`.
 
-    The archive comes from `url` (default: where it was published) and must have the SHA-256 that
-    is known of it; `sha256` is for a mirror that packed the same recordings into another file.
-    While it is on its way it lies beside the target as `<archive>.part`; an archive that already
-    lies there under its own name is used instead, and left alone.
+    The archive comes from `url` (default: where it was published) and must have the published
+    SHA-256; `sha256` is for a mirror that packed the same recordings into another file. Until it is
+    unpacked it lies beside the target as `<archive>.part`. An archive that is already there under
+    its own name is used instead, and stays.
 
     Raises:
-        UsageError: an unknown name, an address that is none, or `sha256` without `url`.
+        UsageError: an unknown name, an invalid address, or `sha256` without `url`.
     """
 
     def __init__(
@@ -112,38 +112,43 @@ class Download:
         sha256: str | None = None,
     ) -> None:
         if name not in SOURCES:
-            raise UsageError(f"{name!r} is no known corpus; known are {', '.join(SOURCES)}")
+            raise UsageError(f"unknown corpus {name!r}; known: {', '.join(SOURCES)}")
         if sha256 is not None and url is None:
-            raise UsageError("--sha256 is for the archive of a mirror: --url is needed with it")
+            raise UsageError("--sha256 is for the archive of a mirror: it needs --url")
         self.source = SOURCES[name]
         self.target = Path(target or name).absolute()
-        self.url = url or self.source.url
-        check_url(self.url)
+        self._address = url or self.source.url
+        check_url(self._address)
         self.sha256 = (sha256 or self.source.sha256).lower()
         if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
             raise UsageError(f"--sha256 {sha256}: 64 hexadecimal digits are needed")
 
     @property
+    def url(self) -> str:
+        """Where the archive comes from, without a password."""
+        return public_url(self._address)
+
+    @property
     def archive(self) -> Path:
-        """Where the whole archive lies, if it is kept."""
+        """Where a complete archive is kept."""
         return self.target.parent / Path(urlsplit(self.source.url).path).name
 
     @property
     def part(self) -> Path:
-        """Where the archive lies while it is on its way."""
+        """Where the archive lies until it is unpacked."""
         return self.archive.with_name(f"{self.archive.name}.part")
 
     def finished(self) -> Receipt | None:
-        """The receipt of an earlier download that is there with every recording, or None.
+        """The receipt of an earlier download whose recordings are all there, or None.
 
         Raises:
-            SpeechGRUError: the target holds something else, or lacks recordings.
+            SpeechGRUError: the target holds something else, or recordings are missing.
         """
         if not self.target.exists() or (self.target.is_dir() and not any(self.target.iterdir())):
             return None
         receipt = _read_receipt(self.target)
         if receipt is None or receipt.sha256 != self.sha256:
-            holds = f"holds {receipt.source}" if receipt else "is there already"
+            holds = f"holds {receipt.source}" if receipt else "exists already"
             raise SpeechGRUError(
                 f"{self.target}: {holds}; --out needs a new or an empty folder for "
                 f"{self.source.name}"
@@ -151,40 +156,40 @@ class Download:
         files, size_bytes = _measure(self.target)
         if (files, size_bytes) != (receipt.files, receipt.bytes):
             raise SpeechGRUError(
-                f"{self.target}: {self.source.name} is no longer as it came: {files:,} of "
+                f"{self.target}: {self.source.name} was changed: it has {files:,} of "
                 f"{receipt.files:,} files, {size_bytes:,} of {receipt.bytes:,} bytes; "
-                "remove the folder to download it again"
+                "delete the folder to download it again"
             )
         return receipt
 
-    def needs(self) -> Needs:
-        """What is still to be downloaded, and what it takes unpacked."""
-        held = self.source.size_bytes if self.archive.exists() else held_bytes(self.part)
+    def space_needed(self) -> SpaceNeeded:
+        """What is still to be downloaded and unpacked."""
+        present = self.source.size_bytes if self.archive.exists() else present_bytes(self.part)
         existing = next(folder for folder in self.target.parents if folder.exists())
-        return Needs(
-            download=max(0, self.source.size_bytes - held),
+        return SpaceNeeded(
+            download=max(0, self.source.size_bytes - present),
             unpacked=self.source.unpacked_bytes,
             free=shutil.disk_usage(existing).free,
         )
 
     def run(self, keep_archive: bool = False, stage: Stage | None = None) -> Receipt:
-        """Download, verify and unpack; the target appears whole at the end, or not at all.
+        """Download, verify and unpack; the target is complete at the end, or does not exist.
 
         Raises:
-            SpeechGRUError: the disk is too small or cannot be written, or the network failed; what
-                came so far is kept, and the next run goes on from there.
-            DataError: a wrong SHA-256 (the file is removed), or an archive that is not safe.
-            InterruptedRunError: Ctrl-C; as with the network, the next run goes on.
+            SpeechGRUError: the disk is too small or cannot be written, or the network failed; the
+                next call resumes the download.
+            DataError: a wrong SHA-256 (the file is deleted), or a hostile archive.
+            InterruptedRunError: Ctrl-C; the next call resumes the download.
         """
-        self._check_room()
+        self._check_space()
         try:
-            with _alone(self.archive):
+            with _exclusive(self.archive):
                 return self._run(keep_archive, stage or _no_display)
         except KeyboardInterrupt:
-            held = decimal(held_bytes(self.part))
+            present = decimal(present_bytes(self.part))
             raise InterruptedRunError(
-                f"stopped: {held} of {self.source.name} are kept in {self.part}; "
-                "the same command goes on from there"
+                f"interrupted: {self.part} has {present} of {self.source.name}; "
+                "the same command resumes the download"
             ) from None
 
     def _run(self, keep_archive: bool, stage: Stage) -> Receipt:
@@ -205,34 +210,34 @@ class Download:
         discard(self.part)
         return receipt
 
-    def _check_room(self) -> None:
-        needs = self.needs()
-        if needs.download + needs.unpacked > needs.free:
+    def _check_space(self) -> None:
+        space = self.space_needed()
+        if space.download + space.unpacked > space.free:
             raise SpeechGRUError(
-                f"{self.target.parent}: {decimal(needs.free)} are free; {self.source.name} needs "
-                f"{decimal(needs.download + needs.unpacked)} ({decimal(needs.download)} to "
-                f"download, {decimal(needs.unpacked)} unpacked)"
+                f"{self.target.parent}: {decimal(space.free)} are free; {self.source.name} needs "
+                f"{decimal(space.download + space.unpacked)} ({decimal(space.download)} to "
+                f"download, {decimal(space.unpacked)} unpacked)"
             )
 
     def _obtain(self, stage: Stage) -> Path:
-        """The verified archive: one that lies there already, or else a downloaded one."""
+        """The verified archive: one that is there already, or a downloaded one."""
         archive = self.archive
         if not archive.exists():
             archive = self.part
             published = self.sha256 == self.source.sha256
             expected_bytes = self.source.size_bytes if published else None
             with stage("downloading") as progress:
-                fetch(self.url, archive, expected_bytes, progress)
+                fetch(self._address, archive, expected_bytes, progress)
         with stage("verifying") as progress:
             found = sha256_of(archive, progress)
         if found == self.sha256:
             return archive
         if archive == self.part:
             discard(archive)
-            where, what_now = self.url, "it was removed"
+            where, what_now = self.url, "it was deleted"
         else:
-            where, what_now = str(archive), "remove it to download the right one"
-        raise DataError(f"{where}: its SHA-256 is {found}, {self.sha256} is needed; {what_now}")
+            where, what_now = str(archive), "delete it to download the right one"
+        raise DataError(f"{where}: its SHA-256 is {found}, not {self.sha256}; {what_now}")
 
 
 def _read_receipt(folder: Path) -> Receipt | None:
@@ -247,14 +252,14 @@ def _receipt_path(folder: Path) -> Path:
 
 
 def _measure(folder: Path) -> tuple[int, int]:
-    """How many recordings the folder holds, and their bytes; lists and caches are no matter."""
+    """How many recordings the folder holds, and their bytes; other files do not count."""
     listing = list_words(folder)
     sizes = [(folder / word / name).stat().st_size for word in listing for name in listing[word]]
     return len(sizes), sum(sizes)
 
 
 @contextmanager
-def _alone(archive: Path) -> Iterator[None]:
+def _exclusive(archive: Path) -> Iterator[None]:
     """Keep a second process from writing the same files."""
     path = archive.with_name(f".{archive.name}.lock")
     with ExitStack() as stack:

@@ -1,6 +1,6 @@
-"""The corpus in the package: 20 words in 74 voices of espeak-ng, for a first training offline.
+"""The corpus in the package: 20 words in 74 voices of espeak-ng, to train on without a download.
 
-`recipes/make_embedded_corpus.py` made the archive. It holds no recording: all speech is the output
+`recipes/make_embedded_corpus.py` made the archive. It holds no recordings: all speech is the output
 of espeak-ng and all noise is computed, so it is under the project's own licence.
 """
 

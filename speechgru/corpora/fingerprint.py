@@ -1,4 +1,4 @@
-"""What tells one set of recordings from another without reading them."""
+"""Fingerprints of recordings: by names, sizes and times, without reading them."""
 
 import os
 from collections.abc import Iterable
@@ -10,13 +10,13 @@ from speechgru.errors import DataError
 
 
 def corpus_fingerprint(corpus: Corpus) -> str:
-    """A corpus for the record of a training: 64 hexadecimal digits.
+    """Identifies a corpus in the record of a training: 64 hexadecimal digits.
 
-    Over the names relative to the root, sizes, words, speakers and splits; a copy elsewhere has the
-    same one.
+    Of the names relative to the root, sizes, words, speakers and splits; a copy elsewhere has the
+    same fingerprint.
 
     Raises:
-        DataError: a recording has gone since the corpus was listed.
+        DataError: a recording was deleted since the corpus was listed.
     """
     clips = sorted((name_in(corpus.root, clip.path), clip) for clip in corpus.clips)
     noises = sorted((name_in(corpus.root, path), path) for path in corpus.noises)
@@ -29,16 +29,16 @@ def corpus_fingerprint(corpus: Corpus) -> str:
 
 
 def recordings_fingerprint(root: Path, paths: Iterable[Path]) -> str:
-    """Recordings for the record of what they were used for, as `corpus_fingerprint`.
+    """Identifies recordings by their names and sizes, as `corpus_fingerprint` does.
 
     Raises:
-        DataError: a recording has gone.
+        DataError: a recording was deleted.
     """
     return digest((name_in(root, path), _stat(path).st_size) for path in sorted(paths))
 
 
 def files_fingerprint(root: Path, paths: Iterable[Path], *more: object) -> str:
-    """The present state of files: names, sizes, times of change, and whatever else matters.
+    """Identifies the present state of files: names, sizes and times of change; and `more`.
 
     Raises:
         DataError: a file is missing.
@@ -56,7 +56,7 @@ def digest(rows: Iterable[tuple[object, ...]]) -> str:
 
 
 def name_in(root: Path, path: Path) -> str:
-    """A path as it is called under `root`; one that lies elsewhere keeps its whole name."""
+    """A path relative to `root`; one that lies elsewhere stays as it is."""
     # Path.relative_to takes seconds for 100,000 files.
     return os.fspath(path).removeprefix(os.path.join(root, ""))  # noqa: PTH118
 

@@ -1,4 +1,4 @@
-"""Recordings decoded and resampled once, into one memory-mapped file of 16-bit samples."""
+"""Recordings decoded and resampled once, cached in one memory-mapped file of 16-bit samples."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from speechgru.errors import DataError, SpeechGRUError
 FORMAT = "speechgru-packed-audio"
 FORMAT_VERSION = 2
 
-#: Of a fingerprint, in a folder's name.
+#: Digits of the fingerprint in a folder's name.
 _NAME_DIGITS = 20
 _NAME = re.compile(f"[0-9a-f]{{{_NAME_DIGITS}}}")
 _SAMPLES = "samples.s16"
@@ -36,10 +36,10 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class PackedAudio:
-    """The samples of many recordings, whole, at one rate; nothing is read before it is used.
+    """The samples of many recordings at one rate, memory-mapped.
 
     `buffer` (total samples,) holds one recording after the other in the order of `paths`; `lengths`
-    are theirs, in samples. It lies in `folder`, if anywhere.
+    are theirs, in samples. It is cached in `folder`, if anywhere.
     """
 
     paths: tuple[Path, ...]
@@ -50,29 +50,29 @@ class PackedAudio:
     folder: Path | None = None
 
     def samples(self, path: Path) -> Packed:
-        """A recording's samples, (S,): a view that cannot be written.
+        """A recording's samples, (S,), read-only.
 
         Raises:
-            DataError: the recording is not among those that were packed.
+            DataError: it is not among the packed recordings.
         """
-        place = self._place(path)
-        return self.buffer[self._ends[place] - self.lengths[place] : self._ends[place]]
+        index = self._index(path)
+        return self.buffer[self._ends[index] - self.lengths[index] : self._ends[index]]
 
     def cuts(self, examples: Sequence[Example], clip_samples: int) -> NDArray[np.int64]:
         """Where clips of one length lie in `buffer`, first sample and end: (N, 2).
 
-        Fitted as `audio.fit` does: of a long recording the loudest part. A short one gives a short
-        cut; an example without a path an empty one; one with a start is cut from there.
+        Of a long recording it is the loudest part, as in `audio.files.fit`; of a short one, all. An
+        example without a path has an empty cut; one with a start is cut from there.
 
         Raises:
-            DataError: an example's recording is not among those that were packed.
+            DataError: an example's recording is not among the packed ones.
         """
         cuts = np.zeros((len(examples), 2), np.int64)
         for cut, example in zip(cuts, examples, strict=True):
             if example.path is None:
                 continue
-            place = self._place(example.path)
-            first, end = self._ends[place] - self.lengths[place], self._ends[place]
+            index = self._index(example.path)
+            first, end = self._ends[index] - self.lengths[index], self._ends[index]
             if example.start_s is not None:
                 first += min(int(example.start_s * self.rate), end - first)
             elif end - first > clip_samples:
@@ -81,26 +81,26 @@ class PackedAudio:
         return cuts
 
     def read(self, cuts: NDArray[np.int64], out: Packed) -> Packed:
-        """Copy cuts (N, 2) to clips `out` (N, clip_samples), zeros behind the short ones."""
+        """Copy cuts (N, 2) to clips `out` (N, clip_samples); short ones are padded with zeros."""
         for clip, (first, end) in zip(out, cuts.tolist(), strict=True):
             clip[: end - first] = self.buffer[first:end]
             clip[end - first :] = 0
         return out
 
     def gather(self, examples: Sequence[Example], clip_samples: int) -> Packed:
-        """All examples as clips of one length: (N, clip_samples), cut as `cuts` says."""
+        """All examples as clips of one length, cut as in `cuts`: (N, clip_samples)."""
         cuts = self.cuts(examples, clip_samples)
         return self.read(cuts, np.empty((len(examples), clip_samples), np.int16))
 
-    def _place(self, path: Path) -> int:
+    def _index(self, path: Path) -> int:
         try:
-            return self._places[os.fspath(path)]
+            return self._indices[os.fspath(path)]
         except KeyError:
             raise DataError(f"{path}: not among the {len(self.paths)} packed recordings") from None
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {os.fspath(path): place for place, path in enumerate(self.paths)}
+    def _indices(self) -> dict[str, int]:
+        return {os.fspath(path): index for index, path in enumerate(self.paths)}
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
@@ -113,13 +113,13 @@ def pack(
     cache_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> PackedAudio:
-    """Decode recordings (a corpus: its clips and noises) once, and only open the result after that.
+    """Decode recordings (of a corpus, its clips and noises) once; later, only open the result.
 
     The result lies in a folder of its own under `cache_dir`, `$SPEECHGRU_CACHE` or
     ~/.cache/speechgru, named after the files' names, sizes and times of change: where one of them
-    changes, or the result is damaged, all is decoded again. A folder there may be deleted at any
-    time; one that nobody opened for a month is deleted when another is made. `progress` hears
-    (done, total) while recordings are decoded.
+    changes, or the result is damaged, everything is decoded again. A folder there may be deleted at
+    any time; one that was not opened for a month is deleted when another is made. `progress` counts
+    the recordings that are decoded.
 
     Raises:
         DataError: recordings cannot be decoded; names the first and how many.
@@ -135,13 +135,13 @@ def pack(
         return found
     prune(path for path in cache.glob("*") if _NAME.fullmatch(path.name))
     with locked(folder):
-        # Another process may have packed the same recordings while this one waited.
+        # Another process may have packed these recordings while this one waited.
         found = _open(folder, paths, rate, fingerprint)
         if found is None:
             _write(folder, root, paths, rate, fingerprint, progress)
             found = _open(folder, paths, rate, fingerprint)
     if found is None:
-        raise SpeechGRUError(f"{folder}: was changed by another program while it was written")
+        raise SpeechGRUError(f"{folder}: was changed by another program during writing")
     return found
 
 
@@ -152,12 +152,12 @@ def _recordings(recordings: Corpus | Sequence[Path]) -> tuple[Path, tuple[Path, 
     else:
         root, paths = Path(), [Path(path) for path in recordings]
     if not paths:
-        raise DataError(f"{root}: no recording to pack; at least one is needed")
+        raise DataError(f"{root}: no recordings to decode; at least one is needed")
     return root, tuple(dict.fromkeys(paths))
 
 
 def _open(folder: Path, paths: tuple[Path, ...], rate: int, fingerprint: str) -> PackedAudio | None:
-    """What is packed in `folder`; None where there is nothing, or it is not what it should be."""
+    """What is cached in `folder`; None where there is nothing, or it is damaged."""
     file = folder / _SAMPLES
     try:
         index = json.loads((folder / INDEX).read_bytes())
@@ -208,7 +208,7 @@ def _decode_into(
     rate: int,
     progress: Progress | None,
 ) -> tuple[list[int], int]:
-    """Append all recordings to an open file; gives their lengths in samples, and the CRC-32."""
+    """Append all recordings to an open file; returns their lengths in samples, and the CRC-32."""
     lengths: list[int] = []
     crc32 = 0
     errors: list[DataError] = []
@@ -221,7 +221,7 @@ def _decode_into(
 
     waiting = iter(paths)
     done = 0
-    # Threads do: decoding and resampling let go of the interpreter. A batch bounds what they hold.
+    # Decoding and resampling release the interpreter's lock. A batch bounds the memory.
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         while batch := list(islice(waiting, _BATCH)):
             for decoded in pool.map(decode, batch):

@@ -31,10 +31,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class CorpusStats:
-    """A corpus in numbers, by split and by word and split; "all" is a split too, of all clips.
+    """A corpus in numbers, by split and by word and split; the split "all" has all clips.
 
-    A word or split without clips is not there; `_silence_` is a word here. Files that are
-    `unreadable` are counted nowhere else.
+    Words and splits without clips are missing; `_silence_` counts as a word. Files that are
+    `unreadable` are not counted anywhere else.
     """
 
     root: Path
@@ -52,10 +52,10 @@ class CorpusStats:
 
 
 def stats(corpus: Corpus, progress: Progress | None = None) -> CorpusStats:
-    """Read the header of every recording and add up; nothing is decoded.
+    """Count and measure all recordings by their headers; nothing is decoded.
 
     Raises:
-        DataError: not one recording can be read.
+        DataError: no recording can be read.
     """
     paths = [*(clip.path for clip in corpus.clips), *corpus.noises]
     infos = in_threads(_probe, paths, progress)

@@ -1,5 +1,6 @@
-"""A file over HTTP that goes on where a broken connection, a kill or Ctrl-C left it."""
+"""Downloads over HTTP that resume after a broken connection, a kill or Ctrl-C."""
 
+import base64
 import http.client
 import json
 import re
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from speechgru.common.files import write_atomic
 from speechgru.common.progress import Progress
@@ -19,20 +20,20 @@ from speechgru.version import __version__
 
 TIMEOUT_S = 30.0
 CHUNK_BYTES = 256 * 1024
-#: Answers that may be another one a moment later: timeout, too many requests.
-_PASSING = frozenset({408, 429})
+#: Errors that may pass: timeout, too many requests.
+_TEMPORARY = frozenset({408, 429})
 
 
 @dataclass(frozen=True)
 class _Remote:
-    """What the server said of the file whose first bytes we hold, kept beside them as JSON."""
+    """What the server said about the file that we have a part of; kept beside it as JSON."""
 
     validator: str | None
     size_bytes: int | None
 
 
 class _BrokenError(Exception):
-    """A transfer that another attempt may finish."""
+    """A transfer that may succeed at another attempt."""
 
     def __init__(self, reason: str, reached_server: bool = True) -> None:
         super().__init__(reason)
@@ -47,71 +48,81 @@ def fetch(
     attempts: int = 6,
     pause_s: float = 0.25,
 ) -> None:
-    """Download `url` to the file `part`, going on behind the bytes an earlier call left there.
+    """Download `url` to the file `part`, after the bytes that an earlier call left there.
 
-    A connection that breaks is taken up again with a Range request; If-Range (the ETag or
-    Last-Modified of the first answer, kept in `part`.json) makes a server whose file has changed
-    send it from the start. A server that ignores Range is read from the start too. `attempts` is
-    how many in a row may fail without a new byte; the pause before each doubles from `pause_s`.
-    Whatever stops the transfer, `part` keeps the bytes that came.
+    A broken connection is resumed with a Range request; If-Range (the ETag or Last-Modified of the
+    first answer, kept in `part`.json) makes a server whose file has changed send it from the start,
+    as does a server that ignores Range. `attempts` is how many in a row may fail without a new
+    byte; the pause before each doubles, beginning with `pause_s`. Whatever stops the transfer,
+    `part` keeps the bytes that arrived.
 
     Raises:
-        UsageError: the address is not one of http or https.
+        UsageError: the address is not http or https.
         SpeechGRUError: no connection, an error status, too many breaks, or a full disk.
-        DataError: the server's file has another size than `expected_bytes`.
+        DataError: the server's file does not have `expected_bytes`.
     """
     check_url(url)
-    failures, furthest, reached_server = 0, held_bytes(part), False
+    failures, furthest, reached_server = 0, present_bytes(part), False
     while True:
         try:
             return _transfer(url, part, expected_bytes, progress)
         except _BrokenError as broken:
-            held = held_bytes(part)
-            failures = 1 if held > furthest else failures + 1
-            furthest = max(furthest, held)
+            present = present_bytes(part)
+            failures = 1 if present > furthest else failures + 1
+            furthest = max(furthest, present)
             reached_server |= broken.reached_server
             if failures >= attempts or not reached_server:
-                kept = f"; {held:,} bytes are kept in {part}, run again to go on" if held else ""
-                raise SpeechGRUError(f"{url}: {broken}{kept}") from broken
+                resume = f"; {part} has {present:,} bytes, run again to resume" if present else ""
+                raise SpeechGRUError(f"{public_url(url)}: {broken}{resume}") from broken
             time.sleep(pause_s * 2 ** (failures - 1))
 
 
-def held_bytes(part: Path) -> int:
-    """How many bytes of a file are there already."""
+def present_bytes(part: Path) -> int:
+    """How many bytes of a partial file there are."""
     return part.stat().st_size if part.exists() else 0
 
 
 def discard(part: Path) -> None:
-    """Remove a partial file and what is known of it."""
+    """Delete a partial file and what is known about it."""
     part.unlink(missing_ok=True)
     _notes(part).unlink(missing_ok=True)
 
 
+def public_url(url: str) -> str:
+    """An address to print or keep: without a password or the query, which may hold a key.
+
+    >>> public_url("https://anna:secret@example.org:8080/a.tar.gz?key=secret")
+    'https://example.org:8080/a.tar.gz'
+    """
+    pieces = urlsplit(url)
+    return urlunsplit((pieces.scheme, pieces.netloc.rpartition("@")[2], pieces.path, "", ""))
+
+
 def check_url(url: str) -> None:
-    """Raise UsageError for an address that is not http or https with a host."""
+    """Raise UsageError unless an address is http or https with a host."""
     try:
         pieces = urlsplit(url)
         usable = pieces.scheme in ("http", "https") and pieces.hostname and (pieces.port or 1)
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError(f"--url {url}: an address that begins with http:// or https:// is needed")
+        raise UsageError("--url: an http:// or https:// address is needed")
 
 
 def _transfer(url: str, part: Path, expected_bytes: int | None, progress: Progress | None) -> None:
-    """One attempt: returns when the file is whole, else raises _BrokenError."""
-    held, remote = _resumable(part)
-    if held and held == remote.size_bytes:
+    """One attempt: returns when the file is complete, else raises _BrokenError."""
+    present, remote = _resumable(part)
+    if present and present == remote.size_bytes:
         return
-    request = urllib.request.Request(url, headers={"User-Agent": f"speechgru/{__version__}"})
-    if held:
-        request.add_header("Range", f"bytes={held}-")
+    request = _request(url)
+    if present:
+        request.add_header("Range", f"bytes={present}-")
         if remote.validator:
             request.add_header("If-Range", remote.validator)
-    with _answer(request, part, held) as response:
+    with _answer(request, part, present) as response:
         start, total = _extent(response)
         _check_right_file(response, total, expected_bytes)
-        if start and (start != held or remote.size_bytes not in (None, total)):
+        if start and (start != present or remote.size_bytes not in (None, total)):
             discard(part)
             raise _BrokenError("the server's file changed during the download")
         if not start:
@@ -124,61 +135,76 @@ def _transfer(url: str, part: Path, expected_bytes: int | None, progress: Progre
         raise _BrokenError(f"the connection broke off after {done:,} of {wanted:,} bytes")
 
 
+def _request(url: str) -> urllib.request.Request:
+    """A request; a name and password in the address are sent to its own host alone."""
+    pieces = urlsplit(url)
+    login, at, host = pieces.netloc.rpartition("@")
+    address = urlunsplit((pieces.scheme, host, pieces.path, pieces.query, ""))
+    request = urllib.request.Request(address, headers={"User-Agent": f"speechgru/{__version__}"})
+    if at:
+        encoded = base64.b64encode(unquote(login).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {encoded}")
+    return request
+
+
 def _check_right_file(
     response: http.client.HTTPResponse, total: int | None, expected_bytes: int | None
 ) -> None:
-    """Refuse what cannot be the archive before a byte of it replaces one that we hold."""
+    """Refuse what cannot be the archive before it replaces what we have."""
     if response.headers.get_content_type() == "text/html":
-        raise DataError(f"{response.url}: a wrong file: a web page; a tar.gz archive is needed")
+        raise DataError(f"{public_url(response.url)}: a web page; a tar.gz archive is needed")
     if total is not None and expected_bytes is not None and total != expected_bytes:
         raise DataError(
-            f"{response.url}: a wrong file: {total:,} bytes, where the archive with the known "
-            f"SHA-256 has {expected_bytes:,}"
+            f"{public_url(response.url)}: a wrong file: {total:,} bytes; the published archive has "
+            f"{expected_bytes:,}"
         )
 
 
 def _resumable(part: Path) -> tuple[int, _Remote]:
-    """The bytes held, and of what; without notes that make sense a part is worth nothing."""
+    """How much of which file we have; a part without readable notes is not resumed."""
     try:
         remote = _Remote(**json.loads(_notes(part).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return 0, _Remote(None, None)
-    return held_bytes(part), remote
+    return present_bytes(part), remote
 
 
 def _notes(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _answer(request: urllib.request.Request, part: Path, held: int) -> http.client.HTTPResponse:
-    url = request.full_url
+def _answer(request: urllib.request.Request, part: Path, present: int) -> http.client.HTTPResponse:
+    url = public_url(request.full_url)
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         with error:
-            said = f"the server answered {error.code} {error.reason}".rstrip()
-            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and held:
+            answer = f"the server answered {error.code} {_printable(error.reason)}".rstrip()
+            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and present:
                 discard(part)
-                raise _BrokenError(said) from error
-            if error.code in _PASSING or error.code >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise _BrokenError(said) from error
-            raise SpeechGRUError(f"{url}: {said}; --url names a mirror") from error
+                raise _BrokenError(answer) from error
+            if error.code in _TEMPORARY or error.code >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise _BrokenError(answer) from error
+            raise SpeechGRUError(f"{url}: {answer}; --url names a mirror") from error
     except urllib.error.URLError as error:
-        why = getattr(error.reason, "strerror", None) or error.reason
-        raise _BrokenError(f"no connection: {why}", reached_server=False) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _BrokenError(f"no answer: {error or type(error).__name__}") from error
+        reason = getattr(error.reason, "strerror", None) or error.reason
+        raise _BrokenError(f"no connection: {_printable(reason)}", reached_server=False) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = _printable(error) or type(error).__name__
+        raise _BrokenError(f"no answer: {reason}") from error
 
 
 def _extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
-    """Where the body begins in the file, and how long the whole file is, where it is told."""
+    """Where the body begins in the file, and the size of the whole file, if it is known."""
     if response.status == http.HTTPStatus.PARTIAL_CONTENT:
-        told = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        if told is None:
-            raise SpeechGRUError(f"{response.url}: a partial answer without its Content-Range")
-        return int(told[1]), int(told[2])
+        content_range = response.headers.get("Content-Range", "")
+        extent = re.fullmatch(r"bytes (\d{1,18})-\d+/(\d{1,18})", content_range)
+        if extent is None:
+            url = public_url(response.url)
+            raise SpeechGRUError(f"{url}: a partial answer without its Content-Range")
+        return int(extent[1]), int(extent[2])
     length = response.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdigit() else None
+    return 0, int(length) if re.fullmatch(r"\d{1,18}", length) else None
 
 
 def _validator(response: http.client.HTTPResponse) -> str | None:
@@ -197,21 +223,22 @@ def _append(
     total: int,
     progress: Progress | None,
 ) -> int:
-    """Write the body behind the first `start` bytes of `part`; gives the file's new length."""
+    """Write the body after the first `start` bytes of `part`; returns the file's new size."""
     done = start
     with _writing(part), part.open("ab") as file:
-        while True:
+        while not total or done <= total:
             if progress is not None:
                 progress(done, total)
             try:
                 chunk = response.read1(CHUNK_BYTES)
-            except (OSError, http.client.HTTPException) as error:
-                raise _BrokenError(f"the connection broke off: {error}") from error
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise _BrokenError(f"the connection broke off: {_printable(error)}") from error
             if not chunk:
-                return done
+                break
             file.write(chunk)
             file.flush()
             done += len(chunk)
+    return done
 
 
 @contextmanager
@@ -220,3 +247,9 @@ def _writing(part: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise SpeechGRUError(f"{part}: cannot be written: {error.strerror or error}") from error
+
+
+def _printable(text: object) -> str:
+    """What a server sent, in one short line."""
+    line = "".join(c if c.isprintable() else " " for c in str(text))
+    return line if len(line) <= 80 else f"{line[:77]}..."

@@ -1,4 +1,4 @@
-"""What is said in a recording and where: the truth that events are scored against."""
+"""Truth files: the words in a recording and where they are, to score events against."""
 
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,14 +14,14 @@ TOLERANCE_S = 0.05
 
 
 class SpokenWord(BaseModel):
-    """A word at its place, in seconds; `_unknown_` is speech that must not be an event."""
+    """A word and its time, in seconds; `_unknown_` is speech that must not cause an event."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     word: str = Field(min_length=1)
     start: float = Field(ge=0.0, allow_inf_nan=False)
     end: float = Field(ge=0.0, allow_inf_nan=False)
-    #: What was said, where the word is only its label; the clip that it is from; its loudness.
+    #: What was said, where `word` is a label such as `_unknown_`; the clip; its loudness.
     said: str | None = None
     file: str | None = None
     snr_db: float | None = None
@@ -40,7 +40,7 @@ class Truth(BaseModel):
 
     format: Literal["speechgru-truth"] = "speechgru-truth"
     version: Literal[1] = 1
-    #: Seconds of the audio; where it is given, the audio must be as long.
+    #: Duration of the audio; optional.
     duration_s: float | None = Field(None, gt=0.0)
     #: How the stream was made.
     made: dict[str, Any] = Field(default_factory=dict)
@@ -53,15 +53,16 @@ class Truth(BaseModel):
         return self
 
     def check_fits(self, duration_s: float, labels: tuple[str, ...], name: str) -> None:
-        """See that the truth is of a recording of this length, in words that a model knows.
+        """Check that this describes a recording of this length, in words that a model knows.
 
         Raises:
-            DataError: it is not; the message begins with `name`, the truth's file.
+            DataError: it does not; the message begins with `name`, the truth file.
         """
-        told_s = self.duration_s
-        if told_s is not None and abs(told_s - duration_s) > TOLERANCE_S:
+        described_s = self.duration_s
+        if described_s is not None and abs(described_s - duration_s) > TOLERANCE_S:
             raise DataError(
-                f"{name}: describes {told_s:.3f} s of audio, but the audio has {duration_s:.3f} s"
+                f"{name}: describes {described_s:.3f} s of audio, but the audio has "
+                f"{duration_s:.3f} s"
             )
         for spoken in self.words:
             if spoken.end > duration_s + TOLERANCE_S:
@@ -72,7 +73,7 @@ class Truth(BaseModel):
             if spoken.word not in labels and spoken.word != "_unknown_":
                 raise DataError(
                     f"{name}: the model has no word {spoken.word!r} (at {spoken.start:.3f} s); "
-                    "speech that it shall not recognize is _unknown_"
+                    "label speech that it does not know as _unknown_"
                 )
 
 
@@ -80,7 +81,7 @@ def read_truth(path: Path) -> Truth:
     """Read a truth file (JSON).
 
     Raises:
-        DataError: missing, not JSON, or not a truth; names the first field that is wrong.
+        DataError: missing, not JSON, or not a truth file; names the first wrong field.
     """
     try:
         return Truth.model_validate_json(Path(path).read_bytes())
@@ -91,7 +92,7 @@ def read_truth(path: Path) -> Truth:
 
 
 def write_truth(truth: Truth, path: Path) -> None:
-    """Write a truth file atomically, without what is not known.
+    """Write a truth file atomically, without empty fields.
 
     Raises:
         SpeechGRUError: the folder cannot be written, or the disk is full.

@@ -94,7 +94,7 @@ def test_what_is_there_already_is_not_downloaded_again(corpus_mirror, tmp_path, 
     capsys.readouterr()
     assert download(corpus_mirror, target, "--json") == 0
     said = capsys.readouterr()
-    assert "is there already, complete" in said.err
+    assert "is already there, complete" in said.err
     told = json.loads(said.out)
     assert told["directory"] == str(target)
     assert told["files"] == len(RECORDINGS)
@@ -113,7 +113,7 @@ def test_a_directory_that_lost_a_recording_is_not_complete(corpus_mirror, tmp_pa
 def test_a_directory_of_something_else_is_left_alone(corpus_mirror, tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine")
     assert download(corpus_mirror, tmp_path) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert names_in(tmp_path) == ["mine.txt"]
     assert not corpus_mirror.requests
 
@@ -214,7 +214,7 @@ def test_ctrl_c_in_any_stage_keeps_the_archive_and_says_how_to_go_on(
         yield progress
 
     job = Download(NAME, tmp_path / "corpus", corpus_mirror.url, corpus_mirror.sha256)
-    with pytest.raises(InterruptedRunError, match="the same command goes on") as stop:
+    with pytest.raises(InterruptedRunError, match="the same command resumes") as stop:
         job.run(stage=interrupted)
     assert stop.value.exit_code == 130
     assert names_in(tmp_path) == [f"{ARCHIVE}.part", f"{ARCHIVE}.part.json"]
@@ -250,7 +250,7 @@ def test_a_stopped_process_loses_nothing(corpus_mirror, tmp_path, number, code):
         process.kill()
         go_on.set()
     assert process.returncode == code
-    assert code < 0 or "the same command goes on from there" in said
+    assert code < 0 or "the same command resumes" in said
     held = part.stat().st_size
     assert download(corpus_mirror, tmp_path / "corpus") == 0
     assert corpus_mirror.ranges == [None, f"bytes={held}-"]

@@ -190,7 +190,7 @@ def test_a_recording_that_went_away_is_told(recordings: Path, cache: Path) -> No
 
 
 def test_nothing_to_pack_is_told(cache: Path) -> None:
-    with pytest.raises(DataError, match="no recording to pack"):
+    with pytest.raises(DataError, match="no recordings to decode"):
         pack([], cache_dir=cache)
 
 

@@ -256,7 +256,7 @@ def test_data_stream_on_the_command_line(split, tmp_path, capsys):
     ("options", "code", "message"),
     [
         (["-o", "s.mp3"], 2, ".flac or .wav"),
-        (["-o", "s.flac", "--snr", "loud"], 2, "--snr loud: LOW:HIGH"),
+        (["-o", "s.flac", "--snr", "loud"], 2, "--snr loud: two numbers LOW:HIGH"),
         (["-o", "s.flac", "--gap", "2:1"], 2, "gap 2:1"),
         (["-o", "s.flac", "--protocol", "v3"], 2, "v3"),
         (["-o", "/dev/null/s.flac"], 1, "/dev/null/s.flac: cannot be written"),

@@ -1,9 +1,12 @@
 """The way of a download: a real server that breaks off, lies and is hostile; archives too."""
 
+import base64
+import gzip
 import os
 import random
 import resource
 import tarfile
+import tracemalloc
 
 import pytest
 from mirror import CORPUS, Mirror, names_in, serving, tar_gz
@@ -48,7 +51,7 @@ def test_a_broken_connection_goes_on_at_the_byte_where_it_broke(mirror, part):
 
 def test_a_later_run_goes_on_where_the_last_one_gave_up(mirror, part):
     mirror.breaks = [70_000, 0, 0]
-    with pytest.raises(SpeechGRUError, match=r"70,000 bytes are kept in .*file\.part") as failure:
+    with pytest.raises(SpeechGRUError, match=r"file\.part has 70,000 bytes, run again") as failure:
         fetch(mirror.url, part, attempts=3, pause_s=0)
     assert failure.value.exit_code == 1
     assert part.read_bytes() == CONTENT[:70_000]
@@ -173,6 +176,30 @@ def test_only_web_addresses_are_taken(url, part):
         fetch(url, part)
 
 
+def test_a_password_is_sent_but_neither_shown_nor_kept(mirror, part):
+    secret = mirror.url.replace("://", "://anna:s%40crt@") + "?key=t0ken"
+    mirror.statuses = [404]
+    with pytest.raises(SpeechGRUError, match="answered 404") as failure:
+        fetch(secret, part)
+    fetch(secret, part)
+    login = base64.b64encode(b"anna:s@crt").decode()
+    assert mirror.requests[-1]["Authorization"] == f"Basic {login}"
+    kept = str(failure.value) + "".join(path.read_text("latin-1") for path in part.parent.iterdir())
+    assert not any(word in kept for word in ("anna", "crt", "t0ken", login))
+    with pytest.raises(UsageError) as wrong:
+        fetch("https://anna:s%40crt@:x/", part)
+    assert "crt" not in str(wrong.value)
+
+
+def test_what_a_server_sends_is_shown_in_a_short_line(mirror, part):
+    mirror.statuses = [403]
+    mirror.reason = "go\x1b[31m away " + 500 * "x"
+    with pytest.raises(SpeechGRUError, match="answered 403 go") as failure:
+        fetch(mirror.url, part)
+    assert str(failure.value).isprintable()
+    assert len(str(failure.value)) < 300
+
+
 def test_a_wrong_file_does_not_cost_what_is_there(mirror, part):
     mirror.breaks = [70_000, 0]
     with pytest.raises(SpeechGRUError):
@@ -182,7 +209,7 @@ def test_a_wrong_file_does_not_cost_what_is_there(mirror, part):
     with pytest.raises(DataError, match="a web page"):
         fetch(mirror.url, part)
     mirror.headers = {"ETag": '"other"'}
-    with pytest.raises(DataError, match=r"42 bytes, where the archive .* has 200,000"):
+    with pytest.raises(DataError, match=r"42 bytes; the published archive has 200,000"):
         fetch(mirror.url, part, expected_bytes=len(CONTENT))
     assert part.read_bytes() == CONTENT[:70_000]
 
@@ -222,8 +249,46 @@ def test_a_damaged_archive_is_no_archive(damage, tmp_path):
     }[damage]
     archive = tmp_path / "archive.tar.gz"
     archive.write_bytes(content)
-    with pytest.raises(DataError, match=r"archive\.tar\.gz: not a whole tar\.gz"):
+    with pytest.raises(DataError, match=r"archive\.tar\.gz: not a complete tar\.gz"):
         unpack(archive, tmp_path / "out", 1000, 10**9)
+
+
+def large_header() -> bytes:
+    member = tarfile.TarInfo("yes/a.wav")
+    member.pax_headers = {"comment": "x" * 50_000_000}
+    return tar_gz({}, (member,))
+
+
+def with_header(**fields: bytes) -> bytes:
+    """An archive of one member, whose header is not one that tarfile writes."""
+    places = {"size": 124, "type": 156}
+    header = bytearray(tarfile.TarInfo("yes/a.wav").tobuf(tarfile.USTAR_FORMAT))
+    for name, value in fields.items():
+        header[places[name] : places[name] + len(value)] = value
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:]) + 8 * ord(" "))
+    return gzip.compress(bytes(header) * 1_500 + bytes(1_024))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        large_header(),
+        tar_gz({"a/" * 40_000 + "b.wav": b""}),
+        with_header(size=b"\xff" * 12),
+        with_header(type=b"x"),
+        with_header(type=b"L"),
+        with_header(type=b"L", size=b"77777777777"),
+    ],
+    ids=["header of 50 MB", "long name", "negative size", "chain", "names", "name of 8 GB"],
+)
+def test_hostile_headers_take_no_memory(content, tmp_path):
+    (tmp_path / "archive.tar.gz").write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"archive\.tar\.gz: (hostile|not a complete)") as raised:
+        unpack(tmp_path / "archive.tar.gz", tmp_path / "out", 10_000, 10**9)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+    assert len(str(raised.value)) < 400
 
 
 def test_unpacked_files_are_plain_files(tmp_path):

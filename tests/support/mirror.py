@@ -37,6 +37,7 @@ class Mirror:
     knows_range: bool = True
     knows_if_range: bool = True
     tells_length: bool = True
+    reason: str | None = None
     hold: Callable[[int], None] = lambda sent: None
     requests: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
@@ -58,7 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
         status = mirror.statuses.pop(0) if mirror.statuses else 0
         cut = mirror.breaks.pop(0) if mirror.breaks else None
         if status:
-            self.send_error(status)
+            self.send_error(status, mirror.reason)
             return
         content, size = mirror.content, len(mirror.content)
         start = self._start(mirror)

@@ -51,12 +51,12 @@ def download(
     job = Download(name, target, url, sha256)
     receipt = job.finished()
     if receipt is not None:
-        err.line(f"{job.target}: {name} is there already, complete")
+        err.line(f"{job.target}: {name} is already there, complete")
     else:
-        needs = job.needs()
+        space = job.space_needed()
         err.line(
-            f"{name} from {job.url} to {job.target}: {decimal(needs.download)} to download, "
-            f"about {decimal(needs.unpacked)} unpacked; {decimal(needs.free)} free"
+            f"{name} from {job.url} to {job.target}: {decimal(space.download)} to download, "
+            f"about {decimal(space.unpacked)} unpacked; {decimal(space.free)} free"
         )
         receipt = job.run(keep_archive, transfer_bar)
     if json:
