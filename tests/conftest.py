@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import once
 import pytest
 from filelock import FileLock
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers have the cores already
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Where pytest runs in a shell's background, SIGINT is ignored, here and in all that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("SPEECHGRU_SHARED", PROJECT.parent / "shared"))
@@ -40,19 +45,32 @@ def _unpacked(name: str) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test leaves decoded audio in the user's cache."""
+def _common_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is trained and decoded once for all workers lies here, and not in the user's cache."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    (root / "once").mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPEECHGRU_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv(once.VARIABLE, str(root / "once"))
+        patch.setenv("SPEECHGRU_CACHE", str(root / "cache"))
         yield
 
 
 @pytest.fixture(scope="session")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tones() -> Path:
     """The manifest of a corpus that is learned in a second; nobody writes to it."""
-    from tones import write_tones
+    from tones import shared_tones
 
-    return write_tones(tmp_path_factory.mktemp("tones"))
+    return shared_tones()
+
+
+@pytest.fixture(scope="session")
+def quick_run(tones: Path) -> Path:
+    """The folder of a finished quick run on the tones; nobody writes to it."""
+    from runs import finished_run
+
+    return finished_run(tones)
 
 
 @pytest.fixture(scope="module")

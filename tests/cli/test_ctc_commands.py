@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from listener import listening_model
 from tone_listener import stream, tone_listener, with_ctc_head
-from tones import RATE, write_tones
+from tones import RATE, shared_tones
 
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.cli import main
@@ -23,28 +23,24 @@ WORDS = ["low", "high", "mid", "mid", "low"]
 def made(tmp_path_factory):
     """Model files, a recording of tones, a corpus of them, a grammar."""
     folder = tmp_path_factory.mktemp("ctc")
-    (folder / "tones").mkdir()
-    (folder / "heard").mkdir()
     (folder / "phrases.txt").write_text("# what is said here\nmid (mid|high)\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPEECHGRU_CACHE", str(tmp_path_factory.mktemp("cache")))
-        save_model(with_ctc_head(tone_listener()), folder / "ctc.safetensors")
-        in_noise = listening_model(folder / "heard")
-        save_model(in_noise, folder / "classify.safetensors")
-        save_model(with_ctc_head(in_noise), folder / "ctc-in-noise.safetensors")
-        both = with_ctc_head(in_noise, ("classify", "ctc"))
-        save_model(both, folder / "both.safetensors")
-        samples, _ = stream(WORDS, seed=900)
-        soundfile.write(folder / "tones.wav", samples, RATE)
-        yield SimpleNamespace(
-            ctc=str(folder / "ctc.safetensors"),
-            in_noise=str(folder / "ctc-in-noise.safetensors"),
-            both=str(folder / "both.safetensors"),
-            classify=str(folder / "classify.safetensors"),
-            file=str(folder / "tones.wav"),
-            data=str(write_tones(folder / "tones")),
-            grammar=str(folder / "phrases.txt"),
-        )
+    save_model(with_ctc_head(tone_listener()), folder / "ctc.safetensors")
+    in_noise = listening_model()
+    save_model(in_noise, folder / "classify.safetensors")
+    save_model(with_ctc_head(in_noise), folder / "ctc-in-noise.safetensors")
+    both = with_ctc_head(in_noise, ("classify", "ctc"))
+    save_model(both, folder / "both.safetensors")
+    samples, _ = stream(WORDS, seed=900)
+    soundfile.write(folder / "tones.wav", samples, RATE)
+    return SimpleNamespace(
+        ctc=str(folder / "ctc.safetensors"),
+        in_noise=str(folder / "ctc-in-noise.safetensors"),
+        both=str(folder / "both.safetensors"),
+        classify=str(folder / "classify.safetensors"),
+        file=str(folder / "tones.wav"),
+        data=str(shared_tones()),
+        grammar=str(folder / "phrases.txt"),
+    )
 
 
 @pytest.fixture

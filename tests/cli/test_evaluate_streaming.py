@@ -24,16 +24,16 @@ from speechgru.recognition.state_policy import StatePolicy
 
 
 @pytest.fixture(scope="module")
-def tones(tmp_path_factory):
+def tones():
     """The testing tones."""
-    return tone_split(tmp_path_factory.mktemp("tones"))
+    return tone_split()
 
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):
     """The network that listens to them."""
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save_model(listening_model(tmp_path_factory.mktemp("training")), path)
+    save_model(listening_model(), path)
     return path
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import CPU, quick_recipe
-from tones import trained_model, untrained_model, write_tones
+from tones import trained_model, untrained_model
 
 from speechgru.cli import main
 from speechgru.export import exporter as exporting
@@ -14,19 +13,12 @@ from speechgru.export.weights import to_int8
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import save_model
-from speechgru.training.loop import train
 
 
 @pytest.fixture(scope="module")
-def tones(tmp_path_factory) -> Path:
-    return write_tones(tmp_path_factory.mktemp("tones"))
-
-
-@pytest.fixture(scope="module")
-def trained(tones, tmp_path_factory) -> Path:
+def trained(quick_run) -> Path:
     """A network of the recipes' kind that tells the tones apart."""
-    run = tmp_path_factory.mktemp("run") / "run"
-    return train(quick_recipe(tones), run, CPU).model
+    return quick_run / "model.safetensors"
 
 
 @pytest.mark.parametrize("weights", ["float32", "int8"])

@@ -21,9 +21,9 @@ from speechgru.errors import DataError, SpeechGRUError, UsageError
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory):
+def split():
     """The testing tones."""
-    return tone_split(tmp_path_factory.mktemp("tones"))
+    return tone_split()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from listener import listening_model, tone_split
 from matplotlib import image
 from tones import RATE, TONES_HZ, tone
 
-from speechgru.cli.app import main
+from speechgru.cli import main
 from speechgru.corpora.streams import StreamPlan
 from speechgru.decoding.ctc import CTCConfig
 from speechgru.decoding.detector import DetectorConfig
@@ -29,14 +29,14 @@ WORDS = tuple(TONES_HZ)
 
 
 @pytest.fixture(scope="module")
-def tones(tmp_path_factory):
+def tones():
     """The validation tones."""
-    return tone_split(tmp_path_factory.mktemp("tones"), "validation")
+    return tone_split("validation")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return listening_model(tmp_path_factory.mktemp("training"))
+def model():
+    return listening_model()
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from once import made_once
 from safetensors.torch import load_file
 
 from speechgru.analysis.training_cost import synthetic_data
+from speechgru.training import loop
 from speechgru.training.prepared_data import PreparedData, prepare
 from speechgru.training.recipe import Recipe, parse_recipe
 from speechgru.training.trainer import Trainer
@@ -46,6 +48,11 @@ def write_recipe(folder: Path, manifest: Path, **training: Any) -> str:
     """The same as a file; gives its name."""
     (folder / "quick.toml").write_text(quick_recipe(manifest, **training).to_toml())
     return str(folder / "quick.toml")
+
+
+def finished_run(manifest: Path) -> Path:
+    """The folder of the quick run, trained once for all tests."""
+    return made_once("quick_run", lambda run: loop.train(quick_recipe(manifest), run, CPU))
 
 
 def checkpoint(run: Path) -> dict[str, torch.Tensor]:

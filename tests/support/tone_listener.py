@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from tones import RATE, TONES_HZ, tone, untrained_model
+from tones import RATE, TONES_HZ, tone, trained_once, untrained_model
 
 from speechgru.labels import BLANK, SILENCE
 from speechgru.model.network import SpeechGRU
@@ -31,9 +31,12 @@ def stream(words, gap_s=0.6, seed=0):
 
 @cache
 def tone_listener():
-    """The network; ask for its file with `tone_listener_file`."""
-    labels = (*TONES_HZ, SILENCE)
-    model = untrained_model(labels, clip_s=0.5, tail_s=0.2)
+    """The network."""
+    model = untrained_model((*TONES_HZ, SILENCE), clip_s=0.5, tail_s=0.2)
+    return trained_once("tone_listener", model, _train)
+
+
+def _train(model):
     rng = np.random.default_rng(0)
     samples, targets = zip(*(_example(model, rng, seed) for seed in range(24)), strict=True)
     batch, truth = torch.from_numpy(np.stack(samples)), torch.from_numpy(np.stack(targets))
@@ -46,7 +49,6 @@ def tone_listener():
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return model.eval()
 
 
 def _example(model, rng, seed):

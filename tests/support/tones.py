@@ -1,11 +1,13 @@
 """A corpus that a network learns in a second: words that are tones."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
+from once import made_once
 
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
@@ -27,6 +29,7 @@ def tone(word, seed, seconds=0.5):
 
 def write_tones(folder: Path) -> Path:
     """A manifest of every word by every speaker; gives its path."""
+    folder.mkdir(exist_ok=True)
     lines = ["file,word,speaker,split"]
     for split, speakers in SPEAKERS.items():
         for word in TONES_HZ:
@@ -37,6 +40,22 @@ def write_tones(folder: Path) -> Path:
     manifest = folder / "tones.csv"
     manifest.write_text("\n".join(lines) + "\n")
     return manifest
+
+
+def shared_tones() -> Path:
+    """The manifest of the same corpus, written once for all tests."""
+    return made_once("tones", write_tones) / "tones.csv"
+
+
+def trained_once(name: str, model: SpeechGRU, train: Callable[[SpeechGRU], object]) -> SpeechGRU:
+    """The network with the weights that `train(model)` gives it, in whichever process."""
+
+    def make(path: Path) -> None:
+        train(model)
+        torch.save(model.state_dict(), path)
+
+    model.load_state_dict(torch.load(made_once(f"{name}.pt", make), weights_only=True))
+    return model.eval()
 
 
 def untrained_model(labels=tuple(TONES_HZ), seed=0, front="stack", **metadata):
@@ -51,6 +70,10 @@ def untrained_model(labels=tuple(TONES_HZ), seed=0, front="stack", **metadata):
 def trained_model() -> SpeechGRU:
     """A network that tells the tones apart, trained from a zero state on their last steps."""
     model = untrained_model(protocol="folder", clip_s=0.5, tail_s=0.2)
+    return trained_once("trained_model", model, _train)
+
+
+def _train(model: SpeechGRU) -> None:
     pairs = [(word, seed) for word in TONES_HZ for seed in range(16)]
     samples = torch.from_numpy(np.stack([tone(word, seed) for word, seed in pairs]))
     targets = torch.tensor([model.vocabulary.id(word) for word, _ in pairs])
@@ -63,4 +86,3 @@ def trained_model() -> SpeechGRU:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return model.eval()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from runs import CPU, assert_same_run, make_trainer, quick_recipe
 
-from speechgru.cli.app import main
+from speechgru.cli import main
 from speechgru.errors import InterruptedRunError
 from speechgru.modelfile.safetensors import load_model
 from speechgru.training import loop, trainer

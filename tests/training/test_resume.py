@@ -35,8 +35,8 @@ def recipe(tones) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(recipe, tmp_path_factory) -> Path:
-    return loop.train(recipe, tmp_path_factory.mktemp("runs") / "whole", CPU).run
+def uninterrupted(quick_run) -> Path:
+    return quick_run
 
 
 class StopAfter:
