@@ -148,7 +148,7 @@ def listen(
         raise UsageError("--jsonl and --json: use only one of them")
     path = find_model(model) if model else bundled_model()
     from speechgru.audio.files import AUDIO_SUFFIXES
-    from speechgru.recognition.actions import Actions, check_words, parse_hook
+    from speechgru.recognition.actions import Actions, check_words, parse_hook, shell_warning
     from speechgru.recognition.recording import Keepers, check_new
 
     # What is wrong with the options is reported before torch takes its seconds to load.
@@ -157,6 +157,8 @@ def listen(
     source = SourceOptions(input_, device, realtime, rate, format_, channels)
     source.check()
     hooks = [parse_hook(text) for text in on or []]
+    for warning in filter(None, map(shell_warning, on or [])):
+        err.line(warning)
     if record is not None:
         check_new(record)
     if err.is_terminal:

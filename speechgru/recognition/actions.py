@@ -1,6 +1,7 @@
 """Programs that run when a word is heard: by no shell, and without keeping the sound waiting."""
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -54,6 +55,42 @@ def parse_hook(text: str) -> Hook:
             f"commands, {word}=\"sh -c '...'\""
         )
     return Hook(word, arguments)
+
+
+def shell_syntax(text: str) -> str | None:
+    """What in a `WORD=COMMAND` only a shell understands, and none will see; None if nothing.
+
+    >>> shell_syntax("go=echo go > log"), shell_syntax("go=play $HOME/go.wav")
+    ('>', '$HOME')
+    >>> shell_syntax("go=sh -c 'echo go > log'"), shell_syntax("go=grep '$' file")
+    (None, None)
+    """
+    command = text.partition("=")[2]
+    # Not as POSIX has it, the quotes stay: what is quoted is an argument like any other.
+    parts = shlex.shlex(command, posix=False, punctuation_chars="|&;<>")
+    parts.whitespace_split = True
+    parts.commenters = ""
+    for part in parts:
+        if set(part) <= set("|&;<>"):
+            return part
+        unquoted = re.sub(r"'[^']*'", "", part)
+        if variable := re.search(r"\$(\w+|[{(])", unquoted):
+            return variable[0]
+        if "`" in unquoted:
+            return "`"
+    return None
+
+
+def shell_warning(text: str) -> str | None:
+    """A sentence for a `WORD=COMMAND` that seems to be meant for a shell, which none will see."""
+    syntax = shell_syntax(text)
+    if syntax is None:
+        return None
+    word = text.partition("=")[0]
+    return (
+        f"--on {word}: no shell runs the command, so {syntax} is passed on as it is; "
+        f"for a shell, {word}=\"sh -c '...'\""
+    )
 
 
 def check_words(hooks: Iterable[Hook], words: Sequence[str]) -> None:

@@ -141,11 +141,14 @@ def test_hooks_run_with_the_event_and_their_failures_are_told(listen, heard, tmp
         "--on", f"low=sh -c 'echo $SPEECHGRU_WORD $SPEECHGRU_T >> {out}'",
         "--on", "high=false",
         "--on", "mid=sleep 60",
+        "--on", "mid=true > $HOME/log",
         "--on-timeout", "0.3",
     )  # fmt: skip
     assert code == 0
     assert [line.split()[0] for line in out.read_text().splitlines()] == ["low", "low"]
     assert "--on high=false: exit code 1" in err
+    assert "--on mid: no shell runs the command, so > is passed on as it is" in err
+    assert "--on low: no shell" not in err
     assert "--on mid=sleep 60: killed after 0.3 s" in err
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from speechgru.decoding.events import Event
 from speechgru.errors import UsageError
-from speechgru.recognition.actions import Actions, check_words, parse_hook
+from speechgru.recognition.actions import Actions, check_words, parse_hook, shell_syntax
 
 EVENT = Event("go", start_s=1.25, end_s=1.5, score=0.912345, t=1.64)
 
@@ -156,3 +156,27 @@ def test_a_hook_that_cannot_work_is_told_at_once(text, said):
 def test_a_hook_for_a_word_that_is_never_recognized_is_told():
     with pytest.raises(UsageError, match=r"the model has no word go; it has yes, no"):
         check_words([parse_hook("go=echo")], ["yes", "no"])
+
+
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        ("echo go > log", ">"),
+        ("echo go >log", ">"),
+        ("echo go 2>> log", ">>"),
+        ("echo go | tee log", "|"),
+        ("true && false", "&&"),
+        ("true; false", ";"),
+        ("sleep 9 &", "&"),
+        ("echo $SPEECHGRU_WORD", "$SPEECHGRU_WORD"),
+        ('echo "${HOME}"', "${"),
+        ("echo $(date)", "$("),
+        ("echo `date`", "`"),
+        ("sh -c 'echo go > log && date | wc'", None),
+        ("sh -c 'echo $SPEECHGRU_WORD'", None),
+        ("mosquitto_pub -t home/word -m 'a > b'", None),
+        ("echo 5$ '#' a", None),
+    ],
+)
+def test_what_only_a_shell_understands_is_found(command, found):
+    assert shell_syntax(f"go={command}") == found
