@@ -9,6 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples
+from speechgru.backends.onnx_batch import ManyStreams
 from speechgru.backends.onnx_step import SingleStep
 from speechgru.decoding.factory import ModelInfo
 from speechgru.errors import DataError
@@ -19,6 +20,9 @@ from speechgru.recognition.backend import Backend
 #: of the next call's state come out.
 SAMPLES, LOG_POSTERIORS, STATE, NEXT = "samples", "log_posteriors", "state.", "next."
 
+#: The first axis of all of them, in graphs that take any number of streams at once; others have 1.
+STREAMS = "streams"
+
 _RATES_HZ = range(8_000, 48_001)
 _STEP_SAMPLES = range(1, 48_001)
 #: The most tensors in a state, and the most numbers in all of them.
@@ -28,7 +32,9 @@ State = Mapping[str, NDArray[np.float32]]
 
 
 class OnnxBackend(Backend):
-    """A model through onnxruntime. The graph is for one stream: a batch runs clip by clip.
+    """A model through onnxruntime.
+
+    Older graphs are for one stream: a batch runs clip by clip.
 
     Args:
         threads: cores for the network; more than one is hardly faster, step by step.
@@ -49,7 +55,8 @@ class OnnxBackend(Backend):
         )
         self._columns = sum(map(len, self.outputs.values()))
         self._parameters = _integer(graph, "parameters", range(1, 2**32))
-        self._session = _open_session(model.content, threads)
+        self._content, self._threads = model.content, threads
+        self._session = _open_session(model.content, threads, streams=1)
         self._shapes = _state_shapes(self._session)
         self._inputs = [STATE + name for name in self._shapes]
         self._outputs = [LOG_POSTERIORS, *(NEXT + name for name in self._shapes)]
@@ -82,6 +89,14 @@ class OnnxBackend(Backend):
         if not len(samples):
             return np.empty((0, self._columns), np.float32), state
         return self._run(samples, state)
+
+    def many_streams(self, threads: int = 1) -> ManyStreams | None:
+        """The model for any number of streams at once; None if the graph is for one."""
+        session = _open_session(self._content, threads)
+        if session.get_inputs()[0].shape[0] == 1:
+            return None
+        states = {name: (STATE + name, NEXT + name) for name in self._shapes}
+        return ManyStreams(session, SAMPLES, LOG_POSTERIORS, states, self._shapes)
 
     def bare_step(self, samples: Samples, state: State) -> Callable[[], object]:
         """onnxruntime's own call for a step, which every call of this backend has to make."""
@@ -124,8 +139,15 @@ def load_onnx(path: Path, threads: int = 1) -> OnnxBackend:
         raise DataError(f"{path}: {error}") from error
 
 
-def _open_session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
+def _open_session(
+    content: bytes, threads: int, streams: int | None = None
+) -> onnxruntime.InferenceSession:
+    """A session for so many streams at once, or for any number that varies from call to call."""
     options = onnxruntime.SessionOptions()
+    if streams is None:
+        options.enable_mem_pattern = False  # it would keep a plan for each number of streams
+    else:
+        options.add_free_dimension_override_by_name(STREAMS, streams)
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors are raised, so onnxruntime need not print them too

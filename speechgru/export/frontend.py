@@ -33,12 +33,23 @@ class Normalisation(NamedTuple):
     deviation: NDArray[np.float64]
 
 
-def features(g: GraphBuilder, module: Features, samples: str, norm: Normalisation) -> str:
-    """Features of uncentred frames, normalised: (1, S) -> (1, 1, T, F)."""
+def features(
+    g: GraphBuilder, module: Features, samples: str, norm: Normalisation, streams: str | None
+) -> str:
+    """Features of uncentred frames, normalised: (N, S) -> (N, 1, T, F).
+
+    Args:
+        streams: a value that holds N, as (1,); None where N is 1.
+    """
     if module.config.kind == "mfcc":
-        return _cepstra(g, module, _log_mel(g, module, samples), norm)
-    log_mel = _log_mel(g, module, samples, norm.mean)
-    return g.op("Mul", log_mel, g.floats(_outermost(1 / norm.deviation)))
+        rows = _cepstra(g, module, _log_mel(g, module, samples), norm)
+    else:
+        log_mel = _log_mel(g, module, samples, norm.mean)
+        rows = g.op("Mul", log_mel, g.floats(_outermost(1 / norm.deviation)))
+    if streams is None:
+        return rows
+    shape = g.op("Concat", streams, g.integers([1, -1, module.config.size]), axis=0)
+    return g.op("Reshape", rows, shape)
 
 
 def _outermost(row: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -49,7 +60,10 @@ def _outermost(row: NDArray[np.float64]) -> NDArray[np.float64]:
 def _log_mel(
     g: GraphBuilder, module: Features, samples: str, mean: NDArray[np.float64] | float = 0.0
 ) -> str:
-    """The log mel spectrum less a mean, (1, S) -> (T, M): ln(p + e) - m = ln(p / e^m + e / e^m)."""
+    """The log mel spectrum less a mean, (N, S) -> (N T, M).
+
+    ln(p + e) - m = ln(p / e^m + e / e^m).
+    """
     config = module.config
     mel = module.mel[::2].double().numpy()  # (bins, M); the module has each bin's row twice
     bins = 1 + int(np.flatnonzero(mel.any(axis=1))[-1])
@@ -63,30 +77,30 @@ def _log_mel(
 
 
 def _grid(g: GraphBuilder, samples: str, window: int, hop: int, inner: int) -> str:
-    """Frames, (1, S) -> (T, rows, inner): pieces that divide window and hop, and of each frame the
-    first, the second and so on. Zeros fill the last row."""
+    """Frames, (N, S) -> (N, T, rows, inner): pieces that divide window and hop, and of each frame
+    the first, the second and so on. Zeros fill the last row."""
     piece, rows = gcd(window, hop), -(-window // inner)
     # Where pieces are of whole rows they are made of rows at once.
-    shape = [-1, piece] if piece % inner else [-1, piece // inner, inner]
+    shape = [0, -1, piece] if piece % inner else [0, -1, piece // inner, inner]
     pieces = g.op("Reshape", samples, g.integers(shape))
     count, stride = window // piece, hop // piece
     columns = [
-        g.slice(pieces, 0, first, first - count + 1 if first < count - 1 else None, stride)
+        g.slice(pieces, 1, first, first - count + 1 if first < count - 1 else None, stride)
         for first in range(count)
     ]
-    frames = g.op("Concat", *columns, axis=1)
+    frames = g.op("Concat", *columns, axis=2)
     if not piece % inner:
         return frames
     if padding := rows * inner - window:
-        frames = g.op("Pad", frames, g.integers([0, 0, 0, padding]))
-    return g.op("Reshape", frames, g.integers([-1, rows, inner]))
+        frames = g.op("Pad", frames, g.integers([0, 0, 0, 0, 0, padding]))
+    return g.op("Reshape", frames, g.integers([0, -1, rows, inner]))
 
 
 def _squares(
     g: GraphBuilder, module: Features, grid: str, bins: int
 ) -> tuple[str, NDArray[np.int64]]:
     """Squares of bins' real and imaginary parts, each of the first bins once and some more:
-    (T, rows, B) -> (T, at least 2 bins).
+    (N, T, rows, B) -> (N T, at least 2 bins).
 
     And the bin that each square is of, `bins` for all that are not to be counted.
     """
@@ -98,7 +112,7 @@ def _squares(
     k = c[:, np.newaxis] + outer * np.arange(inner)
     k = np.minimum(k, size - k)
     d = np.flatnonzero((k < bins).any(axis=0))
-    # Over a: for each c the real and the imaginary part, twice, (T, 4 c, b).
+    # Over a: for each c the real and the imaginary part, twice, (N, T, 4 c, b).
     first = 2 * np.pi * np.outer(c, a) / outer
     sums = g.op(
         "MatMul",
@@ -109,7 +123,7 @@ def _squares(
     turn = 2 * np.pi * np.outer(c, b) / size
     turns = np.stack([np.cos(turn), np.sin(turn), -np.sin(turn), np.cos(turn)], axis=1)
     turned = g.op("Mul", sums, g.floats(turns.reshape(-1, inner)))
-    # Over b and what adds up: (T, c, 4 b) -> (T, c, 2 d), real parts and imaginary ones.
+    # Over b and what adds up: (N T, c, 4 b) -> (N T, c, 2 d), real parts and imaginary ones.
     last = 2 * np.pi * np.outer(b, d) / inner
     of_real = np.hstack([np.cos(last), -np.sin(last)])
     of_imaginary = np.hstack([np.sin(last), np.cos(last)])
@@ -134,7 +148,7 @@ def _factor(size: int, window: int) -> int:
 
 
 def _cepstra(g: GraphBuilder, module: Features, log_mel: str, norm: Normalisation) -> str:
-    """As `Features` has them, the bands' mean around the product: (T, M) -> (1, 1, T, F)."""
+    """As `Features` has them, the bands' mean around the product: (N T, M) -> (1, 1, N T, F)."""
     dct = module.dct.double().numpy() / norm.deviation
     level = g.op("ReduceMean", log_mel, axes=[-1], keepdims=1)
     offset = g.floats(-norm.mean / norm.deviation)

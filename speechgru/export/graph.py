@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speechgru.backends.onnx import LOG_POSTERIORS, NEXT, SAMPLES, STATE
+from speechgru.backends.onnx import LOG_POSTERIORS, NEXT, SAMPLES, STATE, STREAMS
 from speechgru.export.frontend import Normalisation, features
 from speechgru.export.graph_builder import GraphBuilder
 from speechgru.export.layers import causal_conv, layer_norm, recurrent
 from speechgru.labels import UNKNOWN
-from speechgru.model.cells import CausalConv2d
+from speechgru.model.cells import CausalConv2d, CausalTransformer
 from speechgru.model.fronts import ConvFront
 from speechgru.model.network import SpeechGRU
 from speechgru.version import __version__
@@ -23,42 +23,50 @@ _FINE_RANGE = 80.0
 def build_graph(model: SpeechGRU, int8: bool = False) -> bytes:
     """An ONNX file without a header, of a model that `weights.folded` or `rounded` gave.
 
-    It takes any whole number of steps of one stream: (1, T step_samples), and gives (1, T, V).
+    It takes any whole number of steps of any number of streams, (N, T step_samples), each with its
+    state, and gives (N, T, V). A Transformer's graph is of one stream.
 
     Raises:
         SpeechGRUError: a layer cannot be exported.
     """
     g = GraphBuilder(int8)
-    samples = g.input(SAMPLES, 1, "S")
+    count = 1 if any(isinstance(c, CausalTransformer) for c in model.cells) else STREAMS
+    samples = g.input(SAMPLES, count, "S")
     state = {
-        name: g.input(STATE + name, *tensor.shape)
+        name: g.input(STATE + name, count, *tensor.shape[1:])
         for name, tensor in model.initial_state(1).items()
         if tensor.numel()
     }
-    log_posteriors, following = _forward(g, model, samples, state)
+    # Of a state's shape, as a runtime knows that beforehand where it knows the number of streams.
+    streams = None if count == 1 else g.op("Shape", state["layer0"], start=0, end=1)
+    log_posteriors, following = _forward(g, model, samples, state, streams)
     columns = sum(map(len, model.outputs.values()))
-    g.output(LOG_POSTERIORS, log_posteriors, 1, "T", columns)
+    g.output(LOG_POSTERIORS, log_posteriors, count, "T", columns)
     for name, tensor in model.initial_state(1).items():
         if tensor.numel():
-            g.output(NEXT + name, following[name], *tensor.shape)
+            g.output(NEXT + name, following[name], count, *tensor.shape[1:])
     return g.model("speechgru", __version__)
 
 
 def _forward(
-    g: GraphBuilder, model: SpeechGRU, samples: str, state: dict[str, str]
+    g: GraphBuilder,
+    model: SpeechGRU,
+    samples: str,
+    state: dict[str, str],
+    streams: str | None,
 ) -> tuple[str, dict[str, str]]:
     stretch, following = samples, {}
     if "samples" in state:  # frames overlap
         stretch = g.op("Concat", state["samples"], samples, axis=1)
         following["samples"] = g.slice(stretch, 1, -model.features.config.context_samples)
     norm = Normalisation(model.mean.double().numpy(), model.deviation.double().numpy())
-    x = features(g, model.features, stretch, norm)  # (1, 1, FRAMES_PER_STEP T, F)
-    x = _front(g, model, x, state, following)  # (T, 1, H)
+    x = features(g, model.features, stretch, norm, streams)  # (N, 1, FRAMES_PER_STEP T, F)
+    x = _front(g, model, x, state, following)  # (T, N, H)
     for i, layer in enumerate(model.layers):
         name = f"layer{i}"
         y, following[name] = recurrent(layer, g, layer_norm(model.norms[i], g, x), state[name])
         x = g.op("Add", x, y) if model.config.residual else y
-    return _heads(g, model, layer_norm(model.norms[-1], g, x)), following
+    return _heads(g, model, layer_norm(model.norms[-1], g, x), streams), following
 
 
 def _front(
@@ -68,28 +76,31 @@ def _front(
     state: dict[str, str],
     following: dict[str, str],
 ) -> str:
-    """Frames to steps: (1, 1, FRAMES_PER_STEP T, F) -> (T, 1, H)."""
+    """Frames to steps: (N, 1, FRAMES_PER_STEP T, F) -> (T, N, H)."""
     front, project = model.front, model.project
     if not isinstance(front, ConvFront):
-        steps = g.op("Reshape", x, g.integers([-1, 1, front.size]))
+        steps = g.op("Reshape", x, g.integers([0, -1, front.size]))
+        steps = g.op("Transpose", steps, perm=[1, 0, 2])
         return g.linear(steps, project.weight, project.bias)
     for i, conv in enumerate(front.convs):
         assert isinstance(conv, CausalConv2d)
-        x, kept = causal_conv(conv, g, x, state.get(f"conv{i}"))  # (1, C, T, F)
+        x, kept = causal_conv(conv, g, x, state.get(f"conv{i}"))  # (N, C, T, F)
         if kept is not None:
             following[f"conv{i}"] = kept
     # The product over channels and bands, as one more convolution: it takes what the last one
     # gives in the order in which a runtime has it.
     hidden, channels = model.config.hidden, model.config.front_channels[-1]
     kernel = g.op("Reshape", g.weight(project.weight), g.integers([hidden, channels, 1, -1]))
-    y = g.op("Conv", x, kernel, g.floats(project.bias.detach()))  # (1, H, T, 1)
-    steps = g.op("Transpose", y, perm=[0, 2, 3, 1])
-    return g.op("Reshape", steps, g.integers([-1, 1, hidden]))
+    y = g.op("Conv", x, kernel, g.floats(project.bias.detach()))  # (N, H, T, 1)
+    steps = g.op("Transpose", y, perm=[2, 0, 3, 1])
+    return g.op("Reshape", steps, g.integers([0, -1, hidden]))
 
 
-def _heads(g: GraphBuilder, model: SpeechGRU, x: str) -> str:
-    """Log-posteriors of each head's labels, side by side: (T, 1, H) -> (1, T, V)."""
-    x = g.op("Reshape", x, g.integers([-1, model.config.hidden]))  # (T, H)
+def _heads(g: GraphBuilder, model: SpeechGRU, x: str, streams: str | None) -> str:
+    """Log-posteriors of each head's labels, side by side: (T, N, H) -> (N, T, V)."""
+    if streams is not None:
+        x = g.op("Transpose", x, perm=[1, 0, 2])
+    x = g.op("Reshape", x, g.integers([-1, model.config.hidden]))  # (N T, H)
     rows = torch.arange(len(model.head.bias))
     heads = []
     for head, own in model.split_heads(rows).items():
@@ -99,11 +110,13 @@ def _heads(g: GraphBuilder, model: SpeechGRU, x: str) -> str:
         else:
             heads.append(g.op("LogSoftmax", g.affine(x, weight, bias), axis=-1))
     columns = heads[0] if len(heads) == 1 else g.op("Concat", *heads, axis=-1)
-    return g.op("Reshape", columns, g.integers([1, -1, sum(map(len, model.outputs.values()))]))
+    shape = g.integers([-1, sum(map(len, model.outputs.values()))])
+    first = g.integers([1]) if streams is None else streams
+    return g.op("Reshape", columns, g.op("Concat", first, shape, axis=0))
 
 
 def _labels(g: GraphBuilder, model: SpeechGRU, x: str, weight: Tensor, bias: Tensor) -> str:
-    """Log-posteriors of the labels: (T, H) -> (T, labels).
+    """Log-posteriors of the labels: (N T, H) -> (N T, labels).
 
     As in `SpeechGRU.fold` the unknown words are added to `_unknown_` and the prior is taken out:
     it is in the biases, as normalising once is the same.

@@ -11,7 +11,7 @@ from speechgru.decoding.factory import DecoderConfig, head_of
 from speechgru.errors import SpeechGRUError
 from speechgru.labels import columns
 from speechgru.serve.models import ServedModel
-from speechgru.serve.rows import Rows, SingleRows
+from speechgru.serve.rows import Rows, rows_of
 from speechgru.serve.stream import Answer, Hears, Stream, Wishes
 
 #: Rounds wait for each other this long for each stream, up to a step: many streams are gathered,
@@ -45,7 +45,7 @@ class Engine:
         observe: Callable[[Sequence[float]], None] | None = None,
     ) -> None:
         self.model = model
-        self._rows = rows or SingleRows(model.backend)
+        self._rows = rows or rows_of(model.backend)
         self._dispatch, self._observe = dispatch, observe
         self._ready: list[Stream] = []
         self._streams: set[Stream] = set()

@@ -1,13 +1,21 @@
 """The states of many streams of one model, a row each, and a step of some of them at once."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.audio.files import Samples
+from speechgru.backends.onnx import OnnxBackend
+from speechgru.backends.onnx_batch import ManyStreams
 from speechgru.recognition.backend import Backend
-from speechgru.recognition.recognizer import with_initial_layers
+from speechgru.recognition.recognizer import RECURRENT, with_initial_layers
+
+#: Streams in one call at most: their states stay in the processor's cache.
+MOST_AT_ONCE = 128
+#: Rows that there is room for at first; room is doubled as it is needed.
+_ROWS = 8
 
 
 class Rows(Protocol):
@@ -68,3 +76,75 @@ class SingleRows:
             log_posteriors, self._states[row] = self._backend(chunk, self._states[row])
             answers.append(log_posteriors[0])
         return np.stack(answers)
+
+
+class BatchRows:
+    """Rows of a graph that takes many streams at once: one array for each tensor of the state.
+
+    Args:
+        threads: calls side by side, each with its part of the streams.
+    """
+
+    def __init__(self, streams: ManyStreams, threads: int = 1) -> None:
+        self._run = streams
+        self._states = streams.initial_states(_ROWS)
+        self._used = 0
+        self._free: list[int] = []
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, "engine") if threads > 1 else None
+
+    def add(self) -> int:
+        """A new stream."""
+        if self._free:
+            row = self._free.pop()
+        else:
+            row = self._used
+            self._used += 1
+            if row >= len(next(iter(self._states.values()))):
+                more = self._run.initial_states(row)
+                self._states = {
+                    name: np.concatenate([array, more[name]])
+                    for name, array in self._states.items()
+                }
+        self.reset(row)
+        return row
+
+    def free(self, row: int) -> None:
+        """The stream is over."""
+        self._free.append(row)
+
+    def reset(self, row: int) -> None:
+        """The whole state as after silence."""
+        for array in self._states.values():
+            array[row] = 0
+
+    def reset_layers(self, row: int) -> None:
+        """The recurrent state alone."""
+        for name, array in self._states.items():
+            if name.startswith(RECURRENT):
+                array[row] = 0
+
+    def step(self, rows: list[int], samples: Samples) -> NDArray[np.float32]:
+        """A step of some streams, in calls of up to `MOST_AT_ONCE`."""
+        calls = max(-(-len(rows) // MOST_AT_ONCE), min(self._threads, len(rows) // 8))
+        if calls <= 1:
+            return self._part(np.array(rows), samples)
+        indices = np.array_split(np.array(rows), calls)
+        chunks = np.array_split(samples, calls)
+        if self._pool is None:
+            return np.concatenate(list(map(self._part, indices, chunks)))
+        return np.concatenate(list(self._pool.map(self._part, indices, chunks)))
+
+    def _part(self, rows: NDArray[np.intp], samples: Samples) -> NDArray[np.float32]:
+        states = {name: array[rows] for name, array in self._states.items()}
+        log_posteriors, following = self._run(samples, states)
+        for name, array in self._states.items():
+            array[rows] = following[name]
+        return log_posteriors[:, 0]
+
+
+def rows_of(backend: Backend, threads: int = 1) -> Rows:
+    """Rows for a model: many streams at once where its graph takes them."""
+    if isinstance(backend, OnnxBackend) and (many := backend.many_streams()) is not None:
+        return BatchRows(many, threads)
+    return SingleRows(backend)

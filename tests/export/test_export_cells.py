@@ -73,6 +73,24 @@ def test_in_eight_bits_it_is_the_network_with_rounded_weights(cell):
     assert_same(rounded(model), graph(cell, True), sound(model))
 
 
+@all_cells
+def test_many_streams_at_once_answer_as_each_does_alone(cell):
+    model, one = network(cell), graph(cell)
+    many = one.many_streams()
+    if cell == "transformer":
+        assert many is None
+        return
+    streams = np.stack([sound(model, 1.0, seed) for seed in range(5)])
+    states = many.initial_states(5)
+    alone = [one.initial_state() for _ in streams]
+    for first in range(0, 16_000 - 1_600, 1_600):
+        chunk = streams[:, first : first + 1_600]
+        found, states = many(chunk, states)
+        for i, samples in enumerate(chunk):
+            expected, alone[i] = one(samples, alone[i])
+            np.testing.assert_allclose(found[i], expected, atol=1e-4)
+
+
 def test_what_onnx_has_an_operator_for_is_one():
     kinds = {}
     for cell in CELL_NAMES:

@@ -193,7 +193,7 @@ def test_who_reads_nothing_is_dropped_and_nobody_waits(server):
     assert events(found) == own_events()
     thread.join(60)
     assert not thread.is_alive()
-    assert sum(server.service.metrics.closed.values()) == dropped + 1
+    assert sum(server.service.metrics.closed.values()) > dropped
 
 
 def test_too_many_clients_are_told_so(server):
