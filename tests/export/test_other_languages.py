@@ -1,4 +1,4 @@
-"""The page for other languages: its tables are the model's, its JavaScript gives Python's answers.
+"""The guide for other languages: its tables are the model's, its JavaScript gives Python's answers.
 
 Node.js runs it with onnxruntime-node or onnxruntime-web, where one of them is found: beside this
 file, above it, or in a folder that NODE_PATH names.
@@ -22,7 +22,8 @@ from speechgru.modelfile import bundled
 from speechgru.recognition.recognizer import CARRY, open_recognizer
 
 PROJECT = Path(__file__).resolve().parents[2]
-PAGE = (PROJECT / "recipes" / "onnx.md").read_text(encoding="utf-8")
+PAGE_FILE = PROJECT / "recipes" / "guides" / "other-languages-and-browser.md"
+PAGE = PAGE_FILE.read_text(encoding="utf-8")
 EXAMPLE = "".join(re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL))
 
 #: Prints the library's name; fails where there is none.
