@@ -185,7 +185,8 @@ def small(words: list[str]) -> list[str]:
     if verb == "listen" and "--input" not in words:
         words += ["--input", "some.wav"]
     if verb == "record" and "--input" not in words:
-        words = ["record", "lumos", "--input", "long-recording.wav", "--speaker", "anna"]
+        words = ["record", "lights", "--input", "long-recording.wav", "--speaker", "anna"]
+        words += ["--out", "my-words", "--takes", "3"]
     for option, value in (("--minutes", "0.5"), ("--orders", "1"), ("--beam", "2")):
         if option in words:
             words[words.index(option) + 1] = value

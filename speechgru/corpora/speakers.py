@@ -72,7 +72,7 @@ def share_out(said: Mapping[str, Collection[str]]) -> dict[str, str]:
         return dict.fromkeys(said, "training")
     splits = {speaker: hash_split(speaker) for speaker in said}
     if len(set(splits.values())) == len(SPLITS):
-        return splits
+        return _with_training(splits, said)
     order = sorted(said, key=lambda speaker: (hash_percent(speaker), speaker))
     splits = {speaker: splits[speaker] for speaker in order}
     counts = Counter(word for speaker in order for word in set(said[speaker]))
@@ -80,6 +80,22 @@ def share_out(said: Mapping[str, Collection[str]]) -> dict[str, str]:
     for split in SPLITS:
         if split not in splits.values():
             _fill(split, splits, words)
+    return splits
+
+
+def _with_training(splits: dict[str, str], said: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """The same splits, but for words that nobody in training says: one of their speakers trains.
+
+    Not one whose split would be left without a speaker.
+    """
+    for word in sorted({word for words in said.values() for word in words}):
+        speakers = [speaker for speaker, words in said.items() if word in words]
+        if any(splits[speaker] == "training" for speaker in speakers):
+            continue
+        counts = Counter(splits.values())
+        spared = [speaker for speaker in speakers if counts[splits[speaker]] > 1]
+        if spared:
+            splits[min(spared, key=lambda s: (hash_percent(s), s))] = "training"
     return splits
 
 

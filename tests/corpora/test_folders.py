@@ -210,5 +210,16 @@ def test_what_is_no_corpus_is_told(tmp_path: Path) -> None:
         open_corpus(make(tmp_path, "a.wav", "empty/readme.txt"))
 
 
+def test_a_word_of_few_speakers_can_be_trained(tmp_path: Path) -> None:
+    """Whose only speaker would be for validation or testing by the hash."""
+    speakers = [f"speaker{n}" for n in range(40)]
+    rare = next(s for s in speakers if hash_split(s) == "validation")
+    names = [f"{word}/{speaker}_1.wav" for word in ("often", "always") for speaker in speakers]
+    make(tmp_path, *names, f"rare/{rare}_1.wav")
+    corpus = open_corpus(tmp_path)
+    assert {clip.split for clip in corpus.clips if clip.speaker == rare} == {"training"}
+    assert all(corpus.split(split) for split in SPLITS)
+
+
 def test_one_word_is_enough(tmp_path: Path) -> None:
     assert open_corpus(make(tmp_path, "auf/a.wav", "_silence_/b.wav")).words == ("auf",)
