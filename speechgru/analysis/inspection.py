@@ -169,8 +169,8 @@ def gradient_norms(model: SpeechGRU, samples: Samples, column: int, step: int) -
             states.append({name: part for name, part in state.items() if name.startswith("layer")})
             for part in states[-1].values():
                 part.requires_grad_().retain_grad()
-            log_posteriors, state = model.encode(chunk, state)
-        model.fold(log_posteriors)[0, -1, column].backward()
+            encoded, state = model.encode(chunk, state)
+        model.fold(model.apply_heads(encoded))[0, -1, column].backward()
     model.zero_grad(set_to_none=True)
     return [_norms([parts[f"layer{i}"] for parts in states]) for i in range(len(model.cells))]
 

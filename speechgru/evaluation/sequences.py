@@ -223,8 +223,8 @@ def spell(model: "SpeechGRU", samples: "Tensor") -> tuple[list[int], "Tensor"]:
     with torch.inference_mode():
         state = model.initial_state(1)
         features, _ = model.extract(samples, state["samples"])
-        heard, _ = model.hear(features, state)
-        return model.speller.spell(heard)
+        heard, _ = model.encode(features, state)
+        return model.speller.decode(heard)
 
 
 def words_of(tokens: list[int], spelling: Spelling) -> tuple[str, ...]:

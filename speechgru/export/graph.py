@@ -11,8 +11,8 @@ from speechgru.export.frontend import Normalisation, features
 from speechgru.export.graph_builder import GraphBuilder
 from speechgru.export.layers import causal_conv, layer_norm, recurrent
 from speechgru.labels import UNKNOWN
-from speechgru.model.cells import CausalConv2d, CausalTransformer
-from speechgru.model.fronts import ConvFront
+from speechgru.model.cells import CausalTransformer
+from speechgru.model.fronts import CausalConv2d, ConvFront
 from speechgru.model.network import SpeechGRU
 from speechgru.version import __version__
 

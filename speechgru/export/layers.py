@@ -16,7 +16,6 @@ from speechgru.model.cells import (
     LSTM,
     MGU,
     RNN,
-    CausalConv2d,
     CausalTransformer,
     ChoGRU,
     LiGRU,
@@ -24,6 +23,7 @@ from speechgru.model.cells import (
     MinLSTM,
     SelectiveSSM,
 )
+from speechgru.model.fronts import CausalConv2d
 
 
 @singledispatch

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from speechgru.model.cells import CausalConv2d, LiGRU
+from speechgru.model.cells import LiGRU
+from speechgru.model.fronts import CausalConv2d
 from speechgru.model.network import SpeechGRU
 
 #: Of smaller tensors the bytes do not matter, but the precision does.

@@ -1,1 +1,1 @@
-"""Samples to log-posteriors: features, fronts, recurrent cells and the network."""
+"""The network, from samples to log-posteriors: features, fronts, recurrent cells, heads."""

@@ -1,7 +1,7 @@
-"""Samples to spectral features, frame by frame: the same frames whole or in chunks.
+"""Samples to spectral features, frame by frame: the same frames for a whole recording or chunks.
 
-Frames are not centred and nothing is normalised by what a clip holds, so a frame depends on its own
-window of samples alone.
+Frames are not centred and nothing is normalized per clip, so a frame depends on its own window of
+samples alone.
 """
 
 from typing import Literal, Self
@@ -24,7 +24,7 @@ class FeatureConfig(BaseModel):
     sample_rate: int = Field(16_000, ge=8_000, le=48_000)
     window_ms: float = Field(30.0, ge=10.0, le=64.0)
     hop_ms: float = Field(10.0, ge=5.0, le=20.0)
-    #: Length of the zero-padded Fourier transform; long enough that every mel band holds a bin.
+    #: Length of the zero-padded Fourier transform, so long that every mel band contains a bin.
     fft_samples: int = Field(1024, ge=256, le=4096)
     mels: int = Field(80, ge=10, le=128)
     low_hz: float = Field(20.0, ge=0.0)
@@ -50,22 +50,22 @@ class FeatureConfig(BaseModel):
 
     @property
     def window_samples(self) -> int:
-        """Samples that a frame sees."""
+        """Samples in a frame."""
         return round(self.window_ms * self.sample_rate / 1000)
 
     @property
     def hop_samples(self) -> int:
-        """Samples from a frame to the next."""
+        """Samples from one frame to the next."""
         return round(self.hop_ms * self.sample_rate / 1000)
 
     @property
     def context_samples(self) -> int:
-        """Samples that a frame shares with the one before: what a stream must keep."""
+        """Samples that a frame shares with the one before it, which a stream has to keep."""
         return self.window_samples - self.hop_samples
 
     @property
     def size(self) -> int:
-        """F, the features of a frame."""
+        """F, the number of features in a frame."""
         return self.cepstra if self.kind == "mfcc" else self.mels
 
 
@@ -73,9 +73,9 @@ class Features(nn.Module):
     """Log mel bands or MFCC of uncentred frames: (B, S) -> (B, T, F), T = (S - window) // hop + 1.
 
     The logarithm is natural with a floor: ln(mel power + 1e-6); the cepstra are its orthonormal
-    DCT-II (Davis and Mermelstein, 1980), all as torchaudio's MFCC with `log_mels=True` and
-    `center=False` has them. The window is zero-padded on both sides to the transform's length,
-    which changes no power and needs no further sample.
+    DCT-II (Davis and Mermelstein, 1980), as in torchaudio's MFCC with `log_mels=True` and
+    `center=False`. The window is zero-padded on both sides to the length of the transform, which
+    does not change the power and needs no further samples.
     """
 
     mel: Tensor
@@ -96,7 +96,7 @@ class Features(nn.Module):
         mel = torchaudio.functional.melscale_fbanks(
             bins, config.low_hz, config.high_hz, config.mels, config.sample_rate
         )
-        # Each bin's row stands twice: for the squares of its real and of its imaginary part.
+        # Each bin has two equal rows: for the squares of its real and of its imaginary part.
         self.register_buffer("mel", mel.repeat_interleave(2, dim=0))
         self.register_buffer(
             "dct", torchaudio.functional.create_dct(config.cepstra, config.mels, norm="ortho")
@@ -107,10 +107,10 @@ class Features(nn.Module):
         if samples.shape[-1] < self.config.window_samples:
             return samples.new_zeros(*samples.shape[:-1], 0, self.config.size)
         if samples.ndim == 1 or samples.requires_grad:
-            return self._of_frames(samples)
-        return by_rows(self._of_frames, samples)
+            return self._spectral(samples)
+        return by_rows(self._spectral, samples)
 
-    def _of_frames(self, samples: Tensor) -> Tensor:
+    def _spectral(self, samples: Tensor) -> Tensor:
         spectrum = self.spectrogram(samples).transpose(-1, -2)  # (B, T, bins), complex
         squares = torch.view_as_real(spectrum).square_().flatten(-2)  # (B, T, 2 bins)
         log_mel = torch.log(squares @ self.mel + 1e-6)
@@ -119,9 +119,9 @@ class Features(nn.Module):
     def _cepstra(self, log_mel: Tensor) -> Tensor:
         """The DCT-II, (B, T, M) -> (B, T, F).
 
-        The mean goes around the product, as it is what all bands have in common: in near silence it
-        is so large that a sum of few frames and one of many, rounded in another order, would differ
-        by more than live and offline may.
+        The mean over the bands bypasses the product. In near silence it is so large that products
+        of few frames and of many, which round in different orders, would differ by more than live
+        and offline may.
         """
         mean = log_mel.mean(dim=-1, keepdim=True)
         return (log_mel - mean) @ self.dct + mean * self.dct.sum(dim=0)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import UNKNOWN, Head, Outputs, Spelling, Units, Vocabulary
-from speechgru.model.attention_decoder import Speller
-from speechgru.model.cells import GATED, Bidirectional, Cell, CellName, LockedDropout, make_cell
-from speechgru.model.cells.pooling import AttentionPooling
+from speechgru.model.attention_decoder import AttentionDecoder
+from speechgru.model.cells import GATED, Bidirectional, Cell, CellName, make_cell
 from speechgru.model.features import FeatureConfig, Features
 from speechgru.model.fronts import FRAMES_PER_STEP, ConvFront, FrontName, StackFront
+from speechgru.model.layers import AttentionPooling, LockedDropout
 from speechgru.model.row_threads import by_rows
 
 #: What a stream carries from chunk to chunk: named tensors of fixed shape, batch first.
@@ -27,41 +27,41 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: "stack": frames in pairs; "conv": causal convolutions over frames and bands, half the rate.
+    #: "stack": joins frames in pairs; "conv": causal convolutions over frames and bands.
     front: FrontName = "stack"
-    #: Channels of the convolutions; each halves the bands, the first one also the rate.
+    #: Channels of the convolutions. Each halves the bands, the first one also the frame rate.
     front_channels: tuple[int, ...] = (16, 32)
     #: Frames and bands that a convolution spans.
     front_kernel: int = Field(5, ge=2, le=15)
     cell: CellName = "gru"
-    #: Added at first to the bias of the gate that keeps the state; an LSTM's begins at 1 plus this.
+    #: Added to the initial bias of the gate that keeps the state; an LSTM's is 1 plus this.
     keep_bias: float = Field(0.0, ge=-5.0, le=5.0)
-    #: Steps that a layer of the Transformer sees, its own included.
+    #: Steps that a layer of the Transformer sees, including the current one.
     context_steps: int = Field(50, ge=2, le=1000)
     layers: int = Field(2, ge=1, le=16)
     hidden: int = Field(128, ge=1, le=4096)
-    #: Layer normalisation before each recurrent layer and before the head.
+    #: Layer normalization before each recurrent layer and before the head.
     layer_norm: bool = True
-    #: A recurrent layer's input is added to its output.
+    #: Add the input of a recurrent layer to its output.
     residual: bool = True
-    #: Share of features that are dropped between layers in training.
+    #: Share of features dropped between layers in training.
     dropout: float = Field(0.1, ge=0.0, lt=1.0)
     #: "locked": the same features at every step of a sequence (Gal and Ghahramani, 2016); "step":
     #: others at each step (Zaremba et al., 2014).
     dropout_mask: Literal["locked", "step"] = "locked"
-    #: Each layer also hears the clip from its end. Such a model needs whole clips.
+    #: Each layer also runs backwards in time. Such a model needs whole clips.
     bidirectional: bool = False
-    #: "last": every step has its answer; "attention": one answer for a whole clip, from a weighted
-    #: mean of its steps. Such a model needs whole clips.
+    #: "last": log-posteriors for every step; "attention": for the whole clip, from a weighted mean
+    #: of its steps. Such a model needs whole clips.
     pooling: Literal["last", "attention"] = "last"
-    #: "classify": a label for each step; "ctc": the words as they are said, with blanks between
-    #: them (Graves et al., 2006). Of two heads on one encoder the first is the one that is listened
-    #: to. `head = "ctc"` is short for `heads = ["ctc"]`.
+    #: "classify": a label for each step; "ctc": the words in their order, with blanks between them
+    #: (Graves et al., 2006). With two heads on one encoder the first is the one in use unless the
+    #: model's file says otherwise. `head = "ctc"` is short for `heads = ["ctc"]`.
     heads: tuple[Head, ...] = ("classify",)
-    #: What a CTC head writes: a token a word, or its characters.
+    #: Tokens of a CTC head: one for each word, or one for each character.
     ctc_units: Units = "words"
-    #: Beside a CTC head, a decoder with attention, for the same tokens of whole utterances: what
-    #: `evaluate --sequences` compares CTC with. A stream does not use it.
+    #: Besides a CTC head, an attention decoder for the same tokens of whole utterances, which
+    #: `evaluate --sequences` compares with CTC. Streams do not use it.
     attention_decoder: bool = False
 
     @model_validator(mode="before")
@@ -70,7 +70,7 @@ class ModelConfig(BaseModel):
         if not isinstance(values, dict) or "head" not in values:
             return values
         if "heads" in values:
-            raise ValueError("head and heads: only one of them")
+            raise ValueError("head and heads: only one of them can be given")
         return {
             ("heads" if k == "head" else k): [v] if k == "head" else v for k, v in values.items()
         }
@@ -86,31 +86,32 @@ class ModelConfig(BaseModel):
         if any(channels < 1 for channels in self.front_channels):
             raise ValueError(f"front_channels {list(self.front_channels)} must be positive")
         if self.pooling == "attention" and "ctc" in self.heads:
-            raise ValueError('pooling "attention" has one answer for a clip; a CTC head needs many')
+            raise ValueError('pooling "attention" has one output per clip, a CTC head one per step')
         if self.attention_decoder and "ctc" not in self.heads:
-            raise ValueError("attention_decoder: stands beside a CTC head, and there is none")
+            raise ValueError('attention_decoder: needs a CTC head; add "ctc" to heads')
         if self.keep_bias and self.cell not in GATED:
             raise ValueError(f"keep_bias {self.keep_bias:g}: cell {self.cell!r} has no such gate")
         return self
 
     @property
     def whole_clips(self) -> tuple[str, ...]:
-        """The settings by which a model needs whole clips, and cannot be a stream."""
+        """The settings because of which the model needs whole clips and cannot run on a stream."""
         found = {"bidirectional = true": self.bidirectional}
         found['pooling = "attention"'] = self.pooling == "attention"
         return tuple(name for name, needed in found.items() if needed)
 
 
 class SpeechGRU(nn.Module):
-    """Features, their normalisation, a front, recurrent layers and heads, as one function.
+    """Features, their normalization, a front, recurrent layers and heads, as one function.
 
-    `labels` are what it can answer. The V columns of the log-posteriors are `outputs`: of a
-    classify head the labels, of a CTC head its tokens; with both, those of one beside the other's.
-    `unknown_words` are words that a classify head tells apart in training and that all count as
-    `_unknown_` in the log-posteriors.
+    The V columns of the log-posteriors are described by `outputs`: for a classify head the labels,
+    for a CTC head its tokens; with two heads, the columns of both, side by side.
 
     Args:
-        metadata: provenance, protocol, figures; kept in the model's file.
+        labels: what the model can answer.
+        unknown_words: words that a classify head tells apart in training, and that all count as
+            `_unknown_` in the log-posteriors.
+        metadata: provenance, protocol, metrics; stored in the model's file.
 
     Raises:
         DataError: there are unknown words, but no label for them, or no classify head.
@@ -131,7 +132,7 @@ class SpeechGRU(nn.Module):
         if self.unknown_words and UNKNOWN not in self.vocabulary:
             raise DataError(f"unknown words need the label {UNKNOWN} among {list(labels)}")
         if self.unknown_words and "classify" not in config.heads:
-            raise DataError("unknown words are told apart by a classify head only")
+            raise DataError("unknown words need a classify head, which the model does not have")
         self.spelling = Spelling.of(self.labels, config.ctc_units)
         self.outputs: Outputs = {
             head: self.labels if head == "classify" else self.spelling.tokens
@@ -161,70 +162,68 @@ class SpeechGRU(nn.Module):
         self.pooling = AttentionPooling(config.hidden) if config.pooling == "attention" else None
         self.head = nn.Linear(config.hidden, sum(self.head_widths.values()))
         self.speller = (
-            Speller(config.hidden, len(self.spelling.tokens)) if config.attention_decoder else None
+            AttentionDecoder(config.hidden, len(self.spelling.tokens))
+            if config.attention_decoder
+            else None
         )
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the model can answer; a classify head's columns are in their order."""
+        """What the model can answer, in the order of a classify head's columns."""
         return self.vocabulary.labels
 
     @property
     def head_widths(self) -> dict[Head, int]:
-        """Columns of each head in training, where the unknown words have their own."""
-        more: dict[Head, int] = {"classify": len(self.unknown_words)}
-        return {head: len(labels) + more.get(head, 0) for head, labels in self.outputs.items()}
+        """Columns of each head in training, where every unknown word has its own."""
+        extra: dict[Head, int] = {"classify": len(self.unknown_words)}
+        return {head: len(labels) + extra.get(head, 0) for head, labels in self.outputs.items()}
 
     @property
     def sample_rate(self) -> int:
-        """Hertz of the samples that the model takes."""
+        """In hertz."""
         return self.features.config.sample_rate
 
     @property
     def step_samples(self) -> int:
-        """Samples from one output to the next."""
+        """Samples from one step to the next."""
         return self.features.config.hop_samples * FRAMES_PER_STEP
 
     @property
     def cells(self) -> list[Cell]:
         """The recurrent layers."""
-        return cast("list[Cell]", list(self.layers))
+        return [layer for layer in self.layers if isinstance(layer, Cell)]
 
     def check_streams(self) -> None:
-        """See that the model can be listened to while the sound goes on.
-
-        Raises:
-            UsageError: it needs whole clips.
-        """
+        """Raise UsageError if the model needs whole clips and cannot run on a stream."""
         if self.config.whole_clips:
             raise UsageError(
                 f"the model needs whole clips (model.{' and model.'.join(self.config.whole_clips)})"
-                ", so it has no stream and no state to carry: it can evaluate and recognize clips"
+                ", so it cannot run on a stream; it can evaluate and recognize clips"
             )
 
     def steps(self, duration_s: float) -> int:
-        """Whole steps in a duration, to the nearest and at least one."""
+        """Steps in a duration, rounded, at least one."""
         return max(1, round(duration_s * self.sample_rate / self.step_samples))
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that holds the weights."""
         return self.mean.device
 
     @property
     def parameter_count(self) -> int:
-        """Trainable numbers."""
+        """Number of trained parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def multiply_adds(self) -> int:
-        """Multiplications by weights that one step of a stream takes, without its features."""
+        """Multiplications by weights in one step of a stream, without the features."""
         others = [self.project, self.head, *([self.pooling] if self.pooling is not None else [])]
         linear = sum(p.numel() for part in others for p in part.parameters() if p.ndim >= 2)
         return linear + self.front.multiply_adds + sum(cell.multiply_adds for cell in self.cells)
 
     def initial_state(self, batch_size: int = 1) -> State:
-        """The state at a recording's start: zeros, as after silence; (B, ...) each."""
+        """The state at the start of a recording: zeros, as after silence, of (B, ...) each."""
         shapes: dict[str, tuple[int, ...]] = {"samples": (self.features.config.context_samples,)}
         shapes |= self.front.state_sizes
         shapes |= {f"layer{i}": layer.state_size for i, layer in enumerate(self.cells)}
@@ -233,40 +232,32 @@ class SpeechGRU(nn.Module):
     def forward(self, samples: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Log-posteriors of whole steps: (B, S) -> (B, T, V), T = S // step_samples; and state.
 
-        Whole or in chunks of whole steps, the answer is the same. Samples after the last whole step
-        are not looked at and are not in the state.
+        A recording gives the same as a whole and in chunks of whole steps. Samples after the last
+        whole step are ignored and not in the state.
         """
         state = self.initial_state(len(samples)) if state is None else state
-        if samples.shape[-1] < self.step_samples:  # no convolution takes an empty sequence
+        if samples.shape[-1] < self.step_samples:  # convolutions take no empty sequence
             columns = sum(map(len, self.outputs.values()))
             return samples.new_zeros(len(samples), 0, columns), state
         features, context = self.extract(samples, state["samples"])
-        log_posteriors, state = self.encode(features, state)
-        return self.fold(log_posteriors), state | {"samples": context}
+        encoded, state = self.encode(features, state)
+        return self.fold(self.apply_heads(encoded)), state | {"samples": context}
 
     def extract(self, samples: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised features: (B, S), (B, window - hop) -> (B, FRAMES_PER_STEP T, F), context."""
+        """Normalized features: (B, S), (B, window - hop) -> (B, FRAMES_PER_STEP T, F), context."""
         steps, size = samples.shape[-1] // self.step_samples, context.shape[1]
         samples = samples[:, : steps * self.step_samples]
         edge = torch.cat([context, samples[:, -size:]], dim=1)
-        normalised = self._normalised
+        normalized = self._normalized
         if not samples.requires_grad:
-            normalised = partial(by_rows, normalised)
-        return normalised(samples, context), edge[:, edge.shape[1] - size :]
+            normalized = partial(by_rows, normalized)
+        return normalized(samples, context), edge[:, edge.shape[1] - size :]
 
-    def _normalised(self, samples: Tensor, context: Tensor) -> Tensor:
+    def _normalized(self, samples: Tensor, context: Tensor) -> Tensor:
         return (self.features(torch.cat([context, samples], dim=1)) - self.mean) / self.deviation
 
     def encode(self, features: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, FRAMES_PER_STEP T, F) -> log-posteriors (B, T, V + unknown words), and state.
-
-        Each head's columns are log-posteriors of their own: their exponentials sum to 1.
-        """
-        heard, new_state = self.hear(features, state)
-        return self.answer(heard), new_state
-
-    def hear(self, features: Tensor, state: State) -> tuple[Tensor, State]:
-        """What the heads see: (B, FRAMES_PER_STEP T, F) -> (B, T, H), and state."""
+        """The input of the heads: (B, FRAMES_PER_STEP T, F) -> (B, T, H), and the new state."""
         x, new_state = self.front(features, state)
         x = self.project(x)  # (B, T, H)
         for i, layer in enumerate(self.layers):
@@ -277,33 +268,36 @@ class SpeechGRU(nn.Module):
             x = self.pooling(x).unsqueeze(1).expand_as(x)
         return self.dropout(x), new_state
 
-    def answer(self, heard: Tensor) -> Tensor:
-        """The heads' log-posteriors: (B, T, H) -> (B, T, V + unknown words)."""
-        heads = self.split_heads(self.head(heard).float()).values()
+    def apply_heads(self, encoded: Tensor) -> Tensor:
+        """The heads' log-posteriors: (B, T, H) -> (B, T, V + unknown words).
+
+        Each head has log-posteriors of its own, whose exponentials sum to 1.
+        """
+        heads = self.split_heads(self.head(encoded).float()).values()
         return torch.cat([torch.log_softmax(head, dim=-1) for head in heads], dim=-1)
 
     def split_heads(self, columns: Tensor) -> dict[Head, Tensor]:
-        """Each head's columns of what `encode` gives: views, (..., width of the head)."""
+        """Each head's columns of what `apply_heads` gives: views, (..., width of the head)."""
         widths = self.head_widths
         return dict(zip(widths, columns.split(list(widths.values()), dim=-1), strict=True))
 
     def fold(self, log_posteriors: Tensor) -> Tensor:
-        """What `encode` gives with the classify head's columns those of its labels: (..., V)."""
+        """Fold the unknown words into the labels: (..., V + unknown words) -> (..., V)."""
         heads = self.split_heads(log_posteriors)
         if "classify" in heads:
             heads["classify"] = self._fold_labels(heads["classify"])
         return torch.cat(list(heads.values()), dim=-1)
 
     def _fold_labels(self, log_posteriors: Tensor) -> Tensor:
-        """Posteriors of the labels, as if all were equally likely: (..., V + U) -> (..., V).
+        """Posteriors of the labels as if all were equally likely: (..., V + U) -> (..., V).
 
-        The unknown words' posteriors are added to that of `_unknown_`, and what the labels' shares
-        in training (`log_prior`) put into them is taken out again.
+        The posteriors of the unknown words are added to that of `_unknown_`, and the influence of
+        the labels' shares in training (`log_prior`) is removed.
         """
-        return torch.log_softmax(self.add_up_unknown(log_posteriors) - self.log_prior, dim=-1)
+        return torch.log_softmax(self.merge_unknown(log_posteriors) - self.log_prior, dim=-1)
 
-    def add_up_unknown(self, log_posteriors: Tensor) -> Tensor:
-        """Posteriors of the labels, the unknown words' in `_unknown_`: (..., V + U) -> (..., V)."""
+    def merge_unknown(self, log_posteriors: Tensor) -> Tensor:
+        """Add the posteriors of the unknown words to `_unknown_`: (..., V + U) -> (..., V)."""
         if not self.unknown_words:
             return log_posteriors
         labels, words = log_posteriors.split([len(self.labels), len(self.unknown_words)], dim=-1)
@@ -313,25 +307,25 @@ class SpeechGRU(nn.Module):
         return torch.cat([labels[..., :unknown], total, labels[..., unknown + 1 :]], dim=-1)
 
     def set_prior(self, shares: Tensor) -> None:
-        """Tell how often each label was asked for in training: (V,), sum 1.
+        """Set the share of each label in the training targets: (V,), sum 1.
 
-        One that never was is left as improbable as training left it.
+        A label without targets stays as improbable as training left it.
         """
         excess = shares.log() + math.log(len(self.vocabulary))
         self.log_prior.copy_(torch.where(shares > 0, excess, 0.0))
 
     def set_normalisation(self, features: Tensor) -> None:
-        """Fix the mean and deviation of each feature from raw training features (..., F)."""
+        """Set the mean and deviation of each feature from raw training features (..., F)."""
         flat = features.reshape(-1, features.shape[-1]).double()
         self.mean.copy_(flat.mean(dim=0))
         self.deviation.copy_(flat.std(dim=0).clamp_min(1e-3))
 
 
 def make_layer(config: ModelConfig) -> Cell:
-    """A recurrent layer as the configuration has it."""
+    """A recurrent layer by the configuration."""
 
-    def one() -> Cell:
+    def new_cell() -> Cell:
         width = config.hidden
         return make_cell(config.cell, width, width, config.keep_bias, config.context_steps)
 
-    return Bidirectional(one(), one()) if config.bidirectional else one()
+    return Bidirectional(new_cell(), new_cell()) if config.bidirectional else new_cell()

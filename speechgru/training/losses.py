@@ -52,7 +52,7 @@ class BatchLoss:
     def _classify(self, log_posteriors: Tensor, batch: Batch) -> Tensor:
         return smoothed_cross_entropy(
             log_posteriors.flatten(0, 1),
-            self.model.add_up_unknown(log_posteriors).flatten(0, 1),
+            self.model.merge_unknown(log_posteriors).flatten(0, 1),
             batch.targets.flatten(),
             self.config.label_smoothing,
             self._usual_count(batch.targets != NO_TARGET),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from speechgru.model.cells import LockedDropout
+from speechgru.model.layers import LockedDropout
 from speechgru.training.distribution import Ranks
 
 

@@ -152,8 +152,8 @@ class Trainer:
     def loss(self, batch: Batch) -> tuple[Tensor, State]:
         """What the batch costs, and the state that it ends in."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            heard, state = self.model.hear(batch.features, batch.state)
-            loss = self.batch_loss(self.model.answer(heard), batch)
+            heard, state = self.model.encode(batch.features, batch.state)
+            loss = self.batch_loss(self.model.apply_heads(heard), batch)
             if self.model.speller is not None:
                 spelling = self.batch_loss.spelling(heard, batch)
                 loss = torch.lerp(loss, spelling, self.recipe.training.attention_weight)

@@ -105,8 +105,8 @@ def test_gradients_equal_finite_differences(cell, front):
         _, before = model.encode(features[:, : 2 * t], state) if t else (None, dict(state))
         moved = before[f"layer{layer}"].clone()
         moved.view(-1)[index] += change
-        answers, _ = model.encode(features[:, 2 * t :], before | {f"layer{layer}": moved})
-        return model.fold(answers)[0, -1, column].item()
+        encoded, _ = model.encode(features[:, 2 * t :], before | {f"layer{layer}": moved})
+        return model.fold(model.apply_heads(encoded))[0, -1, column].item()
 
     with torch.no_grad():
         for back in (0, 2, 8):

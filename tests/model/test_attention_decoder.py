@@ -13,7 +13,7 @@ from speechgru.backends.pytorch import TorchBackend
 from speechgru.cli import main
 from speechgru.evaluation.sequences import spell, words_of
 from speechgru.labels import SILENCE, UNKNOWN, Spelling
-from speechgru.model.attention_decoder import END, Speller
+from speechgru.model.attention_decoder import END, AttentionDecoder
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import load_model, save_model
@@ -31,7 +31,7 @@ LABELS = (SILENCE, UNKNOWN, "low", "mid", "high")
 
 @torch.no_grad()
 def test_a_token_is_what_the_equations_say():
-    speller = Speller(6, 5)
+    speller = AttentionDecoder(6, 5)
     heard = torch.randn(2, 9, 6)
     heard_too, keys, s, c, before = speller.start(heard)
     s, c = torch.randn(2, 6), torch.randn(2, 6)
@@ -60,7 +60,7 @@ def test_a_token_is_what_the_equations_say():
 
 @torch.no_grad()
 def test_with_the_true_tokens_given_it_is_the_same_step_by_step():
-    speller, heard = Speller(6, 5), torch.randn(3, 12, 6)
+    speller, heard = AttentionDecoder(6, 5), torch.randn(3, 12, 6)
     tokens = torch.tensor([[2, 2, 1], [4, NO_WORD, NO_WORD], [3, 1, NO_WORD]])
     whole = speller(heard, tokens)
     assert whole.shape == (3, 4, 5)
@@ -73,12 +73,12 @@ def test_with_the_true_tokens_given_it_is_the_same_step_by_step():
 
 @torch.no_grad()
 def test_what_it_spells_ends_and_is_no_longer_than_what_is_heard():
-    speller, heard = Speller(6, 5), torch.randn(1, 7, 6)
+    speller, heard = AttentionDecoder(6, 5), torch.randn(1, 7, 6)
     speller.answer.bias[END] = 99.0
-    assert speller.spell(heard)[0] == []
-    assert speller.spell(heard)[1].shape == (0, 7)
+    assert speller.decode(heard)[0] == []
+    assert speller.decode(heard)[1].shape == (0, 7)
     speller.answer.bias[END] = -99.0
-    said, places = speller.spell(heard)
+    said, places = speller.decode(heard)
     assert len(said) == 7
     assert END not in said
     torch.testing.assert_close(places.sum(dim=1), torch.ones(7), **NEAR)
@@ -98,7 +98,7 @@ def utterances(count: int, generator: torch.Generator):
 def test_it_learns_to_spell_what_it_hears():
     """Far more often than by chance, 7 of 60; and each token is heard where it is."""
     generator = torch.Generator().manual_seed(0)
-    speller = Speller(8, 4)
+    speller = AttentionDecoder(8, 4)
     optimiser = torch.optim.Adam(speller.parameters(), lr=1e-2)
     for _ in range(200):
         heard, said = utterances(16, generator)
@@ -110,7 +110,7 @@ def test_it_learns_to_spell_what_it_hears():
         nn.utils.clip_grad_norm_(speller.parameters(), 1.0)
         optimiser.step()
     heard, said = utterances(60, generator)
-    spelled = [speller.spell(row[None]) for row in heard]
+    spelled = [speller.decode(row[None]) for row in heard]
     right = [tokens == true.tolist() for (tokens, _), true in zip(spelled, said, strict=True)]
     assert sum(right) >= 20
     # Of what is right, the second token's place lies after the first one's.
@@ -159,7 +159,7 @@ def test_a_stream_is_the_same_with_it_and_a_file_keeps_it(tmp_path):
 
 
 def test_it_stands_beside_a_ctc_head():
-    with pytest.raises(ValidationError, match="beside a CTC head, and there is none"):
+    with pytest.raises(ValidationError, match="needs a CTC head; add"):
         ModelConfig(attention_decoder=True)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from speechgru.model.cells import CausalConv2d
+from speechgru.model.fronts import CausalConv2d
 
 pytestmark = pytest.mark.usefixtures("seeded")
 

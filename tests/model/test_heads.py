@@ -96,7 +96,7 @@ def test_heads_are_named_each_once(heads):
 
 
 def test_unknown_words_are_told_apart_by_a_classify_head_only():
-    with pytest.raises(DataError, match="classify head only"):
+    with pytest.raises(DataError, match="unknown words need a classify head"):
         make("ctc", unknown_words=("bed",))
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from speechgru.model.row_threads import TOGETHER, by_rows, in_parts, on_one_core
+from speechgru.model.row_threads import ROWS_IN_CACHE, by_rows, in_parts, on_one_core
 
 
 @pytest.fixture(params=[1, 2, 4])
@@ -21,7 +21,7 @@ def threads(request):
 
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize("rows", [1, TOGETHER, TOGETHER + 1, 5 * TOGETHER])
+@pytest.mark.parametrize("rows", [1, ROWS_IN_CACHE, ROWS_IN_CACHE + 1, 5 * ROWS_IN_CACHE])
 def test_rows_in_parts_are_rows_at_once(threads, mode, rows):
     samples = torch.randn(rows, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
     with mode():
@@ -31,7 +31,7 @@ def test_rows_in_parts_are_rows_at_once(threads, mode, rows):
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("rows", [0, 1, TOGETHER, TOGETHER + 1, 4 * TOGETHER - 2])
+@pytest.mark.parametrize("rows", [0, 1, ROWS_IN_CACHE, ROWS_IN_CACHE + 1, 4 * ROWS_IN_CACHE - 2])
 def test_by_rows_gives_what_the_whole_gives(threads, rows):
     x, scale = torch.randn(rows, 4), torch.randn(rows)
     asked: list[int] = []
@@ -42,7 +42,7 @@ def test_by_rows_gives_what_the_whole_gives(threads, rows):
 
     y = by_rows(function, x, scale)
     assert torch.equal(y, (x * scale[:, None]).double())
-    assert max(asked) <= TOGETHER
+    assert max(asked) <= ROWS_IN_CACHE
     assert sum(asked) == rows
 
 

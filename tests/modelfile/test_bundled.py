@@ -194,3 +194,14 @@ def test_a_model_is_found_by_name_by_run_and_by_path(tmp_path, monkeypatch):
     Path("commands-12").touch()
     assert bundled.find_model("commands-12") == Path("commands-12")
     assert bundled.find_model("nothing") == Path("nothing")
+
+
+@pytest.mark.parametrize(("row", "suffix"), [(0, ".safetensors"), (1, ".onnx")])
+def test_log_posteriors_are_those_of_the_last_release(row, suffix):
+    """The file beside this one holds those of version 0.1.0, commit 55797f3, on the same clip."""
+    expected = np.load(Path(__file__).with_name("release_0_1_log_posteriors.npy"))[row]
+    backend = open_backend(bundled.MODEL.with_suffix(suffix))
+    samples = read(embedded_corpus() / "go" / "en-029-alicia_nohash_0.ogg", backend.sample_rate)
+    whole = samples[: len(expected) * backend.step_samples]
+    log_posteriors, _ = backend(whole, backend.initial_state())
+    np.testing.assert_allclose(log_posteriors, expected, atol=1e-6, rtol=0)

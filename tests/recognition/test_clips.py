@@ -16,8 +16,8 @@ from speechgru.backends.pytorch import TorchBackend
 from speechgru.cli import main
 from speechgru.errors import UsageError
 from speechgru.model.cells import GRU, Bidirectional
-from speechgru.model.cells.pooling import AttentionPooling
 from speechgru.model.features import FeatureConfig
+from speechgru.model.layers import AttentionPooling
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import save_model
 from speechgru.training.loop import train
@@ -124,7 +124,7 @@ def test_they_are_no_streams(options):
 
 
 def test_what_needs_an_answer_at_each_step_has_no_pooling():
-    with pytest.raises(ValidationError, match="one answer for a clip; a CTC head needs many"):
+    with pytest.raises(ValidationError, match="one output per clip, a CTC head one per step"):
         ModelConfig(pooling="attention", head="ctc")
 
 

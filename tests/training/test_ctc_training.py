@@ -100,7 +100,7 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_tokens(tones):
     trainer = Trainer(recipe(tones, "ctc"), prepare(recipe(tones, "ctc")), CPU)
     batch = trainer.batches.draw(32)
     trainer.model.eval()
-    heard, _ = trainer.model.encode(batch.features, batch.state)
+    heard = trainer.model.apply_heads(trainer.model.encode(batch.features, batch.state)[0])
     total, count = 0.0, 0
     for row, (word,) in zip(heard.detach().numpy(), batch.words.tolist(), strict=True):
         said = () if word == NO_WORD else trainer.model.spelling.spell(trainer.model.labels[word])
@@ -115,7 +115,8 @@ def test_a_smoothed_loss_spreads_each_step_over_the_tokens(tones):
     trainer = Trainer(smoothed, prepare(smoothed), CPU)
     batch = trainer.batches.draw(8)
     trainer.model.eval()
-    heard = trainer.model.encode(batch.features, batch.state)[0].detach()
+    encoded, _ = trainer.model.encode(batch.features, batch.state)
+    heard = trainer.model.apply_heads(encoded).detach()
     hit = BatchLoss(trainer.model, plain.training)(heard, batch).item()
     said = sum(word != NO_WORD for (word,) in batch.words.tolist())
     spread = -heard.mean(dim=2).sum().item() / said
@@ -128,7 +129,7 @@ def test_two_heads_share_the_loss(tones):
     trainer = Trainer(both, prepare(both), CPU)
     batch = trainer.batches.draw(8)
     trainer.model.eval()
-    heard, _ = trainer.model.encode(batch.features, batch.state)
+    heard = trainer.model.apply_heads(trainer.model.encode(batch.features, batch.state)[0])
     labels = trainer.model.labels
     alone = []
     for head, part in trainer.model.split_heads(heard).items():

@@ -194,7 +194,8 @@ def test_the_loss_is_the_smoothed_cross_entropy_of_what_is_asked(trainer):
     torch.manual_seed(0)
     trainer.model.eval()
     batch = trainer.batches.draw(4)
-    log_posteriors, _ = trainer.model.encode(batch.features, batch.state)
+    encoded, _ = trainer.model.encode(batch.features, batch.state)
+    log_posteriors = trainer.model.apply_heads(encoded)
     losses = []
     for steps, targets in zip(log_posteriors, batch.targets, strict=True):
         for scores, target in zip(steps, targets, strict=True):

@@ -1,16 +1,11 @@
-"""The layers of a stream: each (x, state) -> (y, state), in a file for each family."""
+"""Recurrent cells: each is (x, state) -> (y, state), and each family has a file."""
 
 from typing import Literal, get_args
 
-from speechgru.model.cells.bidirectional import Bidirectional
-from speechgru.model.cells.conv import CausalConv2d
-from speechgru.model.cells.dropout import LockedDropout
-from speechgru.model.cells.elman import RNN
-from speechgru.model.cells.gru import GRU, ChoGRU
-from speechgru.model.cells.light import MGU, LiGRU
-from speechgru.model.cells.lstm import LSTM
+from speechgru.model.cells.cell import Bidirectional, Cell, Step, UnrolledCell
+from speechgru.model.cells.gru import GRU, MGU, ChoGRU, LiGRU
 from speechgru.model.cells.minimal import MinGRU, MinLSTM
-from speechgru.model.cells.protocol import Cell, Step, UnrolledCell
+from speechgru.model.cells.rnn import LSTM, RNN
 from speechgru.model.cells.statespace import SelectiveSSM
 from speechgru.model.cells.transformer import CausalTransformer
 
@@ -28,7 +23,7 @@ CellName = Literal[
     "transformer",
 ]
 CELL_NAMES: tuple[str, ...] = get_args(CellName)
-#: Those with a gate that keeps the state, whose bias can be chosen.
+#: Cells with a gate that keeps the state, whose initial bias can be chosen.
 GATED = {
     "lstm": LSTM,
     "gru": GRU,
@@ -38,7 +33,7 @@ GATED = {
     "mingru": MinGRU,
     "minlstm": MinLSTM,
 }
-#: Memory cells of an LSTMP to each of its outputs (Sak et al. have 1.3 to 4).
+#: Memory cells per output of an LSTMP (Sak et al. use 1.3 to 4).
 LSTMP_CELLS = 2
 
 __all__ = [
@@ -49,13 +44,11 @@ __all__ = [
     "MGU",
     "RNN",
     "Bidirectional",
-    "CausalConv2d",
     "CausalTransformer",
     "Cell",
     "CellName",
     "ChoGRU",
     "LiGRU",
-    "LockedDropout",
     "MinGRU",
     "MinLSTM",
     "SelectiveSSM",
@@ -71,7 +64,7 @@ def make_cell(
     """A recurrent layer by name, (B, T, inputs) -> (B, T, outputs).
 
     Args:
-        keep_bias: added to the bias of the gate that keeps the state; for those that have one.
+        keep_bias: added to the bias of the gate that keeps the state, in cells that have one.
         context: steps that a Transformer sees.
     """
     if name in GATED:

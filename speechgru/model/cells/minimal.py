@@ -5,7 +5,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from speechgru.model.cells.protocol import Cell, Step
+from speechgru.model.cells.cell import Cell, Step
 from speechgru.model.cells.scan import linear_recurrence
 
 
@@ -15,7 +15,7 @@ def positive(x: Tensor) -> Tensor:
 
 
 class _MinimalCell(Cell):
-    """h' = keep * h + new * g(n), both gates and n of the input alone."""
+    """h' = keep * h + write * g(n), where both gates and n depend on the input alone."""
 
     def __init__(self, inputs: int, hidden: int, gates: int) -> None:
         super().__init__()
@@ -24,24 +24,25 @@ class _MinimalCell(Cell):
 
     @abstractmethod
     def shares(self, gates: Tensor) -> tuple[Tensor, Tensor]:
-        """What is kept and what is taken, from the gates' products: (..., G H) -> (..., H) each."""
+        """The shares to keep and to write, from the gates' products: (..., G H) -> 2 x (..., H)."""
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, I), (B, H) -> (B, T, H), (B, H)."""
-        keep, taken = self._parts(x)
-        h = linear_recurrence(keep, taken, state)
+        keep, new = self._terms(x)
+        h = linear_recurrence(keep, new, state)
         return h, h[:, -1]
 
     def step(self, x: Tensor, state: Tensor) -> Step:
         """(B, I), (B, H) -> (B, H), (B, H), gates."""
-        keep, taken = self._parts(x)
-        h = keep * state + taken
+        keep, new = self._terms(x)
+        h = keep * state + new
         return Step(h, h, {"update": 1 - keep})
 
-    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The factor of the last state, and what is added to it."""
         products = self.input(x)
-        keep, new = self.shares(products[..., : -self.outputs])
-        return keep, new * positive(products[..., -self.outputs :])
+        keep, write = self.shares(products[..., : -self.outputs])
+        return keep, write * positive(products[..., -self.outputs :])
 
 
 class MinGRU(_MinimalCell):
@@ -49,7 +50,8 @@ class MinGRU(_MinimalCell):
 
         z = sigmoid(W_z x + b_z)    n = g(W_n x + b_n)    h' = (1 - z) * h + z * n
 
-    2 (H I + H) parameters. `keep_bias` is taken from the gate's bias, as here 0 keeps the state.
+    2 (H I + H) parameters. `keep_bias` is subtracted from the gate's bias, as here a gate of 0
+    keeps the state.
     """
 
     def __init__(self, inputs: int, hidden: int, keep_bias: float = 0.0) -> None:
@@ -62,7 +64,7 @@ class MinGRU(_MinimalCell):
 
 
 class MinLSTM(_MinimalCell):
-    """The minimal LSTM, its gates normalised (Feng et al., 2024, arXiv 2410.01201, section 3.2).
+    """The minimal LSTM with normalized gates (Feng et al., 2024, arXiv 2410.01201, section 3.2).
 
         f = sigmoid(W_f x + b_f)    i = sigmoid(W_i x + b_i)    n = g(W_n x + b_n)
         h' = f / (f + i) * h + i / (f + i) * n
@@ -75,7 +77,7 @@ class MinLSTM(_MinimalCell):
         self.input.bias.data[:hidden] += keep_bias
 
     def shares(self, gates: Tensor) -> tuple[Tensor, Tensor]:
-        """f / (f + i) and i / (f + i), from their logarithms: both may be very small."""
+        """f / (f + i) and i / (f + i), from their logarithms, as both may be very small."""
         f, i = gates.chunk(2, dim=-1)
         difference = nn.functional.logsigmoid(f) - nn.functional.logsigmoid(i)
         return torch.sigmoid(difference), torch.sigmoid(-difference)

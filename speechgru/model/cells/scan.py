@@ -10,12 +10,12 @@ from torch.autograd.function import once_differentiable
 def linear_recurrence(a: Tensor, b: Tensor, first: Tensor) -> Tensor:
     """All h_t = a_t * h_{t-1} + b_t: (B, T, ...), (B, T, ...), h_{-1} (B, ...) -> (B, T, ...).
 
-    Nothing is divided and no logarithm is taken, so that with a in [0, 1] nothing overflows however
-    long it is, and a may be 0. On a GPU it is a scan of about log2(T) passes, on a processor a pass
-    over the steps. The gradient is such a recurrence too, backwards in time:
+    There is no division and no logarithm, so that with a in [0, 1] nothing overflows however long
+    the sequence is, and a may be 0. On a GPU it is a scan of about log2(T) passes, on a processor a
+    loop over the steps. The gradient is such a recurrence, too, backwards in time:
     with G_t = dL/dh_t, dL/db_t = D_t = G_t + a_{t+1} D_{t+1}, and dL/da_t = D_t h_{t-1}.
     """
-    # What a mixed precision made shorter is summed up as long as the state is.
+    # Sums are in the precision of the state, even if autocast made a and b shorter.
     return _LinearRecurrence.apply(a.to(first.dtype), b.to(first.dtype), first)
 
 
@@ -37,30 +37,30 @@ class _LinearRecurrence(torch.autograd.Function):
 
 
 def solve(a: Tensor, b: Tensor, first: Tensor) -> Tensor:
-    """The recurrence, by what suits the device; without gradient."""
+    """The recurrence by the algorithm that suits the device, without gradient."""
     return solve_by_doubling(a, b, first) if a.is_cuda else solve_by_steps(a, b, first)
 
 
 def solve_by_steps(a: Tensor, b: Tensor, first: Tensor) -> Tensor:
-    """The recurrence as it is written: T products."""
+    """The recurrence as written: T products."""
     h = torch.empty_like(b)
     last = first
-    for column, a_t, b_t in zip(h.unbind(1), a.unbind(1), b.unbind(1), strict=True):
-        last = torch.addcmul(b_t, a_t, last, out=column)
+    for h_t, a_t, b_t in zip(h.unbind(1), a.unbind(1), b.unbind(1), strict=True):
+        last = torch.addcmul(b_t, a_t, last, out=h_t)
     return h
 
 
 def solve_by_doubling(a: Tensor, b: Tensor, first: Tensor) -> Tensor:
     """The recurrence as an associative scan: log2(T) passes, each over all steps.
 
-    Two steps (a, b) and then (a', b') are one, (a' a, a' b + b'); after pass k every pair stands
-    for 2^k steps (Hillis and Steele, 1986; Blelloch, 1990, section 1.4).
+    Two steps, (a, b) then (a', b'), combine into one, (a' a, a' b + b'); after pass k every pair
+    covers 2^k steps (Hillis and Steele, 1986; Blelloch, 1990, section 1.4).
     """
     a, h = a.clone(), b.clone()
     h[:, 0] += a[:, 0] * first
     distance, steps = 1, a.shape[1]
     while distance < steps:
-        h[:, distance:] += a[:, distance:] * h[:, :-distance]  # the right side is computed first
+        h[:, distance:] += a[:, distance:] * h[:, :-distance]  # the product is a copy
         a[:, distance:] = a[:, distance:] * a[:, :-distance]
         distance *= 2
     return h

@@ -1,16 +1,16 @@
-"""A diagonal state-space layer whose dynamics follow the input."""
+"""A diagonal state-space layer whose dynamics depend on the input."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
-from speechgru.model.cells.protocol import Cell, Step
+from speechgru.model.cells.cell import Cell, Step
 from speechgru.model.cells.scan import linear_recurrence
 
 #: N, the states of each channel.
 STATES = 8
-#: The time constants that the channels begin with, in steps: 1 / delta.
+#: The range of the channels' initial time constants, in steps: 1 / delta.
 SLOWEST_STEPS, FASTEST_STEPS = 1000.0, 10.0
 
 
@@ -22,9 +22,9 @@ class SelectiveSSM(Cell):
         h' = exp(delta A) * h + delta u B       (H, N), equation 2a with exp(delta A) of equation 4
         y = W_o ((h' C + D * u) * silu(g))
 
-    Without Mamba's convolution, as a front has some; W_d is of low rank. A channel with N = 1 and
-    A = -1 is a gated unit, its update gate 1 - exp(-delta) (theorem 1 there). The transition is
-    below 1 whatever the input, so the state is bounded.
+    Without Mamba's convolution, which the fronts have; W_d is of low rank. A channel with N = 1 and
+    A = -1 is a gated unit with update gate 1 - exp(-delta) (theorem 1 there). The transition is
+    below 1 for any input, so the state is bounded.
     """
 
     def __init__(self, inputs: int, hidden: int, states: int = STATES) -> None:
@@ -34,7 +34,7 @@ class SelectiveSSM(Cell):
         self.input = nn.Linear(inputs, 2 * hidden, bias=False)  # u, g
         self.selection = nn.Linear(hidden, self.rank + 2 * states, bias=False)  # delta, B, C
         self.delta = nn.Linear(self.rank, hidden)
-        # Flat, as weight decay is for matrices alone: these are no weights of a sum.
+        # Flat, as weight decay applies to matrices, and these do not weight a sum.
         rates = torch.arange(1.0, states + 1).log().repeat(hidden)
         self.log_rates = nn.Parameter(rates)
         self.skip = nn.Parameter(torch.ones(hidden))
@@ -45,18 +45,18 @@ class SelectiveSSM(Cell):
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, I), (B, H, N) -> (B, T, H), (B, H, N)."""
-        keep, taken, read, u, gate = self._parts(x)
-        h = linear_recurrence(keep, taken, state)
-        return self._answer(h, read, u, gate), h[:, -1]
+        keep, new, read, u, gate = self._terms(x)
+        h = linear_recurrence(keep, new, state)
+        return self._output(h, read, u, gate), h[:, -1]
 
     def step(self, x: Tensor, state: Tensor) -> Step:
         """(B, I), (B, H, N) -> (B, H), (B, H, N), gates."""
-        keep, taken, read, u, gate = self._parts(x)
-        h = keep * state + taken
-        return Step(self._answer(h, read, u, gate), h, {"update": 1 - keep.mean(dim=-1)})
+        keep, new, read, u, gate = self._terms(x)
+        h = keep * state + new
+        return Step(self._output(h, read, u, gate), h, {"update": 1 - keep.mean(dim=-1)})
 
-    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What is kept and taken (..., H, N), C (..., N), u and the gate (..., H)."""
+    def _terms(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Factor of the state, what is added (..., H, N), C (..., N), u and the gate (..., H)."""
         states = self.state_size[1]
         u, gate = self.input(x).chunk(2, dim=-1)
         delta, write, read = self.selection(u).split([self.rank, states, states], dim=-1)
@@ -65,6 +65,6 @@ class SelectiveSSM(Cell):
         keep = torch.exp(-delta.unsqueeze(-1) * rates)
         return keep, (delta * u).unsqueeze(-1) * write.unsqueeze(-2), read, u, gate
 
-    def _answer(self, h: Tensor, read: Tensor, u: Tensor, gate: Tensor) -> Tensor:
+    def _output(self, h: Tensor, read: Tensor, u: Tensor, gate: Tensor) -> Tensor:
         y = (h * read.unsqueeze(-2)).sum(dim=-1) + self.skip * u
         return self.output(y * nn.functional.silu(gate))

@@ -1,13 +1,13 @@
-"""A causal Transformer block with a bounded context: what is not recurrent, as a stream."""
+"""A causal Transformer block with a bounded context, so that it can run on a stream."""
 
 import torch
 from torch import Tensor, nn
 
-from speechgru.model.cells.protocol import Cell, Step
+from speechgru.model.cells.cell import Cell, Step
 
-#: A head has this many features, as near as a whole number of heads comes to it.
+#: Features of an attention head, as closely as a whole number of heads allows.
 HEAD_FEATURES = 32
-#: Steps that are asked at once: a long recording's attention is a band, not a square.
+#: Queries in one block: the attention of a long recording is a band, not a square.
 _BLOCK_STEPS = 128
 
 
@@ -24,10 +24,10 @@ class CausalTransformer(Cell):
         y = a + W_2 gelu(W_1 norm(x + a))          j = 0 ... context - 1
 
     (Vaswani et al., 2017, arXiv 1706.03762, equation 1; a learned p for each head and distance,
-    which begins as the slopes of ALiBi, Press et al., 2022, arXiv 2108.12409, section 3.) The state
-    is the keys and values of the last context - 1 steps, so a step costs the same for ever and a
-    stream gives what the whole gives. Before a recording begins they are zeros, which are attended
-    to like any others.
+    initially the slopes of ALiBi, Press et al., 2022, arXiv 2108.12409, section 3.) The state is
+    the keys and values of the last context - 1 steps, so every step costs the same and a stream
+    gives what the whole gives. At the start of a recording they are zeros, which are attended to
+    like any others.
     """
 
     def __init__(self, inputs: int, hidden: int, context: int = 50) -> None:
@@ -47,19 +47,19 @@ class CausalTransformer(Cell):
 
     @property
     def multiply_adds(self) -> int:
-        """Those by weights, and the products of queries with keys and of weights with values."""
+        """Those by weights, and those of queries with keys and of attention weights with values."""
         return super().multiply_adds + 2 * self.context * self.outputs
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, I), (B, context - 1, 2 H) -> (B, T, H), (B, context - 1, 2 H)."""
-        answer = self._attend(x, state)
-        return answer.y, answer.state
+        step = self._attend(x, state)
+        return step.y, step.state
 
     def step(self, x: Tensor, state: Tensor) -> Step:
         """(B, I), (B, context - 1, 2 H) -> (B, H), state, mean attention (B, context)."""
-        answer = self.trace(x.unsqueeze(1), state)
-        gates = {name: values.squeeze(1) for name, values in answer.gates.items()}
-        return Step(answer.y.squeeze(1), answer.state, gates)
+        step = self.trace(x.unsqueeze(1), state)
+        gates = {name: values.squeeze(1) for name, values in step.gates.items()}
+        return Step(step.y.squeeze(1), step.state, gates)
 
     def trace(self, x: Tensor, state: Tensor) -> Step:
         """(B, T, I), state -> (B, T, H), state, mean attention of the heads (B, T, context)."""
@@ -69,26 +69,26 @@ class CausalTransformer(Cell):
         x = self.into(x)
         q, new = self.qkv(x).split([self.outputs, 2 * self.outputs], dim=-1)
         stored = torch.cat([state.to(new.dtype), new], dim=1)  # (B, context - 1 + T, 2 H)
-        answers, weights = [], []
+        outputs, weights = [], []
         for first in range(0, x.shape[1], _BLOCK_STEPS):
-            asked = q[:, first : first + _BLOCK_STEPS]
-            seen = stored[:, first : first + asked.shape[1] + self.context - 1]
-            joined, of_block = self._block(asked, seen)
-            answers.append(joined)
+            queries = q[:, first : first + _BLOCK_STEPS]
+            visible = stored[:, first : first + queries.shape[1] + self.context - 1]
+            output, block_weights = self._block(queries, visible)
+            outputs.append(output)
             if keep_weights:
-                weights.append(self._by_distance(of_block))
-        attended = self.joined(torch.cat(answers, dim=1))
+                weights.append(self._by_distance(block_weights))
+        attended = self.joined(torch.cat(outputs, dim=1))
         wide = nn.functional.gelu(self.wide(self.norm(x + attended)))
         gates = {"attention": torch.cat(weights, dim=1)} if keep_weights else {}
         last = stored[:, stored.shape[1] - self.context + 1 :].to(state.dtype)
         return Step(attended + self.narrow(wide), last, gates)
 
-    def _block(self, asked: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    def _block(self, queries: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, H), (B, K, 2 H) -> (B, T, H), weights (B, heads, T, K); K = context - 1 + T."""
-        q = self._by_head(asked)
-        k, v = (self._by_head(part) for part in seen.chunk(2, dim=-1))
+        q = self._by_head(queries)
+        k, v = (self._by_head(part) for part in visible.chunk(2, dim=-1))
         scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-        weights = torch.softmax(scores + self._band(asked.shape[1], scores), dim=-1)
+        weights = torch.softmax(scores + self._band(queries.shape[1], scores), dim=-1)
         return (weights @ v).transpose(1, 2).flatten(2), weights
 
     def _by_head(self, x: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class CausalTransformer(Cell):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def _band(self, steps: int, like: Tensor) -> Tensor:
-        """What the positions add, minus infinity outside of the band: (heads, T, K)."""
+        """The position bias, minus infinity outside the band: (heads, T, K)."""
         columns = torch.arange(steps + self.context - 1, device=like.device)
         distance = torch.arange(steps, device=like.device)[:, None] + self.context - 1 - columns
         inside = (distance >= 0) & (distance < self.context)
