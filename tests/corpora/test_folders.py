@@ -134,7 +134,11 @@ def test_no_split_is_without_speakers(said: dict[str, set[str]]) -> None:
     assert set(splits.values()) == set(SPLITS)
     hashed = {speaker: hash_split(speaker) for speaker in said}
     if set(hashed.values()) == set(SPLITS):
-        assert splits == hashed
+        trained = {
+            word for who, words in said.items() if hashed[who] == "training" for word in words
+        }
+        for speaker, split in splits.items():  # moved, if at all, so that a word can be trained
+            assert split == hashed[speaker] or (split == "training" and said[speaker] - trained)
     assert splits == share_out(dict(reversed(said.items())))
 
 
