@@ -13,20 +13,18 @@ from typing import TYPE_CHECKING
 import once
 import pytest
 from filelock import FileLock
+from places import SHARED
 
 if TYPE_CHECKING:
     from speechgru.training.trainer import Trainer
 
-# As the command line does, before torch is loaded: see speechgru.cli.app.main.
+# As the command line does, before torch is loaded: see speechgru.cli.guard.main.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers have the cores already
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Where pytest runs in a shell's background, SIGINT is ignored, here and in all that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-PROJECT = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get("SPEECHGRU_SHARED", PROJECT.parent / "shared"))
 
 
 def _unpacked(name: str) -> Path:

@@ -85,13 +85,12 @@ def check_split(name: str) -> str:
     Raises:
         UsageError: it is none; names the one that was probably meant.
     """
+    from speechgru.common.wording import did_you_mean
     from speechgru.corpora.corpus import SPLITS
 
     if name in SPLITS:
         return name
-    near = [split for split in SPLITS if split[:1] == name[:1]]
-    hint = f"; did you mean {near[0]}?" if near and name else ""
-    raise UsageError(f"--split {name}: a split is one of {', '.join(SPLITS)}{hint}")
+    raise UsageError(f"--split {name}: use one of {', '.join(SPLITS)}{did_you_mean(name, SPLITS)}")
 
 
 def check_writable(name: str, path: Path, option: str) -> None:

@@ -26,7 +26,7 @@ def run(capsys, *arguments):
     return code, capsys.readouterr()
 
 
-def test_cells_are_trained_compared_and_not_trained_again(tones, tmp_path, capsys):
+def test_cells_are_trained_and_compared_once(tones, tmp_path, capsys):
     recipe = write_recipe(tmp_path, tones, epochs=20)
     typed = (recipe, "--cells", "gru,mingru", "--out", tmp_path / "out", "--json")
     code, told = run(capsys, *typed)
@@ -67,7 +67,7 @@ def test_cells_are_trained_compared_and_not_trained_again(tones, tmp_path, capsy
     assert "compare.md" in told.out
 
 
-def test_another_recipe_is_not_mixed_in(tones, tmp_path, capsys):
+def test_runs_of_another_recipe_are_refused(tones, tmp_path, capsys):
     recipe = write_recipe(tmp_path, tones, epochs=1, validations=1)
     typed = (recipe, "--cells", "rnn", "--out", tmp_path / "out")
     assert run(capsys, *typed)[0] == 0
@@ -76,7 +76,7 @@ def test_another_recipe_is_not_mixed_in(tones, tmp_path, capsys):
     assert "rnn-seed1: holds a run of another recipe" in told.err
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_end(tones, tmp_path):
+def test_interrupted_run_resumes_with_the_same_result(tones, tmp_path):
     recipe = quick_recipe(tones, epochs=10)
     data = prepare(recipe)
     stopped, whole = (
@@ -95,7 +95,7 @@ def len_training(data) -> int:
     return len(data.task.split("training"))
 
 
-def test_every_seed_of_every_cell_is_planned(tones, tmp_path):
+def test_plan_has_every_seed_of_every_cell(tones, tmp_path):
     recipe = quick_recipe(tones, seed=5)
     runs = plan_runs(recipe, prepare(recipe), ["gru", "rnn"], "width", 2, tmp_path)
     assert [(run.cell, run.seed) for run in runs] == [
@@ -109,7 +109,7 @@ def test_every_seed_of_every_cell_is_planned(tones, tmp_path):
     assert all(isinstance(run, PlannedRun) for run in runs)
 
 
-def test_costs_alone_need_no_training(tones, tmp_path, capsys):
+def test_costs_only_trains_nothing(tones, tmp_path, capsys):
     recipe = write_recipe(tmp_path, tones)
     code, told = run(
         *(capsys, recipe, "--cells", "ligru,ssm,rnn", "--match", "width", "--costs-only"),
@@ -131,14 +131,14 @@ def test_costs_alone_need_no_training(tones, tmp_path, capsys):
         (["--set", "model.cell=grue"], "model.cell"),
     ],
 )
-def test_what_makes_no_sense_is_a_usage_error(tones, tmp_path, capsys, arguments, said):
+def test_invalid_options_exit_2(tones, tmp_path, capsys, arguments, said):
     code, told = run(capsys, write_recipe(tmp_path, tones), *arguments, "--out", tmp_path / "out")
     assert code == 2
     assert said in told.err
     assert not (tmp_path / "out").exists()
 
 
-def test_the_page_of_the_recipe_shows_the_tables_as_they_were_written():
+def test_recipe_page_shows_the_written_tables():
     """No row of it by hand: its tables are the command's, and have the figures of the CSV."""
     page = (RECIPES / "cells.md").read_text(encoding="utf-8")
     written = (RECIPES / "cells" / "compare.md").read_text(encoding="utf-8")

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 import soundfile
-from listener import listening_model
 from tone_listener import stream, tone_listener, with_ctc_head
 from tones import RATE, shared_tones
 
@@ -20,12 +19,12 @@ WORDS = ["low", "high", "mid", "mid", "low"]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, stream_model):
     """Model files, a recording of tones, a corpus of them, a grammar."""
     folder = tmp_path_factory.mktemp("ctc")
-    (folder / "phrases.txt").write_text("# what is said here\nmid (mid|high)\n")
+    (folder / "phrases.txt").write_text("# phrases of this test\nmid (mid|high)\n")
     save_model(with_ctc_head(tone_listener()), folder / "ctc.safetensors")
-    in_noise = listening_model()
+    in_noise = load_model(stream_model)
     save_model(in_noise, folder / "classify.safetensors")
     save_model(with_ctc_head(in_noise), folder / "ctc-in-noise.safetensors")
     both = with_ctc_head(in_noise, ("classify", "ctc"))
@@ -60,12 +59,12 @@ def words(told):
 
 
 @pytest.mark.parametrize("beam", [[], ["--beam", "1"], ["--beam", "3"]])
-def test_listen_hears_the_words_of_a_ctc_head(made, run, beam):
+def test_listen_with_a_ctc_head(made, run, beam):
     code, told, _ = run("listen", made.ctc, "--input", made.file, *beam, "--json")
     assert (code, words(told)) == (0, WORDS)
 
 
-def test_a_grammar_restricts_what_is_heard(made, run):
+def test_grammar_restricts_the_words(made, run):
     arguments = ["listen", made.ctc, "--input", made.file, "--json"]
     code, told, _ = run(*arguments, "--grammar", made.grammar)
     assert (code, words(told)) == (0, ["mid", "mid"])
@@ -73,7 +72,7 @@ def test_a_grammar_restricts_what_is_heard(made, run):
     assert first["t"] == second["t"]
 
 
-def test_thresholds_are_for_a_ctc_head_too(made, run):
+def test_thresholds_apply_to_a_ctc_head(made, run):
     arguments = ["listen", made.ctc, "--input", made.file, "--json"]
     _, told, _ = run(*arguments, "--threshold", "mid=1.0")
     assert words(told) == ["low", "high", "low"]
@@ -99,14 +98,14 @@ def test_thresholds_are_for_a_ctc_head_too(made, run):
         (["evaluate", "ctc", "--sequences"], "--data DIR"),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_told(made, run, arguments, said):
+def test_invalid_options_are_one_sentence(made, run, arguments, said):
     made = vars(made) | {"folder": str(Path(made.data).parent)}
     code, _, error = run(*(made.get(argument, argument) for argument in arguments))
     assert code == 2
     assert said in " ".join(error.split())
 
 
-def test_a_grammar_that_is_wrong_is_told_with_its_line(made, run, tmp_path):
+def test_grammar_errors_name_the_line(made, run, tmp_path):
     (tmp_path / "wrong.txt").write_text("low\nmid (hihg|low)\n")
     code, _, error = run("listen", made.ctc, "--input", made.file, "--grammar",
                          str(tmp_path / "wrong.txt"))  # fmt: skip
@@ -115,7 +114,7 @@ def test_a_grammar_that_is_wrong_is_told_with_its_line(made, run, tmp_path):
     assert "did you mean 'high'?" in " ".join(error.split())
 
 
-def test_tuning_tries_each_head_and_keeps_the_one_that_listens(made, run, tmp_path):
+def test_tuning_tries_each_head_and_keeps_the_best(made, run, tmp_path):
     mine = shutil.copy(made.both, tmp_path / "mine.safetensors")
     options = ["--data", made.data, "--streaming", "--minutes", "0.3", "--split", "validation"]
     code, told, _ = run("evaluate", str(mine), *options, "--tune", "--keep", "--json")
@@ -131,7 +130,7 @@ def test_tuning_tries_each_head_and_keeps_the_one_that_listens(made, run, tmp_pa
 
 
 @pytest.mark.parametrize("head", ["classify", "ctc"])
-def test_the_head_that_was_kept_listens_and_either_can_be_asked(made, run, tmp_path, head):
+def test_kept_head_is_the_default_and_the_other_can_be_chosen(made, run, tmp_path, head):
     mine = tmp_path / "mine.safetensors"
     model = load_model(made.both)
     model.metadata = dict(model.metadata) | {"head": head, "ctc_decoder": {"beam": 1}}
@@ -146,7 +145,7 @@ def test_the_head_that_was_kept_listens_and_either_can_be_asked(made, run, tmp_p
     assert run(*heard, "--grammar", made.grammar)[0] == 0
 
 
-def test_a_kept_head_that_is_none_is_told(made, run, tmp_path):
+def test_unknown_head_in_a_model_file_exits_4(made, run, tmp_path):
     model = load_model(made.both)
     model.metadata = dict(model.metadata) | {"head": "speller"}
     save_model(model, tmp_path / "mine.safetensors")
@@ -159,7 +158,7 @@ STRINGS = ["--sequences", "--words", "2:3", "--gap", "0.2:0.4"]
 
 
 @pytest.mark.parametrize("model", ["in_noise", "classify"])
-def test_the_word_error_rate_of_strings(made, run, model):
+def test_word_error_rate_of_sequences(made, run, model):
     code, told, _ = run("evaluate", vars(made)[model], "--data", made.data, *STRINGS, "--json")
     assert code == 0
     errors = told["sequences"]
@@ -174,7 +173,7 @@ def test_the_word_error_rate_of_strings(made, run, model):
     assert told["n"] == 18  # the clips one by one are there too
 
 
-def test_the_tables_of_strings(made, run):
+def test_sequence_tables_fit_80_columns(made, run):
     code, said, _ = run("evaluate", made.in_noise, "--data", made.data, *STRINGS, "--beam", "2")
     assert code == 0
     assert "bootstrapped" in said
@@ -182,7 +181,7 @@ def test_the_tables_of_strings(made, run):
     assert not [line for line in said.splitlines() if len(line) > 80 and "/" not in line]
 
 
-def test_a_ctc_head_on_a_stream(made, run):
+def test_evaluate_streaming_with_a_ctc_head(made, run):
     stream = ["--data", made.data, "--streaming", "--minutes", "1"]
     code, told, _ = run("evaluate", made.in_noise, *stream, "--json")
     assert code == 0

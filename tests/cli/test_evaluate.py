@@ -39,7 +39,7 @@ def run_json(capsys, *arguments):
     return code, json.loads(printed.out)
 
 
-def test_json_holds_what_the_contract_says(tones, saved, capsys):
+def test_json_has_the_documented_keys(tones, saved, capsys):
     code, told = run_json(capsys, saved(trained_model()), "--data", tones)
     assert code == 0
     assert told["accuracy"] == 1.0
@@ -52,12 +52,12 @@ def test_json_holds_what_the_contract_says(tones, saved, capsys):
     assert "carried_accuracy" not in told
 
 
-def test_the_split_is_the_one_asked_for(tones, saved, capsys):
+def test_split_option(tones, saved, capsys):
     _, told = run_json(capsys, saved(trained_model()), "--data", tones, "--split", "validation")
     assert (told["split"], told["n"]) == ("validation", 6)
 
 
-def test_carried_orders_are_seeded(tones, saved, capsys):
+def test_carried_orders_depend_on_the_seed(tones, saved, capsys):
     model = untrained_model(protocol="folder", clip_s=0.04, tail_s=0.04)
     with torch.no_grad():
         model.head.weight.mul_(30.0)
@@ -72,7 +72,7 @@ def test_carried_orders_are_seeded(tones, saved, capsys):
     assert run_json(capsys, *base, "--seed", "5")[1] != told
 
 
-def test_the_tables_name_the_figure_and_the_files(tones, saved, capsys):
+def test_tables_show_figures_and_files(tones, saved, capsys):
     """A model whose outputs for two words are exchanged confuses just those, with every file."""
     model = trained_model()
     swapped = untrained_model(("mid", "low", "high"), **model.metadata)
@@ -89,7 +89,7 @@ def test_the_tables_name_the_figure_and_the_files(tones, saved, capsys):
     assert "reset gap" in printed
 
 
-def test_twelve_labels_fit_eighty_columns(gsc_open, saved, capsys):
+def test_matrix_of_twelve_labels_fits_80_columns_uncut(gsc_open, saved, capsys):
     model = untrained_model(TWELVE, protocol="commands-12")
     assert main(["evaluate", saved(model), "--data", str(gsc_open)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -106,7 +106,7 @@ def test_twelve_labels_fit_eighty_columns(gsc_open, saved, capsys):
     assert all(cell_len(line) <= 80 for line in lines if str(gsc_open) not in line)
 
 
-def test_many_labels_have_no_matrix_but_the_confusions(gsc_open, saved, capsys):
+def test_many_labels_show_confusions_instead_of_a_matrix(gsc_open, saved, capsys):
     corpus = open_corpus(gsc_open)
     model = untrained_model(corpus.words, protocol="folder")
     with torch.no_grad():
@@ -120,7 +120,7 @@ def test_many_labels_have_no_matrix_but_the_confusions(gsc_open, saved, capsys):
     assert all(f"\n{word} " in printed for word in tested)
 
 
-def test_the_picture_is_written_or_nothing(tones, saved, tmp_path, capsys):
+def test_picture_is_png_or_refused(tones, saved, tmp_path, capsys):
     path = saved(trained_model())
     picture = tmp_path / "new" / "confusion.png"
     assert main(["evaluate", path, "--data", tones, "--picture", str(picture)]) == 0
@@ -130,7 +130,7 @@ def test_the_picture_is_written_or_nothing(tones, saved, tmp_path, capsys):
     assert not (tmp_path / "x.jpg").exists()
 
 
-def test_a_picture_that_cannot_be_written_loses_no_figure(tones, saved, tmp_path, capsys):
+def test_figures_are_printed_even_if_the_picture_fails(tones, saved, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     picture = str(tmp_path / "file" / "confusion.png")
     code = main(["evaluate", saved(trained_model()), "--data", tones, "--picture", picture])
@@ -140,7 +140,7 @@ def test_a_picture_that_cannot_be_written_loses_no_figure(tones, saved, tmp_path
     assert f"{picture}: cannot be written" in printed.err.replace("\n", "")
 
 
-def test_the_gate(tones, saved, capsys):
+def test_min_accuracy_exits_5(tones, saved, capsys):
     model = trained_model()
     assert main(["evaluate", saved(model), "--data", tones, "--min-accuracy", "1"]) == 0
     swapped = untrained_model(("mid", "low", "high"), **model.metadata)
@@ -160,7 +160,7 @@ def test_the_gate(tones, saved, capsys):
         (
             ("--split", "test"),
             2,
-            "--split test: a split is one of training, validation, testing; did you mean testing?",
+            "--split test: use one of training, validation, testing (did you mean 'testing'?)",
         ),
         (("--protocol", "foldre"), 2, "(did you mean 'folder'?)"),
         (("--protocol", "v2-12"), 4, "v2-12 needs 10 words"),
@@ -169,7 +169,7 @@ def test_the_gate(tones, saved, capsys):
         (("--data", "nowhere"), 4, "nowhere: not found"),
     ],
 )
-def test_what_makes_no_sense_is_one_sentence(tones, saved, capsys, arguments, code, sentence):
+def test_invalid_options_are_one_sentence(tones, saved, capsys, arguments, code, sentence):
     assert main(["evaluate", saved(trained_model()), "--data", tones, *arguments]) == code
     printed = capsys.readouterr()
     assert sentence in printed.err.replace("\n", " ")
@@ -177,20 +177,20 @@ def test_what_makes_no_sense_is_one_sentence(tones, saved, capsys, arguments, co
     assert printed.out == ""
 
 
-def test_a_model_without_protocol_needs_one(tones, saved, capsys):
+def test_model_without_protocol_needs_the_option(tones, saved, capsys):
     path = saved(untrained_model(clip_s=0.5))
     assert main(["evaluate", path, "--data", tones]) == 2
     assert "--protocol is needed: the model does not say" in capsys.readouterr().err
     assert main(["evaluate", path, "--data", tones, "--protocol", "folder"]) == 0
 
 
-def test_words_that_the_model_lacks_are_named(tones, saved, capsys):
+def test_words_missing_in_the_model_are_named(tones, saved, capsys):
     path = saved(untrained_model(("_silence_", "_unknown_", "mid"), protocol="folder"))
     assert main(["evaluate", path, "--data", tones]) == 4
     assert "folder has low, high among its labels" in capsys.readouterr().err.replace("\n", " ")
 
 
-def test_a_broken_recording_is_named(tones, saved, tmp_path, capsys):
+def test_broken_recording_is_named(tones, saved, tmp_path, capsys):
     (tmp_path / "tones" / "mid-h.wav").write_text("no audio")
     assert main(["evaluate", saved(trained_model()), "--data", tones]) == 4
     printed = capsys.readouterr()
@@ -198,13 +198,13 @@ def test_a_broken_recording_is_named(tones, saved, tmp_path, capsys):
     assert printed.out == ""
 
 
-def test_a_broken_recording_of_another_split_does_not_matter(tones, saved, tmp_path):
+def test_broken_recording_of_another_split_does_not_matter(tones, saved, tmp_path):
     samples = np.full(8_000, np.nan, np.float32)
     soundfile.write(tmp_path / "tones" / "mid-a.wav", samples, 16_000, subtype="FLOAT")
     assert main(["evaluate", saved(trained_model()), "--data", tones]) == 0
 
 
-def test_the_embedded_corpus_goes_by_name(saved, capsys):
+def test_embedded_corpus_by_name(saved, capsys):
     model = untrained_model(TWELVE, protocol="commands-12")
     code, told = run_json(capsys, saved(model), "--data", "embedded")
     assert code == 0

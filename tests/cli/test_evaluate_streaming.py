@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 from bands import BandBackend
-from listener import listening_model, tone_split
+from listener import tone_split
 from matplotlib import image
 from tones import RATE
 
@@ -30,19 +30,11 @@ def tones():
 
 
 @pytest.fixture(scope="module")
-def model_file(tmp_path_factory):
-    """The network that listens to them."""
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save_model(listening_model(), path)
-    return path
+def backend(stream_model):
+    return TorchBackend(load_model(stream_model))
 
 
-@pytest.fixture(scope="module")
-def backend(model_file):
-    return TorchBackend(load_model(model_file))
-
-
-def test_a_network_that_learned_the_tones_hears_them_in_a_stream(backend, tones):
+def test_trained_network_recognizes_tones_in_a_stream(backend, tones):
     case = case_of_split(tones, StreamPlan(minutes=1.0, snr_db=(10, 20)))
     report = evaluate_stream(backend, case, DetectorConfig(smoothing_s=0.1), StatePolicy())
     events = report.events
@@ -53,7 +45,7 @@ def test_a_network_that_learned_the_tones_hears_them_in_a_stream(backend, tones)
     assert report.as_dict()["stream"]["minutes"] == 1.0
 
 
-def test_a_file_and_the_same_samples_in_memory_are_heard_alike(backend, tones, tmp_path):
+def test_file_and_memory_give_the_same_events(backend, tones, tmp_path):
     plan = StreamPlan(minutes=0.4)
     write_stream(tmp_path / "s.flac", tones, plan)
     from_file = case_of_files(tmp_path / "s.flac", None, RATE, backend.labels)
@@ -67,7 +59,7 @@ def test_a_file_and_the_same_samples_in_memory_are_heard_alike(backend, tones, t
     assert from_file.sound.duration_s == in_memory.sound.duration_s
 
 
-def test_other_detectors_are_heard_from_the_same_posteriors(tones):
+def test_replay_equals_listening_again(tones):
     """What is replayed is what would have been heard."""
     sound = case_of_split(tones, StreamPlan(minutes=0.4)).sound
     heard = hear(BandBackend(), sound, DetectorConfig(), StatePolicy(mode="silence"))
@@ -77,7 +69,7 @@ def test_other_detectors_are_heard_from_the_same_posteriors(tones):
 
 
 @pytest.mark.parametrize("mode", ["carry", "event"])
-def test_the_curve_goes_from_many_false_alarms_to_many_misses(backend, tones, mode):
+def test_det_curve_trades_false_alarms_for_misses(backend, tones, mode):
     case = case_of_split(tones, StreamPlan(minutes=0.2))
     config, policy = DetectorConfig(smoothing_s=0.1), StatePolicy(mode=mode)
     report = evaluate_stream(backend, case, config, policy)
@@ -91,7 +83,7 @@ def test_the_curve_goes_from_many_false_alarms_to_many_misses(backend, tones, mo
     assert own.false_alarms_per_hour == report.events.false_alarms_per_hour
 
 
-def test_tuning_ranks_every_detector_and_policy_by_its_errors_and_latency(backend, tones):
+def test_tuning_ranks_by_errors_and_latency(backend, tones):
     case = case_of_split(tones, StreamPlan(minutes=0.5))
     grid = GRID[::7]
     heard = []
@@ -109,7 +101,7 @@ def test_tuning_ranks_every_detector_and_policy_by_its_errors_and_latency(backen
     assert again.events.errors == best.report.errors
 
 
-def test_a_state_that_latches_is_found_to_need_resets(tones):
+def test_tuning_finds_that_a_latching_state_needs_resets(tones):
     """Carried, this backend answers a word for ever, so a repeated one is missed."""
     case = case_of_split(tones, StreamPlan(minutes=0.5, snr_db=(30, 40), gap_s=(1.5, 2.0)))
     best = tune(BandBackend(), case.sound, case.truth, GRID[::7])[0]
@@ -118,7 +110,7 @@ def test_a_state_that_latches_is_found_to_need_resets(tones):
     assert carried.events.errors > best.report.errors
 
 
-def test_in_ambient_sound_each_event_is_an_error(backend, tones):
+def test_each_event_in_ambient_sound_is_an_error(backend, tones):
     """Whatever that sound is: here a stream of the words themselves."""
     case = case_of_split(tones, StreamPlan(minutes=0.3))
     ambient = case_of_split(tones, StreamPlan(minutes=0.6, seed=1)).sound
@@ -144,11 +136,11 @@ def run(capsys, *arguments):
     return code, json.loads(capsys.readouterr().out)
 
 
-def test_evaluate_streaming_makes_the_stream_itself(model_file, tones, tmp_path, capsys):
+def test_evaluate_streaming_makes_a_stream(stream_model, tones, tmp_path, capsys):
     manifest = tones.corpus.root / "tones.csv"
     picture = tmp_path / "det.png"
     options = ["--streaming", "--minutes", "0.5", "--seed", "2", "--picture", picture]
-    code, told = run(capsys, model_file, "--data", manifest, *options)
+    code, told = run(capsys, stream_model, "--data", manifest, *options)
     assert code == 0
     assert told["n"] == 18
     assert told["words"] == told["matched"] + told["wrong"] + told["missed"] > 10
@@ -158,26 +150,26 @@ def test_evaluate_streaming_makes_the_stream_itself(model_file, tones, tmp_path,
     assert told["hours"] == pytest.approx(0.5 / 60)
     assert image.imread(picture).shape[2] in (3, 4)
     write_stream(tmp_path / "s.flac", tones, StreamPlan(minutes=0.5, seed=2))
-    code, of_file = run(capsys, model_file, "--streaming", "--audio", tmp_path / "s.flac")
+    code, of_file = run(capsys, stream_model, "--streaming", "--audio", tmp_path / "s.flac")
     assert code == 0
     assert {key: of_file[key] for key in ("words", "matched", "false_alarms")} == {
         key: told[key] for key in ("words", "matched", "false_alarms")
     }
 
 
-def test_evaluate_streaming_as_tables(model_file, tones, capsys):
+def test_evaluate_streaming_tables_fit_80_columns(stream_model, tones, capsys):
     manifest = str(tones.corpus.root / "tones.csv")
     options = ["--data", manifest, "--streaming", "--minutes", "0.3", "--state", "silence"]
-    assert main(["evaluate", str(model_file), *options]) == 0
+    assert main(["evaluate", str(stream_model), *options]) == 0
     told = capsys.readouterr().out
     for expected in ("false rejects", "false alarms", "latency", "silence of 0.5 s", "accuracy"):
         assert expected in told
     assert max(map(len, told.splitlines())) <= 80
 
 
-def test_what_tuning_chose_is_kept_in_the_model(model_file, tones, tmp_path, capsys):
+def test_keep_writes_the_tuned_decoder_into_the_model(stream_model, tones, tmp_path, capsys):
     mine = tmp_path / "mine.safetensors"
-    save_model(load_model(model_file), mine)
+    save_model(load_model(stream_model), mine)
     manifest = tones.corpus.root / "tones.csv"
     options = ["--data", manifest, "--streaming", "--minutes", "0.3", "--split", "validation"]
     code, told = run(capsys, mine, *options, "--tune", "--keep")
@@ -192,9 +184,9 @@ def test_what_tuning_chose_is_kept_in_the_model(model_file, tones, tmp_path, cap
 
 
 @pytest.mark.slow
-def test_tuning_hears_ambient_sound_too_and_says_so(model_file, tones, tmp_path, capsys):
+def test_tuning_includes_ambient_sound(stream_model, tones, tmp_path, capsys):
     mine = tmp_path / "mine.safetensors"
-    save_model(load_model(model_file), mine)
+    save_model(load_model(stream_model), mine)
     write_stream(tmp_path / "around.flac", tones, StreamPlan(minutes=0.2, seed=3))
     options = ["--data", tones.corpus.root / "tones.csv", "--streaming", "--minutes", "0.3"]
     options += ["--split", "validation", "--ambient", tmp_path / "around.flac", "--tune"]
@@ -231,8 +223,8 @@ def test_tuning_hears_ambient_sound_too_and_says_so(model_file, tones, tmp_path,
         (["--streaming", "--audio", "none.flac"], 4, "none.flac"),
     ],
 )
-def test_options_that_make_no_sense_are_told(model_file, tones, capsys, options, code, message):
-    arguments = ["evaluate", str(model_file), "--data", str(tones.corpus.root / "tones.csv")]
+def test_invalid_options_are_one_sentence(stream_model, tones, capsys, options, code, message):
+    arguments = ["evaluate", str(stream_model), "--data", str(tones.corpus.root / "tones.csv")]
     assert main([*arguments, *options]) == code
     assert message in capsys.readouterr().err
 
@@ -240,31 +232,31 @@ def test_options_that_make_no_sense_are_told(model_file, tones, capsys, options,
 @pytest.mark.parametrize(
     "options", [[], ["--streaming", "--audio", "s.flac", "--carry-state"], ["--min-accuracy", "0"]]
 )
-def test_nothing_to_evaluate_on_is_told(model_file, capsys, options):
-    assert main(["evaluate", str(model_file), *options]) == 2
+def test_data_is_required(stream_model, capsys, options):
+    assert main(["evaluate", str(stream_model), *options]) == 2
     assert "--data DIR" in capsys.readouterr().err
 
 
-def test_a_truth_that_does_not_fit_its_audio_gives_exit_code_4(model_file, tones, tmp_path, capsys):
+def test_truth_of_another_recording_exits_4(stream_model, tones, tmp_path, capsys):
     for name, minutes in (("short", 0.2), ("long", 0.3)):
         write_stream(tmp_path / f"{name}.wav", tones, StreamPlan(minutes=minutes))
     options = ["--streaming", "--audio", str(tmp_path / "short.wav")]
     long = ["--truth", str(tmp_path / "long.json")]
-    assert main(["evaluate", str(model_file), *options, *long]) == 4
+    assert main(["evaluate", str(stream_model), *options, *long]) == 4
     assert "long.json: describes 18.000 s" in capsys.readouterr().err
     (tmp_path / "short.json").unlink()
-    assert main(["evaluate", str(model_file), *options]) == 4
+    assert main(["evaluate", str(stream_model), *options]) == 4
     assert "short.json: cannot be read" in capsys.readouterr().err
 
 
-def test_a_stream_whose_audio_is_no_number_is_told():
+def test_nan_in_a_stream_is_an_error():
     samples = np.zeros(RATE, np.float32)
     samples[5] = np.nan
     with pytest.raises(DataError, match="sample 5"):
         hear(BandBackend(), ArraySound(samples, RATE), DetectorConfig(), StatePolicy())
 
 
-def test_a_file_at_another_rate_is_heard_at_the_models(tmp_path):
+def test_file_at_another_rate_is_resampled(tmp_path):
     time_s = np.arange(2 * 44_100) / 44_100
     soundfile.write(tmp_path / "s.wav", 0.3 * np.sin(2 * np.pi * 900 * time_s), 44_100)
     sound = FileSound(tmp_path / "s.wav", RATE)

@@ -22,7 +22,7 @@ def trained(quick_run) -> Path:
 
 
 @pytest.mark.parametrize("weights", ["float32", "int8"])
-def test_export_as_it_is_typed(trained, tones, tmp_path, capsys, weights):
+def test_export_writes_a_model_with_the_same_header(trained, tones, tmp_path, capsys, weights):
     target = tmp_path / "m.onnx"
     eight = ["--int8"] if weights == "int8" else []
     options = ["--data", str(tones), *eight]
@@ -49,7 +49,7 @@ def test_export_as_it_is_typed(trained, tones, tmp_path, capsys, weights):
     assert f"weights {weights}" in " ".join(capsys.readouterr().out.split())
 
 
-def test_the_tables_of_an_export(trained, tones, tmp_path, capsys):
+def test_export_prints_sizes_and_accuracies(trained, tones, tmp_path, capsys):
     target = str(tmp_path / "m.onnx")
     assert main(["export", str(trained), "-o", target, "--data", str(tones)]) == 0
     told = capsys.readouterr().out
@@ -57,7 +57,7 @@ def test_the_tables_of_an_export(trained, tones, tmp_path, capsys):
     assert "6 clips (folder, validation)" in told
 
 
-def test_an_export_that_loses_accuracy_is_refused(trained, tones, tmp_path, capsys, monkeypatch):
+def test_export_that_loses_accuracy_is_refused(trained, tones, tmp_path, capsys, monkeypatch):
     """Eight bits as coarse as one: what the network knew is gone."""
 
     def coarse(weights):
@@ -76,7 +76,7 @@ def test_an_export_that_loses_accuracy_is_refused(trained, tones, tmp_path, caps
     assert not target.exists()
 
 
-def test_the_file_that_was_there_stays_where_an_export_fails(tmp_path, capsys, monkeypatch):
+def test_failed_export_leaves_the_old_file(tmp_path, capsys, monkeypatch):
     model, target = tmp_path / "m.safetensors", tmp_path / "m.onnx"
     save_model(trained_model(), model)
     assert main(["export", str(model), "-o", str(target)]) == 0
@@ -105,7 +105,7 @@ def test_the_file_that_was_there_stays_where_an_export_fails(tmp_path, capsys, m
         (["m.safetensors", "-o", "m.safetensors/n.onnx"], 1, "cannot be written"),
     ],
 )
-def test_what_makes_no_sense_is_told(tmp_path, capsys, monkeypatch, arguments, code, sentence):
+def test_invalid_options_are_one_sentence(tmp_path, capsys, monkeypatch, arguments, code, sentence):
     monkeypatch.chdir(tmp_path)
     save_model(untrained_model(protocol="folder"), Path("m.safetensors"))
     features = FeatureConfig(kind="logmel", mels=20, fft_samples=512)

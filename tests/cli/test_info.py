@@ -37,7 +37,7 @@ def edited(path, edit):
     save_file(tensors, path, {"speechgru": json.dumps(edit(header))})
 
 
-def test_json_holds_everything_in_the_header(path, capsys):
+def test_json_has_the_whole_header(path, capsys):
     assert main(["info", str(path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     model = untrained_model(("_silence_", "yes", "no"))
@@ -52,7 +52,7 @@ def test_json_holds_everything_in_the_header(path, capsys):
     assert told["format_version"] == 1
 
 
-def test_the_table_names_it_all_in_eighty_columns(path, capsys):
+def test_table_fits_80_columns(path, capsys):
     assert main(["info", str(path)]) == 0
     printed = capsys.readouterr().out
     words = " ".join(printed.split())
@@ -70,7 +70,7 @@ def test_the_table_names_it_all_in_eighty_columns(path, capsys):
     assert all(len(line) <= 80 for line in printed.splitlines())
 
 
-def test_a_model_without_metadata_has_a_table_too(path, capsys):
+def test_model_without_metadata(path, capsys):
     save_model(untrained_model(), path)
     assert main(["info", str(path)]) == 0
     assert "protocol none" in " ".join(capsys.readouterr().out.split())
@@ -140,7 +140,7 @@ def unknown_key(path):
         (unknown_key, "inconsistent"),
     ],
 )
-def test_what_is_no_model_is_one_sentence_and_exit_code_4(path, capsys, command, spoil, sentence):
+def test_invalid_model_files_exit_4(path, capsys, command, spoil, sentence):
     spoil(path)
     more = {"info": [], "recognize": ["clip.wav"], "evaluate": ["--data", "."]}[command]
     assert main([command, str(path), *more]) == 4

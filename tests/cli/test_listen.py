@@ -8,48 +8,27 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import soundfile
-from tone_listener import stream, tone_listener
 from virtual_microphone import plug
 
 from speechgru.audio.files import read
 from speechgru.cli import main
-from speechgru.modelfile.safetensors import save_model
 
 __all__ = ["plug"]  # a fixture
 
 RATE = 16_000
-WORDS = ["low", "high", "mid", "mid", "low"]
+WORDS = ["low", "high", "mid", "mid", "low"]  # of `tone_stream`
 PROGRAM = [sys.executable, "-c", "from speechgru.cli import entry_point; entry_point()"]
 
 
-@pytest.fixture(scope="module")
-def heard(tmp_path_factory):
-    """A model file, and a recording of tones with their times."""
-    folder = tmp_path_factory.mktemp("listen")
-    save_model(tone_listener(), folder / "tones.safetensors")
-    samples, spans = stream(WORDS, seed=900)
-    soundfile.write(folder / "tones.wav", samples, RATE)
-    few, _ = stream(WORDS[:2], gap_s=0.3, seed=901)
-    soundfile.write(folder / "few.wav", few, RATE)
-    return SimpleNamespace(
-        model=str(folder / "tones.safetensors"),
-        file=str(folder / "tones.wav"),
-        spans=spans,
-        few=str(folder / "few.wav"),  # the first two words, sooner said
-    )
-
-
 @pytest.fixture
-def listen(heard, capsys):
+def listen(tone_stream, capsys):
     """Runs the verb in this process; gives its exit code, stdout and stderr."""
 
     def run(*arguments):
-        code = main(["listen", heard.model, *map(str, arguments)])
+        code = main(["listen", tone_stream.model, *map(str, arguments)])
         said = capsys.readouterr()
         return code, said.out, said.err
 
@@ -75,12 +54,12 @@ def words(events):
     return [event["word"] for event in events]
 
 
-def test_a_files_words_are_told_in_time_one_json_line_each(listen, heard):
-    code, out, err = listen("--input", heard.file, "--jsonl")
+def test_jsonl_has_one_timed_line_per_word(listen, tone_stream):
+    code, out, err = listen("--input", tone_stream.file, "--jsonl")
     assert code == 0
     events = lines(out)
     assert words(events) == WORDS
-    for event, (_, start_s, end_s) in zip(events, heard.spans, strict=True):
+    for event, (_, start_s, end_s) in zip(events, tone_stream.spans, strict=True):
         assert list(event) == ["t", "start", "end", "word", "score", "latency_ms"]
         assert start_s - 0.05 <= event["start"] <= event["end"] <= event["t"] <= end_s + 0.5
         assert event["latency_ms"] == pytest.approx(1000 * (event["t"] - event["end"]), abs=0.1)
@@ -88,32 +67,34 @@ def test_a_files_words_are_told_in_time_one_json_line_each(listen, heard):
     assert "low 2, high 1, mid 2" in err
 
 
-def test_lines_and_the_object_at_the_end_say_the_same(listen, heard):
-    _, jsonl, _ = listen("--input", heard.file, "--jsonl")
-    _, plain, _ = listen("--input", heard.file)
+def test_lines_jsonl_and_json_agree(listen, tone_stream):
+    _, jsonl, _ = listen("--input", tone_stream.file, "--jsonl")
+    _, plain, _ = listen("--input", tone_stream.file)
     assert [line.split()[2] for line in plain.splitlines()] == WORDS
-    code, out, _ = listen("--input", heard.file, "--json")
+    code, out, _ = listen("--input", tone_stream.file, "--json")
     (told,) = lines(out)
     assert code == 0
     assert told["events"] == lines(jsonl)
     assert told["words"] == {"low": 2, "high": 1, "mid": 2}
-    assert told["seconds"] == pytest.approx(len(read(Path(heard.file))) / RATE, abs=1e-3)
+    assert told["seconds"] == pytest.approx(len(read(Path(tone_stream.file))) / RATE, abs=1e-3)
     assert (told["overruns"], told["interrupted"]) == (0, False)
 
 
 @pytest.mark.parametrize(
     ("sample_format", "numpy_type", "scale"), [("s16le", "<i2", 32_768), ("f32le", "<f4", 1)]
 )
-def test_a_pipe_gives_the_files_events(listen, pipe, heard, sample_format, numpy_type, scale):
-    _, expected, _ = listen("--input", heard.file, "--jsonl")
-    pipe((read(Path(heard.file)) * scale).astype(numpy_type).tobytes())
+def test_pcm_on_a_pipe_gives_the_events_of_the_file(
+    listen, pipe, tone_stream, sample_format, numpy_type, scale
+):
+    _, expected, _ = listen("--input", tone_stream.file, "--jsonl")
+    pipe((read(Path(tone_stream.file)) * scale).astype(numpy_type).tobytes())
     code, out, _ = listen("--input", "-", "--format", sample_format, "--jsonl")
     assert code == 0
     assert out == expected
 
 
-def test_another_rate_and_channels_on_a_pipe(listen, pipe, heard):
-    samples = np.repeat(read(Path(heard.file)), 3)  # 48 kHz
+def test_rate_and_channels_of_pcm(listen, pipe, tone_stream):
+    samples = np.repeat(read(Path(tone_stream.file)), 3)  # 48 kHz
     pipe(np.stack([samples, samples], axis=1).astype("<f4").tobytes())
     options = ("--rate", 48_000, "--channels", 2, "--format", "f32le", "--jsonl")
     code, out, _ = listen("--input", "-", *options)
@@ -121,23 +102,25 @@ def test_another_rate_and_channels_on_a_pipe(listen, pipe, heard):
     assert words(lines(out)) == WORDS
 
 
-def test_what_is_recorded_gives_the_same_events_again(listen, heard, tmp_path):
+def test_recording_gives_the_same_events_again(listen, tone_stream, tmp_path):
     copy = tmp_path / "new" / "copy.wav"
     clips = tmp_path / "clips"
-    code, out, _ = listen("--input", heard.file, "--jsonl", "--record", copy, "--save-dir", clips)
+    code, out, _ = listen(
+        "--input", tone_stream.file, "--jsonl", "--record", copy, "--save-dir", clips
+    )
     assert code == 0
-    assert np.abs(read(copy) - read(Path(heard.file))).max() < 1e-4
+    assert np.abs(read(copy) - read(Path(tone_stream.file))).max() < 1e-4
     assert listen("--input", copy, "--jsonl")[1] == out
     kept = sorted(clips.rglob("*.wav"), key=lambda path: path.stem)
     assert [path.parent.name for path in kept] == WORDS
-    code, out, _ = listen("--input", heard.file, "--record", copy)
+    code, out, _ = listen("--input", tone_stream.file, "--record", copy)
     assert code == 2  # what was recorded is not replaced
 
 
-def test_hooks_run_with_the_event_and_their_failures_are_told(listen, heard, tmp_path):
+def test_hooks_get_the_event_and_failures_are_reported(listen, tone_stream, tmp_path):
     out = tmp_path / "out"
     code, _, err = listen(
-        "--input", heard.file,
+        "--input", tone_stream.file,
         "--on", f"low=sh -c 'echo $SPEECHGRU_WORD $SPEECHGRU_T >> {out}'",
         "--on", "high=false",
         "--on", "mid=sleep 60",
@@ -152,9 +135,9 @@ def test_hooks_run_with_the_event_and_their_failures_are_told(listen, heard, tmp
     assert "--on mid=sleep 60: killed after 0.3 s" in err
 
 
-def test_thresholds_hold_words_back_and_explain_says_so(listen, heard):
+def test_explain_reports_words_below_the_threshold(listen, tone_stream):
     options = ("--threshold", "0.8", "--threshold", "low=1", "--explain", "--jsonl")
-    code, out, err = listen("--input", heard.file, *options)
+    code, out, err = listen("--input", tone_stream.file, *options)
     assert code == 0
     assert words(lines(out)) == ["high", "mid", "mid"]
     held = [line for line in err.splitlines() if "held by threshold" in line]
@@ -190,23 +173,25 @@ def test_thresholds_hold_words_back_and_explain_says_so(listen, heard):
         (["--input", "FILE", "--record", "all.mp3"], 2, "all.mp3: a name that ends in .wav"),
     ],
 )
-def test_options_that_make_no_sense_are_told(listen, pipe, heard, options, code, said):
+def test_invalid_options_are_one_sentence(listen, pipe, tone_stream, options, code, said):
     pipe(b"")
-    found, out, err = listen(*(heard.file if option == "FILE" else option for option in options))
+    found, out, err = listen(
+        *(tone_stream.file if option == "FILE" else option for option in options)
+    )
     assert (found, out) == (code, "")
     assert said in err
     assert err.count("error: ") == 1
 
 
-def test_a_pipe_that_breaks_off_within_a_sample_is_told(listen, pipe, heard):
-    pipe((read(Path(heard.file)) * 32_767).astype("<i2").tobytes() + b"\x01")
+def test_pipe_ending_within_a_sample_is_reported(listen, pipe, tone_stream):
+    pipe((read(Path(tone_stream.file)) * 32_767).astype("<i2").tobytes() + b"\x01")
     code, out, err = listen("--input", "-", "--jsonl")
     assert (code, words(lines(out))) == (0, WORDS)
     assert "ends within a sample; its 1 of 2 bytes" in err
 
 
-def test_nan_on_a_pipe_ends_it_after_what_came_before(listen, pipe, heard, tmp_path):
-    samples = np.append(read(Path(heard.file)), np.nan)
+def test_nan_on_a_pipe_ends_listening_after_earlier_words(listen, pipe, tone_stream, tmp_path):
+    samples = np.append(read(Path(tone_stream.file)), np.nan)
     pipe(np.pad(samples, (0, 50)).astype("<f4").tobytes())
     copy = tmp_path / "copy.wav"
     code, out, err = listen("--input", "-", "--format", "f32le", "--jsonl", "--record", copy)
@@ -218,18 +203,18 @@ def test_nan_on_a_pipe_ends_it_after_what_came_before(listen, pipe, heard, tmp_p
     assert read(copy).size > 0
 
 
-def begin(heard, *arguments, **options):
+def begin(tone_stream, *arguments, **options):
     """The verb in a process of its own."""
     return subprocess.Popen(
-        [*PROGRAM, "listen", heard.model, *arguments], stderr=subprocess.PIPE, **options
+        [*PROGRAM, "listen", tone_stream.model, *arguments], stderr=subprocess.PIPE, **options
     )
 
 
-def test_events_of_an_endless_pipe_are_told_at_once_and_ctrl_c_ends_it(heard, tmp_path):
+def test_endless_pipe_reports_at_once_until_ctrl_c(tone_stream, tmp_path):
     copy = tmp_path / "copy.wav"
-    content = (read(Path(heard.file)) * 32_767).astype("<i2").tobytes()
+    content = (read(Path(tone_stream.file)) * 32_767).astype("<i2").tobytes()
     process = begin(
-        heard, "--input", "-", "--jsonl", "--record", str(copy),
+        tone_stream, "--input", "-", "--jsonl", "--record", str(copy),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     process.stdin.write(content)
@@ -243,11 +228,11 @@ def test_events_of_an_endless_pipe_are_told_at_once_and_ctrl_c_ends_it(heard, tm
     assert out == b""
     assert b"interrupted: " in err
     assert b"5 events" in err
-    assert np.abs(read(copy) - read(Path(heard.file))).max() < 1e-3
+    assert np.abs(read(copy) - read(Path(tone_stream.file))).max() < 1e-3
 
 
-def test_whoever_reads_may_stop_reading(heard):
-    process = begin(heard, "--input", heard.file, "--jsonl", stdout=subprocess.PIPE)
+def test_closed_stdout_is_no_traceback(tone_stream):
+    process = begin(tone_stream, "--input", tone_stream.file, "--jsonl", stdout=subprocess.PIPE)
     process.stdout.close()
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
@@ -255,10 +240,10 @@ def test_whoever_reads_may_stop_reading(heard):
     assert b"Exception" not in err
 
 
-def test_a_terminal_shows_a_panel_that_fits_it(heard):
+def test_panel_fits_80_columns(tone_stream):
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "80", "LINES": "30"}
-    process = begin(heard, "--input", heard.file, stdout=theirs, env=environment)
+    process = begin(tone_stream, "--input", tone_stream.file, stdout=theirs, env=environment)
     os.close(theirs)
     shown = bytearray()
 
@@ -290,11 +275,11 @@ def _read_terminal(descriptor):
 
 
 @pytest.mark.slow
-def test_a_microphones_words_are_told_while_it_listens(plug, heard):
-    process = begin(heard, "--jsonl", "--rate", "48000", stdout=subprocess.PIPE)
+def test_words_from_a_microphone(plug, tone_stream):
+    process = begin(tone_stream, "--jsonl", "--rate", "48000", stdout=subprocess.PIPE)
     begun = process.stderr.readline()
     assert begun.startswith(b"listening to microphone default, 48000 Hz")
-    plug("play", heard.few)
+    plug("play", tone_stream.few)
     events = [json.loads(process.stdout.readline()) for _ in range(2)]
     assert words(events) == WORDS[:2]
     assert events[1]["start"] - events[0]["start"] == pytest.approx(0.8, abs=0.15)

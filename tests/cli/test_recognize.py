@@ -5,17 +5,9 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from tones import RATE, TONES_HZ, tone, trained_model
+from tones import RATE, TONES_HZ, tone
 
 from speechgru.cli import main
-from speechgru.modelfile.safetensors import save_model
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "tones.safetensors"
-    save_model(trained_model(), path)
-    return str(path)
 
 
 @pytest.fixture
@@ -41,9 +33,9 @@ def recognize_json(capsys, *arguments):
     return code, json.loads(printed.out), printed.err
 
 
-def test_each_file_has_its_word_with_probabilities(model, wav, capsys):
+def test_each_file_gets_a_word_with_probabilities(clip_model, wav, capsys):
     files = [wav(f"{word}.wav", tone(word, 100)) for word in TONES_HZ]
-    code, told, _ = recognize_json(capsys, model, *files)
+    code, told, _ = recognize_json(capsys, clip_model, *files)
     assert code == 0
     assert [answer["file"] for answer in told] == files
     assert [answer["word"] for answer in told] == list(TONES_HZ)
@@ -54,11 +46,11 @@ def test_each_file_has_its_word_with_probabilities(model, wav, capsys):
         assert sum(scores) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_top_says_how_many(model, wav, capsys):
+def test_top_limits_the_labels(clip_model, wav, capsys):
     file = wav("low.wav", tone("low", 100))
-    assert len(recognize_json(capsys, model, file, "--top", "1")[1][0]["top"]) == 1
-    assert len(recognize_json(capsys, model, file, "--top", "99")[1][0]["top"]) == 3
-    assert main(["recognize", model, file, "--top", "0"]) == 2
+    assert len(recognize_json(capsys, clip_model, file, "--top", "1")[1][0]["top"]) == 1
+    assert len(recognize_json(capsys, clip_model, file, "--top", "99")[1][0]["top"]) == 3
+    assert main(["recognize", clip_model, file, "--top", "0"]) == 2
 
 
 @pytest.mark.parametrize("word", list(TONES_HZ))
@@ -73,35 +65,37 @@ def test_top_says_how_many(model, wav, capsys):
         (96_000, 2, "PCM_24"),
     ],
 )
-def test_every_kind_of_file_is_the_same_word(model, wav, capsys, word, rate, channels, subtype):
+def test_rates_channels_and_subtypes_give_the_same_word(
+    clip_model, wav, capsys, word, rate, channels, subtype
+):
     samples = np.tile(resampled(word, rate)[:, np.newaxis], channels)
-    _, told, _ = recognize_json(capsys, model, wav("clip.wav", samples, rate, subtype))
+    _, told, _ = recognize_json(capsys, clip_model, wav("clip.wav", samples, rate, subtype))
     assert told[0]["word"] == word
 
 
-def test_floats_beyond_full_scale_are_clipped_not_refused(model, wav, capsys):
+def test_floats_beyond_full_scale_are_clipped(clip_model, wav, capsys):
     loud = 8 * tone("mid", 1)
     beyond = wav("beyond.wav", loud, subtype="FLOAT")
     clipped = wav("clipped.wav", np.clip(loud, -1, 1), subtype="FLOAT")
-    code, told, _ = recognize_json(capsys, model, beyond, clipped)
+    code, told, _ = recognize_json(capsys, clip_model, beyond, clipped)
     assert code == 0
     assert told[0]["top"] == told[1]["top"]
 
 
-def test_of_a_long_recording_the_loudest_stretch_is_scored_and_that_is_said(model, wav, capsys):
+def test_long_recording_is_scored_where_it_is_loudest_and_says_so(clip_model, wav, capsys):
     samples = np.random.default_rng(0).normal(0, 1e-3, 600 * RATE).astype(np.float32)
     samples[401 * RATE : 401 * RATE + RATE // 2] += tone("high", 100)
     file = wav("long.flac", samples)
-    code, told, said = recognize_json(capsys, model, file)
+    code, told, said = recognize_json(capsys, clip_model, file)
     assert (code, told[0]["word"]) == (0, "high")
     assert f"{file}: 600.00 s long; only its loudest 0.50 s, from 401.0" in said.replace("\n", "")
 
 
-def test_one_sample_is_a_recording(model, wav, capsys):
-    assert recognize_json(capsys, model, wav("one.wav", np.ones(1, np.float32)))[0] == 0
+def test_recording_of_one_sample(clip_model, wav, capsys):
+    assert recognize_json(capsys, clip_model, wav("one.wav", np.ones(1, np.float32)))[0] == 0
 
 
-def test_bad_files_are_told_and_the_others_recognized(model, wav, tmp_path, capsys):
+def test_bad_files_are_reported_and_others_recognized(clip_model, wav, tmp_path, capsys):
     nan = tone("low", 1)
     nan[77] = np.nan
     good = wav("good.wav", tone("low", 100))
@@ -119,7 +113,7 @@ def test_bad_files_are_told_and_the_others_recognized(model, wav, tmp_path, caps
         (tmp_path / name).write_bytes(content)
         bad[str(tmp_path / name)] = sentence
     again = wav("again.wav", tone("high", 100))
-    code = main(["recognize", model, good, *bad, again])
+    code = main(["recognize", clip_model, good, *bad, again])
     printed = capsys.readouterr()
     assert code == 4
     lines = printed.out.splitlines()
@@ -131,9 +125,9 @@ def test_bad_files_are_told_and_the_others_recognized(model, wav, tmp_path, caps
         assert sentence in error
 
 
-def test_json_has_an_error_for_each_file_that_failed(model, wav, tmp_path, capsys):
+def test_json_has_an_error_for_each_file_that_failed(clip_model, wav, tmp_path, capsys):
     good = wav("good.wav", tone("low", 100))
-    code, told, said = recognize_json(capsys, model, str(tmp_path / "missing.wav"), good)
+    code, told, said = recognize_json(capsys, clip_model, str(tmp_path / "missing.wav"), good)
     assert code == 4
     failed, recognized = told
     assert failed.keys() == {"file", "error"}
@@ -143,14 +137,14 @@ def test_json_has_an_error_for_each_file_that_failed(model, wav, tmp_path, capsy
     assert "missing.wav" in said
 
 
-def test_names_are_printed_as_they_are(model, wav, capsys):
+def test_markup_in_file_names_is_printed_as_text(clip_model, wav, capsys):
     file = wav("[bold]a[red] :smile: file.wav", tone("low", 100))
-    assert main(["recognize", model, file]) == 0
+    assert main(["recognize", clip_model, file]) == 0
     assert capsys.readouterr().out.startswith(f"{file}  low ")
 
 
-def test_a_model_and_a_file_are_needed(model, capsys):
+def test_model_without_recordings_is_refused(clip_model, capsys):
     assert main(["recognize"]) == 2
-    assert main(["recognize", model]) == 2
+    assert main(["recognize", clip_model]) == 2
     assert main(["recognize", "missing.safetensors", "clip.wav"]) == 4
     assert "missing.safetensors" in capsys.readouterr().err

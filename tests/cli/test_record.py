@@ -29,7 +29,7 @@ def long_recording(tmp_path):
     return path
 
 
-def test_a_long_recording_becomes_takes(long_recording, tmp_path, capsys):
+def test_long_recording_becomes_takes(long_recording, tmp_path, capsys):
     arguments = ["record", "lumos", "--input", str(long_recording), "--out", str(tmp_path / "own")]
     assert main([*arguments, "--speaker", "anna", "--takes", "3", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
@@ -53,7 +53,7 @@ def test_a_long_recording_becomes_takes(long_recording, tmp_path, capsys):
         (["lumos", "--takes", "0"], "--takes"),
     ],
 )
-def test_what_makes_no_sense_is_one_sentence(arguments, said, tmp_path, monkeypatch, capsys):
+def test_invalid_options_are_one_sentence(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["record", *arguments]) == 2
     assert said in " ".join(capsys.readouterr().err.split())

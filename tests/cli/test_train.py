@@ -39,7 +39,7 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_json_is_one_object_and_nothing_else_is_on_stdout(recipe, capsys):
+def test_json_is_all_that_is_on_stdout(recipe, capsys):
     assert train(recipe, "--out", "run", "--json") == 0
     printed = capsys.readouterr()
     result = json.loads(printed.out)
@@ -51,7 +51,7 @@ def test_json_is_one_object_and_nothing_else_is_on_stdout(recipe, capsys):
     assert "run: training on cpu; Ctrl-C saves and stops" in printed.err
 
 
-def test_without_a_terminal_there_is_a_line_for_each_validation(recipe, capsys):
+def test_one_line_per_validation_without_a_terminal(recipe, capsys):
     assert train(recipe, "--out", "run") == 0
     printed = capsys.readouterr()
     lines = [line for line in printed.err.splitlines() if line.startswith("step ")]
@@ -67,20 +67,20 @@ def test_without_a_terminal_there_is_a_line_for_each_validation(recipe, capsys):
     assert "\x1b" not in printed.out + printed.err
 
 
-def test_a_run_directory_holds_what_the_design_says(recipe):
+def test_files_of_a_run_directory(recipe):
     assert train(recipe, "--out", "run") == 0
     names = {path.name for path in Path("run").iterdir()}
     assert {"recipe.toml", "metrics.jsonl", "model.safetensors", "last", "train.log"} <= names
     assert load_model(Path("run/model.safetensors")).labels[2:] == ("high", "low", "mid")
 
 
-def test_each_run_has_a_folder_of_its_own(recipe):
+def test_each_run_has_its_own_directory(recipe):
     for _ in range(2):
         assert train(recipe, "--set", "training.epochs=1") == 0
     assert {path.name for path in Path("runs").iterdir()} == {"quick", "quick-2"}
 
 
-def test_the_command_line_overrides_the_recipe(recipe, tones, monkeypatch):
+def test_command_line_overrides_the_recipe(recipe, tones, monkeypatch):
     monkeypatch.chdir(tones.parent)
     run = Path("run")
     options = ["--data", tones.name, "--set", "training.epochs=4", "--set", "training.seed=7"]
@@ -91,7 +91,7 @@ def test_the_command_line_overrides_the_recipe(recipe, tones, monkeypatch):
     assert len(metrics(run)) == 2
 
 
-def test_a_run_that_has_moved_can_be_resumed_with_its_data_elsewhere(tmp_path, capsys):
+def test_run_resumes_with_its_data_moved(tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     recipe = write_recipe(tmp_path, write_tones(first), epochs=8, validations=2)
@@ -123,7 +123,7 @@ def test_a_run_that_has_moved_can_be_resumed_with_its_data_elsewhere(tmp_path, c
         (["{recipe}", "--colour"], 2, "--colour"),
     ],
 )
-def test_what_makes_no_sense_is_one_sentence(recipe, tmp_path, capsys, arguments, code, said):
+def test_invalid_options_are_one_sentence(recipe, tmp_path, capsys, arguments, code, said):
     places = {"recipe": recipe}
     for name in ("empty", "one"):
         (tmp_path / name).mkdir()
@@ -143,7 +143,7 @@ def test_what_makes_no_sense_is_one_sentence(recipe, tmp_path, capsys, arguments
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_broken_recording_is_named_and_no_run_is_begun(tmp_path, capsys):
+def test_broken_recording_is_named_and_no_run_starts(tmp_path, capsys):
     manifest = write_tones(tmp_path)
     broken = tmp_path / "mid-c.wav"
     broken.write_bytes(broken.read_bytes()[:-2_000])
@@ -154,7 +154,7 @@ def test_a_broken_recording_is_named_and_no_run_is_begun(tmp_path, capsys):
     assert not Path("run").exists()
 
 
-def test_an_existing_run_is_not_touched(recipe, capsys):
+def test_existing_run_is_not_touched(recipe, capsys):
     assert train(recipe, "--out", "run", "--set", "training.epochs=1") == 0
     before = {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")}
     assert train(recipe, "--out", "run") == 2
@@ -163,18 +163,18 @@ def test_an_existing_run_is_not_touched(recipe, capsys):
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", ""])
-def test_an_unknown_device_is_refused(recipe, device, capsys):
+def test_unknown_device_is_refused(recipe, device, capsys):
     assert main(["train", recipe, "--device", device]) == 2
     assert "auto, cpu, cuda, cuda:N or mps is needed" in one_line(capsys.readouterr().err)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_cuda_where_there_is_none_says_what_to_use(recipe, capsys):
+def test_missing_cuda_says_what_to_use(recipe, capsys):
     assert main(["train", recipe, "--device", "cuda"]) == 2
     assert "torch finds no CUDA GPU here; use auto or cpu" in one_line(capsys.readouterr().err)
 
 
-def test_names_with_brackets_are_printed_as_they_are(recipe, capsys):
+def test_markup_in_run_names_is_printed_as_text(recipe, capsys):
     assert train(recipe, "--out", "[bold]run[/bold]", "--set", "training.epochs=1") == 0
     printed = capsys.readouterr()
     assert "[bold]run[/bold]: training on cpu" in printed.err
@@ -200,7 +200,7 @@ def on_a_terminal(*arguments: str, columns: int = 80) -> tuple[int, str]:
     return process.wait(60), written.decode()
 
 
-def test_on_a_terminal_a_live_line_fits_eighty_columns(recipe):
+def test_live_line_fits_80_columns(recipe):
     code, written = on_a_terminal("train", recipe, "--out", "run", "--device", "cpu")
     assert code == 0
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written).replace("\r", "\n")
@@ -212,7 +212,7 @@ def test_on_a_terminal_a_live_line_fits_eighty_columns(recipe):
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch, before, after):
+def test_waiting_threads_sleep_by_default(monkeypatch, before, after):
     monkeypatch.setenv("OMP_WAIT_POLICY", "to be restored")
     if before is None:
         monkeypatch.delenv("OMP_WAIT_POLICY")

@@ -35,7 +35,7 @@ def run(capsys, *arguments):
     return code, capsys.readouterr()
 
 
-def test_a_sound_model_passes_on_every_file(model_file, recording, tmp_path, capsys):
+def test_sound_model_passes_on_every_file(model_file, recording, tmp_path, capsys):
     other = tmp_path / "low.wav"
     soundfile.write(other, tone("low", 0, 1.5), RATE)
     code, told = run(capsys, model_file, recording, other, "--json")
@@ -52,14 +52,14 @@ def test_a_sound_model_passes_on_every_file(model_file, recording, tmp_path, cap
     assert all(row["log_posteriors"] <= 1e-4 for row in found["differences"])
 
 
-def test_as_a_table(model_file, recording, capsys):
+def test_table(model_file, recording, capsys):
     code, told = run(capsys, model_file, recording)
     assert code == 0
     assert "live equals offline in all 4 comparisons" in told.out
     assert str(recording) in told.out
 
 
-def test_a_model_that_magnifies_rounding_is_found_out(recording, tmp_path, capsys):
+def test_model_that_magnifies_rounding_exits_5(recording, tmp_path, capsys):
     """Features divided by a millionth: so is what a chunk rounds in another way."""
     model = SpeechGRU(ModelConfig(hidden=8), FeatureConfig(), ("a", "b")).eval()
     model.deviation.fill_(1e-6)
@@ -70,7 +70,7 @@ def test_a_model_that_magnifies_rounding_is_found_out(recording, tmp_path, capsy
     assert "comparisons differ by more than 1e-05 (features) or 0.0001" in told.err
 
 
-def test_what_depends_on_the_whole_recording_is_found_out(recording):
+def test_dependence_on_the_whole_recording_is_detected(recording):
     """Features less their mean over what is heard at once: right for a clip, wrong in a stream."""
 
     class Centred(SpeechGRU):
@@ -88,7 +88,7 @@ def test_what_depends_on_the_whole_recording_is_found_out(recording):
     assert passed == {"1 sample": False, "20 ms": False, "random": False, "whole": True}
 
 
-def test_chunks_are_the_recording_whole():
+def test_chunkings_cover_the_recording():
     sizes = chunkings(50_000, 320, RATE, seed=1)
     assert {name: sum(chunks) for name, chunks in sizes.items()} == {
         "1 sample": 50_000,
@@ -109,7 +109,7 @@ def test_chunks_are_the_recording_whole():
         ("none.wav", None, "none.wav"),
     ],
 )
-def test_recordings_that_cannot_be_compared(model_file, tmp_path, capsys, name, samples, message):
+def test_unusable_recordings_exit_4(model_file, tmp_path, capsys, name, samples, message):
     if samples is not None:
         soundfile.write(tmp_path / name, samples, RATE, subtype="FLOAT")
     code, told = run(capsys, model_file, tmp_path / name)

@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 
 import pytest
-from conftest import SHARED
+from places import SHARED
 
 from speechgru.audio.microphone import Microphone
 from speechgru.audio.portaudio import restart_portaudio
