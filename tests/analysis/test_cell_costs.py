@@ -60,7 +60,7 @@ def test_table_of_cells(capsys):
 
 @pytest.mark.parametrize(
     ("cells", "message"),
-    [("grue", "'grue': must be one of"), ("stack+gru", "a layer alone has no front")],
+    [("grue", "'grue': must be one of"), ("stack+gru", "a single layer has no front")],
 )
 def test_unknown_cell_and_front_are_refused(capsys, cells, message):
     assert main(["bench", "cells", "--cells", cells]) == 2

@@ -178,7 +178,7 @@ def test_inspect_json_and_pictures(files, capsys):
     }
     assert [row["name"] for row in found["gradients"]] == [
         *("gru, layer 1", "gru, layer 2", "other, layer 1", "other, layer 2"),
-        *("rnn, as it begins", "lstm, as it begins", "gru, as it begins"),
+        *("rnn, untrained", "lstm, untrained", "gru, untrained"),
     ]
     assert found["pictures"].keys() == {"gates", "posteriors", "gradient"}
     for name, path in found["pictures"].items():
@@ -193,9 +193,9 @@ def test_inspect_as_text(files, capsys):
         capsys, files / "model.safetensors", files / "high.wav", "-o", files, "--start", "0.1"
     )
     assert code == 0
-    assert "surest of 'high' at 0." in printed.out
+    assert "highest posterior: 'high' at 0." in printed.out
     assert "layer 2 reset: mean 0." in printed.out
-    assert "gru, as it begins: the gradient is under a half" in printed.out
+    assert "gru, untrained: the gradient falls below a half" in printed.out
     assert "gradient.png" in printed.out
 
 

@@ -112,7 +112,7 @@ def test_bench_train_as_text(capsys):
     assert main([*arguments, "--device", "cpu", *SMALL]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("my-words on cpu")
-    for name in ("training loop", "forward, backward", "loop over bare", *STAGES):
+    for name in ("training loop", "network alone", "loop over network", *STAGES):
         assert name in printed
 
 

@@ -343,7 +343,7 @@ def test_calibrate_as_tables(file, ambient, tones, capsys):
         (["--max-false-alarms-per-hour", "0"], 2, "--max-false-alarms-per-hour 0: a number above"),
         (["--max-false-alarms-per-hour", "nan"], 2, "a number above 0"),
         (["--dry-run", "-o", "x.safetensors"], 2, "only one of them"),
-        (["-o", "x.onnx"], 2, "a name ending in .safetensors"),
+        (["-o", "x.onnx"], 2, "use a name that ends in .safetensors"),
         (["--picture", "x.png"], 2, "--data DIR is needed"),
         (["--state", "never"], 2, "carry, silence, event"),
         (["--data", "nowhere"], 4, "nowhere: not found"),

@@ -87,7 +87,7 @@ def test_a_stricter_detector_tells_it_only_within_speech(breaths, tmp_path, caps
     allowed = count_stops([file, "--input", breaths, "--within-speech"], capsys)
     assert allowed >= 10 > 5 >= refused
     assert main(["listen", file, "--input", breaths, "--explain", "--jsonl"]) == 0
-    assert "held by speech: other words led up to it" in capsys.readouterr().err
+    assert "held by speech: spoken directly after other words" in capsys.readouterr().err
 
 
 def test_words_half_a_second_apart_are_told(tmp_path, capsys):
@@ -123,8 +123,8 @@ def test_so_do_info_and_python(in_package, wav, capsys):
         (["recognize"], 2, "Missing argument"),
         (["recognize", "none.wav"], 4, "none.wav: cannot be read: No such file"),
         (["recognize", "none.onnx", "words.wav"], 4, "none.onnx: no such file; a model (.onnx)"),
-        (["recognize", "models/tones.onnx"], 2, "is a model, and FILE is missing"),
-        (["listen", "words.wav"], 2, "is a recording, and no model: --input words.wav hears it"),
+        (["recognize", "models/tones.onnx"], 2, "is a model; recordings FILE... are needed"),
+        (["listen", "words.wav"], 2, "is a recording, not a model; use --input words.wav"),
     ],
 )
 def test_what_is_missing_or_mixed_up_is_told(

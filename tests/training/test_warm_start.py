@@ -152,7 +152,7 @@ def test_the_command_line_begins_with_a_model(tones, before, tmp_path, capsys, m
     assert main(again) == 0
     assert str(before) in (home_run / "recipe.toml").read_text()
     assert main(["train", "--resume", str(run), "--from", str(before)]) == 2
-    assert "--from and --set do not fit" in capsys.readouterr().err
+    assert "leave out RECIPE, --out, --from and --set" in capsys.readouterr().err
 
 
 def test_a_model_that_ships_is_kept_by_its_name():

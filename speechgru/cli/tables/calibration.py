@@ -35,9 +35,7 @@ def print_calibration(found: "Calibration") -> None:
             f"missed words   [bold]{100 * stream.false_reject_rate:.2f} %[/] "
             f"(95 % interval {100 * low:.2f} to {100 * high:.2f}; N={stream.n:,})"
         )
-    out.line(
-        "The thresholds were chosen by these figures; expect somewhat worse ones on other audio."
-    )
+    out.line("The thresholds were chosen by these figures: expect worse ones on other audio.")
 
 
 def _print_words(found: "Calibration") -> None:
