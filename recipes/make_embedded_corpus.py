@@ -25,7 +25,7 @@ import numpy as np
 import soundfile
 import typer
 
-from speechgru.audio.files import SAMPLE_RATE, Samples, to_mono
+from speechgru.audio.samples import SAMPLE_RATE, Samples, to_mono
 from speechgru.common.files import write_atomic
 from speechgru.errors import DataError, SpeechGRUError
 from speechgru.labels import COMMANDS

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from speechgru.audio.files import Samples
+from speechgru.audio.samples import Samples
 from speechgru.errors import DataError
 from speechgru.labels import NOT_WORDS, Head
 from speechgru.model.cells import CellName, Step

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from speechgru.analysis import bare_imports
 from speechgru.analysis.measuring import PeakMemory, memory_bytes, peak_memory_bytes
-from speechgru.audio.files import Samples
+from speechgru.audio.samples import Samples
 from speechgru.common.progress import Progress
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.recognition.backend import Backend

@@ -1,16 +1,18 @@
-"""Sound in: files, PCM, microphones and streams to mono float32 at the model's rate."""
+"""Sound in: files, pipes, streams and microphones to mono float32 at the model's rate."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from speechgru.audio.files import loudest_start as loudest_start
     from speechgru.audio.files import read as read
+    from speechgru.audio.samples import loudest_start as loudest_start
+
+_MODULES = {"read": "files", "loudest_start": "samples"}
 
 
 def __getattr__(name: str) -> Any:
-    """What reads files, imported when it is asked for: a level meter does not decode audio."""
-    if name in ("read", "loudest_start"):
-        from speechgru.audio import files
+    """Import what reads files when it is used: a level meter decodes no audio."""
+    if name in _MODULES:
+        from importlib import import_module
 
-        return getattr(files, name)
+        return getattr(import_module(f"speechgru.audio.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

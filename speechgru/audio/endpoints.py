@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio.files import Samples
 from speechgru.audio.levels import clipped_frames, decibels
+from speechgru.audio.samples import Samples
 
 #: What is wrong with a take; None where nothing is.
 Fault = Literal["clipped", "faint", "cut off", "too long"]

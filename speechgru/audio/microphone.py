@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from speechgru.audio.devices import COMMON_RATES, Device, find_device
-from speechgru.audio.files import Samples
 from speechgru.audio.levels import SignalWatch, Verdict, peak_db, rms_db, verdict
 from speechgru.audio.portaudio import load_portaudio, quiet_native_code, restart_portaudio
+from speechgru.audio.samples import Samples
 from speechgru.errors import AudioDeviceError, UsageError
 
 BLOCK_S = 0.02

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio.files import Samples
+from speechgru.audio.samples import Samples
 from speechgru.errors import UsageError
 
 #: Little-endian 16-bit integers, or 32-bit floats in [-1, 1].

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from speechgru.audio.files import Samples, StreamResampler, blocks
+from speechgru.audio.files import blocks
 from speechgru.audio.microphone import Microphone
 from speechgru.audio.pcm import PcmDecoder, PcmFormat
+from speechgru.audio.samples import Samples, StreamResampler
 from speechgru.errors import UsageError
 
 _FILE_BLOCK_S = 1.0

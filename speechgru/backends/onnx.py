@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from speechgru.audio.files import Samples
+from speechgru.audio.samples import Samples
 from speechgru.backends.onnx_batch import ManyStreams
 from speechgru.backends.onnx_step import SingleStep
 from speechgru.decoding.factory import ModelInfo

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from speechgru.audio.files import Samples
+from speechgru.audio.samples import Samples
 
 #: The states of N streams: each tensor with N as its first axis.
 States = dict[str, NDArray[np.float32]]

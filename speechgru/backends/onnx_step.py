@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from speechgru.audio.files import Samples
+from speechgru.audio.samples import Samples
 
 #: Each tensor starts at a multiple of 64 bytes, this many floats.
 _ALIGNED = 16

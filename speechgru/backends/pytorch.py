@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from speechgru.audio.files import Samples
 from speechgru.audio.pcm import FULL_SCALE
+from speechgru.audio.samples import Samples
 from speechgru.decoding.factory import ModelInfo
 from speechgru.model.network import SpeechGRU, State
 from speechgru.modelfile.safetensors import header_of

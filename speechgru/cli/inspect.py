@@ -14,7 +14,7 @@ from speechgru.modelfile.bundled import find_model
 
 if TYPE_CHECKING:
     from speechgru.analysis.inspection import GradientNorms, Trace
-    from speechgru.audio.files import Samples
+    from speechgru.audio.samples import Samples
     from speechgru.model.network import SpeechGRU
 
 LONGEST_S = 20.0

@@ -147,12 +147,12 @@ def listen(
     if jsonl and json:
         raise UsageError("--jsonl and --json: use only one of them")
     path = find_model(model) if model else bundled_model()
-    from speechgru.audio.files import AUDIO_SUFFIXES
+    from speechgru.audio.files import audio_suffixes
     from speechgru.recognition.actions import Actions, check_words, parse_hook, shell_warning
     from speechgru.recognition.recording import Keepers, check_new
 
     # What is wrong with the options is reported before torch takes its seconds to load.
-    if path.suffix.lower() in AUDIO_SUFFIXES:
+    if path.suffix.lower() in audio_suffixes():
         raise UsageError(f"{path}: is a recording, not a model; use --input {path}")
     source = SourceOptions(input_, device, realtime, rate, format_, channels)
     source.check()

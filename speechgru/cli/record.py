@@ -14,7 +14,7 @@ from speechgru.cli.terminal import err, out, print_json
 from speechgru.errors import SpeechGRUError, UsageError
 
 if TYPE_CHECKING:
-    from speechgru.audio.files import Samples
+    from speechgru.audio.samples import Samples
     from speechgru.recognition.guided_recording import Outcome
 
 RATE = 16_000

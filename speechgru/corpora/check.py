@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from speechgru.audio.files import decode, probe
+from speechgru.audio.files import blocks, probe
 from speechgru.common.progress import Progress
 from speechgru.common.threads import in_threads
 from speechgru.corpora.corpus import SPLIT_RULES, SPLITS, Clip, Corpus
@@ -161,21 +161,27 @@ class _CheckedClip(NamedTuple):
 
 
 def _hear(path: Path) -> _Heard:
+    digest = hashlib.blake2b(digest_size=16)
+    samples = bad = clipped = values = rate = 0
+    peak = 0.0
     try:
-        frames, rate = decode(path)
+        for frames, block_rate in blocks(path):
+            rate, mono, level = block_rate, frames.mean(axis=1), np.abs(frames)
+            bad += int(np.count_nonzero(~np.isfinite(mono)))
+            samples, values = samples + len(mono), values + level.size
+            peak = max(peak, float(level.max()))
+            clipped += int(np.count_nonzero(level >= FULL_SCALE))
+            digest.update(mono.tobytes())
     except DataError as error:
         return _Heard(_fault(path), str(error).removeprefix(f"{path}: "))
-    mono = frames.mean(axis=1)
-    if not np.isfinite(mono).all():
-        bad = int(np.count_nonzero(~np.isfinite(mono)))
-        return _Heard("not_finite", f"{bad:,} of {len(mono):,} samples are not finite")
-    level = np.abs(frames)
+    if bad:
+        return _Heard("not_finite", f"{bad:,} of {samples:,} samples are not finite")
     return _Heard(
         rate=rate,
-        duration_s=len(mono) / rate,
-        peak=float(level.max()),
-        clipped_share=float(np.count_nonzero(level >= FULL_SCALE) / level.size),
-        digest=hashlib.blake2b(mono.tobytes(), digest_size=16).digest(),
+        duration_s=samples / rate,
+        peak=peak,
+        clipped_share=clipped / values,
+        digest=digest.digest(),
     )
 
 

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from speechgru.audio.files import AUDIO_SUFFIXES
+from speechgru.audio.files import audio_suffixes
 from speechgru.errors import DataError
 
 BACKGROUND_NOISE = "_background_noise_"
@@ -69,4 +69,4 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
 def _is_audio(entry: os.DirEntry[str]) -> bool:
     # No Path here: a corpus has 100,000 of these.
     _, dot, suffix = entry.name.rpartition(".")
-    return (dot + suffix).lower() in AUDIO_SUFFIXES and entry.is_file()
+    return (dot + suffix).lower() in audio_suffixes() and entry.is_file()

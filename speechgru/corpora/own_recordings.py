@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
-from speechgru.audio.files import Samples
 from speechgru.audio.pcm import to_packed
+from speechgru.audio.samples import Samples
 from speechgru.common.files import write_atomic
 from speechgru.corpora.listing import BACKGROUND_NOISE
 from speechgru.errors import SpeechGRUError, UsageError

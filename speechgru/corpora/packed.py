@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio.files import SAMPLE_RATE, loudest_start, read
+from speechgru.audio.files import read
 from speechgru.audio.pcm import Packed, to_packed
+from speechgru.audio.samples import SAMPLE_RATE, loudest_start
 from speechgru.common.files import atomic_path, remove_leftovers, write_atomic
 from speechgru.common.progress import Progress
 from speechgru.corpora.cache import INDEX, Seal, default_cache_dir, locked, note_use, prune

@@ -11,7 +11,8 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
-from speechgru.audio.files import SAMPLE_RATE, probe, read
+from speechgru.audio.files import probe, read
+from speechgru.audio.samples import SAMPLE_RATE
 from speechgru.common.threads import in_threads
 from speechgru.common.wording import did_you_mean
 from speechgru.corpora.background import cut_silence

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from speechgru.audio.files import Samples
+from speechgru.audio.samples import Samples
 from speechgru.common.progress import Progress
 from speechgru.corpora.fingerprint import recordings_fingerprint
 from speechgru.corpora.listing import list_recordings

@@ -8,8 +8,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio.files import Samples, StreamResampler, blocks, probe
+from speechgru.audio.files import blocks, probe
 from speechgru.audio.pcm import FULL_SCALE, Packed
+from speechgru.audio.samples import Samples, StreamResampler
 from speechgru.common.progress import Progress
 from speechgru.decoding.events import Event, PosteriorRecorder
 from speechgru.decoding.factory import DecoderConfig, ModelInfo, head_of, make_decoder

@@ -5,8 +5,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from speechgru.audio.files import Samples, read
+from speechgru.audio.files import read
 from speechgru.audio.pcm import to_floats
+from speechgru.audio.samples import Samples
 from speechgru.common.progress import Progress
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus

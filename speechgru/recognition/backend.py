@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio.files import Samples
 from speechgru.audio.pcm import Packed, to_floats
+from speechgru.audio.samples import Samples
 from speechgru.decoding.factory import ModelInfo
 from speechgru.labels import Outputs
 

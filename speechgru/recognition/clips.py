@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio.files import fit, loudest_start, read
+from speechgru.audio.files import read
+from speechgru.audio.samples import fit, loudest_start
 from speechgru.common.progress import Progress
 from speechgru.decoding.ctc import sequence_scores
 from speechgru.decoding.events import isolated_word

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from speechgru.audio.endpoints import EndpointDetector, Fault, Take
-from speechgru.audio.files import Samples
+from speechgru.audio.samples import Samples
 from speechgru.corpora.own_recordings import OwnRecordings
 from speechgru.errors import UsageError
 

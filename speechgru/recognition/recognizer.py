@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio.files import Samples
 from speechgru.audio.pcm import to_floats
+from speechgru.audio.samples import Samples
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.decoding.events import Decoder, Event
 from speechgru.decoding.factory import DecoderConfig, decoder_settings, head_of, make_decoder

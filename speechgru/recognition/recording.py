@@ -10,8 +10,8 @@ from typing import Self
 
 import numpy as np
 
-from speechgru.audio.files import Samples
 from speechgru.audio.pcm import WAV_HEADER_BYTES, to_packed, wav_header
+from speechgru.audio.samples import Samples
 from speechgru.common.files import write_atomic
 from speechgru.decoding.events import Event
 from speechgru.errors import SpeechGRUError, UsageError

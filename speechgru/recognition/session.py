@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from speechgru.audio.files import Samples
+from speechgru.audio.samples import Samples
 from speechgru.audio.sources import Block
 from speechgru.decoding.events import Event
 from speechgru.recognition.recognizer import Recognizer

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from pydantic import Field
 
-from speechgru.audio.files import Samples
+from speechgru.audio.samples import Samples
 from speechgru.common.settings import Settings
 from speechgru.decoding.events import Event
 

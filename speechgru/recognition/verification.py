@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio.files import Samples
+from speechgru.audio.samples import Samples
 from speechgru.common.progress import Progress
 from speechgru.decoding.events import PosteriorRecorder
 from speechgru.errors import DataError

@@ -6,7 +6,7 @@ from time import monotonic
 
 import numpy as np
 
-from speechgru.audio.files import Samples
+from speechgru.audio.samples import Samples
 from speechgru.decoding.factory import DecoderConfig, head_of
 from speechgru.errors import SpeechGRUError
 from speechgru.labels import columns

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio.files import Samples
+from speechgru.audio.samples import Samples
 from speechgru.backends.onnx import OnnxBackend
 from speechgru.backends.onnx_batch import ManyStreams
 from speechgru.recognition.backend import Backend

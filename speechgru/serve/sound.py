@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from speechgru.audio.files import Samples, StreamResampler
+from speechgru.audio.samples import Samples, StreamResampler
 from speechgru.errors import UsageError
 
 #: Little-endian integers of 8 to 32 bits, or 32-bit floating point numbers in [-1, 1].

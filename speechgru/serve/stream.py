@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.audio.files import Samples
+from speechgru.audio.samples import Samples
 from speechgru.decoding.detector import Detector, Verdict
 from speechgru.decoding.events import Event
 from speechgru.decoding.factory import DecoderConfig, make_decoder

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from speechgru.audio.files import Samples, read
+from speechgru.audio.files import read
 from speechgru.audio.pcm import FULL_SCALE
+from speechgru.audio.samples import Samples
 from speechgru.corpora.background import NOISE_PARTS
 from speechgru.corpora.corpus import Example
 from speechgru.corpora.word_bounds import word_bounds_s

@@ -1,6 +1,9 @@
 """Real files of every kind: what is heard stays the same, what is broken is named."""
 
+import os
 import struct
+import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +11,9 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from speechgru.audio.files import SAMPLE_RATE, decode, fit, loudest_start, probe, read, to_mono
-from speechgru.errors import DataError
+from speechgru.audio.files import audio_suffixes, blocks, probe, read
+from speechgru.audio.samples import SAMPLE_RATE, fit, loudest_start, to_mono
+from speechgru.errors import DataError, UsageError
 
 RANDOM = np.random.default_rng(0)
 
@@ -112,11 +116,12 @@ def test_the_header_is_told_without_decoding(tmp_path):
     assert info.duration_s == 0.025
 
 
-def test_decode_leaves_rate_and_channels_alone(tmp_path):
+def test_blocks_keep_rate_and_channels(tmp_path):
     channels = RANDOM.uniform(-2, 2, (1_200, 2)).astype(np.float32)
-    frames, rate = decode(written(tmp_path / "a.wav", channels, 48_000, "FLOAT"))
-    assert rate == 48_000
-    np.testing.assert_array_equal(frames, channels)
+    path = written(tmp_path / "a.wav", channels, 48_000, "FLOAT")
+    decoded = list(blocks(path, 0.01))
+    assert {rate for _, rate in decoded} == {48_000}
+    np.testing.assert_array_equal(np.concatenate([frames for frames, _ in decoded]), channels)
 
 
 def broken(path: Path) -> Path:
@@ -143,9 +148,9 @@ def broken(path: Path) -> Path:
     ("name", "said"),
     [
         ("empty.wav", "empty file (0 bytes)"),
-        ("header-only.wav", "0 samples"),
+        ("header-only.wav", "truncated: it has 44 of 32044 bytes"),
         ("header-cut.wav", "not a readable audio file"),
-        ("half.wav", "truncated: 16022 of 32044 bytes"),
+        ("half.wav", "truncated: it has 16022 of 32044 bytes"),
         ("half.aiff", "truncated"),
         ("half.flac", "cannot be decoded"),
         ("text.wav", "not a readable audio file"),
@@ -172,6 +177,155 @@ def test_a_length_that_the_writer_could_not_know_is_no_truncation(tmp_path, unkn
     content[40:44] = struct.pack("<I", unknown)
     path.write_bytes(content)
     np.testing.assert_allclose(read(path), tone(440), atol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", ["wave", "aifc", "au", "snd", "w64", "caf", "oga", "rf64"])
+def test_other_suffixes_of_libsndfile_are_read(tmp_path, suffix):
+    kind = {"wave": "WAV", "aifc": "AIFF", "snd": "AU", "oga": "OGG"}.get(suffix, suffix.upper())
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, tone(440), SAMPLE_RATE, format=kind)
+    assert path.suffix in audio_suffixes()
+    assert strongest_hertz(read(path)) == pytest.approx(440, abs=1)
+    content = path.read_bytes()
+    if suffix not in ("oga", "caf"):  # libsndfile notices these itself, or the header does not tell
+        path.write_bytes(content[: len(content) // 2])
+        with pytest.raises(DataError, match=rf"a\.{suffix}: truncated"):
+            read(path)
+
+
+@pytest.mark.parametrize("subtype", ["GSM610", "IMA_ADPCM", "MS_ADPCM", "G721_32", "ULAW", "ALAW"])
+def test_telephone_codecs_are_read(tmp_path, subtype):
+    path = written(tmp_path / "a.wav", tone(440), subtype=subtype)
+    heard = read(path)
+    assert len(heard) == pytest.approx(SAMPLE_RATE, rel=0.1)
+    assert strongest_hertz(heard) == pytest.approx(440, abs=2)
+
+
+def unfinished(form: bytes, riff: int, extra: bytes = b"", sizes: bytes = b"") -> bytes:
+    """A WAV whose writer was killed: it declares no samples, and has a second of them."""
+    samples = np.rint(tone(440) * 32_767).astype("<i2").tobytes()
+    layout = struct.pack("<IHHIIHH", 16, 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16)
+    data = 0xFFFFFFFF if sizes else 0
+    head = form + struct.pack("<I", riff) + b"WAVE" + sizes + b"fmt " + layout + extra
+    return head + b"data" + struct.pack("<I", data) + samples
+
+
+JUNK = b"JUNK" + struct.pack("<I", 4_036) + bytes(4_036)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        unfinished(b"RIFF", 0),
+        unfinished(b"RIFF", 36),
+        unfinished(b"RIFF", 4_080, JUNK),
+        unfinished(b"RIFF", 0xFFFFFFFF),
+        unfinished(b"RF64", 0xFFFFFFFF, b"", b"ds64" + struct.pack("<I", 28) + bytes(28)),
+    ],
+    ids=["no sizes", "size of the header", "after padding", "unknown size", "RF64"],
+)
+def test_an_unfinished_wav_is_read_to_its_end(tmp_path, content):
+    path = tmp_path / "killed.wav"
+    path.write_bytes(content)
+    np.testing.assert_allclose(read(path), tone(440), atol=1e-4)
+    assert probe(path).duration_s == pytest.approx(1.0)
+
+
+def test_an_empty_wav_with_notes_is_empty(tmp_path):
+    """The bytes after its samples are accounted for in its header."""
+    note = b"LIST" + struct.pack("<I", 100) + bytes(100)
+    layout = struct.pack("<IHHIIHH", 16, 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16)
+    content = b"WAVEfmt " + layout + b"data" + bytes(4) + note
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(content)) + content)
+    with pytest.raises(DataError, match="0 samples"):
+        read(path)
+
+
+def declaring(path: Path, position: int, content: bytes) -> Path:
+    """A second of sound whose header is changed at one position."""
+    soundfile.write(path, tone(440), SAMPLE_RATE)
+    whole = bytearray(path.read_bytes())
+    whole[position : position + len(content)] = content
+    path.write_bytes(whole)
+    return path
+
+
+def hostile(folder: Path, kind: str) -> Path:
+    if kind == "1 Hz":
+        return declaring(folder / "a.wav", 24, struct.pack("<I", 1))
+    if kind == "2 GHz":
+        return declaring(folder / "a.wav", 24, struct.pack("<I", 2_000_000_000))
+    if kind == "1,000 channels":
+        return written(folder / "a.wav", np.zeros((16, 1_000)))
+    if kind == "years":  # 36 bits of samples in FLAC's STREAMINFO
+        return declaring(folder / "a.flac", 22, b"\xff\xff\xff\xff")
+    assert kind == "hours of zeros"
+    with soundfile.SoundFile(folder / "a.flac", "w", 96_000, 2, "PCM_16") as file:
+        for _ in range(4):
+            file.write(np.zeros((96_000 * 60, 2), np.int16))
+    return folder / "a.flac"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("1 Hz", r"1 Hz; 1,000 to 768,000 Hz can be read"),
+        ("2 GHz", r"2000000000 Hz; 1,000 to"),
+        ("1,000 channels", r"1000 channels; up to 64 can be read"),
+        ("years", r"a\.flac: (truncated|cannot be decoded)"),
+        ("hours of zeros", r"lasts more than 0\.05 h; SPEECHGRU_MAX_HOURS sets the limit"),
+    ],
+)
+def test_hostile_headers_are_refused_before_memory_is_taken(tmp_path, monkeypatch, kind, said):
+    monkeypatch.setenv("SPEECHGRU_MAX_HOURS", "0.05")
+    path = hostile(tmp_path, kind)
+    assert path.stat().st_size < 4_000_000
+    tracemalloc.start()
+    with pytest.raises(DataError, match=said):
+        read(path)
+    assert tracemalloc.get_traced_memory()[1] < 120_000_000
+    tracemalloc.stop()
+
+
+def test_a_wrong_limit_is_named(tmp_path, monkeypatch):
+    path = written(tmp_path / "a.wav", tone(440))
+    for text in ("long", "0", "nan", "-1"):
+        monkeypatch.setenv("SPEECHGRU_MAX_HOURS", text)
+        with pytest.raises(DataError, match=f"SPEECHGRU_MAX_HOURS={text}: a number of hours"):
+            read(path)
+
+
+def test_one_channel_can_be_chosen(tmp_path):
+    channels = RANDOM.uniform(-0.9, 0.9, (4_000, 3))
+    path = written(tmp_path / "a.wav", channels, subtype="FLOAT")
+    for channel in (1, 2, 3):
+        heard = read(path, channel=channel)
+        np.testing.assert_allclose(heard, channels[:, channel - 1], atol=1e-6)
+    with pytest.raises(DataError, match=r"a\.wav: there is no channel 4; it has 3 channels"):
+        read(path, channel=4)
+    with pytest.raises(UsageError, match="--channel 0: channels are counted from 1"):
+        read(path, channel=0)
+
+
+def test_a_long_recording_is_resampled_as_in_one_piece(tmp_path):
+    frames = RANDOM.uniform(-0.9, 0.9, (48_000 * 65, 2)).astype(np.float32)
+    path = written(tmp_path / "a.wav", frames, 48_000, "FLOAT")
+    np.testing.assert_array_equal(read(path), to_mono(frames, 48_000, SAMPLE_RATE))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are UTF-16 there")
+def test_names_that_are_not_utf8_are_read(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/gr\xfc\xdfe.wav"))
+    path.write_bytes(written(tmp_path / "a.wav", tone(440)).read_bytes())
+    assert len(read(path)) == SAMPLE_RATE
+
+
+def test_pipes_and_devices_are_no_empty_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    for path in (tmp_path / "pipe.wav", Path("/dev/null")):
+        with pytest.raises(DataError, match=r"is a pipe or a device; .* `listen --input -`"):
+            read(path)
 
 
 def test_what_is_no_file_is_named(tmp_path):

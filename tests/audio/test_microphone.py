@@ -14,9 +14,10 @@ from virtual_microphone import plug
 
 from speechgru.audio import devices as devices_module
 from speechgru.audio.devices import Device, devices, find_device
-from speechgru.audio.files import fit, read, to_mono
+from speechgru.audio.files import read
 from speechgru.audio.microphone import Microphone
 from speechgru.audio.portaudio import load_portaudio
+from speechgru.audio.samples import fit, to_mono
 from speechgru.audio.sources import microphone_blocks
 from speechgru.cli import main
 from speechgru.errors import AudioDeviceError, UsageError

@@ -7,8 +7,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechgru.audio.files import StreamResampler, read, to_mono
+from speechgru.audio.files import read
 from speechgru.audio.pcm import PcmDecoder, parse_format
+from speechgru.audio.samples import StreamResampler, to_mono
 from speechgru.audio.sources import file_blocks, pcm_blocks
 from speechgru.errors import DataError, UsageError
 

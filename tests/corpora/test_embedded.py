@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from scripts import load_script
 
-from speechgru.audio.files import SAMPLE_RATE
+from speechgru.audio.samples import SAMPLE_RATE
 from speechgru.corpora import open_corpus
 from speechgru.corpora.corpus import SPLITS, Corpus
 from speechgru.corpora.embedded import embedded_archive, embedded_corpus

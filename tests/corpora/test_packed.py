@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechgru.audio.files import fit, read
+from speechgru.audio.files import read
 from speechgru.audio.pcm import FULL_SCALE
+from speechgru.audio.samples import fit
 from speechgru.corpora import Example, PackedAudio, corpus_fingerprint, open_corpus, pack
 from speechgru.corpora.cache import LAST_USED, UNUSED_DAYS, default_cache_dir, locked
 from speechgru.errors import DataError, SpeechGRUError
