@@ -1,4 +1,4 @@
-"""Log-posteriors to events: isolated word, detector, CTC beam search, grammar."""
+"""Decoders, from log-posteriors to events: isolated word, detector, CTC beam search, grammar."""
 
 from speechgru.decoding.events import Decoder, Event
 

@@ -1,4 +1,4 @@
-"""The detector: a stream's posteriors to events, and the reasons where there is none."""
+"""The detector: a stream's posteriors to events, with the reason where there is no event."""
 
 import math
 from collections import deque
@@ -15,54 +15,57 @@ from speechgru.decoding.events import Event
 from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN, Vocabulary
 
-#: What decides, in this order: a word that passed them all is an event.
+#: What stopped a word, in the order of the checks; "event" if it passed all of them.
 Gate = Literal["threshold", "duration", "held", "refractory", "speech", "event"]
 _ORDER: dict[Gate, int] = {gate: order for order, gate in enumerate(get_args(Gate))}
 
-#: From this share of its threshold on, a word is nearly recognized.
+#: A word is a near miss from this share of its threshold on.
 NEAR = 0.5
-#: A word begins where its posterior rises over this.
+#: A word starts where its posterior rises above this.
 ONSET = 0.1
-#: Posteriors are counted in whole parts of this: the sum of a window is exact in any order.
-PARTS = 2.0**32
-#: Blocks of so many steps or fewer are quicker one step after the other.
+#: Posteriors are summed as integers, in units of 1 / UNIT, so that sums are exact in any order.
+UNIT = 2.0**32
+#: For this many steps or fewer, plain Python is faster than numpy.
 _FEW_STEPS = 8
-#: Quiet steps that wait to be decided together.
-_MOST_WAITING = 50
-#: Verdicts that are kept for explanations.
+#: Quiet steps are decided together, at most this many.
+_MOST_PENDING = 50
+#: Verdicts kept for `explain` and `near_misses`.
 MOST_VERDICTS = 256
 
 
 class DetectorConfig(Settings):
-    """When a word is an event; a model's file may hold its own under `decoder`."""
+    """When a word becomes an event; a model's file may hold its own under `decoder`."""
 
-    #: The posteriors' mean over this long decides (Chen, Parada and Heigold, 2014).
+    #: Posteriors are averaged over this long (Chen, Parada and Heigold, 2014).
     smoothing_s: float = Field(0.2, ge=0.0, le=2.0)
-    #: Smoothed posterior that a word needs, and words that need another one.
+    #: Smoothed posterior that a word needs, and the words that need another one.
     threshold: float = Field(0.5, gt=0.0, le=1.0)
     thresholds: dict[str, Annotated[float, Field(gt=0.0, le=1.0)]] = Field(default_factory=dict)
-    #: For how long it must stay there.
+    #: How long it has to stay there.
     min_duration_s: float = Field(0.1, ge=0.0, le=2.0)
-    #: No event follows another one sooner.
+    #: Shortest time between two events.
     refractory_s: float = Field(0.5, ge=0.0, le=10.0)
-    #: A word can fire again once it has fallen below this share of its threshold: a recurrent
-    #: network may go on answering the last word for as long as nothing else is said.
+    #: A word can be an event again once it has fallen below this share of its threshold: a
+    #: recurrent network may keep its last answer for as long as nobody speaks.
     release: float = Field(0.8, gt=0.0, le=1.0)
-    #: The highest mean of `_unknown_`'s posterior over the last `unknown_s` before an event: where
-    #: other words lead up to it without a pause, it is a piece of what is being said. 1 allows all.
+    #: Highest mean posterior of `_unknown_` over the last `unknown_s` before an event. With other
+    #: words right before it, a word is part of running speech. 1 allows everything.
     most_unknown: float = Field(1.0, ge=0.0, le=1.0)
     unknown_s: float = Field(0.5, ge=0.0, le=10.0)
 
-    def needed(self, word: str) -> float:
+    def threshold_for(self, word: str) -> float:
         """The threshold of a word."""
         return self.thresholds.get(word, self.threshold)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A stretch in which one word was at least nearly recognized, and how far it came.
+    """A stretch of the stream in which a word was an event or a near miss.
 
-    `gate` held it, or is "event"; `score` is the highest smoothed posterior, reached at `t`.
+    Args:
+        t: when the smoothed posterior was highest.
+        score: its highest value.
+        gate: what stopped the word, or "event".
     """
 
     word: str
@@ -75,8 +78,8 @@ class Verdict:
 
 
 @dataclass(slots=True)
-class _Stretch:
-    """A verdict that goes on: by index, and changed in place, as it is at every step."""
+class _OpenVerdict:
+    """A verdict in progress: the word by its index, and mutable, as every step changes it."""
 
     word: int
     start_s: float
@@ -87,9 +90,9 @@ class _Stretch:
 
 
 class Detector:
-    """Fires an event when a word's smoothed posterior stays over its threshold.
+    """Emits an event when a word's smoothed posterior stays above its threshold.
 
-    Silence, unknown and blank never fire. The result is the same in any chunking.
+    Silence, unknown and blank are never events. The result is the same in any chunking.
 
     Args:
         labels: the V labels, in the order of the log-posteriors.
@@ -106,7 +109,7 @@ class Detector:
         self.labels = tuple(labels)
         self.words = Vocabulary(self.labels).words
         self.step_s = step_s
-        self._ids = _columns([self.labels.index(word) for word in self.words])
+        self._columns = _as_slice([self.labels.index(word) for word in self.words])
         for word, threshold in self.config.thresholds.items():
             if word not in self.words or not 0 < threshold <= 1:
                 raise UsageError(
@@ -114,163 +117,170 @@ class Detector:
                     " and a number above 0 and up to 1 are needed"
                 )
         self._window = max(1, round(self.config.smoothing_s / step_s))
-        self._needed = [self.config.needed(word) for word in self.words]
-        #: The same in parts: of one posterior, and of a window's sum.
-        self._raw_limits = [PARTS * needed for needed in self._needed]
-        self._sum_limits = [self._window * limit for limit in self._raw_limits]
+        self._thresholds = [self.config.threshold_for(word) for word in self.words]
+        #: Thresholds in units: of a single posterior, and of the sum over a window.
+        self._step_limits = [UNIT * threshold for threshold in self._thresholds]
+        self._sum_limits = [self._window * limit for limit in self._step_limits]
         self._near_limits = [NEAR * limit for limit in self._sum_limits]
         lowest = min(NEAR, self.config.release)
         self._far_limits = np.array([lowest * limit for limit in self._sum_limits])
-        self._quiet_bound = 0.99 * min(self._near_limits, default=0.0) / PARTS
+        self._quiet_bound = 0.99 * min(self._near_limits, default=0.0) / UNIT
         self._duration = max(1, round(self.config.min_duration_s / step_s))
         self._refractory = round(self.config.refractory_s / step_s)
-        #: Its column; None where it decides nothing.
+        #: Column of `_unknown_`; None if it does not matter.
         self._unknown: int | None = None
         if UNKNOWN in self.labels and self.config.most_unknown < 1:
             self._unknown = self.labels.index(UNKNOWN)
         self._unknown_window = max(1, round(self.config.unknown_s / step_s))
-        self._most_unknown = PARTS * self.config.most_unknown * self._unknown_window
+        self._unknown_limit = UNIT * self.config.most_unknown * self._unknown_window
         self.reset()
 
     def reset(self) -> None:
-        """Begin a new stream."""
+        """Start a new stream."""
         zeros = [0] * len(self.words)
-        #: Steps that were pushed, those of them that wait, and the first of these.
+        #: Steps pushed, those of them not yet decided, and the number of decided ones.
         self._steps = 0
-        self._waiting: list[NDArray[np.floating]] = []
+        self._pending: list[NDArray[np.floating]] = []
         self._step = 0
         #: The highest posterior of each step of the window, and their sum.
         self._highest = deque([0.0] * self._window, maxlen=self._window)
         self._bound = 0.0
-        #: Posteriors of the last steps in parts, and their sums; before the start they count as 0.
+        #: Posteriors of the window's steps in units, and their sums; 0 before the start.
         self._past = deque([zeros] * self._window, maxlen=self._window)
         self._sums = zeros
-        #: The same of `_unknown_`, over a window of its own.
+        #: The same for `_unknown_`, which has a window of its own.
         self._past_unknown = deque([0] * self._unknown_window, maxlen=self._unknown_window)
         self._unknown_sum = 0
-        #: Where each word's posterior last was below ONSET, below its threshold (raw, smoothed).
-        self._low = [[-1] * len(self.words)] * 3
+        #: For each word, the last step with its posterior below ONSET, below its threshold, and
+        #: with its smoothed posterior below its threshold.
+        self._last_low = [[-1] * len(self.words)] * 3
+        #: The word that has to fall below its release first.
         self._held: int | None = None
         self._blocked_until = 0
-        self._open: _Stretch | None = None
+        self._open: _OpenVerdict | None = None
         self._verdicts: deque[Verdict] = deque(maxlen=MOST_VERDICTS)
 
     @property
     def time_s(self) -> float:
-        """Seconds of the stream that have been decided."""
+        """Seconds of the stream decoded so far."""
         return self._steps * self.step_s
 
     def push(self, log_posteriors: NDArray[np.floating]) -> list[Event]:
-        """The next steps, (T, V); gives the events that they settle.
+        """Process the next steps, (T, V); returns the events they settle.
 
-        A stream's single steps wait, unseen, while no word can be near its threshold: what they
-        are part of is the same in any chunking, and many steps at once take little longer than one.
+        Single steps are put aside while no word can be near its threshold, and decided together:
+        the result does not depend on the chunking, and many steps take hardly longer than one.
         """
-        self._waiting.append(log_posteriors)
+        self._pending.append(log_posteriors)
         self._steps += len(log_posteriors)
-        if len(log_posteriors) == 1 and self._is_quiet(log_posteriors[0, self._ids].tolist()):
+        if len(log_posteriors) == 1 and self._is_quiet(log_posteriors[0, self._columns].tolist()):
             return []
-        return self._catch_up()
+        return self._decide_pending()
 
     def _is_quiet(self, log_posteriors: list[float]) -> bool:
-        """Whether no word can be near after this step of all words: by each step's likeliest.
+        """Whether no word can be near its threshold after this step.
 
-        A word's mean over the window is at most the mean of the steps' highest posteriors.
+        The mean of a word over the window is at most the mean of the steps' highest posteriors.
         """
         highest = math.exp(max(log_posteriors)) if log_posteriors else 0.0
         self._bound += highest - self._highest[0]
         self._highest.append(highest)
-        return self._bound < self._quiet_bound and len(self._waiting) < _MOST_WAITING
+        return self._bound < self._quiet_bound and len(self._pending) < _MOST_PENDING
 
-    def _catch_up(self) -> list[Event]:
-        """Decide the steps that wait."""
-        waiting, self._waiting = self._waiting, []
-        if not waiting or not self.words:
+    def _decide_pending(self) -> list[Event]:
+        pending, self._pending = self._pending, []
+        if not pending or not self.words:
             self._step = self._steps
             return []
-        log_posteriors = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
-        posteriors = PARTS * np.exp(log_posteriors[:, self._ids], dtype=np.float64)  # (T, W)
+        log_posteriors = pending[0] if len(pending) == 1 else np.concatenate(pending)
+        posteriors = UNIT * np.exp(log_posteriors[:, self._columns], dtype=np.float64)  # (T, W)
         unknown = np.zeros(len(posteriors))
         if self._unknown is not None:
-            unknown = PARTS * np.exp(log_posteriors[:, self._unknown], dtype=np.float64)
+            unknown = UNIT * np.exp(log_posteriors[:, self._unknown], dtype=np.float64)
         if len(posteriors) > _FEW_STEPS:
             events = self._push_many(posteriors.astype(np.int64), unknown.astype(np.int64))
         else:
             steps = zip(posteriors.tolist(), unknown.tolist(), strict=True)
-            settled = (self._push_one(list(map(int, words)), int(part)) for words, part in steps)
-            events = [event for event in settled if event is not None]
-        self._highest.extend(max(parts) / PARTS for parts in self._past)
+            results = (self._push_one(list(map(int, words)), int(unit)) for words, unit in steps)
+            events = [event for event in results if event is not None]
+        self._highest.extend(max(posteriors) / UNIT for posteriors in self._past)
         self._bound = sum(self._highest)
         return events
 
-    def _push_one(self, parts: list[int], unknown: int) -> Event | None:
-        """One step's posteriors in parts, as plain lists: numpy takes longer to begin with them."""
+    def _push_one(self, posteriors: list[int], unknown: int) -> Event | None:
+        """Process one step, in units, as plain lists: for so little numpy is slower."""
         step = self._step
         self._step += 1
         self._unknown_sum += unknown - self._past_unknown[0]
         self._past_unknown.append(unknown)
         oldest = self._past[0]
-        self._past.append(parts)
+        self._past.append(posteriors)
         sums = [
-            total + new - old for total, new, old in zip(self._sums, parts, oldest, strict=True)
+            total + new - old
+            for total, new, old in zip(self._sums, posteriors, oldest, strict=True)
         ]
         self._sums = sums
-        onset, reached, sustained = self._low
-        lows = self._low = [
-            [step if part < ONSET * PARTS else low for part, low in zip(parts, onset, strict=True)],
-            _last_below(parts, self._raw_limits, step, reached),
+        onset, reached, sustained = self._last_low
+        last_low = self._last_low = [
+            [
+                step if posterior < ONSET * UNIT else low
+                for posterior, low in zip(posteriors, onset, strict=True)
+            ],
+            _last_below(posteriors, self._step_limits, step, reached),
             _last_below(sums, self._sum_limits, step, sustained),
         ]
         word = sums.index(max(sums))
-        return self._decide(step, word, sums, [low[word] for low in lows], self._unknown_sum)
+        return self._decide(step, word, sums, [low[word] for low in last_low], self._unknown_sum)
 
-    def _push_many(self, parts: NDArray[np.int64], unknown: NDArray[np.int64]) -> list[Event]:
-        """The same for many steps, (T, W) and (T,), at once."""
-        sums = _moving_sums(self._past, parts)
+    def _push_many(self, posteriors: NDArray[np.int64], unknown: NDArray[np.int64]) -> list[Event]:
+        """Process many steps at once: (T, W) and (T,), in units."""
+        sums = _moving_sums(self._past, posteriors)
         self._sums = sums[-1].tolist()
-        of_unknown = _moving_sums(self._past_unknown, unknown)
-        self._unknown_sum = int(of_unknown[-1])
-        first, self._step = self._step, self._step + len(parts)
+        unknown_sums = _moving_sums(self._past_unknown, unknown)
+        self._unknown_sum = int(unknown_sums[-1])
+        first, self._step = self._step, self._step + len(posteriors)
         steps = np.arange(first, self._step)[:, np.newaxis]
-        below = [parts < ONSET * PARTS, parts < self._raw_limits, sums < self._sum_limits]
-        lows = np.where(below, steps, np.array(self._low)[:, np.newaxis])  # (3, T, W)
-        lows = np.maximum.accumulate(lows, axis=1)
-        self._low = lows[:, -1].tolist()
-        # Where every word is far below, as it was a step before, nothing begins or ends.
+        below = [
+            posteriors < ONSET * UNIT,
+            posteriors < self._step_limits,
+            sums < self._sum_limits,
+        ]
+        last_low = np.where(below, steps, np.array(self._last_low)[:, np.newaxis])  # (3, T, W)
+        last_low = np.maximum.accumulate(last_low, axis=1)
+        self._last_low = last_low[:, -1].tolist()
+        # Where every word is far below its threshold, and was one step before, nothing changes.
         far = np.all(sums < self._far_limits, axis=1)
         places = np.flatnonzero(~(far & np.concatenate([[False], far[:-1]])))
         best = sums[places].argmax(axis=1)
-        told = (
+        arguments = (
             places + first,
             best,
             sums[places],
-            lows[:, places, best].T,
-            of_unknown[places],
+            last_low[:, places, best].T,
+            unknown_sums[places],
         )
-        settled = (
-            self._decide(*step) for step in zip(*(column.tolist() for column in told), strict=True)
+        results = (
+            self._decide(*step)
+            for step in zip(*(column.tolist() for column in arguments), strict=True)
         )
-        return [event for event in settled if event is not None]
+        return [event for event in results if event is not None]
 
     def _decide(
-        self, step: int, word: int, sums: list[int], lows: list[int], unknown: int
+        self, step: int, word: int, sums: list[int], last_low: list[int], unknown_sum: int
     ) -> Event | None:
-        """What becomes of a step.
-
-        Its best word, all words' sums, where the best was low, and the sum of `_unknown_`.
-        """
+        """Decide a step, from its best word, the sums of all words, and where the best was low."""
         held = self._held
         if held is not None and sums[held] < self.config.release * self._sum_limits[held]:
             self._held = None
         if sums[word] < self._near_limits[word]:
             if self._open is not None:
-                self._close()
+                self._close_verdict()
             return None
-        onset, reached, sustained = lows
-        score = sums[word] / (self._window * PARTS)
-        gate = self._gate(word, step, step - sustained, unknown)
+        onset, reached, sustained = last_low
+        score = sums[word] / (self._window * UNIT)
+        gate = self._gate(word, step, step - sustained, unknown_sum)
         self._note(word, step, onset + 1, score, gate)
-        if gate == "speech":  # so it stays, however long its posterior does
+        if gate == "speech":  # and for as long as its posterior stays high
             self._held = word
         if gate != "event":
             return None
@@ -284,28 +294,32 @@ class Detector:
         )
 
     def flush(self) -> list[Event]:
-        """The stream is over: what still waits is decided."""
-        events = self._catch_up()
-        self._close()
+        """End the stream: decide the pending steps."""
+        events = self._decide_pending()
+        self._close_verdict()
         return events
 
     def explain(self, t_s: float, within_s: float = 0.5) -> list[Verdict]:
-        """What was at least nearly recognized around a moment of the last minutes, and its gate."""
+        """The events and near misses around a moment of the last minutes."""
         self._settle()
-        known = [*self._verdicts, *([self._verdict(self._open)] if self._open else [])]
-        return [v for v in known if v.start_s <= t_s + within_s and v.end_s >= t_s - within_s]
+        open_verdicts = [self._verdict(self._open)] if self._open else []
+        return [
+            v
+            for v in (*self._verdicts, *open_verdicts)
+            if v.start_s <= t_s + within_s and v.end_s >= t_s - within_s
+        ]
 
     def near_misses(self, since_s: float = 0.0) -> list[Verdict]:
-        """The closed stretches that ended after `since_s` without an event."""
+        """The near misses that ended after `since_s`."""
         self._settle()
         return [v for v in self._verdicts if v.end_s > since_s and v.gate != "event"]
 
     def _settle(self) -> None:
-        """Decide the steps that wait, which were too quiet for an event."""
-        events = self._catch_up()
+        """Decide the pending steps, which are too quiet for an event."""
+        events = self._decide_pending()
         assert not events
 
-    def _gate(self, word: int, step: int, sustained_steps: int, unknown: int) -> Gate:
+    def _gate(self, word: int, step: int, sustained_steps: int, unknown_sum: int) -> Gate:
         if sustained_steps < 1:
             return "threshold"
         if sustained_steps < self._duration:
@@ -314,51 +328,58 @@ class Detector:
             return "held"
         if step < self._blocked_until:
             return "refractory"
-        return "speech" if unknown > self._most_unknown else "event"
+        return "speech" if unknown_sum > self._unknown_limit else "event"
 
     def _note(self, word: int, step: int, onset: int, score: float, gate: Gate) -> None:
-        """Open a verdict, or carry the open one on."""
+        """Extend the open verdict, or open a new one."""
         end_s = self.step_s * (step + 1)
-        run = self._open
-        if run is None or run.word != word:
-            self._close()
+        verdict = self._open
+        if verdict is None or verdict.word != word:
+            self._close_verdict()
             start_s = min(self.step_s * onset, self.step_s * step)
-            self._open = _Stretch(word, start_s, end_s, end_s, score, gate)
+            self._open = _OpenVerdict(word, start_s, end_s, end_s, score, gate)
             return
-        run.end_s = end_s
-        if _ORDER[gate] > _ORDER[run.gate]:
-            run.gate = gate
-        if score > run.score:
-            run.t, run.score = end_s, score
+        verdict.end_s = end_s
+        if _ORDER[gate] > _ORDER[verdict.gate]:
+            verdict.gate = gate
+        if score > verdict.score:
+            verdict.t, verdict.score = end_s, score
 
-    def _verdict(self, run: _Stretch) -> Verdict:
-        word, threshold = self.words[run.word], self._needed[run.word]
-        return Verdict(word, run.start_s, run.end_s, run.t, run.score, threshold, run.gate)
+    def _verdict(self, verdict: _OpenVerdict) -> Verdict:
+        return Verdict(
+            self.words[verdict.word],
+            verdict.start_s,
+            verdict.end_s,
+            verdict.t,
+            verdict.score,
+            self._thresholds[verdict.word],
+            verdict.gate,
+        )
 
-    def _close(self) -> None:
+    def _close_verdict(self) -> None:
         if self._open is not None:
             self._verdicts.append(self._verdict(self._open))
             self._open = None
 
 
 def _moving_sums(past: deque[Any], new: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sums over a window at each new step, (T, ...), in one array; `past`, its last, moves on."""
-    stretch = np.concatenate([np.array(past), new])  # (window + T, ...)
-    totals = np.cumsum(stretch, axis=0)
-    past.extend(stretch[-len(past) :].tolist())
+    """Sums over a window at each new step, (T, ...); `past`, the last window, moves on."""
+    values = np.concatenate([np.array(past), new])  # (window + T, ...)
+    totals = np.cumsum(values, axis=0)
+    past.extend(values[-len(past) :].tolist())
     return np.asarray(totals[len(past) :] - totals[: -len(past)])
 
 
 def _last_below(values: list[int], limits: list[float], step: int, before: list[int]) -> list[int]:
-    """For each word this step where its value is below its limit, else what it was before."""
+    """For each word this step if its value is below its limit, else what it was before."""
     return [
         step if value < limit else low
         for value, limit, low in zip(values, limits, before, strict=True)
     ]
 
 
-def _columns(ids: list[int]) -> slice | NDArray[np.int64]:
-    """Columns by their numbers; as a slice, which is quicker, where they lie side by side."""
-    if ids and ids == list(range(ids[0], ids[0] + len(ids))):
-        return slice(ids[0], ids[0] + len(ids))
-    return np.array(ids, np.int64)
+def _as_slice(columns: list[int]) -> slice | NDArray[np.int64]:
+    """Columns by number, as a slice if they are adjacent, which is faster."""
+    if columns and columns == list(range(columns[0], columns[0] + len(columns))):
+        return slice(columns[0], columns[0] + len(columns))
+    return np.array(columns, np.int64)

@@ -1,18 +1,24 @@
-"""What can be said: phrases as an automaton over the tokens of a CTC head. Needs no torch.
+"""Grammars: the phrases that can be said, as an automaton over the tokens of a CTC head.
 
-A grammar file has one phrase a line; `[words]` may be left out, of `(this|that)` one is said, and
-so is of `[this|that]`; quotes hold a word together that has a space. Phrases may follow each other
-without end, with other words between them. A line that begins with # is a remark.
+A grammar file has one phrase per line. `[words]` are optional; of `(this|that)` and `[this|that]`
+one alternative is said; quotes enclose a word that has a space. Phrases may follow one another
+without end, with other words between them. Lines that start with # are comments.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import NOT_WORDS, UNKNOWN, Spelling
+
+#: The longest grammar, in characters, and the deepest nesting of ( ) and [ ].
+LONGEST_TEXT, DEEPEST_NESTING = 1_000_000, 50
+#: Bounds the automaton: optional words in front of a common one can double its states each time.
+#: It is the total size of all sets of states that the construction visits.
+LARGEST_AUTOMATON = 2_000_000
 
 _PIECE = re.compile(
     r'\s*(?:(?P<mark>[()\[\]|])|"(?P<quoted>[^"]+)"|(?P<word>[^\s()\[\]|"]+)|(?P<odd>\S))'
@@ -24,10 +30,12 @@ _CLOSING = {"(": ")", "[": "]"}
 class Grammar:
     """A deterministic automaton; state 0 is the start.
 
-    `arcs` has for each state the tokens that may follow, and where they lead; in a state that is
-    `final` whole phrases have been said. `words` are all that occur in the phrases. If it
-    `has_others`, any word of the model may stand between two phrases; its tokens are then those of
-    the spelling plus their number.
+    Args:
+        arcs: for each state the tokens that may follow, each with the next state.
+        final: for each state whether all phrases so far are complete in it.
+        words: all words that occur in the phrases.
+        has_others: whether any word of the model may stand between two phrases. The tokens of such
+            words are those of the spelling plus their number.
     """
 
     arcs: tuple[dict[int, int], ...]
@@ -40,7 +48,7 @@ def any_words(words: Iterable[str], spelling: Spelling) -> Grammar:
     """Words in any order.
 
     Raises:
-        DataError: a word cannot be written in the model's tokens.
+        DataError: a word cannot be spelled with the model's tokens.
     """
     words = tuple(words)
     builder = _Builder(spelling)
@@ -53,10 +61,12 @@ def read_grammar(path: Path, spelling: Spelling, others: Iterable[str] = ()) -> 
     """The grammar in a file; `others` are words that may stand between its phrases.
 
     Raises:
-        UsageError: there is no such file, it has no phrase, or a line is wrong; names it.
+        UsageError: there is no such file, it has no phrase, is too large, or a line is wrong; the
+            message names it.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        with Path(path).open(encoding="utf-8-sig") as file:
+            text = file.read(LONGEST_TEXT + 1)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -67,11 +77,14 @@ def read_grammar(path: Path, spelling: Spelling, others: Iterable[str] = ()) -> 
 def parse_grammar(
     text: str, spelling: Spelling, source: str = "grammar", others: Iterable[str] = ()
 ) -> Grammar:
-    """The grammar of a text, a phrase a line; `others` may stand between two phrases.
+    """The grammar in a text; `others` are words that may stand between its phrases.
 
     Raises:
-        UsageError: it has no phrase, or a line is wrong; names `source` and the line.
+        UsageError: it has no phrase, is too large, or a line is wrong; the message names `source`
+            and the line.
     """
+    if len(text) > LONGEST_TEXT:
+        raise UsageError(f"{source}: longer than {LONGEST_TEXT} characters")
     builder = _Builder(spelling)
     words: dict[str, None] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -80,17 +93,23 @@ def parse_grammar(
             phrase.build()
             words |= dict.fromkeys(phrase.words)
     if not words:
-        raise UsageError(f"{source}: no phrase; at least one is needed, a phrase a line")
+        raise UsageError(f"{source}: no phrase; at least one is needed, one per line")
     others = tuple(others)
     for word in others:
         builder.end_phrase(builder.add_word(0, word, len(spelling.tokens)))
-    return builder.grammar(tuple(words), bool(others))
+    try:
+        return builder.grammar(tuple(words), bool(others), LARGEST_AUTOMATON)
+    except OverflowError as error:
+        raise UsageError(
+            f"{source}: too many combinations of optional words and alternatives; use fewer or "
+            "shorter phrases"
+        ) from error
 
 
 class _Builder:
-    """Arcs from state to state by a token, or by none; made deterministic in the end.
+    """Arcs between states, with or without a token, made deterministic at the end.
 
-    Phrases begin and end in state 0. Unknown words may stand between them.
+    Phrases start and end in state 0. Unknown words may stand between them.
     """
 
     def __init__(self, spelling: Spelling) -> None:
@@ -104,7 +123,7 @@ class _Builder:
         return len(self._arcs) - 1
 
     def add_word(self, state: int, word: str, shift: int = 0) -> int:
-        """The state after a word's tokens, each moved up by a number."""
+        """The state after a word's tokens, each increased by `shift`."""
         for token in self.spelling.spell(word):
             following = self.new_state()
             self._arcs[state].append((token + shift, following))
@@ -112,68 +131,92 @@ class _Builder:
         return state
 
     def skip(self, state: int, target: int) -> None:
-        """An arc without a token."""
+        """Add an arc without a token."""
         self._arcs[state].append((None, target))
 
     def end_phrase(self, state: int) -> None:
         self.skip(state, 0)
 
     def reached(self, states: Iterable[int]) -> frozenset[int]:
-        """The states, and all to which arcs without a token lead from them."""
-        found, waiting = set(states), list(states)
+        """The states, and those that arcs without a token lead to, but not beyond state 0."""
+        waiting = list(states)
+        found = set(waiting)
         while waiting:
-            for token, target in self._arcs[waiting.pop()]:
+            state = waiting.pop()
+            for token, target in self._arcs[state] if state else ():
                 if token is None and target not in found:
                     found.add(target)
                     waiting.append(target)
         return frozenset(found)
 
-    def grammar(self, words: tuple[str, ...], has_others: bool = False) -> Grammar:
-        """The subsets of states that token after token can lead to (Rabin and Scott, 1959).
+    def grammar(
+        self, words: tuple[str, ...], has_others: bool = False, largest: int | None = None
+    ) -> Grammar:
+        """The automaton over sets of states (Rabin and Scott, 1959).
 
-        Of each subset only the states with a token matter, which the start is one of.
+        Of each set only state 0 and the states with a token matter. State 0, where every phrase
+        starts, stands for all states that it leads to.
+
+        Raises:
+            OverflowError: the sets visited have more than `largest` states altogether.
         """
-        telling = {
+        relevant = {
             state for state, arcs in enumerate(self._arcs) if any(t is not None for t, _ in arcs)
-        }
-        subsets = [self.reached([0]) & telling]
-        places = {subsets[0]: 0}
+        } | {0}
+        first = self.reached(target for token, target in self._arcs[0] if token is None)
+        from_start = self._targets([0, *first], {})
+        subsets = [frozenset({0})]
+        numbers = {subsets[0]: 0}
         arcs: list[dict[int, int]] = []
-        for subset in subsets:  # grows while it is read
-            targets: dict[int, set[int]] = {}
-            for state in subset:
-                for token, target in self._arcs[state]:
-                    if token is not None:
-                        targets.setdefault(token, set()).add(target)
+        visited = 0
+        for subset in subsets:  # grows during the loop
+            targets = self._targets(subset - {0}, from_start if 0 in subset else {})
             arcs.append({})
             for token, states in sorted(targets.items()):
-                reached = self.reached(states) & telling
-                if reached not in places:
-                    places[reached] = len(subsets)
+                reached = self.reached(states)
+                visited += len(reached)
+                if largest is not None and visited > largest:
+                    raise OverflowError(f"more than {largest} states")
+                reached &= relevant
+                if reached not in numbers:
+                    numbers[reached] = len(subsets)
                     subsets.append(reached)
-                arcs[-1][token] = places[reached]
+                arcs[-1][token] = numbers[reached]
         final = tuple(0 in subset for subset in subsets)
         return Grammar(tuple(arcs), final, words, has_others)
 
+    def _targets(
+        self, states: Iterable[int], others: Mapping[int, set[int]]
+    ) -> dict[int, set[int]]:
+        """For each token the states it leads to from these, and those in `others`."""
+        targets = {token: set(states) for token, states in others.items()}
+        for state in states:
+            for token, target in self._arcs[state]:
+                if token is not None:
+                    targets.setdefault(token, set()).add(target)
+        return targets
+
 
 class _Phrase:
-    """Reads one line into a builder."""
+    """Parses one line into a builder."""
 
     def __init__(self, line: str, place: str, builder: _Builder) -> None:
         self.place, self.builder = place, builder
         self.words: list[str] = []
         self._pieces = list(_PIECE.finditer(line.rstrip()))
-        self._next = 0
+        self._next = self._depth = 0
 
     def build(self) -> None:
-        end = self._sequence(0)
+        start = self.builder.new_state()
+        end = self._sequence(start)
         if (mark := self._mark()) is not None:
-            wanted = (
+            problem = (
                 "| stands inside ( ) or [ ] only" if mark == "|" else f"{mark} was never opened"
             )
-            raise self._error(wanted)
-        if end in self.builder.reached([0]):
-            raise self._error("the phrase may be empty; a word of it must be said")
+            raise self._error(problem)
+        if end in self.builder.reached([start]):
+            raise self._error("all words of the phrase are optional; at least one has to be said")
+        self.builder.skip(0, start)
         self.builder.end_phrase(end)
 
     def _sequence(self, state: int) -> int:
@@ -184,11 +227,14 @@ class _Phrase:
             self._next += 1
             state = self._group(state, piece["mark"]) if piece["mark"] else self._word(state, piece)
         if self._next == first:
-            raise self._error("words are missing; what may be left out stands in [ ]")
+            raise self._error("words are missing; optional words are written in [ ]")
         return state
 
     def _group(self, state: int, opening: str) -> int:
         """Alternatives up to the closing mark."""
+        self._depth += 1
+        if self._depth > DEEPEST_NESTING:
+            raise self._error(f"groups are nested deeper than {DEEPEST_NESTING}")
         end = self.builder.new_state()
         if opening == "[":
             self.builder.skip(state, end)
@@ -197,6 +243,7 @@ class _Phrase:
             mark = self._mark()
             self._next += 1
             if mark == _CLOSING[opening]:
+                self._depth -= 1
                 return end
             if mark != "|":
                 raise self._error(f"{opening} is not closed by {_CLOSING[opening]}")
@@ -207,18 +254,18 @@ class _Phrase:
             raise self._error(f"{piece['odd']} is not closed")
         try:
             if word in NOT_WORDS:
-                raise DataError(f"{word!r} is no word")
+                raise DataError(f"{word!r} is not a word")
             state = self.builder.add_word(state, word)
         except DataError as error:
-            near = get_close_matches(word, self.builder.spelling.tokens, 1)
+            near = get_close_matches(word[:100], self.builder.spelling.tokens, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise self._error(f"{error}{hint}") from error
         self.words.append(word)
         return state
 
     def _mark(self) -> str | None:
-        """The next piece, if it is a mark."""
+        """The next piece if it is a mark."""
         return self._pieces[self._next]["mark"] if self._next < len(self._pieces) else None
 
-    def _error(self, what: str) -> UsageError:
-        return UsageError(f"{self.place}: {what}")
+    def _error(self, problem: str) -> UsageError:
+        return UsageError(f"{self.place}: {problem}")

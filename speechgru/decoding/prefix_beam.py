@@ -1,6 +1,6 @@
-"""Searches through the posteriors of a CTC head for what was said. Needs no torch.
+"""Searches through the posteriors of a CTC head: best path and prefix beam.
 
-A search hears one step after the other and gives each token once, as soon as it is decided.
+A search takes one step after another and returns each token once, as soon as it is decided.
 """
 
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from typing import NamedTuple, Protocol
 
 from speechgru.decoding.grammar import Grammar
 
-#: A word that is in no phrase is by this factor less likely than one that is.
+#: A word outside the phrases of a grammar is less likely than one inside by this factor.
 OTHER_SHARE = 0.3
-#: Hypotheses that are less likely than the best one by this factor are given up.
+#: Hypotheses less likely than the best one by this factor are dropped.
 LEAST_SHARE = 1e-6
 
 
 class Span(NamedTuple):
-    """A token, the first and the last step that say it, and its highest posterior there."""
+    """A token, the first and the last step of it, and its highest posterior there."""
 
     token: int
     first: int
@@ -27,32 +27,29 @@ class Span(NamedTuple):
 #: Tokens that are decided together.
 Phrase = tuple[Span, ...]
 
-_NOTHING = Span(0, 0, 0, 1.0)
+_BLANK_SPAN = Span(0, 0, 0, 1.0)
 
 
 class Search(Protocol):
-    """Steps of posteriors to tokens, those of a phrase together."""
+    """Turns steps of posteriors into tokens, those of a phrase together."""
 
     def step(self, posteriors: list[float]) -> list[Phrase]:
-        """The next step, (V,), the blank first; gives the phrases that it settles."""
+        """Process the next step, (V,), the blank first; returns the phrases it settles."""
         ...
 
     def flush(self) -> list[Phrase]:
-        """There are no more steps: gives the phrases that were still open."""
+        """End the stream: returns the phrases that were still open."""
         ...
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Start a new stream."""
         ...
 
 
 class BestPath:
-    """The likeliest token of each step, without repetitions and blanks.
+    """The most likely token of each step, without repetitions and blanks.
 
-    Where the grammar has other words than those of its phrases, they are searched for as tokens of
-    their own, V higher: what is said besides is heard as itself, and not as a phrase.
-
-    A token that comes again within `repeat_steps` goes on.
+    A token that comes again within `repeat_steps` of its end is a continuation.
     """
 
     def __init__(self, repeat_steps: int = 0) -> None:
@@ -60,44 +57,44 @@ class BestPath:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Start a new stream."""
         self._step = -1
-        #: What is said now, and whether it was given already; what was said last.
-        self._open, self._given, self._ended = _NOTHING, False, _NOTHING
+        #: The current token, whether it was returned before, and the last one.
+        self._open, self._is_continued, self._ended = _BLANK_SPAN, False, _BLANK_SPAN
 
     def step(self, posteriors: list[float]) -> list[Phrase]:
-        """The next step, (V,); gives the token that ended before it, if there is one."""
+        """Process the next step, (V,); returns the token that ended before it, if one did."""
         self._step += 1
         peak = max(posteriors)
         token = posteriors.index(peak)
         if token == self._open.token:
-            self._open = _prolonged(self._open, self._step, peak)
+            self._open = _extend(self._open, self._step, peak)
             return []
         ended = self._end()
         again = token == self._ended.token and self._step - self._ended.last <= self.repeat_steps
-        self._open, self._given = Span(token, self._step, self._step, peak), again
+        self._open, self._is_continued = Span(token, self._step, self._step, peak), again
         return ended
 
     def flush(self) -> list[Phrase]:
-        """The token that was still said at the end."""
+        """End the stream: returns the token that was still open."""
         return self._end()
 
     def _end(self) -> list[Phrase]:
-        ended, self._open = self._open, _NOTHING
+        ended, self._open = self._open, _BLANK_SPAN
         if not ended.token:
             return []
         self._ended = ended
-        return [] if self._given else [(ended,)]
+        return [] if self._is_continued else [(ended,)]
 
 
 @dataclass(slots=True)
 class _Hypothesis:
-    """Tokens that are not decided yet, and how likely they are all that was said.
+    """Undecided tokens, and the probability that exactly these follow the decided ones.
 
-    `blank` and `token` are the shares of the alignments that end in a blank, and in the last token;
-    `best_blank` and `best_token` those of the likeliest alignment of each kind, with its spans.
-    `said` is the last step before the blanks. `final` tells for each token whether whole phrases
-    have been said after it.
+    `blank` and `token` are the shares of the alignments that end in a blank and in the last token;
+    `best_blank` and `best_token` are those of the most likely alignment of each kind, with its
+    spans. `last_token_step` is the last step before the blanks. `final` says for each token whether
+    all phrases are complete after it.
     """
 
     prefix: tuple[int, ...]
@@ -107,7 +104,7 @@ class _Hypothesis:
     token: float = 0.0
     best_blank: float = 0.0
     best_token: float = 0.0
-    said: int = -1
+    last_token_step: int = -1
     spans_blank: tuple[Span, ...] = ()
     spans_token: tuple[Span, ...] = ()
 
@@ -124,59 +121,59 @@ class _Hypothesis:
         return self.spans_blank if self.best_blank >= self.best_token else self.spans_token
 
     @property
-    def whole(self) -> bool:
-        """Whether it ends with a phrase."""
+    def is_complete(self) -> bool:
+        """Whether it ends with a complete phrase."""
         return not self.final or self.final[-1]
 
     def settled(self, horizon: int) -> tuple[int, bool]:
-        """How many of its tokens are whole phrases that ended by the step `horizon`.
+        """How many of its tokens are in complete phrases that ended by the step `horizon`.
 
-        And whether a phrase that began by then goes on.
+        And whether a phrase that started by then is still incomplete.
         """
-        count, goes_on = 0, False
+        count, is_open = 0, False
         for depth, (span, final) in enumerate(zip(self.spans, self.final, strict=True), 1):
             if span.last > horizon:
                 break
-            count, goes_on = (depth, False) if final else (count, True)
-        return count, goes_on
+            count, is_open = (depth, False) if final else (count, True)
+        return count, is_open
 
     def phrases(self, count: int) -> list[Phrase]:
-        """The first tokens, which end with a phrase."""
+        """The first `count` tokens, which end with a phrase, by phrase."""
         ends = [i + 1 for i in range(count) if self.final[i]]
         return [self.spans[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
     def drop(self, count: int) -> None:
-        """Forget the first tokens: they are decided."""
+        """Remove the first `count` tokens, which are decided."""
         self.prefix, self.final = self.prefix[count:], self.final[count:]
         self.spans_blank, self.spans_token = self.spans_blank[count:], self.spans_token[count:]
 
 
 class PrefixBeam:
-    """The likeliest tokens by the sum over their alignments, among those a grammar allows.
+    """The most likely tokens by the sum over their alignments, among those a grammar allows.
 
-        p(y) = sum over all paths that y is left of, without repetitions and then without blanks,
-               of the product of their posteriors
+        p(y) = sum, over all paths that give y without repetitions and then without blanks, of the
+               product of their posteriors
 
-    Tokens that all likely hypotheses agree on are decided at once, others when the likeliest
-    hypothesis has said them `settle_steps` ago: what then contradicts is given up, so that neither
-    memory nor time grows. A phrase is decided as a whole, and given up where its next word has not
-    begun `pause_steps` after the last one.
+    Tokens on which nearly all hypotheses agree are decided at once, others `settle_steps` after
+    their end in the most likely hypothesis; hypotheses that contradict are then dropped, so that
+    neither memory nor time grows. A phrase is decided as a whole, and dropped if its next word has
+    not started `pause_steps` after the last one.
 
-    Where the grammar has other words than those of its phrases, they are searched for as tokens of
-    their own, V higher: what is said besides is heard as itself, and not as a phrase.
+    If the grammar has words outside its phrases, these are searched for as tokens of their own, V
+    higher. So other speech is recognized as itself instead of as a phrase.
 
-    A token that comes again within `repeat_steps` goes on: otherwise one that is said for long has
-    so many places for a blank that twice would be likelier than once.
+    A token that comes again within `repeat_steps` of its end is a continuation: a long token has so
+    many places for a blank that two tokens would otherwise be more likely than one.
 
     Source: A. Hannun et al., "First-pass large vocabulary continuous speech recognition using
     bi-directional recurrent DNNs", arXiv:1408.2873, algorithm 1; A. Graves et al., "Connectionist
     temporal classification", ICML 2006.
 
     Args:
-        width: most hypotheses that are kept.
-        sure: share of the hypotheses that must agree on a token that is decided at once.
-        floor: a token begins only where its posterior is at least this.
-        least_share: hypotheses below this share of the best one are given up.
+        width: the most hypotheses in the beam.
+        sure: share of the probability that has to agree on a token decided at once.
+        floor: a token starts only where its posterior is at least this.
+        least_share: hypotheses below this share of the best one are dropped.
     """
 
     def __init__(
@@ -197,14 +194,19 @@ class PrefixBeam:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Start a new stream."""
         self._step = -1
-        #: The last token that was decided, and when: it may go on, and so may its phrase.
+        #: The last decided token, which may continue, and when it was decided.
         self._last, self._decided_at = 0, 0
         self._beam = [_Hypothesis((), (), 0, blank=1.0, best_blank=1.0)]
 
+    @property
+    def hypotheses(self) -> list[tuple[int, ...]]:
+        """The undecided tokens of each hypothesis, the most likely hypothesis first."""
+        return [h.prefix for h in self._beam]
+
     def step(self, posteriors: list[float]) -> list[Phrase]:
-        """The next step, (V,); gives the phrases that it settles."""
+        """Process the next step, (V,); returns the phrases it settles."""
         self._step += 1
         self._prune(self._extended(posteriors))
         if not any(h.prefix for h in self._beam):
@@ -212,13 +214,13 @@ class PrefixBeam:
         return self._decide(self._step - self.settle_steps)
 
     def flush(self) -> list[Phrase]:
-        """The likeliest whole phrases of all that is left."""
-        phrases = next((h.phrases(len(h.prefix)) for h in self._beam if h.whole), [])
+        """End the stream: returns the most likely complete phrases that are left."""
+        phrases = next((h.phrases(len(h.prefix)) for h in self._beam if h.is_complete), [])
         self._beam = [_Hypothesis((), (), 0, blank=1.0, best_blank=1.0)]
         return phrases
 
     def _extended(self, posteriors: list[float]) -> dict[tuple[int, ...], _Hypothesis]:
-        """Every hypothesis after one more step: with a blank, its last token, or another one."""
+        """Every hypothesis after one more step: with a blank, its last token, or a new one."""
         step, blank, size = self._step, posteriors[0], len(posteriors)
         likely = [
             (token, posterior)
@@ -235,17 +237,22 @@ class PrefixBeam:
                 new = found[old.prefix] = _Hypothesis(old.prefix, old.final, old.state)
             new.blank += old.total * blank
             new.best_blank, new.spans_blank = old.best * blank, old.spans
-            new.said = old.said if old.best_blank >= old.best_token else step - 1
-            goes_on = step - old.said <= self.repeat_steps
+            new.last_token_step = (
+                old.last_token_step if old.best_blank >= old.best_token else step - 1
+            )
+            continues = step - old.last_token_step <= self.repeat_steps
             if last:
                 again = posteriors[last % size]
-                new.token += (old.total if goes_on else old.token) * again
+                new.token += (old.total if continues else old.token) * again
                 best, spans = (
-                    (old.best, old.spans) if goes_on else (old.best_token, old.spans_token)
+                    (old.best, old.spans) if continues else (old.best_token, old.spans_token)
                 )
                 if best * again > new.best_token:
                     new.best_token = best * again
-                    new.spans_token = spans and (*spans[:-1], _prolonged(spans[-1], step, again))
+                    new.spans_token = spans and (
+                        *spans[:-1],
+                        _extend(spans[-1], step, again),
+                    )
             arcs = self.grammar.arcs[old.state]
             for token, posterior in likely:
                 target = arcs.get(token)
@@ -253,7 +260,7 @@ class PrefixBeam:
                     continue
                 repeated = token % size == last % size
                 share = old.blank if repeated else old.total
-                if not share or (repeated and goes_on):
+                if not share or (repeated and continues):
                     continue
                 prefix = (*old.prefix, token)
                 longer = found.get(prefix)
@@ -270,35 +277,35 @@ class PrefixBeam:
         return found
 
     def _prune(self, found: dict[tuple[int, ...], _Hypothesis]) -> None:
-        """Keep the likeliest, at least one of them whole; the best one's share becomes 1."""
+        """Keep the most likely, at least one of them complete; scale the best share to 1."""
         ranked = sorted(found.values(), key=attrgetter("total"), reverse=True)
         expired = self._step - self.pause_steps
-        ranked = [h for h in ranked if h.whole or h.spans[-1].last > expired]
+        ranked = [h for h in ranked if h.is_complete or h.spans[-1].last > expired]
         if () in found and self._decided_at <= expired:
-            found[()].state = 0  # what follows begins a phrase
-        kept = [h for h in ranked[: self.width] if h.total > self.least_share * ranked[0].total]
-        if not any(h.whole for h in kept):
-            kept += [h for h in ranked if h.whole and h.total][:1]
-        if not kept:
-            # What was said is no whole phrase, and so unlikely to be nothing that no share is left.
-            kept = [_Hypothesis((), (), 0, blank=1.0, best_blank=1.0)]
-        scale = 1 / kept[0].total
-        best_scale = 1 / max(h.best for h in kept)
-        for h in kept:
+            found[()].state = 0  # what follows starts a phrase
+        beam = [h for h in ranked[: self.width] if h.total > self.least_share * ranked[0].total]
+        if not any(h.is_complete for h in beam):
+            beam += [h for h in ranked if h.is_complete and h.total][:1]
+        if not beam:
+            # The phrase is incomplete, and silence so unlikely that its share underflowed.
+            beam = [_Hypothesis((), (), 0, blank=1.0, best_blank=1.0)]
+        scale = 1 / beam[0].total
+        best_scale = 1 / max(h.best for h in beam)
+        for h in beam:
             h.blank, h.token = h.blank * scale, h.token * scale
             h.best_blank, h.best_token = h.best_blank * best_scale, h.best_token * best_scale
-        self._beam = kept
+        self._beam = beam
 
     def _decide(self, horizon: int) -> list[Phrase]:
-        """Decide what the likeliest hypothesis tells, and give up what contradicts."""
+        """Decide tokens by the most likely hypothesis, and drop hypotheses that contradict."""
         best = self._beam[0]
-        settled, goes_on = best.settled(horizon)
+        settled, is_open = best.settled(horizon)
         count = max(settled, self._agreed(best))
         decided = best.prefix[:count]
         self._beam = [
             h
             for h in self._beam
-            if h.prefix[:count] == decided and (goes_on or h.settled(horizon)[0] <= count)
+            if h.prefix[:count] == decided and (is_open or h.settled(horizon)[0] <= count)
         ]
         phrases = best.phrases(count)
         if phrases:
@@ -308,7 +315,7 @@ class PrefixBeam:
         return phrases
 
     def _agreed(self, best: _Hypothesis) -> int:
-        """How many of its tokens are whole phrases that nearly all hypotheses begin with."""
+        """How many of its tokens are complete phrases with which nearly all hypotheses start."""
         everything = sum(h.total for h in self._beam)
         for count in range(len(best.prefix), 0, -1):
             if not best.final[count - 1]:
@@ -320,5 +327,5 @@ class PrefixBeam:
         return 0
 
 
-def _prolonged(span: Span, step: int, posterior: float) -> Span:
+def _extend(span: Span, step: int, posterior: float) -> Span:
     return Span(span.token, span.first, step, max(span.peak, posterior))

@@ -164,7 +164,7 @@ def calibrate(
     sounds = _Sounds(backend, ambient, case, config, policy, words)
     combined = CombinedProgress(progress, sounds.total_s * (1 + len(detectors)))
     sounds.hear(config, combined)
-    before = sounds.outcome(config, {word: config.needed(word) for word in words})
+    before = sounds.outcome(config, {word: config.threshold_for(word) for word in words})
     most = int(wanted_per_hour * before.ambient.hours + 1e-9)
     found = [_within(sounds, tried, most, combined.task(sounds.total_s)) for tried in detectors]
     choices = [choice for choice in found if choice is not None]
@@ -277,7 +277,9 @@ class _Sounds:
     def _events(self, heard: Hearing, config: DecoderConfig) -> list[Event]:
         """What other thresholds find in what was heard."""
         if self.searches:
-            return [event for event in heard.events if event.score >= config.needed(event.word)]
+            return [
+                event for event in heard.events if event.score >= config.threshold_for(event.word)
+            ]
         return heard.replay(config)
 
     def outcome(self, config: DecoderConfig, thresholds: dict[str, float]) -> Outcome:
@@ -318,7 +320,7 @@ class _Sounds:
             alarms[:, k] = [counted[word] for word in self.words]
             if self.case is None or self.of_stream is None:
                 # A word's errors are how far it lies from the threshold as it was.
-                errors[:, k] = [abs(threshold - config.needed(word)) for word in self.words]
+                errors[:, k] = [abs(threshold - config.threshold_for(word)) for word in self.words]
                 continue
             events = self._events(self.of_stream, one)
             report = score_events(self.case.truth, events, self.of_stream.duration_s)

@@ -110,7 +110,7 @@ def test_grammar_errors_name_the_line(made, run, tmp_path):
     code, _, error = run("listen", made.ctc, "--input", made.file, "--grammar",
                          str(tmp_path / "wrong.txt"))  # fmt: skip
     assert code == 2
-    assert "line 2: 'hihg' cannot be written" in " ".join(error.split())
+    assert "line 2: 'hihg' cannot be spelled" in " ".join(error.split())
     assert "did you mean 'high'?" in " ".join(error.split())
 
 

@@ -1,4 +1,4 @@
-"""The detector on posteriors that are made: what fires, when, and what held the rest."""
+"""The detector on synthetic posteriors: what becomes an event, when, and what stops the rest."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def with_(**changes):
     return PLAIN.model_copy(update=changes)
 
 
-def test_a_word_fires_once_at_the_step_that_settles_it():
+def test_a_word_is_one_event_at_the_step_that_settles_it():
     (event,) = events(PLAIN, posteriors(3, ("go", 1.0, 2.0, 0.9)))
     assert event.word == "go"
     assert event.t == pytest.approx(1.02)
@@ -52,11 +52,11 @@ def test_a_word_fires_once_at_the_step_that_settles_it():
 
 
 @pytest.mark.parametrize("label", [SILENCE, UNKNOWN, BLANK])
-def test_what_is_no_word_never_fires(label):
+def test_labels_that_are_not_words_are_never_events(label):
     assert events(PLAIN, posteriors(3, (label, 1.0, 2.0, 0.99))) == []
 
 
-def test_smoothing_asks_for_as_much_evidence_as_its_window():
+def test_smoothing_needs_evidence_over_its_window():
     """With a mean over 0.2 s a word of probability 0.9 passes 0.5 after 6 of 10 steps."""
     smoothed = with_(smoothing_s=0.2)
     (event,) = events(smoothed, posteriors(3, ("go", 1.0, 2.0, 0.9)))
@@ -65,42 +65,42 @@ def test_smoothing_asks_for_as_much_evidence_as_its_window():
     assert events(smoothed, posteriors(3, ("go", 1.0, 1.1, 0.9))) == []
 
 
-def test_the_stream_begins_with_no_evidence():
-    """The first steps are averaged with nothing, not with themselves."""
+def test_a_stream_starts_without_evidence():
+    """The first steps are averaged with zeros, not with themselves."""
     (event,) = events(with_(smoothing_s=0.2), posteriors(1, ("go", 0.0, 1.0, 0.9)))
     assert event.t == pytest.approx(0.12)
 
 
-def test_min_duration_holds_a_spike():
+def test_a_spike_is_shorter_than_the_minimum_duration():
     patient = with_(min_duration_s=0.1)
     assert events(patient, posteriors(3, ("go", 1.0, 1.08, 0.9))) == []
     (event,) = events(patient, posteriors(3, ("go", 1.0, 1.1, 0.9)))
     assert event.t == pytest.approx(1.1)
 
 
-def test_each_word_has_its_threshold():
-    heard = posteriors(4, ("go", 1.0, 1.5, 0.6), ("stop", 2.0, 2.5, 0.6))
-    found = events(with_(threshold=0.8, thresholds={"stop": 0.55}), heard)
+def test_words_have_their_own_thresholds():
+    stream = posteriors(4, ("go", 1.0, 1.5, 0.6), ("stop", 2.0, 2.5, 0.6))
+    found = events(with_(threshold=0.8, thresholds={"stop": 0.55}), stream)
     assert [event.word for event in found] == ["stop"]
 
 
-def test_of_two_words_over_low_thresholds_the_likelier_fires():
+def test_the_more_likely_of_two_words_above_threshold_is_the_event():
     p = np.full((50, len(LABELS)), 1e-4)
     p[:, LABELS.index("go")], p[:, LABELS.index("stop")] = 0.4, 0.6
     assert [event.word for event in events(with_(threshold=0.3), np.log(p))] == ["stop"]
 
 
-def test_refractory_time_keeps_another_word_back():
-    heard = posteriors(4, ("go", 1.0, 1.3, 0.9), ("stop", 1.4, 1.7, 0.9))
-    assert [event.word for event in events(PLAIN, heard)] == ["go", "stop"]
-    assert [event.word for event in events(with_(refractory_s=1.0), heard)] == ["go"]
-    # It delays a word that lasts, rather than losing it.
-    (_, late) = events(with_(refractory_s=0.5), heard)
+def test_refractory_time_delays_another_word():
+    stream = posteriors(4, ("go", 1.0, 1.3, 0.9), ("stop", 1.4, 1.7, 0.9))
+    assert [event.word for event in events(PLAIN, stream)] == ["go", "stop"]
+    assert [event.word for event in events(with_(refractory_s=1.0), stream)] == ["go"]
+    # It delays a lasting word instead of losing it.
+    (_, late) = events(with_(refractory_s=0.5), stream)
     assert late.t == pytest.approx(1.52)
 
 
-def test_a_word_inside_other_speech_is_no_event():
-    """Half a second before it is mostly unknown; after a pause the same word is one."""
+def test_a_word_right_after_other_speech_is_not_an_event():
+    """The half second before it is mostly unknown; after a pause the same word is an event."""
     careful = with_(most_unknown=0.5)
     inside = posteriors(4, (UNKNOWN, 0.5, 1.5, 0.9), ("go", 1.5, 1.9, 0.9))
     after_a_pause = posteriors(4, (UNKNOWN, 0.5, 1.5, 0.9), ("go", 1.8, 2.2, 0.9))
@@ -109,63 +109,65 @@ def test_a_word_inside_other_speech_is_no_event():
     assert [event.t for event in events(careful, after_a_pause)] == pytest.approx([1.82])
 
 
-def test_unknown_words_long_ago_do_not_count():
-    heard = posteriors(4, (UNKNOWN, 0.5, 1.5, 0.9), ("go", 1.8, 2.2, 0.9))
-    assert len(events(with_(most_unknown=0.2, unknown_s=0.3), heard)) == 1
-    assert events(with_(most_unknown=0.2, unknown_s=0.6), heard) == []
+def test_unknown_words_long_before_do_not_count():
+    stream = posteriors(4, (UNKNOWN, 0.5, 1.5, 0.9), ("go", 1.8, 2.2, 0.9))
+    assert len(events(with_(most_unknown=0.2, unknown_s=0.3), stream)) == 1
+    assert events(with_(most_unknown=0.2, unknown_s=0.6), stream) == []
 
 
-def test_inside_other_speech_it_stays_refused_until_it_is_released():
-    """A recurrent network goes on answering it after the speech, when nothing is unknown."""
-    heard = posteriors(
+def test_a_word_after_other_speech_is_refused_until_its_release():
+    """A recurrent network keeps its answer after the speech, when nothing is unknown."""
+    stream = posteriors(
         6, (UNKNOWN, 0.5, 1.5, 0.9), ("go", 1.5, 3.5, 0.9), ("stop", 4.0, 4.3, 0.9), floor=SILENCE
     )
     careful = with_(most_unknown=0.5)
-    assert [event.word for event in events(careful, heard)] == ["stop"]
+    assert [event.word for event in events(careful, stream)] == ["stop"]
     detector = Detector(LABELS, STEP_S, careful)
-    detector.push(heard)
+    detector.push(stream)
     assert [verdict.gate for verdict in detector.explain(2.5)] == ["speech"]
 
 
-def test_where_all_is_allowed_rounding_holds_nothing_back():
+def test_rounding_does_not_stop_words_when_unknown_may_be_anything():
     """A posterior may come out a little above 1."""
-    heard = np.full((20, len(LABELS)), -20.0)
-    heard[:, LABELS.index(UNKNOWN)] = 1e-6
-    heard[10:, LABELS.index("go")] = -1e-6
-    assert [event.word for event in events(with_(most_unknown=1.0, unknown_s=0.1), heard)] == ["go"]
+    stream = np.full((20, len(LABELS)), -20.0)
+    stream[:, LABELS.index(UNKNOWN)] = 1e-6
+    stream[10:, LABELS.index("go")] = -1e-6
+    assert [event.word for event in events(with_(most_unknown=1.0, unknown_s=0.1), stream)] == [
+        "go"
+    ]
 
 
-def test_a_wrong_name_in_a_models_settings_is_told_in_a_line():
+def test_an_error_about_an_odd_setting_name_is_one_line():
     for name in ("\n", "most\r\nunknown", ""):
-        with pytest.raises(DataError) as told:
+        with pytest.raises(DataError) as caught:
             DetectorConfig.parse({name: None}, "the model's decoder settings")
-        assert repr(name) in str(told.value)
-        assert str(told.value).isprintable()
+        assert repr(name) in str(caught.value)
+        assert str(caught.value).isprintable()
 
 
-def test_a_model_without_unknown_words_hears_none():
+def test_most_unknown_has_no_effect_without_the_label_unknown():
     labels = ("go", "stop")
     careful = with_(most_unknown=0.0)
-    heard = np.log(np.array([[0.9, 0.1]] * 20 + [[0.1, 0.9]] * 20))
+    stream = np.log(np.array([[0.9, 0.1]] * 20 + [[0.1, 0.9]] * 20))
     detector = Detector(labels, STEP_S, careful)
-    assert [event.word for event in detector.push(heard)] == ["go", "stop"]
+    assert [event.word for event in detector.push(stream)] == ["go", "stop"]
 
 
-def test_an_answer_that_lasts_is_one_event_until_it_is_released():
-    """A recurrent network may go on answering the last word for seconds."""
+def test_a_lasting_answer_is_one_event_until_its_release():
+    """A recurrent network may keep its last answer for seconds."""
     lasting = posteriors(10, ("go", 1.0, 9.0, 0.9))
     assert len(events(PLAIN, lasting)) == 1
     again = posteriors(10, ("go", 1.0, 4.0, 0.9), ("go", 4.2, 8.0, 0.9))
     assert [event.t for event in events(PLAIN, again)] == pytest.approx([1.02, 4.22])
 
 
-def test_release_decides_how_deep_a_dip_separates_two_words():
+def test_release_sets_how_deep_a_dip_separates_two_events():
     dip = posteriors(4, ("go", 1.0, 2.0, 0.9), ("go", 2.0, 2.2, 0.4), ("go", 2.2, 3.0, 0.9))
     assert len(events(with_(release=0.9), dip)) == 2
     assert len(events(with_(release=0.7), dip)) == 1
 
 
-def test_a_word_begins_where_its_posterior_rises():
+def test_a_word_starts_where_its_posterior_rises():
     rising = posteriors(4, ("go", 1.0, 1.2, 0.2), ("go", 1.2, 1.4, 0.6), ("go", 1.4, 2.0, 0.9))
     (event,) = events(with_(threshold=0.8), rising)
     assert event.start_s == pytest.approx(1.0)
@@ -202,12 +204,10 @@ def test_any_chunking_gives_the_same_events_and_verdicts(seed, cuts):
     seed=st.integers(0, 10_000),
     quiet=st.floats(0.0, 8.0),
     words=st.integers(1, 4),
-    asked=st.sets(st.integers(0, 399), max_size=5),
+    checked=st.sets(st.integers(0, 399), max_size=5),
 )
-def test_step_by_step_each_event_comes_at_once_however_quiet_it_was_before(
-    seed, quiet, words, asked
-):
-    """Quiet steps wait to be decided together: nobody may see that they do."""
+def test_single_steps_give_each_event_at_once_after_any_silence(seed, quiet, words, checked):
+    """Quiet steps are decided together, which must not be noticeable."""
     rng = np.random.default_rng(seed)
     labels = (SILENCE, *("go", "stop", "left", "right")[:words])
     walk = np.cumsum(rng.normal(0, 0.8, (400, len(labels))), axis=0).astype(np.float32)
@@ -221,7 +221,7 @@ def test_step_by_step_each_event_comes_at_once_however_quiet_it_was_before(
         for event in single.push(log_posteriors[np.newaxis]):
             assert event.t == pytest.approx((step + 1) * STEP_S)
             found.append(event)
-        if step in asked:  # what was decided so far must be there
+        if step in checked:  # all verdicts so far must be there
             before = Detector(labels, STEP_S, config)
             before.push(walk[: step + 1])
             assert single.near_misses() == before.near_misses()
@@ -238,7 +238,7 @@ def test_step_by_step_each_event_comes_at_once_however_quiet_it_was_before(
         (PLAIN, ("go", 1.0, 1.2, 0.9), "event"),
     ],
 )
-def test_explain_names_the_word_and_the_gate_that_held_it(config, pulse, gate):
+def test_explain_names_the_word_and_the_gate_that_stopped_it(config, pulse, gate):
     detector = Detector(LABELS, STEP_S, config)
     detector.push(posteriors(3, pulse))
     (verdict,) = detector.explain(1.1)
@@ -252,7 +252,7 @@ def test_explain_names_the_word_and_the_gate_that_held_it(config, pulse, gate):
     assert detector.near_misses(since_s=2.0) == []
 
 
-def test_explain_tells_of_the_refractory_time_and_of_a_word_that_still_lasts():
+def test_explain_includes_refractory_words_and_the_open_verdict():
     detector = Detector(LABELS, STEP_S, with_(refractory_s=1.0, release=0.5))
     detector.push(posteriors(3, ("go", 1.0, 1.3, 0.9), ("stop", 1.4, 1.7, 0.9)))
     assert [verdict.gate for verdict in detector.explain(1.4)] == ["event", "refractory"]
@@ -264,7 +264,7 @@ def test_explain_tells_of_the_refractory_time_and_of_a_word_that_still_lasts():
     assert verdict.end_s == pytest.approx(2.0)
 
 
-def test_explanations_of_a_long_stream_are_bounded():
+def test_verdicts_of_a_long_stream_are_bounded():
     detector = Detector(LABELS, STEP_S, with_(threshold=0.8))
     blips = posteriors(1, ("go", 0.2, 0.4, 0.6), ("stop", 0.6, 0.8, 0.6))
     for _ in range(400):
@@ -273,16 +273,16 @@ def test_explanations_of_a_long_stream_are_bounded():
     assert detector.explain(399.7)
 
 
-def test_reset_forgets_all():
+def test_reset_starts_a_new_stream():
     detector = Detector(LABELS, STEP_S, with_(refractory_s=5.0))
-    heard = posteriors(2, ("go", 0.5, 1.0, 0.9))
-    first = detector.push(heard)
+    stream = posteriors(2, ("go", 0.5, 1.0, 0.9))
+    first = detector.push(stream)
     detector.reset()
     assert detector.explain(0.5) == []
-    assert detector.push(heard) == first
+    assert detector.push(stream) == first
 
 
-def test_settings_that_are_wrong_are_told():
+def test_invalid_settings_are_named():
     with pytest.raises(
         DataError, match=r"model\.safetensors: unknown key 'thresold' .did you mean 'threshold'"
     ):
@@ -297,7 +297,7 @@ def test_settings_that_are_wrong_are_told():
         Detector(LABELS, STEP_S, with_(thresholds={"go": 1.5}))
 
 
-def test_an_event_for_json_has_its_latency_and_what_came_on_top():
+def test_json_of_an_event_has_latency_and_delay():
     event = Event("go", start_s=11.9, end_s=12.3, score=0.97, t=12.34)
     assert event.as_dict(delay_ms=1.0) == {
         "t": 12.34,
@@ -309,7 +309,7 @@ def test_an_event_for_json_has_its_latency_and_what_came_on_top():
     }
 
 
-def test_labels_without_a_word_give_nothing():
+def test_labels_without_words_give_no_events():
     detector = Detector((SILENCE, UNKNOWN), STEP_S)
     assert detector.push(np.log(np.full((10, 2), 0.5))) == []
     assert detector.time_s == pytest.approx(0.2)

@@ -1,4 +1,4 @@
-"""Which decoder hears which head, and by what settings."""
+"""Which decoder a model gets, for which head and with which settings."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ TOKENS = (BLANK, UNKNOWN, *BandBackend.labels[2:])
 
 
 class TwoHeads(BandBackend):
-    """Bands as labels; as tokens, the word's in the step that it begins in, else the blank."""
+    """Bands as labels; as tokens, a word in the step where it starts, otherwise the blank."""
 
     outputs = None
 
@@ -47,7 +47,7 @@ def melody():
 
 
 @pytest.mark.parametrize("heads", [("ctc",), ("ctc", "classify"), ("classify", "ctc")])
-def test_the_first_head_is_listened_to(heads):
+def test_the_first_head_is_decoded(heads):
     recognizer = open_recognizer(TwoHeads(*heads))
     events = recognizer.push(melody()) + recognizer.flush()
     assert [event.word for event in events] == ["low", "high", "low"]
@@ -57,19 +57,21 @@ def test_the_first_head_is_listened_to(heads):
     assert recognizer.decoder.words == ("low", "mid", "high")
 
 
-def test_a_recognizer_hears_the_head_that_is_named_or_all():
+def test_the_decoder_gets_the_columns_of_its_head_or_all():
     samples = melody()[: 20 * STEP]
-    heard = {}
+    recorded = {}
     for head in (None, "classify", "ctc"):
-        tape = PosteriorRecorder()
-        recognizer = Recognizer(TwoHeads("classify", "ctc"), tape, head=head)
+        recorder = PosteriorRecorder()
+        recognizer = Recognizer(TwoHeads("classify", "ctc"), recorder, head=head)
         recognizer.push(samples)
-        heard[head] = tape.log_posteriors
-        assert heard[head].shape == (20, len(recognizer.labels))
-    assert np.array_equal(heard[None], np.concatenate([heard["classify"], heard["ctc"]], axis=1))
+        recorded[head] = recorder.log_posteriors
+        assert recorded[head].shape == (20, len(recognizer.labels))
+    assert np.array_equal(
+        recorded[None], np.concatenate([recorded["classify"], recorded["ctc"]], axis=1)
+    )
 
 
-def test_a_beam_or_a_grammar_asks_for_the_ctc_head(tmp_path):
+def test_a_beam_or_a_grammar_chooses_the_ctc_head(tmp_path):
     (tmp_path / "commands.txt").write_text("low high\n")
     backend = TwoHeads("classify", "ctc")
     assert choose_decoder(backend.info) == (DetectorConfig(), None)
@@ -84,13 +86,13 @@ def test_a_beam_or_a_grammar_asks_for_the_ctc_head(tmp_path):
 
 
 @pytest.mark.parametrize("option", ["beam", "grammar"])
-def test_a_model_without_a_ctc_head_has_neither_beam_nor_grammar(option, tmp_path):
+def test_a_beam_or_a_grammar_needs_a_ctc_head(option, tmp_path):
     value = {"beam": 3, "grammar": tmp_path / "commands.txt"}[option]
     with pytest.raises(UsageError, match=f"--{option}: needs a model with a CTC head"):
         choose_decoder(BandBackend().info, **{option: value})
 
 
-def test_each_head_has_its_own_settings_in_the_models_file():
+def test_each_head_has_its_own_settings_in_the_metadata():
     backend = TwoHeads("ctc", "classify", decoder={"threshold": 0.9}, ctc_decoder={"beam": 5})
     assert (
         decoder_settings(backend.info) == decoder_settings(backend.info, "ctc") == CTCConfig(beam=5)
@@ -101,12 +103,12 @@ def test_each_head_has_its_own_settings_in_the_models_file():
         decoder_settings(TwoHeads("ctc", ctc_decoder={"beem": 5}).info)
 
 
-def test_a_threshold_is_for_either_decoder():
+def test_a_threshold_overrides_either_decoder():
     backend = TwoHeads("ctc", "classify")
     for config in (CTCConfig(thresholds={"low": 0.1}), DetectorConfig()):
         changed, _ = stream_settings({}, threshold=0.99, config=config)
         assert type(changed) is type(config)
-        assert changed.needed("low") == 0.99
+        assert changed.threshold_for("low") == 0.99
         decoder = make_decoder(backend.info, changed)
         recognizer = Recognizer(backend, decoder, head=head_of(changed))
         assert recognizer.push(melody()) == []

@@ -112,7 +112,7 @@ def test_words_are_spelled_in_tokens():
     assert [characters.spell(label) for label in LABELS] == [(), (1,), (4, 3, 2), (3, 4, 2)]
     assert characters.in_characters
     assert not words.in_characters
-    with pytest.raises(DataError, match="'yes' cannot be written: 'y' is no token"):
+    with pytest.raises(DataError, match="'yes' cannot be spelled: 'y' is not a token"):
         characters.spell("yes")
-    with pytest.raises(DataError, match="'yes' cannot be written: 'yes' is no token"):
+    with pytest.raises(DataError, match="'yes' cannot be spelled: 'yes' is not a token"):
         words.spell("yes")

@@ -191,7 +191,7 @@ def test_unknown_words_need_a_label():
 
 
 def test_a_vocabulary_names_each_label_once():
-    with pytest.raises(DataError, match="names each label once"):
+    with pytest.raises(DataError, match="labels have to differ"):
         SpeechGRU(ModelConfig(), FeatureConfig(), ("yes", "yes"))
 
 

@@ -272,9 +272,9 @@ def test_a_word_in_loud_background_is_not_quiet():
 def test_settings_come_from_the_model_and_what_is_asked_for_comes_before():
     metadata = {"decoder": {"threshold": 0.9, "thresholds": {"low": 0.3}}, "state_policy": {}}
     assert stream_settings({}) == (DetectorConfig(), StatePolicy())
-    assert stream_settings(metadata)[0].needed("low") == 0.3
+    assert stream_settings(metadata)[0].threshold_for("low") == 0.3
     config, policy = stream_settings(metadata, threshold=0.6, mode="event")
-    assert config.needed("low") == config.needed("mid") == 0.6
+    assert config.threshold_for("low") == config.threshold_for("mid") == 0.6
     assert policy.mode == "event"
     with pytest.raises(UsageError, match=r"threshold 1\.5"):
         stream_settings({}, threshold=1.5)
