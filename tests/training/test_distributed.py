@@ -33,32 +33,30 @@ def other_recipe(tones: Path, **sections: dict) -> Recipe:
     return parse_recipe(table, "recipe")
 
 
-LIGHT_CELLS = {"cell": "ligru", "dropout": 0.3, "dropout_mask": "step"}
-
 RECIPES = {
     "clips": {},
     "streams": {"stream": {"clips": 2}},
-    # Short steps: Adam's first ones are as long as the learning rate even where a gradient is
-    # nothing but rounding. At 5e-3 the losses of units that are cut at zero part by 5e-4 where
-    # products are added up in another order (AVX-512; not in doubles: see below), ...
     "normalised cells, dropout at each step": {
-        "model": LIGHT_CELLS,
-        "training": {"learning_rate": 3e-4},
+        "model": {"cell": "ligru", "dropout": 0.3, "dropout_mask": "step"},
     },
     "muon": {"training": {"optimiser": "muon"}},
-    # ... and losses of tens of nats by 1e-4 of themselves.
-    "ctc": {
-        "model": {"heads": ["classify", "ctc"]},
-        "stream": {"clips": 4},
-        "training": {"learning_rate": 1e-3},
-    },
+    "ctc": {"model": {"heads": ["classify", "ctc"]}, "stream": {"clips": 4}},
 }
 
 
 def train_steps(ranks: Ranks, recipe: Recipe) -> dict:
-    """The whole batch's loss at each step, and what was learned."""
-    trainer = Trainer(recipe, prepare(recipe), CPU, ranks)
-    losses = [ranks.mean(trainer.train_step()).item() for _ in range(STEPS)]
+    """The whole batch's loss at each step, and what was learned.
+
+    In numbers of 64 bits: in those of 32, products that are added up in another order, as of half a
+    batch or with wider registers, part two runs by 1e-3 within 20 steps of some of the recipes.
+    """
+    with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
+        torch.set_default_dtype(torch.float64)
+        try:
+            trainer = Trainer(recipe, prepare(recipe), CPU, ranks)
+            losses = [ranks.mean(trainer.train_step()).item() for _ in range(STEPS)]
+        finally:
+            torch.set_default_dtype(torch.float32)
     return {
         "losses": losses,
         "weights": trainer.state.average.model.state_dict(),
@@ -66,41 +64,21 @@ def train_steps(ranks: Ranks, recipe: Recipe) -> dict:
     }
 
 
-def train_steps_in_doubles(ranks: Ranks, recipe: Recipe) -> dict:
-    """The same in numbers of 64 bits, in which rounding is next to nothing."""
-    with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
-        torch.set_default_dtype(torch.float64)
-        try:
-            return train_steps(ranks, recipe)
-        finally:
-            torch.set_default_dtype(torch.float32)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("sections", RECIPES.values(), ids=RECIPES.keys())
 def test_two_processes_learn_what_one_learns(tones, tmp_path, sections):
     recipe = other_recipe(tones, **sections)
     alone = train_steps(ALONE, recipe)
     pair = together(train_steps, 2, tmp_path, recipe)
     for one in pair:
-        assert one["losses"] == pytest.approx(alone["losses"], rel=1e-5, abs=1e-5)
-        for name, tensor in alone["weights"].items():
-            torch.testing.assert_close(one["weights"][name], tensor, atol=1e-4, rtol=1e-3)
-        for name, tensor in alone["carried"].items():
-            torch.testing.assert_close(one["carried"][name], tensor, atol=1e-3, rtol=1e-3)
+        assert one["losses"] == pytest.approx(alone["losses"], rel=1e-11, abs=1e-11)
+        for part in ("weights", "carried"):
+            for name, tensor in alone[part].items():
+                torch.testing.assert_close(one[part][name], tensor, atol=1e-9, rtol=1e-9)
     # The processes themselves do not differ in a bit.
     assert pair[0]["losses"] == pair[1]["losses"]
     for name, tensor in pair[0]["weights"].items():
         assert torch.equal(pair[1]["weights"][name], tensor), name
-
-
-def test_only_rounding_parts_two_processes_from_one(tones, tmp_path):
-    """With the cells and the long steps that part most in numbers of 32 bits."""
-    recipe = other_recipe(tones, model=LIGHT_CELLS)
-    alone = train_steps_in_doubles(ALONE, recipe)
-    (first, _) = together(train_steps_in_doubles, 2, tmp_path, recipe)
-    assert first["losses"] == pytest.approx(alone["losses"], rel=0, abs=1e-11)
-    for name, tensor in alone["weights"].items():
-        torch.testing.assert_close(first["weights"][name], tensor, atol=1e-9, rtol=0)
 
 
 def test_rows_that_cannot_be_shared_are_told(tones):
@@ -133,6 +111,7 @@ def train_partly(ranks: Ranks, recipe: Recipe, run: Path) -> str:
     return "not stopped"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sections", [{}, {"stream": {"clips": 2}}], ids=["clips", "streams"])
 def test_what_two_began_one_ends_as_if_alone(tones, tmp_path, sections):
     recipe = other_recipe(tones, **sections)
@@ -149,6 +128,9 @@ def test_what_two_began_one_ends_as_if_alone(tones, tmp_path, sections):
 
 
 # The command line.
+
+#: A run that goes on until it is stopped, with a checkpoint every fifth step.
+ENDLESS = {"epochs": 40_000, "validations": 7_000}
 
 
 def python(*arguments: object) -> subprocess.Popen:
@@ -193,6 +175,7 @@ def torchrun() -> list[str]:
     return ["-m", "torch.distributed.run", *words[1 : words.index("train")]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sections", [{}, {"stream": {"clips": 2}}], ids=["clips", "streams"])
 def test_both_ways_give_the_losses_of_one_process(tones, tmp_path, sections):
     """Over 20 steps, each looked at; and only the first process writes and speaks."""
@@ -222,9 +205,10 @@ def test_both_ways_give_the_losses_of_one_process(tones, tmp_path, sections):
             assert len(list((run / "tensorboard").iterdir())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_process_that_is_killed_ends_the_run_and_another_goes_on(tones, tmp_path, number):
-    recipe, run = write_recipe(tmp_path, tones, epochs=40_000), tmp_path / "run"
+    recipe, run = write_recipe(tmp_path, tones, **ENDLESS), tmp_path / "run"
     process = python(
         "-m", "speechgru", "train", recipe, "--out", run, "--device", "cpu", "--devices", 2
     )
@@ -234,17 +218,19 @@ def test_a_process_that_is_killed_ends_the_run_and_another_goes_on(tones, tmp_pa
     assert process.returncode == 1
     assert out == ""
     assert flat(err).count("error:") == 1
-    assert f"process {number} of 2 was ended by SIGKILL; go on with: speechgru train" in flat(err)
+    assert f"process {number} of 2 was ended by SIGKILL; " in flat(err)
+    assert f"speechgru train --resume {run}" in flat(err)
     assert "Traceback" not in err
     done = len(metrics(run))
-    recipe = quick_recipe(tones, epochs=40_000)
+    recipe = quick_recipe(tones, **ENDLESS)
     with pytest.raises(InterruptedRunError, match="stopped at step"):
         loop.train(recipe, run, CPU, resume=True, stop=StopAfter(3))
     assert len(metrics(run)) <= done
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_all_and_saves(tones, tmp_path):
-    recipe, run = write_recipe(tmp_path, tones, epochs=40_000), tmp_path / "run"
+    recipe, run = write_recipe(tmp_path, tones, **ENDLESS), tmp_path / "run"
     process = python(
         "-m", "speechgru", "train", recipe, "--out", run, "--device", "cpu", "--devices", 2
     )

@@ -24,6 +24,8 @@ from speechgru.training import loop
 from speechgru.training.distribution import LostProcessError, Ranks
 from speechgru.training.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 STEPS = 30
 MOMENTS = int(os.environ.get("SPEECHGRU_FAULTS", "2"))
 

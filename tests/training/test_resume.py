@@ -257,7 +257,7 @@ def test_a_signal_saves_and_says_how_to_go_on(recipe, tones, uninterrupted, tmp_
 def test_ctrl_c_in_a_shell(tones, tmp_path):
     """The script itself, its own process, as a terminal interrupts it."""
     run = tmp_path / "run"
-    name = write_recipe(tmp_path, tones, epochs=4_000)
+    name = write_recipe(tmp_path, tones, epochs=4_000, validations=700)
     code = "from speechgru.cli import entry_point; entry_point()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "train", name, "--out", run, "--device", "cpu", "--json"],
