@@ -76,6 +76,7 @@ def test_progress_counts_batches():
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", recipe_names())
 def test_synthetic_clips_fit_every_recipe(name):
     """In shape and labels; no file is touched."""
@@ -107,6 +108,7 @@ def test_bench_train_json(capsys):
     assert (printed["batch_size"], printed["batches"]) == (4, 2)
 
 
+@pytest.mark.slow
 def test_bench_train_as_text(capsys):
     arguments = ["bench", "train", "--recipe", "my-words", "--clips", "100", "--batches", "1"]
     assert main([*arguments, "--device", "cpu", *SMALL]) == 0

@@ -110,6 +110,7 @@ def test_tuning_finds_that_a_latching_state_needs_resets(tones):
     assert carried.events.errors > best.report.errors
 
 
+@pytest.mark.slow
 def test_each_event_in_ambient_sound_is_an_error(backend, tones):
     """Whatever that sound is: here a stream of the words themselves."""
     case = case_of_split(tones, StreamPlan(minutes=0.3))

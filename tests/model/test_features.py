@@ -61,6 +61,7 @@ def test_librosa_says_the_same(config):
     np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
+@pytest.mark.slow
 @all_configs
 def test_librosa_says_the_same_of_silence_and_of_full_scale(config):
     for samples in (torch.zeros(1, 4_000), noise(4_000).sign()):

@@ -262,4 +262,4 @@ def test_devices_that_are_not_there_are_told(tones, tmp_path, capsys, arguments,
 def test_in_torchruns_processes_devices_makes_no_sense(tones, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["train", write_recipe(tmp_path, tones), "--devices", "2"]) == 2
-    assert "torchrun decides how many processes" in flat(capsys.readouterr().err)
+    assert "torchrun sets the number of processes" in flat(capsys.readouterr().err)

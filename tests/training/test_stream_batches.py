@@ -201,6 +201,7 @@ def test_counting_the_labels_leaves_the_stream_as_it_was(tones):
     assert all(torch.equal(batches.carried[name], before[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tones, tmp_path):
     recipe = stream_recipe(tones, {"epochs": 16})
     loop.train(recipe, tmp_path / "whole", CPU)

@@ -109,6 +109,7 @@ def test_with_other_heads_it_begins_with_the_encoder(tones, before):
     check_encoder_alone(make_trainer(begun(tones, before, model={"heads": ["ctc"]})), before)
 
 
+@pytest.mark.slow
 def test_it_begins_with_the_model_that_ships_by_its_name(tones):
     recipe = with_data(load_recipe("my-words"), str(tones))
     trainer = make_trainer(recipe)
@@ -119,7 +120,7 @@ def test_it_begins_with_the_model_that_ships_by_its_name(tones):
 
 def test_few_clips_are_trained_on_for_a_while(tones):
     recipe = with_data(load_recipe("my-words", ["training.begin_with=''"]), str(tones))
-    assert make_trainer(recipe).steps == recipe.training.least_steps == 400
+    assert make_trainer(recipe).steps == recipe.training.least_steps == 320
 
 
 def test_what_ships_is_one_network():
