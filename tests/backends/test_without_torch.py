@@ -178,9 +178,9 @@ def test_the_state_is_reset_where_it_is_with_torch(folder):
         assert float(np.exp(one.log_posteriors[-1])) > 0.5  # silence
 
 
-# The packages that the README names for small machines, and no others.
+# The packages that the guide names for small machines, and no others.
 
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
+GUIDE = (PROJECT / "recipes/guides/small-machines.md").read_text(encoding="utf-8")
 
 
 def with_dependencies(names: list[str]) -> set[str]:
@@ -202,7 +202,7 @@ def with_dependencies(names: list[str]) -> set[str]:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Path:
     """A folder with these packages alone, as `pip install` would have filled an empty one."""
-    (line,) = re.findall(r"^pip install (numpy [a-z ]+?) *(?:#.*)?$", README, re.MULTILINE)
+    (line,) = re.findall(r"^pip install (numpy [a-z ]+?) *(?:#.*)?$", GUIDE, re.MULTILINE)
     packages = tmp_path_factory.mktemp("small") / "packages"
     packages.mkdir()
     for name in with_dependencies(line.split()):

@@ -161,9 +161,10 @@ def flat(text: str) -> str:
 
 
 def torchrun() -> list[str]:
-    """The README's line, for two processes on one machine; `train` and its arguments follow."""
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    line = next(line for line in readme.replace("\\\n", "").splitlines() if "torchrun --" in line)
+    """The guide's line, for two processes on one machine; `train` and its arguments follow."""
+    guides = Path(__file__).resolve().parents[2] / "recipes" / "guides"
+    guide = (guides / "speech-commands.md").read_text(encoding="utf-8")
+    line = next(line for line in guide.replace("\\\n", "").splitlines() if "torchrun --" in line)
     for there, here in (
         ("nnodes 2", "nnodes 1"),
         ("node 8", "node 2"),
