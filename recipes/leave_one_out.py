@@ -44,7 +44,7 @@ from speechgru.evaluation.sequences import evaluate_sequences
 from speechgru.recognition.recognizer import stream_settings
 from speechgru.training.loop import train
 from speechgru.training.recipe import Recipe, load_recipe
-from speechgru.training.rundir import RunDirectory
+from speechgru.training.run_directory import RunDirectory
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,7 +5,7 @@ import torch
 from runs import quick_recipe
 
 from speechgru.training import loop
-from speechgru.training.prepared_data import prepare
+from speechgru.training.data import prepare
 from speechgru.training.recipe import parse_recipe
 from speechgru.training.trainer import Trainer
 

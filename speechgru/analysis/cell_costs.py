@@ -69,7 +69,7 @@ def measure_costs(trainer: Trainer) -> Costs:
 
 def _train_clips_per_second(trainer: Trainer) -> float:
     size = trainer.recipe.training.batch_size
-    batch = trainer.batches.featurize(trainer.batches.vary(size))
+    batch = trainer.batches.featurize(trainer.batches.draw_rows(size))
 
     def run() -> None:
         trainer.model.train().zero_grad(set_to_none=True)
@@ -85,7 +85,7 @@ def _train_clips_per_second(trainer: Trainer) -> float:
 
 def _saved_bytes(trainer: Trainer) -> int:
     """Size of all tensors that the backward pass of a batch needs, except the weights."""
-    rows = trainer.batches.vary(trainer.recipe.training.batch_size)
+    rows = trainer.batches.draw_rows(trainer.recipe.training.batch_size)
     batch = trainer.batches.featurize(rows)
     weights = {p.untyped_storage().data_ptr() for p in trainer.model.parameters()}
     saved: dict[int, torch.UntypedStorage] = {}

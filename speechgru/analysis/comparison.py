@@ -18,10 +18,10 @@ from speechgru.model.cells import CELL_NAMES
 from speechgru.model.fronts import FRONT_NAMES
 from speechgru.model.network import SpeechGRU
 from speechgru.modelfile.safetensors import load_model
+from speechgru.training.data import TrainingData
 from speechgru.training.loop import Status, train
-from speechgru.training.prepared_data import PreparedData
 from speechgru.training.recipe import Recipe, parse_recipe
-from speechgru.training.rundir import RunDirectory
+from speechgru.training.run_directory import RunDirectory
 from speechgru.training.trainer import Trainer, build_model
 
 #: What the compared networks have in common.
@@ -74,7 +74,7 @@ def parse_cells(text: str) -> tuple[str, ...]:
 
 def plan_runs(
     recipe: Recipe,
-    data: PreparedData,
+    data: TrainingData,
     cells: Sequence[str],
     match: Match,
     seeds: int,
@@ -103,7 +103,7 @@ def plan_runs(
 
 def perform_run(
     run: PlannedRun,
-    data: PreparedData,
+    data: TrainingData,
     device: torch.device,
     report: Callable[[Status], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -136,7 +136,7 @@ def perform_run(
     return result
 
 
-def costs_only(run: PlannedRun, data: PreparedData, device: torch.device) -> RunResult:
+def costs_only(run: PlannedRun, data: TrainingData, device: torch.device) -> RunResult:
     """The costs of a run's network, without training it."""
     costs = measure_costs(Trainer(run.recipe, data, device))
     width = run.recipe.model.hidden
@@ -204,7 +204,7 @@ def count_parameters(recipe: Recipe, task: Task) -> int:
         return build_model(recipe, task, torch.device("cpu")).parameter_count
 
 
-def _score(model: SpeechGRU, data: PreparedData, split: str) -> SplitResult:
+def _score(model: SpeechGRU, data: TrainingData, split: str) -> SplitResult:
     backend = TorchBackend(model)
     clips = evaluate_clips(backend, data.task, split, data.packed)
     hits = "".join("01"[int(hit)] for hit in clips.predicted == clips.truth)

@@ -16,8 +16,8 @@ from speechgru.corpora.packed import PackedAudio
 from speechgru.model.cells.gru import GRU
 from speechgru.model.features import FeatureConfig
 from speechgru.training.batches import NO_TARGET, Batch
+from speechgru.training.data import class_ids
 from speechgru.training.recipe import Recipe
-from speechgru.training.targets import outputs_of
 from speechgru.training.trainer import Trainer
 
 #: At most so many files are written and read; the system keeps them in its file cache, as it would
@@ -59,7 +59,7 @@ class FileClips(Dataset[tuple[Tensor, int]]):
 
     Args:
         files: recordings at the recipe's rate.
-        outputs: the output of the network that each file trains.
+        classes: the class of each file.
         noise: background recordings end to end, (N,).
         mean, deviation: of the features, (F,) each.
     """
@@ -67,14 +67,14 @@ class FileClips(Dataset[tuple[Tensor, int]]):
     def __init__(
         self,
         files: Sequence[Path],
-        outputs: Sequence[int],
+        classes: Sequence[int],
         noise: Tensor,
         recipe: Recipe,
         clip_samples: int,
         mean: Tensor,
         deviation: Tensor,
     ) -> None:
-        self.files, self.outputs, self.noise = files, outputs, noise
+        self.files, self.classes, self.noise = files, classes, noise
         self.config, self.clip_samples = recipe.augment, clip_samples
         speed, rate = self.config.speed, recipe.features.sample_rate
         self.speed = torchaudio.transforms.SpeedPerturbation(rate, [1 - speed, 1.0, 1 + speed])
@@ -92,7 +92,7 @@ class FileClips(Dataset[tuple[Tensor, int]]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Features (T, F) of an augmented clip, and its output."""
+        """Features (T, F) of an augmented clip, and its class."""
         samples, rate = soundfile.read(self.files[index], dtype="float32")
         clip = self.augment(torch.from_numpy(samples), rate)
         features = self.features(clip)  # (F, T)
@@ -101,7 +101,7 @@ class FileClips(Dataset[tuple[Tensor, int]]):
             features = self.time_mask(features)
         for _ in range(self.config.band_masks):
             features = self.band_mask(features)
-        return features.t(), self.outputs[index]
+        return features.t(), self.classes[index]
 
     def augment(self, clip: Tensor, rate: int) -> Tensor:
         """Speed, shift, noise and gain: (S,) -> (clip_samples,)."""
@@ -163,7 +163,7 @@ class DataLoaderBaseline:
         self.files = write_files([e.path for e in examples if e.path], trainer.data.packed, folder)
         dataset = FileClips(
             self.files,
-            outputs_of(examples[: len(self.files)], trainer.model),
+            class_ids(examples[: len(self.files)], trainer.model),
             clips.noise.cpu(),
             trainer.recipe,
             clips.clip_samples,
@@ -190,9 +190,9 @@ class DataLoaderBaseline:
     def turn(self) -> None:
         """Train on the next `turn_batches` batches, after which the workers are idle."""
         model, device = self.trainer.model, self.trainer.device
-        for features, outputs in self.loader:
+        for features, classes in self.loader:
             features = features.to(device, non_blocking=True)
-            column = outputs.to(device, non_blocking=True)[:, None]
+            column = classes.to(device, non_blocking=True)[:, None]
             targets = torch.where(self.has_target, column, NO_TARGET)
             state = model.initial_state(len(features))
             self.trainer.learn(Batch(features, state, targets, column))

@@ -18,7 +18,7 @@ from speechgru.corpora.corpus import Clip, Corpus, Task
 from speechgru.corpora.other_sounds import other_sounds
 from speechgru.corpora.packed import PackedAudio
 from speechgru.corpora.protocols import WORDS_V2, make_task
-from speechgru.training.prepared_data import PreparedData
+from speechgru.training.data import TrainingData
 from speechgru.training.recipe import Recipe
 from speechgru.training.trainer import STAGES, Trainer
 
@@ -142,7 +142,7 @@ def measure_training(
     )
 
 
-def synthetic_data(recipe: Recipe, clips: int) -> PreparedData:
+def synthetic_data(recipe: Recipe, clips: int) -> TrainingData:
     """Clips of noise labelled with the words of Speech Commands, as the recipe needs them.
 
     Their paths name no files. Other speech and noise that the recipe takes are the real ones.
@@ -168,7 +168,7 @@ def synthetic_data(recipe: Recipe, clips: int) -> PreparedData:
         fingerprint="",
     )
     other = other_sounds() if recipe.data.other_sounds else None
-    return PreparedData(corpus, task, packed, "", other)
+    return TrainingData(corpus, task, packed, "", other)
 
 
 def _mapped_noise(clips: int, length: int) -> NDArray[np.int16]:

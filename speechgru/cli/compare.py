@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from speechgru.analysis.comparison import PlannedRun
     from speechgru.analysis.comparison_report import RunResult
-    from speechgru.training.prepared_data import PreparedData
+    from speechgru.training.data import TrainingData
 
 
 @examples(
@@ -72,7 +72,7 @@ def compare(
     from speechgru.analysis.comparison import MATCHES, parse_cells, plan_runs
     from speechgru.analysis.comparison_report import make_rows, write_tables
     from speechgru.backends.torch_device import select_device
-    from speechgru.training.prepared_data import prepare
+    from speechgru.training.data import prepare
 
     if match not in MATCHES:
         raise UsageError(f"--match {match}: use one of {', '.join(MATCHES)}")
@@ -103,7 +103,7 @@ def compare(
 
 
 def _costs(
-    runs: "list[PlannedRun]", data: "PreparedData", device: "torch.device"
+    runs: "list[PlannedRun]", data: "TrainingData", device: "torch.device"
 ) -> "list[RunResult]":
     """What each run's network costs."""
     from speechgru.analysis.comparison import costs_only
@@ -117,7 +117,7 @@ def _costs(
 
 
 def _results(
-    runs: "list[PlannedRun]", data: "PreparedData", device: "torch.device"
+    runs: "list[PlannedRun]", data: "TrainingData", device: "torch.device"
 ) -> "list[RunResult]":
     """Every run's result; runs that were finished before are only read."""
     from speechgru.analysis.comparison import perform_run

@@ -42,7 +42,7 @@ def demo(
     from speechgru.recognition.clips import recognize
     from speechgru.training.loop import train
     from speechgru.training.recipe import load_recipe
-    from speechgru.training.rundir import free_name
+    from speechgru.training.run_directory import free_name
 
     chosen = select_device(device)
     run = out_dir or free_name(Path("runs") / "demo")

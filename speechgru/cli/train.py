@@ -85,9 +85,9 @@ def train(
             "--set"
         )
     from speechgru.backends.torch_device import select_device
-    from speechgru.training.distribution import joined
+    from speechgru.training.distribution import process_group
     from speechgru.training.recipe_files import DEFAULT_RECIPE
-    from speechgru.training.rundir import RunDirectory, free_name
+    from speechgru.training.run_directory import RunDirectory, free_name
 
     device = own_device(device, devices)
     chosen = select_device(device)
@@ -99,7 +99,7 @@ def train(
         run = out_dir or free_name(Path("runs") / Path(name).stem)
     if devices > 1:
         raise typer.Exit(launch_training(settings, run, resume is not None, device, devices, json))
-    with joined(chosen) as ranks:
+    with process_group(chosen) as ranks:
         result = _train_here(settings, run, chosen, resume is not None, ranks)
     if not ranks.is_first:
         return
@@ -114,11 +114,9 @@ def _train_here(
 ) -> "TrainingResult":
     """Train in this process, which may be one of several: the first shows the run and stops it."""
     from speechgru.training.distribution import LostProcessError
-    from speechgru.training.launcher import LOST_CODE, end_with_parent, is_launched
+    from speechgru.training.launcher import LOST_CODE, follow_launcher, is_launched
     from speechgru.training.loop import train as run_training
 
-    if is_launched():
-        end_with_parent()
     if ranks.is_first:
         where = f"{device}" if ranks.size == 1 else f"{ranks.size} x {device.type}"
         err.line(f"{run}: training on {where}; Ctrl-C saves and stops")
@@ -127,6 +125,8 @@ def _train_here(
     signals = stop_on_signals() if ranks.is_first else ignored_signals()
     try:
         with signals as stop, view as (report, decoding):
+            if is_launched():
+                follow_launcher()
             return run_training(recipe, run, device, resume, report, stop, decoding, say, ranks)
     except LostProcessError as error:
         if is_launched():

@@ -46,7 +46,7 @@ def launch_training(
         SpeechGRUError: one of them was lost; says how to resume.
     """
     from speechgru.training.launcher import launch
-    from speechgru.training.rundir import RunDirectory
+    from speechgru.training.run_directory import RunDirectory
 
     kind = device.partition(":")[0]
     with tempfile.TemporaryDirectory() as folder:

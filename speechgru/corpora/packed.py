@@ -49,6 +49,8 @@ class PackedAudio:
     rate: int
     fingerprint: str
     folder: Path | None = None
+    #: Checksum of `buffer`, if it is known.
+    crc32: int | None = None
 
     def samples(self, path: Path) -> Packed:
         """A recording's samples, (S,), read-only.
@@ -165,13 +167,14 @@ def _open(folder: Path, paths: tuple[Path, ...], rate: int, fingerprint: str) ->
         if index.pop("crc32") != _crc32(index):
             return None
         lengths = np.array(index["lengths"], np.int64)
+        seal = Seal(*index["samples"])
         whole = index["fingerprint"] == fingerprint and lengths.shape == (len(paths),)
-        if not whole or not Seal(*index["samples"]).fits(file):
+        if not whole or not seal.fits(file):
             return None
-        buffer = np.memmap(file, "<i2", mode="r")
+        buffer = np.asarray(np.memmap(file, "<i2", mode="r"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return PackedAudio(paths, lengths, np.asarray(buffer), rate, fingerprint, folder)
+    return PackedAudio(paths, lengths, buffer, rate, fingerprint, folder, seal.crc32)
 
 
 def _write(

@@ -1,7 +1,7 @@
-"""Batched augmentation of clips and features, on whatever device they are on.
+"""Augmentation of batches of clips and features, on the device where they are.
 
-No Python per clip: each function draws one random number per clip from `generator` and works on the
-whole batch.
+There is no Python loop over clips: each function draws random numbers from `generator` and works on
+the whole batch.
 """
 
 import math
@@ -14,55 +14,55 @@ from torch import Tensor
 from torch.nn import functional
 
 from speechgru.model.row_threads import by_rows
-from speechgru.training.random_rows import random_rows
+from speechgru.training.distribution import random_rows
 
 
 class AugmentConfig(BaseModel):
-    """How much the training clips are varied; 0 turns a variation off."""
+    """How strongly training clips are augmented; 0 turns an augmentation off."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    #: Largest shift in time, either way.
+    #: Largest shift in time, in either direction.
     shift_ms: float = Field(100.0, ge=0.0, le=1000.0)
-    #: Largest change of speed (and with it of pitch), either way, as a share.
+    #: Largest relative change of speed, and with it of pitch, in either direction.
     speed: float = Field(0.15, ge=0.0, lt=0.9)
-    #: Largest change of level, either way.
+    #: Largest change of level, in either direction.
     gain_db: float = Field(10.0, ge=0.0, le=60.0)
     #: Share of clips that get background noise.
     noise_probability: float = Field(0.8, ge=0.0, le=1.0)
-    #: Signal-to-noise ratio: least and most.
+    #: Range of the signal-to-noise ratio: lowest, highest.
     snr_db: tuple[float, float] = (0.0, 30.0)
-    #: Size of a smooth random change of the spectrum, as of another microphone or room.
+    #: Size of a smooth random change of the spectrum, as from another microphone or room.
     colour_db: float = Field(3.0, ge=0.0, le=20.0)
-    #: Largest stretch of the spectrum along the bands, either way, as of another vocal tract.
+    #: Largest stretch of the spectrum along the bands, as from another vocal tract.
     band_warp: float = Field(0.0, ge=0.0, le=0.5)
-    #: SpecAugment (Park et al., 2019): masks over time and their longest duration.
+    #: SpecAugment (Park et al., 2019): masks over time, and their maximum duration.
     time_masks: int = Field(2, ge=0, le=10)
     time_mask_ms: float = Field(150.0, ge=0.0, le=1000.0)
-    #: Masks over bands (or cepstra) and their largest share of them.
+    #: Masks over bands (or cepstra), and the largest share of them that one covers.
     band_masks: int = Field(2, ge=0, le=10)
     band_mask_share: float = Field(0.15, ge=0.0, le=0.9)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.snr_db[0] > self.snr_db[1]:
-            raise ValueError(f"snr_db {list(self.snr_db)} must name the least first, then the most")
+            raise ValueError(f"snr_db {list(self.snr_db)} must name the lowest ratio first")
         return self
 
 
 def uniform(
     size: tuple[int, ...], low: float, high: float, like: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Random numbers between `low` and `high` on the device of `like`."""
+    """Uniform random numbers from `low` to `high`, on the device of `like`."""
     numbers = random_rows(torch.rand, size, generator, like.device)
     return numbers * (high - low) + low
 
 
 def warp(samples: Tensor, speed: Tensor, shift_samples: Tensor) -> Tensor:
-    """Play clips `speed` times as fast about their middle, and later by a shift: (B, S) -> same.
+    """Change the speed of clips around their middle, and shift them: (B, S) -> (B, S).
 
-    Linear interpolation, also to the silence beyond the clip's ends. `speed` and `shift_samples`
-    are (B,).
+    By linear interpolation; beyond its ends a clip is silent. `speed`, 2 for twice as fast, and
+    `shift_samples`, to a later time, are (B,).
     """
     length = samples.shape[1]
     time = torch.arange(length, device=samples.device) - (length - 1) / 2
@@ -71,25 +71,25 @@ def warp(samples: Tensor, speed: Tensor, shift_samples: Tensor) -> Tensor:
 
 def _warp(time: Tensor, samples: Tensor, speed: Tensor, shift_samples: Tensor) -> Tensor:
     rows, length = samples.shape
-    # A zero stands on either side of each clip, so that places are counted from 1.
+    # Each clip is padded with a zero on either side, so that indices start at 1.
     start = 1 + (length - 1) / 2 - shift_samples * speed
-    # Not `addcmul`, which takes four times as long where it has to spread one number over a row.
+    # Not `addcmul`, which takes four times as long to broadcast one number over a row.
     source = (time * speed[:, None]).add_(start[:, None]).clamp_(0, length + 1)  # (B, S)
-    # Picks from the flat batch by 32-bit places take half the time of gathers by 64-bit ones.
+    # `index_select` by 32-bit indices takes half the time of `gather` by 64-bit ones.
     row = torch.arange(rows, device=samples.device, dtype=torch.int32)
-    places = source.int().add_(row[:, None], alpha=length + 3).view(-1)
+    indices = source.int().add_(row[:, None], alpha=length + 3).view(-1)
     flat = functional.pad(samples, (1, 2)).view(-1)
-    before = flat.index_select(0, places).view_as(samples)
-    after = flat[1:].index_select(0, places).view_as(samples)
+    before = flat.index_select(0, indices).view_as(samples)
+    after = flat[1:].index_select(0, indices).view_as(samples)
     return before.lerp_(after, source.frac_())
 
 
 def mix_noise(
     samples: Tensor, noise: Tensor, snr_db: Tensor, applied: Tensor, floor: float = 1e-3
 ) -> Tensor:
-    """Add noise at a ratio of powers where `applied` (B,) is true: (B, S), (B, S), (B,) -> (B, S).
+    """Add noise at a signal-to-noise ratio, where `applied` (B,) is true: (B, S) -> (B, S).
 
-    A clip that is all but silent gets noise as a clip of RMS `floor` would.
+    An almost silent clip gets as much noise as one with an RMS of `floor`.
     """
     root = math.sqrt(samples.shape[1])
     rms = torch.linalg.vector_norm(samples, dim=1).div_(root).clamp_min_(floor)
@@ -99,42 +99,42 @@ def mix_noise(
 
 
 def crop_starts(noise: Tensor, count: int, length: int, generator: torch.Generator) -> Tensor:
-    """Random places in `noise`, recordings joined to (N,), for stretches of `length`: (count,)."""
+    """Random starts of crops of `length` in `noise`, recordings end to end, (N,): (count,)."""
     draw = partial(torch.randint, 0, max(1, len(noise) - length))
     return random_rows(draw, (count,), generator, noise.device)
 
 
 def crops_at(noise: Tensor, starts: Tensor, length: int) -> Tensor:
-    """Stretches of `noise` (N,) from each of `starts` (B,) on: (B, length)."""
+    """Crops of `noise` (N,) from each of `starts` (B,) on: (B, length)."""
     return noise.unfold(0, length, 1).index_select(0, starts)
 
 
-def time_changes(
+def random_time_changes(
     count: int,
     config: AugmentConfig,
     sample_rate: int,
     like: Tensor,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Random speeds and shifts in samples for `warp`: (count,), (count,)."""
+    """Random speeds, and shifts in samples, for `warp`: (count,), (count,)."""
     speed = uniform((count,), -config.speed, config.speed, like, generator).add_(1)
     shift = uniform((count,), -1, 1, like, generator) * config.shift_ms * sample_rate / 1000
     return speed, shift
 
 
 def warp_times(times: Tensor, speed: Tensor, shift_samples: Tensor, length: int) -> Tensor:
-    """Where samples of clips of `length` lie after `warp`, kept within them: (B, N) -> (B, N)."""
+    """Where `times`, in samples of clips of `length`, are after `warp`: (B, N) -> (B, N)."""
     middle = (length - 1) / 2
     moved = (times - middle) / speed[:, None] + middle + shift_samples[:, None]
     return moved.clamp(0, length)
 
 
-def vary_sound(
+def augment_samples(
     samples: Tensor, noise: Tensor | None, config: AugmentConfig, generator: torch.Generator
 ) -> Tensor:
-    """Gain and background noise: (B, S) float -> (B, S).
+    """Add background noise and change the gain: (B, S) float -> (B, S).
 
-    `noise` is (N,), the background recordings end to end on the samples' scale; None adds none.
+    `noise` (N,) is the background recordings end to end; None adds none.
     """
     batch, length = samples.shape
     bank = noise if config.noise_probability and noise is not None else samples[:0, 0]
@@ -158,9 +158,9 @@ def vary_sound(
 
 
 def swap_halves(samples: Tensor) -> Tensor:
-    """Exchange the halves of the word in each clip: "left" becomes "ftle". (B, S) -> (B, S).
+    """Swap the halves of the word in each clip: "left" becomes "ftle". (B, S) -> (B, S).
 
-    The word is where the middle 96 % of a clip's energy is.
+    The word is taken to be where the middle 96 % of a clip's energy is.
     """
     length = samples.shape[1]
     energy = samples.double().square().cumsum(dim=1)
@@ -173,10 +173,10 @@ def swap_halves(samples: Tensor) -> Tensor:
 
 
 def colour(features: Tensor, deviation_db: float, generator: torch.Generator) -> Tensor:
-    """Change log mel spectra by a smooth random curve per clip: (B, T, F) -> (B, T, F).
+    """Add a smooth random curve per clip to log mel spectra: (B, T, F) -> (B, T, F).
 
-    The curve is a sum of the first four cosines over the bands, each with a normal amplitude; its
-    RMS is `deviation_db` decibels of power on average.
+    The curve is a sum of the first four cosines over the bands with normally distributed
+    amplitudes; its RMS is `deviation_db` decibels of power on average.
     """
     batch, _, bands = features.shape
     orders = torch.arange(1, 5, device=features.device, dtype=features.dtype)
@@ -188,16 +188,16 @@ def colour(features: Tensor, deviation_db: float, generator: torch.Generator) ->
 
 
 def warp_bands(features: Tensor, factor: Tensor) -> Tensor:
-    """Stretch log mel spectra along the bands, as a longer or shorter vocal tract does.
+    """Stretch log mel spectra along the bands, like a longer or shorter vocal tract.
 
-    Vocal tract length perturbation (Jaitly and Hinton, 2013) on the mel scale: band f becomes what
-    band f * factor was, linearly interpolated. (B, T, F), (B,) -> (B, T, F)
+    Vocal tract length perturbation (Jaitly and Hinton, 2013) on the mel scale: band f gets the
+    value of band f * factor, linearly interpolated. (B, T, F), (B,) -> (B, T, F)
     """
     batch, _, bands = features.shape
     position = torch.arange(bands, device=features.device, dtype=features.dtype)
     source = (position * factor[:, None]).clamp_(max=bands - 1)  # (B, F)
     left = source.long().clamp_(max=bands - 2)
-    matrix = features.new_zeros(batch, bands, bands)  # column f mixes the two bands beside f
+    matrix = features.new_zeros(batch, bands, bands)  # column f mixes its two neighbours
     matrix.scatter_(1, left[:, None], (1 - (source - left))[:, None])
     matrix.scatter_add_(1, left[:, None] + 1, (source - left)[:, None])
     return features @ matrix
@@ -206,18 +206,18 @@ def warp_bands(features: Tensor, factor: Tensor) -> Tensor:
 def mask_features(
     features: Tensor, config: AugmentConfig, frame_ms: float, generator: torch.Generator
 ) -> Tensor:
-    """SpecAugment's masks, filled with zero, the mean of normalised features: (B, T, F) -> same."""
+    """Apply SpecAugment's masks, filled with the mean, which is zero: (B, T, F) -> (B, T, F)."""
     batch, frames, bands = features.shape
-    longest = (config.time_mask_ms / frame_ms, config.band_mask_share * bands)
-    for axis, size, count, most in (
-        (1, frames, config.time_masks, longest[0]),
-        (2, bands, config.band_masks, longest[1]),
+    max_widths = (config.time_mask_ms / frame_ms, config.band_mask_share * bands)
+    for axis, size, count, max_width in (
+        (1, frames, config.time_masks, max_widths[0]),
+        (2, bands, config.band_masks, max_widths[1]),
     ):
-        if not count or most < 1:
+        if not count or max_width < 1:
             continue
-        width = uniform((batch, count, 1), 0, most, features, generator)
+        width = uniform((batch, count, 1), 0, max_width, features, generator)
         start = uniform((batch, count, 1), 0, 1, features, generator) * (size - width)
         position = torch.arange(size, device=features.device) + 0.5  # the middle of each
         masked = ((position >= start) & (position < start + width)).any(dim=1)  # (B, size)
-        features = features * (~masked).unsqueeze(3 - axis)  # quicker than to fill
+        features = features * (~masked).unsqueeze(3 - axis)  # faster than masked_fill
     return features

@@ -1,4 +1,5 @@
-"""Training batches of single clips, made on the device: draw, cut, vary; no Python per clip."""
+"""Training batches of single clips: drawn, cut and augmented on the device, without a Python loop
+over clips."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,41 +19,48 @@ from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.model.network import SpeechGRU, State
 from speechgru.model.row_threads import on_one_core
 from speechgru.training.augmentation import (
+    augment_samples,
     colour,
     mask_features,
+    random_time_changes,
     swap_halves,
-    time_changes,
     uniform,
-    vary_sound,
     warp,
     warp_bands,
     warp_times,
 )
-from speechgru.training.distribution import ALONE, Ranks
-from speechgru.training.noise import BANK, noise_alone, noise_bank
-from speechgru.training.placement import PlacedClips
-from speechgru.training.prepared_data import PreparedData
-from speechgru.training.random_rows import RowGenerator
+from speechgru.training.clip_store import ClipStore
+from speechgru.training.data import (
+    ClipSampler,
+    TrainingData,
+    class_ids,
+    has_anagram,
+    label_ids,
+    sampling_weights,
+)
+from speechgru.training.distribution import ALONE, Ranks, RowGenerator
+from speechgru.training.noise import BANK, noise_bank, noise_clips
 from speechgru.training.recipe import Recipe
-from speechgru.training.sampling import Chooser, sampling_weights
 from speechgru.training.talk import talk_bank, talk_recordings
-from speechgru.training.targets import fold_outputs, has_anagram, outputs_of
 
-#: The target of a step that is asked for nothing.
+#: The target of a step that does not count in the loss.
 NO_TARGET = -100
-#: Clips at most that are searched for the sound of their rooms.
-MOST_HEARD = 12_000
-#: Stands behind the last word of a row.
+#: Pads the words of a row.
 NO_WORD = -1
+#: At most so many clips are searched for room noise.
+MAX_ROOM_CLIPS = 12_000
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Varied features (B, 2 T, F), the state they begin in, and what is said in them.
+    """Augmented features of B rows, with what to learn from them.
 
-    `targets` (B, T) has an output for each step; `words` (B, N) those of the words in their order,
-    unknown words too, and `NO_WORD` after the last one, on the host: how many they are is known
-    there without waiting for a GPU.
+    Args:
+        features: (B, 2 T, F).
+        state: the state from which the network starts.
+        targets: a class for each step, (B, T); `NO_TARGET` where none counts.
+        words: the classes of the words in order, (B, N), also of unknown ones, padded with
+            `NO_WORD`. On the host, where their number is known without waiting for a GPU.
     """
 
     features: Tensor
@@ -63,19 +71,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips (N, S), the output that each trains (N,), its word's first and last sample (N, 2).
+    """Clips (N, S), their classes (N,), and the first and last sample of their words (N, 2).
 
-    The outputs are on the host, the others on the model's device.
+    The classes are on the host, the others on the model's device.
     """
 
     samples: Tensor
-    outputs: Tensor
+    classes: Tensor
     spans: Tensor
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Varied samples (B, S), a target per step (B, T), and the words in their order (B, N).
+    """Augmented samples (B, S), a target per step (B, T), and the words in order (B, N).
 
     The words are on the host.
     """
@@ -86,15 +94,18 @@ class Rows:
 
 
 class TrainingClips:
-    """A task's training clips, drawn balanced by class and varied on the model's device.
+    """A task's training clips, drawn with balanced classes and augmented on the model's device.
 
-    Every random number comes from `generators`, so that their state is the whole state of the
-    sampler. With several processes `count` is one's own part of a batch.
+    All random numbers come from `generators`, so a checkpoint needs only their states. With several
+    processes, a `count` is this process's share of a batch.
+
+    Raises:
+        UsageError: the recipe wants running speech, and there is none.
     """
 
     def __init__(
         self,
-        data: PreparedData,
+        data: TrainingData,
         recipe: Recipe,
         model: SpeechGRU,
         ranks: Ranks = ALONE,
@@ -104,27 +115,28 @@ class TrainingClips:
         examples = task.split("training")
         clip_samples = model.steps(task.clip_s) * model.step_samples
         placement = recipe.training.placement
-        self.placed = PlacedClips(packed, examples, clip_samples, device, placement)
-        cuts = self.placed.cuts
+        self.store = ClipStore(packed, examples, clip_samples, device, placement)
+        cuts = self.store.cuts
         spans = cached(SPANS, packed, [cuts, clip_samples], self._find_words)
         self.model, self.recipe, self.ranks = model, recipe, ranks
         self.generator = RowGenerator(device, ranks.rank, ranks.size)
         self.generator.manual_seed(seed + 1)
         weights = sampling_weights(examples, task.labels, recipe.sampling)
-        self.chooser = Chooser(weights, RowGenerator("cpu", ranks.rank, ranks.size))
-        self.chooser.generator.manual_seed(seed + 2)
-        self.generators = {"sampler": self.generator, "choice": self.chooser.generator}
+        self.sampler = ClipSampler(weights, RowGenerator("cpu", ranks.rank, ranks.size))
+        self.sampler.generator.manual_seed(seed + 2)
+        # The names are part of the checkpoint format.
+        self.generators = {"sampler": self.generator, "choice": self.sampler.generator}
         self.spans = torch.from_numpy(spans).to(device)
-        self.outputs = torch.tensor(outputs_of(examples, model))
+        self.classes = torch.tensor(class_ids(examples, model))
         self.weights = torch.from_numpy(weights)
         self.silence = model.vocabulary.id(SILENCE) if SILENCE in model.vocabulary else NO_TARGET
-        self.is_silence = self.outputs == self.silence
+        self.is_silence = self.classes == self.silence
         self.can_be_scrambled = ~self.is_silence & ~torch.tensor(
             [has_anagram(example.label, task.labels) for example in examples]
         )
         words = np.flatnonzero(~self.is_silence.numpy())
-        if len(words) > MOST_HEARD:
-            words = np.random.default_rng(0).permutation(words)[:MOST_HEARD]
+        if len(words) > MAX_ROOM_CLIPS:
+            words = np.random.default_rng(0).permutation(words)[:MAX_ROOM_CLIPS]
         corpus, others = data.corpus, data.other.noise("training") if data.other else ()
         names = [path.name for path in (*corpus.noises, *others)]
         self.noise = torch.from_numpy(
@@ -132,7 +144,7 @@ class TrainingClips:
                 BANK,
                 packed,
                 [cuts[words], clip_samples, spans[words], names, NOISE_PARTS["training"]],
-                lambda: noise_bank(corpus, packed, self.placed.read(words), spans[words], others),
+                lambda: noise_bank(corpus, packed, self.store.read(words), spans[words], others),
             )
         ).to(device)
         #: Running speech (N,), and for each of its steps whether it is speech or silence.
@@ -141,15 +153,15 @@ class TrainingClips:
             self.talk = self._read_talk(data)
 
     def __len__(self) -> int:
-        """Clips in the training split."""
-        return len(self.placed)
+        """Number of clips in the training split."""
+        return len(self.store)
 
-    def _read_talk(self, data: PreparedData) -> tuple[Tensor, Tensor]:
+    def _read_talk(self, data: TrainingData) -> tuple[Tensor, Tensor]:
         recordings = talk_recordings(data, "training")
         if not recordings:
             raise UsageError(
-                "stream.talk_share: there is no running speech to train with; "
-                "data.other_sounds = true takes that which ships with the package"
+                "stream.talk_share: there is no running speech to train with; use that which "
+                "ships with the package by data.other_sounds = true"
             )
         bank = talk_bank(recordings, self.model.sample_rate, self.model.step_samples)
         samples, activity = (torch.from_numpy(part).to(self.model.device) for part in bank)
@@ -157,83 +169,82 @@ class TrainingClips:
 
     def _find_words(self) -> NDArray[np.int64]:
         """The first and last sample of each clip's word: (N, 2)."""
-        rate = self.placed.packed.rate
-        return np.concatenate([word_spans(block, rate) for block in self.placed.blocks()])
+        rate = self.store.packed.rate
+        return np.concatenate([word_spans(block, rate) for block in self.store.blocks()])
 
     @property
     def clip_samples(self) -> int:
-        """S, whole steps."""
-        return self.placed.clip_samples
+        """S, in whole steps."""
+        return self.store.clip_samples
 
     @contextmanager
     def rewound(self) -> Iterator[None]:
-        """What is drawn in here is drawn again afterwards."""
+        """Reset the generators on exit: what is drawn within is drawn again afterwards."""
         states = {name: generator.get_state() for name, generator in self.generators.items()}
         yield
         for name, generator in self.generators.items():
             generator.set_state(states[name])
 
-    def raw_features(self, most: int = 1000) -> Tensor:
-        """Features of up to `most` clips as they are, for the normalisation: (N, T, F)."""
-        chosen = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:most]
+    def raw_features(self, max_clips: int = 1000) -> Tensor:
+        """Features of up to `max_clips` clips without augmentation, to normalize by: (N, T, F)."""
+        generator = torch.Generator().manual_seed(0)
+        indices = torch.randperm(len(self), generator=generator)[:max_clips]
         with torch.no_grad():
-            parts = (self.placed.take(part).float() / FULL_SCALE for part in chosen.split(250))
-            return torch.cat([self.model.features(part) for part in parts])
+            blocks = (self.store.get(part).float() / FULL_SCALE for part in indices.split(250))
+            return torch.cat([self.model.features(block) for block in blocks])
 
     def draw(self, count: int) -> Clips:
-        """The next `count` clips, their time varied, some made into unknown words; no noise yet."""
+        """The next `count` clips, changed in time, some scrambled; no noise is added yet."""
         config, generator, rate = self.recipe.augment, self.generator, self.model.sample_rate
-        chosen = self.chooser.next(count)
-        packed = self.placed.take(chosen)
-        if self.placed.comes_ahead:
-            self.placed.expect(self.chooser.peek(count))
+        indices = self.sampler.next(count)
+        packed = self.store.get(indices)
+        if self.store.prefetches:
+            self.store.prefetch(self.sampler.peek(count))
         samples = packed / FULL_SCALE
-        outputs = self.outputs[chosen]
-        spans = self.spans[chosen.to(samples.device, non_blocking=True)]
+        classes = self.classes[indices]
+        spans = self.spans[indices.to(samples.device, non_blocking=True)]
         if SILENCE in self.model.vocabulary:
-            self.make_silence(samples, self.is_silence[chosen])
+            self.fill_silence(samples, self.is_silence[indices])
         if UNKNOWN in self.model.vocabulary:
-            self.make_unknown(samples, outputs, spans, self.can_be_scrambled[chosen])
+            self.scramble(samples, classes, spans, self.can_be_scrambled[indices])
         if config.shift_ms or config.speed:
-            speed, shift = time_changes(count, config, rate, samples, generator)
+            speed, shift = random_time_changes(count, config, rate, samples, generator)
             samples = warp(samples, speed, shift)
             spans = warp_times(spans, speed, shift, self.clip_samples)
-        return Clips(samples, outputs, spans)
+        return Clips(samples, classes, spans)
 
-    def make_silence(self, samples: Tensor, silent: Tensor) -> None:
-        """Put noise in the place of clips that are silence, in place: (B, S), (B,) on the host."""
-        rows = silent.nonzero()[:, 0].to(samples.device, non_blocking=True)
-        samples[rows] = noise_alone(
+    def fill_silence(self, samples: Tensor, is_silence: Tensor) -> None:
+        """Replace clips of silence by noise, in place: (B, S), (B,) on the host."""
+        rows = is_silence.nonzero()[:, 0].to(samples.device, non_blocking=True)
+        samples[rows] = noise_clips(
             self.noise, len(samples), samples.shape[1], self.generator, rows
         )
 
-    def made_words(self, count: int) -> int:
-        """How many of `count` clips are made into unknown words, if they can be: an even number."""
+    def scrambled_count(self, count: int) -> int:
+        """How many of `count` clips are scrambled if they can be: an even number."""
         share = self.recipe.sampling.made_unknown_share
         return 2 * max(1, round(count * share / 2)) if share else 0
 
-    def make_unknown(
-        self, samples: Tensor, outputs: Tensor, spans: Tensor, allowed: Tensor
-    ) -> None:
-        """Turn a share of the words into words that do not exist, in place.
+    def scramble(self, samples: Tensor, classes: Tensor, spans: Tensor, allowed: Tensor) -> None:
+        """Turn a share of the words into unknown words that do not exist, in place.
 
-        (B, S), (B,), (B, 2), (B,), the outputs and what is allowed on the host. So the model learns
-        to refuse what it never heard. The clips of a whole batch stand in random order: the first
-        have their halves swapped, the next are played backwards.
+        (B, S), (B,), (B, 2), (B,), with classes and `allowed` on the host. So the model also learns
+        when not to answer. The first clips of the whole batch, which is in random order, have their
+        halves swapped; the next are reversed.
         """
-        rows, mine = len(samples), self.ranks.share(len(samples) * self.ranks.size)
-        half = self.made_words(rows * self.ranks.size) // 2
-        turned, swapped = (min(max(end - mine.start, 0), rows) for end in (2 * half, half))
-        outputs[:turned].masked_fill_(allowed[:turned], self.model.vocabulary.id(UNKNOWN))
-        words, made = samples[:turned], allowed[:turned].to(samples.device, non_blocking=True)
-        scrambled = torch.cat([swap_halves(words[:swapped]), words[swapped:].flip(1)])
-        words.copy_(torch.where(made[:, None], scrambled, words))
-        backwards = spans[swapped:turned]
-        turned_spans = samples.shape[1] - backwards.flip(1)
-        backwards.copy_(torch.where(made[swapped:, None], turned_spans, backwards))
+        rows, own = len(samples), self.ranks.share(len(samples) * self.ranks.size)
+        half = self.scrambled_count(rows * self.ranks.size) // 2
+        end, swap_end = (min(max(stop - own.start, 0), rows) for stop in (2 * half, half))
+        classes[:end].masked_fill_(allowed[:end], self.model.vocabulary.id(UNKNOWN))
+        words, applies = samples[:end], allowed[:end].to(samples.device, non_blocking=True)
+        scrambled = torch.cat([swap_halves(words[:swap_end]), words[swap_end:].flip(1)])
+        words.copy_(torch.where(applies[:, None], scrambled, words))
+        reversed_words = spans[swap_end:end]
+        reversed_spans = samples.shape[1] - reversed_words.flip(1)
+        reversed_words.copy_(torch.where(applies[swap_end:, None], reversed_spans, reversed_words))
 
-    def vary_features(self, features: Tensor) -> Tensor:
-        """Normalised features (B, T, F), varied in spectrum."""
+    def augment_features(self, features: Tensor) -> Tensor:
+        """Change the spectrum of normalized features (B, T, F)."""
         model, generator, config = self.model, self.generator, self.recipe.augment
         on_bands = model.features.config.kind == "logmel"
         if config.band_warp and on_bands:
@@ -247,61 +258,61 @@ class TrainingClips:
 
 
 class ClipBatches:
-    """Endless batches of single clips, each from a zero state and asked for its word at its end."""
+    """Endless batches of single clips, each from a zero state, with targets at the clip's end."""
 
     def __init__(self, clips: TrainingClips, tail_ms: float) -> None:
         self.clips = clips
         steps = clips.clip_samples // clips.model.step_samples
-        places = torch.arange(steps, device=clips.model.device)
-        self.asked = places >= steps - clips.model.steps(tail_ms / 1000)
+        step = torch.arange(steps, device=clips.model.device)
+        self.has_target = step >= steps - clips.model.steps(tail_ms / 1000)
 
     def draw(self, count: int) -> Batch:
         """A batch of the next `count` clips."""
-        return self.featurize(self.vary(count))
+        return self.featurize(self.draw_rows(count))
 
-    def vary(self, count: int) -> Rows:
-        """The next `count` clips, varied: each a row."""
+    def draw_rows(self, count: int) -> Rows:
+        """The next `count` clips, augmented, one per row."""
         drawn, config = self.clips.draw(count), self.clips.recipe.augment
-        samples = vary_sound(drawn.samples, self.clips.noise, config, self.clips.generator)
-        outputs = drawn.outputs[:, None].to(drawn.samples.device, non_blocking=True)
-        targets = torch.where(self.asked, outputs, NO_TARGET)
-        return Rows(samples, targets, only_words(drawn.outputs[:, None], self.clips))
+        samples = augment_samples(drawn.samples, self.clips.noise, config, self.clips.generator)
+        classes = drawn.classes[:, None].to(drawn.samples.device, non_blocking=True)
+        targets = torch.where(self.has_target, classes, NO_TARGET)
+        return Rows(samples, targets, words_first(drawn.classes[:, None], self.clips))
 
     @torch.no_grad()
     def featurize(self, rows: Rows) -> Batch:
-        """Features of varied rows, themselves varied in spectrum and masked."""
+        """Features of augmented rows, themselves augmented and masked."""
         model, config = self.clips.model, self.clips.recipe.augment
         state = model.initial_state(len(rows.samples))
         features, _ = model.extract(rows.samples, state["samples"])
         hop_ms = model.features.config.hop_ms
         with on_one_core():
-            features = self.clips.vary_features(features)
+            features = self.clips.augment_features(features)
             features = mask_features(features, config, hop_ms, self.clips.generator)
         return Batch(features, state, rows.targets, rows.words)
 
     def label_shares(self) -> Tensor:
-        """How often each label of the model is asked for, made words included: (V,), sum 1."""
+        """The share of each label in the targets, with scrambled words: (V,), sum 1."""
         clips, vocabulary = self.clips, self.clips.model.vocabulary
-        labels = fold_outputs(clips.outputs, clips.model)
+        labels = label_ids(clips.classes, clips.model)
         shares = torch.bincount(labels, clips.weights, minlength=len(vocabulary))
         if UNKNOWN in vocabulary:
             batch_size = clips.recipe.training.batch_size
-            scrambled = clips.made_words(batch_size) / batch_size * clips.can_be_scrambled
+            scrambled = clips.scrambled_count(batch_size) / batch_size * clips.can_be_scrambled
             moved = torch.bincount(labels, clips.weights * scrambled, minlength=len(vocabulary))
             shares = shares - moved
             shares[vocabulary.id(UNKNOWN)] += moved.sum()
         return shares
 
-    def keep(self, state: State) -> None:
-        """What the batch left behind is forgotten: the next one begins from zeros."""
+    def carry(self, state: State) -> None:
+        """Drop the state in which a batch ended: the next one starts from zeros."""
 
     @property
     def carried(self) -> State:
-        """What the next batch needs, beside the generator: nothing."""
+        """What one batch hands to the next, besides the generators: nothing."""
         return {}
 
 
-def only_words(outputs: Tensor, clips: TrainingClips) -> Tensor:
-    """The words among outputs (B, N) in their order, behind them `NO_WORD`: (B, N)."""
-    words = outputs.masked_fill(outputs == clips.silence, NO_WORD)
+def words_first(classes: Tensor, clips: TrainingClips) -> Tensor:
+    """The words among classes (B, N), without silence, padded with `NO_WORD`: (B, N)."""
+    words = classes.masked_fill(classes == clips.silence, NO_WORD)
     return words.gather(1, (words == NO_WORD).sort(dim=1, stable=True).indices)

@@ -1,7 +1,8 @@
-"""All that a run needs to go on exactly where it was, as one file without pickle."""
+"""Everything that a run needs to resume exactly where it was, as one file without pickle."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from speechgru.common.files import write_atomic
 from speechgru.errors import DataError, UsageError
 from speechgru.model.network import SpeechGRU
 from speechgru.training.distribution import ALONE, Ranks
-from speechgru.training.weight_average import WeightAverage
+from speechgru.training.optimiser import WeightAverage
 
 FORMAT_VERSION = 1
 _KEY = "speechgru-checkpoint"
@@ -23,7 +24,11 @@ _KEY = "speechgru-checkpoint"
 
 @dataclass
 class Progress:
-    """Where a run is: plain numbers that JSON holds."""
+    """Where a run is, in plain numbers and texts that JSON holds.
+
+    The names are part of the checkpoint format; fields added later have defaults, for the
+    checkpoints of earlier versions.
+    """
 
     step: int = 0
     best_score: float = -1.0
@@ -35,28 +40,34 @@ class Progress:
     loss: float = 0.0
     finished: bool = False
     best_metrics: dict[str, Any] = field(default_factory=dict)
-    #: The provenance of the model that the run began with, if it did with one.
+    #: Provenance of the model whose weights the run started with, if any.
     begun_with: dict[str, Any] = field(default_factory=dict)
-    #: What its products were taken in: "bf16" or "float32".
+    #: In which products were computed: "bf16" or "float32".
     precision: str = ""
+    #: Checksum of the decoded recordings, and the versions of the libraries that decoded them.
+    samples_crc32: int | None = None
+    decoders: str = ""
 
 
 @dataclass
 class TrainingState:
-    """The parts of a run that change: weights and average, optimiser, random numbers, streams."""
+    """The changing parts of a run: weights and average, optimizer, random numbers, streams.
+
+    Args:
+        carried: what one batch hands to the next: the state of the streams trained on.
+        ranks: the processes, each of which has its share of `carried`.
+    """
 
     model: SpeechGRU
     average: WeightAverage
     optimiser: torch.optim.Optimizer
     generators: Mapping[str, torch.Generator]
     progress: Progress
-    #: What one batch hands to the next: the state of the streams that are trained on.
     carried: dict[str, Tensor] = field(default_factory=dict)
-    #: The processes, of which each has its part of `carried`.
     ranks: Ranks = ALONE
 
     def save(self, path: Path) -> None:
-        """Write everything atomically; of several processes the first does, and all must call."""
+        """Write everything atomically; all processes must call this, and the first one writes."""
         tensors = self._tensors()
         if not self.ranks.is_first:
             return
@@ -68,23 +79,18 @@ class TrainingState:
         write_atomic(path, content)
 
     def load(self, path: Path) -> None:
-        """Take everything back in, in place.
+        """Restore everything, in place.
 
         Raises:
             DataError: not a checkpoint, damaged, or of another network.
-            UsageError: of a run on another kind of device.
+            UsageError: from a run on another kind of device.
         """
-        try:
+        progress = read_progress(path)
+        with _damage_reported(path):
             with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})[_KEY])
                 stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if header["format_version"] != FORMAT_VERSION:
-                raise DataError(f"{path}: checkpoint format {header['format_version']} is not ours")
-            self.progress = Progress(**header["progress"])
             self._restore(stored)
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(f"{path}: not a whole checkpoint of this run: {reason}") from error
+        self.progress = progress
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
@@ -92,7 +98,7 @@ class TrainingState:
         for i, parameter in enumerate(self._parameters()):
             entries = self.optimiser.state.get(parameter, {})
             tensors |= {f"optimiser.{i}.{k}": torch.as_tensor(v) for k, v in entries.items()}
-        tensors |= {f"carried.{k}": self.ranks.join(v) for k, v in self.carried.items()}
+        tensors |= {f"carried.{k}": self.ranks.gather(v) for k, v in self.carried.items()}
         tensors |= {f"random.{k}": v.get_state() for k, v in self.generators.items()}
         tensors["random.torch"] = torch.get_rng_state()
         if self.model.device.type == "cuda":
@@ -118,16 +124,43 @@ class TrainingState:
         for name, tensor in part("carried.").items():
             self.carried[name] = tensor[self.ranks.share(len(tensor))].to(self.model.device)
         for name, generator in self.generators.items():
-            numbers = stored[f"random.{name}"]
-            if len(numbers) != len(generator.get_state()):
+            state = stored[f"random.{name}"]
+            if len(state) != len(generator.get_state()):
                 raise UsageError(
-                    "the run's random numbers are of another kind of device than "
-                    f"{self.model.device.type}; go on with the --device that it began on"
+                    "the run's random numbers are from another kind of device than "
+                    f"{self.model.device.type}; resume it with the --device it started on"
                 )
-            generator.set_state(numbers)
+            generator.set_state(state)
         torch.set_rng_state(stored["random.torch"])
         if self.model.device.type == "cuda" and "random.cuda" in stored:
             torch.cuda.set_rng_state(stored["random.cuda"], self.model.device)
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimiser.param_groups for p in group["params"]]
+
+
+def read_progress(path: Path) -> Progress:
+    """Where the run of a checkpoint is.
+
+    Raises:
+        DataError: not a checkpoint, or damaged.
+    """
+    with _damage_reported(path):
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[_KEY])
+        if header["format_version"] != FORMAT_VERSION:
+            raise DataError(
+                f"{path}: checkpoint format {header['format_version']}; this version reads "
+                f"{FORMAT_VERSION}"
+            )
+        return Progress(**header["progress"])
+    raise AssertionError  # the context re-raises
+
+
+@contextmanager
+def _damage_reported(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: not a complete checkpoint of this run: {reason}") from error

@@ -1,54 +1,71 @@
-"""Starts the processes of a run on this machine, and watches them to their end."""
+"""Starts the processes of a run on this machine with torch's elastic agent.
 
+Process 0 writes to the terminal and says itself why it failed. A SIGINT or SIGTERM for the agent
+reaches all as SIGINT; the first process saves and stops the others. If a process fails, the agent
+ends the others with SIGTERM.
+"""
+
+import logging
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from torch.distributed import TCPStore
+import psutil
 
 from speechgru.backends.torch_device import usable_cores
-from speechgru.errors import SpeechGRUError
+from speechgru.errors import InterruptedRunError, SpeechGRUError
+from speechgru.training.distribution import LostProcessError
 
-#: Set for the processes that are started here: who started them tells of one that is lost.
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+#: Set for the processes that `launch` starts: it is `launch` that reports a lost process.
 LAUNCHED_VARIABLE = "SPEECHGRU_LAUNCHED"
 #: Exit code of a process that has lost another one.
 LOST_CODE = 75
-#: Seconds for the others to end by themselves, when one has failed.
-GRACE_S = 10.0
 
 
 def launch(arguments: Sequence[str], size: int) -> int:
-    """Run `speechgru` with the same arguments in `size` processes; gives the exit code.
-
-    Process 0 writes to the terminal and says itself why it failed. A SIGINT or SIGTERM goes to it
-    alone, and it stops the others. When one fails all end.
+    """Run `speechgru` with the same arguments in `size` processes; returns the exit code.
 
     Raises:
-        SpeechGRUError: a process was killed, or one that is silent failed; says which and why.
+        SpeechGRUError: a process was killed, or one other than the first failed; says which and
+            why.
     """
-    # Processes meet here rather than at number 0, so that the port is known to be free.
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    with tempfile.TemporaryDirectory() as folder:
-        said = [Path(folder) / f"{rank}.txt" for rank in range(size)]
-        processes = [_start(arguments, rank, size, store.port, said[rank]) for rank in range(size)]
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    with tempfile.TemporaryDirectory() as folder, _environment(size), _sigterm_as_sigint():
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=size,
+            run_id="speechgru",
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(folder, dict.fromkeys(range(1, size), Std.ALL)),
+            signals_to_handle="SIGINT",
+        )
+        logging.disable()  # the agent reports every signal and exit code
         try:
-            with _signals_go_to(processes[0]):
-                failed = _watch(processes)
+            elastic_launch(config, sys.executable)("-m", "speechgru", *arguments)
+        except SignalException:
+            return InterruptedRunError.exit_code  # the first process has said how to resume
+        except ChildFailedError as error:
+            return _exit_code(error.failures, size)
         finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-                assert process.stdin is not None
-                process.stdin.close()
-        return _outcome(failed, size, said)
+            logging.disable(logging.NOTSET)
+    return 0
 
 
 def is_launched() -> bool:
@@ -56,90 +73,72 @@ def is_launched() -> bool:
     return LAUNCHED_VARIABLE in os.environ
 
 
-def end_with_parent() -> None:
-    """Stop this process, as SIGTERM does, when the one that started it is gone."""
+def follow_launcher() -> None:
+    """Let this process, which was started by `launch`, end when it should.
+
+    A SIGTERM raises LostProcessError, as another process has failed. When the launcher has ended,
+    this process gets a SIGINT.
+    """
+
+    def lose(number: int, frame: FrameType | None) -> None:
+        raise LostProcessError("another process of this run has failed")
+
+    signal.signal(signal.SIGTERM, lose)
+    parent = psutil.Process(os.getppid())
 
     def wait() -> None:
-        while os.read(0, 1):  # sys.stdin would be locked at the end
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(6 * GRACE_S)
-        os._exit(LOST_CODE)  # it waits for others that are gone
+        parent.wait()
+        os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _start(
-    arguments: Sequence[str], rank: int, size: int, port: int, said: Path
-) -> subprocess.Popen[bytes]:
-    """One process, in a session of its own: a Ctrl-C in the terminal does not reach it."""
+@contextmanager
+def _environment(size: int) -> Iterator[None]:
+    """Variables of the processes, beside those of torch's agent."""
     loopback = "lo0" if sys.platform == "darwin" else "lo"
-    environment = {
+    variables = {
         "OMP_NUM_THREADS": str(max(1, usable_cores() // size)),
         "GLOO_SOCKET_IFNAME": loopback,
         "TORCH_CPP_LOG_LEVEL": "ERROR",
         **os.environ,
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(size),
-        "LOCAL_WORLD_SIZE": str(size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",
         LAUNCHED_VARIABLE: "1",
     }
-    with said.open("wb") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "speechgru", *arguments],
-            env=environment,
-            stdin=subprocess.PIPE,  # closed by the system when this process is gone
-            stdout=None if rank == 0 else subprocess.DEVNULL,
-            stderr=None if rank == 0 else file,
-            start_new_session=True,
-        )
-
-
-@contextmanager
-def _signals_go_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        process.send_signal(number)
-
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = dict(os.environ)
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        os.environ.clear()
+        os.environ.update(before)
 
 
-def _watch(processes: Sequence[subprocess.Popen[bytes]]) -> dict[int, int]:
-    """Wait for all; gives the exit codes of those that failed by themselves."""
-    deadline: float | None = None
-    while any(process.poll() is None for process in processes):
-        failed = {r: p.returncode for r, p in enumerate(processes) if p.returncode}
-        if failed.get(0, 0) > 0 and failed[0] != LOST_CODE:
-            return failed
-        if failed and deadline is None:
-            deadline = time.monotonic() + GRACE_S
-        if deadline is not None and time.monotonic() > deadline:
-            return failed
-        time.sleep(0.1)
-    return {r: p.returncode for r, p in enumerate(processes) if p.returncode}
+@contextmanager
+def _sigterm_as_sigint() -> Iterator[None]:
+    """Treat SIGTERM like SIGINT: both save and stop the run."""
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def _outcome(failed: dict[int, int], size: int, said: Sequence[Path]) -> int:
-    """The exit code of all: of the one whose fault it was, and not of those that lost it."""
-    for rank, code in failed.items():
-        if code < 0:
-            name = signal.Signals(-code).name
+def _exit_code(failures: "Mapping[int, ProcessFailure]", size: int) -> int:
+    """The exit code of the process that failed first, not of those that lost it."""
+    own = {
+        rank: f for rank, f in failures.items() if f.exitcode not in (LOST_CODE, -signal.SIGTERM)
+    }
+    for rank, failure in own.items():
+        if failure.exitcode < 0:
+            name = signal.Signals(-failure.exitcode).name
             raise SpeechGRUError(f"process {rank} of {size} was ended by {name}")
-    own = {rank: code for rank, code in failed.items() if code != LOST_CODE}
-    if 0 in own:
-        return own[0]
-    for rank, code in own.items():
-        lines = said[rank].read_text(errors="replace").split("\n")
-        why = next((line for line in reversed(lines) if line.strip()), "it said nothing")
-        raise SpeechGRUError(f"process {rank} of {size} failed with exit code {code}: {why}")
-    if failed:
-        raise SpeechGRUError(f"the {size} processes lost each other")
-    return 0
+    for rank, failure in own.items():  # in the order in which they failed
+        if rank == 0:
+            return failure.exitcode
+        log = Path(failure.error_file).with_name("stderr.log")
+        lines = log.read_text(errors="replace").split("\n")
+        reason = next((line for line in reversed(lines) if line.strip()), "no message")
+        raise SpeechGRUError(
+            f"process {rank} of {size} failed with exit code {failure.exitcode}: {reason}"
+        )
+    raise SpeechGRUError(f"the {size} processes lost each other")

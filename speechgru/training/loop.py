@@ -8,30 +8,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from speechgru.common.progress import Progress
 from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError
 from speechgru.modelfile.bundled import trained_model
 from speechgru.modelfile.safetensors import read_header, save_model
+from speechgru.training.checkpoint import read_progress
+from speechgru.training.data import TrainingData, prepare
 from speechgru.training.distribution import ALONE, Ranks
-from speechgru.training.prepared_data import prepare
 from speechgru.training.provenance import provenance
 from speechgru.training.recipe import Recipe
-from speechgru.training.rundir import RunDirectory, SilentRunDirectory
-from speechgru.training.tensorboard import Board
+from speechgru.training.run_directory import (
+    ReadOnlyRunDirectory,
+    RunDirectory,
+    TensorBoardCurves,
+)
 from speechgru.training.trainer import Trainer
 from speechgru.training.validation import Score
 
 #: Seconds between checkpoints that are not at a validation.
 CHECKPOINT_EVERY_S = 60.0
-#: Steps between looks at the loss: each look waits for the device.
+#: Steps between readings of the loss, each of which waits for the device.
 LOG_EVERY = 20
 
 
 @dataclass(frozen=True)
 class Status:
-    """What a run shows while it trains."""
+    """What a run reports while it trains."""
 
     step: int
     steps: int
@@ -44,7 +47,7 @@ class Status:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A finished run: its best model's file, and that model's validation score."""
+    """A finished run: the file of its best model, and that model's validation metrics."""
 
     run: Path
     model: Path
@@ -65,78 +68,103 @@ def train(
     say: Callable[[str], None] = lambda line: None,
     ranks: Ranks = ALONE,
 ) -> TrainingResult:
-    """Train a recipe in the run directory `out`, or go on with the run that is there.
+    """Train a recipe in the run directory `out`, or resume the run that is there.
 
-    `report` hears of the run every few steps; `progress` of the decoding; `say` where the clips
-    lie, what the weights begin with, and of products in bf16; where `stop` says true, the run is
-    saved and ends. Of several processes all train, and the first alone writes, and is asked to
-    stop.
+    With several processes all of them call this; only the first one writes, and only its `stop` is
+    asked.
+
+    Args:
+        report: called every few steps.
+        stop: asked after each step; when it returns true, the run is saved and ends.
+        progress: counts decoded recordings.
+        say: called with a line for the user: what to know about the data, where the clips are
+            stored, what the weights start with, and in which precision products are computed.
 
     Raises:
         UsageError: the recipe names no data, `out` holds a run (or none, to resume), or the run
-            began on another kind of device.
-        DataError: the data is invalid, or has changed since the run began; the model that the run
-            begins with is none.
-        InterruptedRunError: `stop` said so; the run can be resumed.
-        LostProcessError: another process is gone.
-        SpeechGRUError: the folder cannot be written, or the loss is no longer finite.
+            started on another kind of device.
+        DataError: the data is invalid, or has changed since the run started; the file whose weights
+            the run starts with is not a model.
+        InterruptedRunError: `stop` returned true; the run can be resumed.
+        LostProcessError: another process has ended.
+        SpeechGRUError: the folder cannot be written, another process trains there, or the loss is
+            not finite.
     """
-    run = RunDirectory(out) if ranks.is_first else SilentRunDirectory(out)
+    run = RunDirectory(out) if ranks.is_first else ReadOnlyRunDirectory(out)
     if not resume:
         run.check_free()  # before minutes of decoding
 
-    def begun() -> bool:
-        return bool(*ranks.told_by_first(resume and run.checkpoint.exists()))
+    def has_checkpoint() -> bool:
+        return bool(*ranks.broadcast(resume and run.checkpoint.exists()))
 
-    goes_on = begun()
-    if (start := recipe.training.begin_with) and not goes_on:
+    resumed = has_checkpoint()
+    if (start := recipe.training.begin_with) and not resumed:
         read_header(trained_model(start))
 
     def decoding(done: int, total: int) -> None:
         if stop():
             raise InterruptedRunError(
-                "stopped while the recordings were decoded; the same command begins again"
+                "stopped while recordings were decoded; run the same command again to start over"
             )
         if progress is not None:
             progress(done, total)
 
     data = prepare(recipe, decoding)
-    trainer = Trainer(recipe, data, device, ranks, begins=not goes_on)
-    placed = str(trainer.batches.clips.placed)
-    for line in (*data.notes, placed):
+    if resumed:
+        _check_same_data(run, data, say)  # a network for other words could not be restored
+    trainer = Trainer(recipe, data, device, ranks, warm_start=not resumed)
+    stored = str(trainer.batches.clips.store)
+    for line in (*data.notes, stored):
         say(line)
-    if trainer.beginning:
-        say(trainer.beginning.told)
+    if trainer.warm_start:
+        say(trainer.warm_start.message)
     if trainer.bf16:
-        say("products in bf16; training.precision = 'float32' for whole ones")
-    if not resume:
-        run.create(recipe)
-    with run.locked():
-        if goes_on or begun():  # by another process, while this one decoded
-            _continue(trainer, run, say)
-        done = trainer.state.progress
-        run.truncate_metrics(done.metrics_bytes)
+        say("products in bf16; training.precision = 'float32' computes them in float32")
+    with run.lock():
+        if not resume:
+            run.create(recipe)
+        elif resumed or has_checkpoint():  # from another process, while this one decoded
+            _restore(trainer, run, say)
+        position = trainer.state.progress
+        run.truncate_metrics(position.metrics_bytes)
         where = f"{device}" if ranks.size == 1 else f"{ranks.size} of {device.type}"
         where += " in bf16" if trainer.bf16 else ""
-        run.tell(f"step {done.step} of {trainer.steps} on {where}: {data.task.protocol}; {placed}")
+        run.append_log(
+            f"step {position.step} of {trainer.steps} on {where}: {data.task.protocol}; {stored}"
+        )
         return _Loop(trainer, run, report, stop).run_to_end()
 
 
-def _continue(trainer: Trainer, run: RunDirectory, say: Callable[[str], None]) -> None:
+def _check_same_data(run: RunDirectory, data: TrainingData, say: Callable[[str], None]) -> None:
+    """Raise a DataError if a run's recordings have changed since it started."""
+    started = read_progress(run.checkpoint)
+    changed = started.fingerprint != data.fingerprint
+    # None in checkpoints of earlier versions; decoders of other versions may differ in a bit.
+    if not changed and started.samples_crc32 not in (None, data.packed.crc32):
+        changed = started.decoders == data.decoders
+        if not changed:
+            say(
+                f"recordings are decoded by {data.decoders} here, and were by {started.decoders}: "
+                "whether they have changed cannot be checked"
+            )
+    if changed:
+        raise DataError(
+            f"{run.root}: the recordings have changed since this run began, so it cannot be "
+            "resumed; start another run with another --out"
+        )
+
+
+def _restore(trainer: Trainer, run: RunDirectory, say: Callable[[str], None]) -> None:
+    _check_same_data(run, trainer.data, lambda line: None)
     trainer.state.load(run.checkpoint)
     progress = trainer.state.progress
-    if progress.fingerprint != trainer.data.fingerprint:
-        raise DataError(
-            f"{run.root}: the recordings have changed since this run began, so it cannot go on; "
-            "begin another"
-        )
     if progress.precision not in ("", trainer.precision):
         say(f"products were in {progress.precision} before, and are in {trainer.precision} here")
     progress.precision = trainer.precision
 
 
 class _Loop:
-    """Steps a trainer to the end of its run, and keeps what it does on disk."""
+    """Advances a trainer to the end of its run, and keeps the run on disk."""
 
     def __init__(
         self,
@@ -147,21 +175,22 @@ class _Loop:
     ) -> None:
         self.trainer, self.run, self.report, self.stop = trainer, run, report, stop
         self.progress, self.ranks = trainer.state.progress, trainer.ranks
-        self.board = Board(run.board, self.progress.step, writes=self.ranks.is_first)
-        # To ask the first of several processes is to wait for a GPU.
-        self.ask_every = LOG_EVERY if self.ranks.size > 1 and trainer.device.type == "cuda" else 1
-        self.began_at = self.saved_at = time.monotonic()
-        self.began_step = self.progress.step
+        self.curves = TensorBoardCurves(run.tensorboard, self.progress.step, self.ranks.is_first)
+        # With several processes asking the first one waits for the GPU.
+        on_gpus = self.ranks.size > 1 and trainer.device.type == "cuda"
+        self.ask_every = LOG_EVERY if on_gpus else 1
+        self.started_at = self.saved_at = time.monotonic()
+        self.first_step = self.progress.step
         self.seconds_before = self.progress.seconds
         self.last_score: Score | None = None
 
     def run_to_end(self) -> TrainingResult:
         progress = self.progress
-        while not self._ended():
+        while not self._has_ended():
             self._step()
         progress.finished = True
         self._save()
-        self.run.tell(f"done: best {progress.best_score:.4f} at step {progress.best_step}")
+        self.run.append_log(f"done: best {progress.best_score:.4f} at step {progress.best_step}")
         return TrainingResult(
             self.run.root,
             self.run.model,
@@ -171,41 +200,38 @@ class _Loop:
             progress.best_metrics,
         )
 
-    def _ended(self) -> bool:
+    def _has_ended(self) -> bool:
         patience = self.trainer.recipe.training.patience
-        gave_up = bool(patience) and self.progress.validations_since_best >= patience
-        return gave_up or self.progress.step >= self.trainer.steps
+        out_of_patience = bool(patience) and self.progress.validations_since_best >= patience
+        return out_of_patience or self.progress.step >= self.trainer.steps
 
     def _step(self) -> None:
         trainer, progress = self.trainer, self.progress
         loss = trainer.train_step()
-        due = progress.step % trainer.validate_every == 0 or progress.step == trainer.steps
-        stopped, late = self._wishes() if progress.step % self.ask_every == 0 else (False, False)
-        # What is kept must have been looked at: a loss that is not finite spoils the checkpoint.
-        if due or stopped or late or progress.step % LOG_EVERY == 0:
-            self._look(loss)
-        if due:
+        validate = progress.step % trainer.validate_every == 0 or progress.step == trainer.steps
+        stop, save = self._requests() if progress.step % self.ask_every == 0 else (False, False)
+        # Read the loss before anything is saved: one that is not finite would spoil the checkpoint.
+        if validate or stop or save or progress.step % LOG_EVERY == 0:
+            progress.loss = self._check_finite(self.ranks.mean(loss).item())
+            self._report()
+        if validate:
             self._validate()
-        elif stopped or late:
+        elif stop or save:
             self._save()
-        if stopped:
-            self.run.tell(f"stopped at step {progress.step}")
+        if stop:
+            self.run.append_log(f"stopped at step {progress.step}")
             raise InterruptedRunError(
                 f"stopped at step {progress.step} of {trainer.steps}; "
-                f"go on with: speechgru train --resume {self.run.root}"
+                f"resume with: speechgru train --resume {self.run.root}"
             )
 
-    def _wishes(self) -> tuple[bool, bool]:
-        """Whether to stop, and whether it is time for a checkpoint: all processes do alike."""
-        late = time.monotonic() - self.saved_at > CHECKPOINT_EVERY_S
-        stopped, late = map(bool, self.ranks.told_by_first(self.stop(), late))
-        return stopped, late
+    def _requests(self) -> tuple[bool, bool]:
+        """Whether to stop, and whether a checkpoint is due; the same in all processes."""
+        save = time.monotonic() - self.saved_at > CHECKPOINT_EVERY_S
+        stop, save = map(bool, self.ranks.broadcast(self.stop(), save))
+        return stop, save
 
-    def _look(self, loss: Tensor) -> None:
-        self.progress.loss = self._finite(self.ranks.mean(loss).item())
-        self._report()
-
-    def _finite(self, loss: float) -> float:
+    def _check_finite(self, loss: float) -> float:
         if not math.isfinite(loss):
             raise SpeechGRUError(
                 f"the loss is {loss} at step {self.progress.step}; "
@@ -213,21 +239,31 @@ class _Loop:
             )
         return loss
 
+    @property
+    def _seconds(self) -> float:
+        """Training time of the run so far, with that before it was resumed."""
+        return self.seconds_before + time.monotonic() - self.started_at
+
+    @property
+    def _learning_rate(self) -> float:
+        """That of the last step."""
+        return self.trainer.learning_rate(self.progress.step - 1)
+
     def _report(self) -> None:
         trainer, progress = self.trainer, self.progress
         config = trainer.recipe.training
-        seconds = time.monotonic() - self.began_at
-        steps = progress.step - self.began_step
+        seconds = time.monotonic() - self.started_at
+        steps = progress.step - self.first_step
         status = Status(
             step=progress.step,
             steps=trainer.steps,
             loss=progress.loss,
-            learning_rate=trainer.learning_rate(progress.step - 1),
+            learning_rate=self._learning_rate,
             clips_per_second=steps * config.batch_size / seconds,
             seconds_left=seconds / max(1, steps) * (trainer.steps - progress.step),
             score=self.last_score,
         )
-        self.board.add(
+        self.curves.add(
             status.step,
             loss=status.loss,
             learning_rate=status.learning_rate,
@@ -240,8 +276,8 @@ class _Loop:
         trainer, progress = self.trainer, self.progress
         score = self._score()
         self.last_score = score
-        self._finite(score.loss)
-        if progress.step > trainer.streams_begin:  # single clips say little of what streams learn
+        self._check_finite(score.loss)
+        if progress.step > trainer.streams_begin:  # single clips say little about streams
             progress.validations_since_best += 1
         if self._is_best(score):
             progress.best_score = score.balanced_accuracy
@@ -251,10 +287,17 @@ class _Loop:
             progress.best_step = progress.step
             progress.validations_since_best = 0
             progress.best_metrics = {"validation": score.as_dict(), "step": progress.step}
-            self._keep_best()
-        row = {"step": progress.step, "loss": progress.loss, **score.as_dict()}
+            self._save_best()
+        row = {
+            "step": progress.step,
+            "epoch": round(trainer.epoch, 4),
+            "seconds": round(self._seconds, 1),
+            "learning_rate": self._learning_rate,
+            "training_loss": progress.loss,
+            **score.as_dict(),
+        }
         progress.metrics_bytes = self.run.append_metrics(row)
-        self.board.add(
+        self.curves.add(
             progress.step,
             validation_loss=score.loss,
             validation_accuracy=score.accuracy,
@@ -269,8 +312,8 @@ class _Loop:
         stream = None
         if streams is not None and self.progress.step > trainer.streams_begin:
             stream = streams(model)
-        # A GPU's sums may differ in their last bit, and all processes must do alike.
-        loss, accuracy, balanced, errors = self.ranks.told_by_first(
+        # Sums on a GPU may differ in their last bit, and all processes must decide alike.
+        loss, accuracy, balanced, errors = self.ranks.broadcast(
             score.loss, score.accuracy, score.balanced_accuracy, stream.errors if stream else 0.0
         )
         if stream is not None:
@@ -280,14 +323,14 @@ class _Loop:
     def _is_best(self, score: Score) -> bool:
         progress = self.progress
         if score.stream is not None:
-            # Of equal ones the later: few words are soon all right. What single clips chose is not
-            # to be compared.
-            first = progress.best_step <= self.trainer.streams_begin
-            return first or -score.stream.errors >= progress.best_score
+            # Scores of single clips cannot be compared with it. Of equal ones the later is better,
+            # as a few words are soon all right.
+            is_first = progress.best_step <= self.trainer.streams_begin
+            return is_first or -score.stream.errors >= progress.best_score
         least_loss = progress.best_metrics.get("validation", {}).get("loss", math.inf)
         return (score.balanced_accuracy, -score.loss) > (progress.best_score, -least_loss)
 
-    def _keep_best(self) -> None:
+    def _save_best(self) -> None:
         trainer, model = self.trainer, self.trainer.state.average.model
         task, recipe = trainer.data.task, trainer.recipe
         model.metadata |= {
@@ -306,5 +349,5 @@ class _Loop:
 
     def _save(self) -> None:
         self.saved_at = time.monotonic()
-        self.progress.seconds = self.seconds_before + self.saved_at - self.began_at
+        self.progress.seconds = self._seconds
         self.trainer.state.save(self.run.checkpoint)

@@ -1,4 +1,4 @@
-"""What training makes small: a loss for each head of the model."""
+"""What training minimizes: a loss for each head of the model."""
 
 import torch
 from torch import Tensor
@@ -16,38 +16,38 @@ from speechgru.training.recipe import TrainingConfig
 class BatchLoss:
     """Cross-entropy of a classify head, CTC of a CTC head; of both, their weighted mean.
 
-    The target of a step is smoothed over the labels, not over the outputs: unknown words together
-    are one label.
+    The target of a step is smoothed over the labels, not over the classes: all unknown words
+    together are one label.
     """
 
     def __init__(self, model: SpeechGRU, config: TrainingConfig, ranks: Ranks = ALONE) -> None:
         self.model, self.config, self.ranks = model, config, ranks
-        self.tokens = spelled_outputs(model)
+        self.tokens = tokens_of_classes(model)
 
     def __call__(self, log_posteriors: Tensor, batch: Batch) -> Tensor:
-        """What `encode` gave, (B, T, V + U) -> a number."""
-        of_head = {
+        """The loss of what `encode` returned, (B, T, V + U)."""
+        losses = {
             head: self._classify(part, batch) if head == "classify" else self._ctc(part, batch)
             for head, part in self.model.split_heads(log_posteriors).items()
         }
-        if len(of_head) == 1:
-            return next(iter(of_head.values()))
-        return torch.lerp(of_head["classify"], of_head["ctc"], self.config.ctc_weight)
+        if len(losses) == 1:
+            return next(iter(losses.values()))
+        return torch.lerp(losses["classify"], losses["ctc"], self.config.ctc_weight)
 
-    def spelling(self, heard: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy of the attention decoder's tokens and ends: what `hear` gave, (B, T, H)."""
+    def spelling(self, encoded: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of the attention decoder's tokens and ends, of the encoder's (B, T, H)."""
         assert self.model.speller is not None
-        tokens = tokens_said(batch.words, self.tokens)
+        tokens = tokens_of_words(batch.words, self.tokens)
         last = (tokens != NO_WORD).sum(dim=1, keepdim=True)
         targets = functional.pad(tokens, (0, 1), value=NO_WORD).scatter(1, last, END)
-        log_posteriors = self.model.speller(heard, tokens.to(heard.device, non_blocking=True))
-        missed = functional.nll_loss(
+        log_posteriors = self.model.speller(encoded, tokens.to(encoded.device, non_blocking=True))
+        total = functional.nll_loss(
             log_posteriors.flatten(0, 1),
-            targets.flatten().to(heard.device, non_blocking=True),
+            targets.flatten().to(encoded.device, non_blocking=True),
             ignore_index=NO_WORD,
             reduction="sum",
         )
-        return missed / self._usual_count(targets != NO_WORD)
+        return total / self._mean_count(targets != NO_WORD)
 
     def _classify(self, log_posteriors: Tensor, batch: Batch) -> Tensor:
         return smoothed_cross_entropy(
@@ -55,41 +55,45 @@ class BatchLoss:
             self.model.merge_unknown(log_posteriors).flatten(0, 1),
             batch.targets.flatten(),
             self.config.label_smoothing,
-            self._usual_count(batch.targets != NO_TARGET),
+            self._mean_count(batch.targets != NO_TARGET),
         )
 
     def _ctc(self, log_posteriors: Tensor, batch: Batch) -> Tensor:
-        tokens = tokens_said(batch.words, self.tokens)
-        hit = ctc_losses(log_posteriors, tokens).sum()
-        spread = -log_posteriors.mean(dim=2).sum()
+        tokens = tokens_of_words(batch.words, self.tokens)
+        ctc = ctc_losses(log_posteriors, tokens).sum()
+        uniform = -log_posteriors.mean(dim=2).sum()
         smoothing = self.config.ctc_smoothing
-        smoothed = (1 - smoothing) * hit + smoothing * spread
-        return smoothed / self._usual_count(tokens != NO_WORD)
+        smoothed = (1 - smoothing) * ctc + smoothing * uniform
+        return smoothed / self._mean_count(tokens != NO_WORD)
 
-    def _usual_count(self, asked: Tensor) -> Tensor:
-        """How much is asked of a process on average: the mean of their losses is that of all."""
-        count = asked.sum().float().to(self.model.device, non_blocking=True)
+    def _mean_count(self, counts: Tensor) -> Tensor:
+        """How many targets a process has on average, so that the mean of their losses is right."""
+        count = counts.sum().float().to(self.model.device, non_blocking=True)
         return self.ranks.mean(count).clamp_min(1 / self.ranks.size)
 
 
 def smoothed_cross_entropy(
-    log_posteriors: Tensor, of_labels: Tensor, targets: Tensor, smoothing: float, count: Tensor
+    log_posteriors: Tensor,
+    label_log_posteriors: Tensor,
+    targets: Tensor,
+    smoothing: float,
+    count: Tensor,
 ) -> Tensor:
     """(1 - e) -log p(target) + e mean over labels of -log p(label), summed, over `count`.
 
-    Log-posteriors of outputs (N, V + U) and of labels (N, V); targets (N,), some `NO_TARGET`.
+    Log-posteriors of classes (N, V + U) and of labels (N, V); targets (N,), some `NO_TARGET`.
     """
-    asked = targets != NO_TARGET
-    hit = functional.nll_loss(log_posteriors, targets, ignore_index=NO_TARGET, reduction="sum")
-    spread = -(of_labels.mean(dim=1) * asked).sum()
-    return ((1 - smoothing) * hit + smoothing * spread) / count
+    has_target = targets != NO_TARGET
+    hard = functional.nll_loss(log_posteriors, targets, ignore_index=NO_TARGET, reduction="sum")
+    uniform = -(label_log_posteriors.mean(dim=1) * has_target).sum()
+    return ((1 - smoothing) * hard + smoothing * uniform) / count
 
 
 def ctc_losses(log_posteriors: Tensor, tokens: Tensor) -> Tensor:
     """-log p(tokens) of each row by the forward algorithm: (B, T, V), (B, N) on the host -> (B,).
 
-    `NO_WORD` stands behind a row's last token. It is 0 where the tokens do not fit into the steps.
-    torch takes the tokens to a GPU itself, and waits for that.
+    Tokens are padded with `NO_WORD`. A row's loss is 0 if its tokens do not fit into the steps.
+    torch copies the tokens to a GPU itself, and waits for that.
 
     Source: A. Graves et al., "Connectionist temporal classification", ICML 2006.
     """
@@ -106,18 +110,18 @@ def ctc_losses(log_posteriors: Tensor, tokens: Tensor) -> Tensor:
     )
 
 
-def spelled_outputs(model: SpeechGRU) -> Tensor:
-    """The CTC tokens of each label, then of each unknown word: (V + U, L), `NO_WORD` behind.
+def tokens_of_classes(model: SpeechGRU) -> Tensor:
+    """The CTC tokens of each label, then of each unknown word: (V + U, L), padded with `NO_WORD`.
 
-    On the host, as what is said in a batch.
+    On the host, like the words of a batch.
     """
     labels = (*model.labels, *(UNKNOWN for _ in model.unknown_words))
-    spelled = [torch.tensor(model.spelling.spell(label), dtype=torch.long) for label in labels]
-    return pad_sequence(spelled, batch_first=True, padding_value=NO_WORD)
+    tokens = [torch.tensor(model.spelling.spell(label), dtype=torch.long) for label in labels]
+    return pad_sequence(tokens, batch_first=True, padding_value=NO_WORD)
 
 
-def tokens_said(words: Tensor, tokens: Tensor) -> Tensor:
-    """The tokens of words in their order: (B, N), (V + U, L) -> (B, N L), `NO_WORD` behind."""
+def tokens_of_words(words: Tensor, tokens: Tensor) -> Tensor:
+    """The tokens of words in order: (B, N), (V + U, L) -> (B, N L), padded with `NO_WORD`."""
     spelled = tokens[words.clamp_min(0)]  # (B, N, L)
-    said = spelled.masked_fill((words == NO_WORD)[..., None], NO_WORD).flatten(1)
-    return said.gather(1, (said == NO_WORD).sort(dim=1, stable=True).indices)
+    spelled = spelled.masked_fill((words == NO_WORD)[..., None], NO_WORD).flatten(1)
+    return spelled.gather(1, (spelled == NO_WORD).sort(dim=1, stable=True).indices)

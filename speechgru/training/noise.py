@@ -1,4 +1,4 @@
-"""Noise to train with: recorded, made, and what rooms sound like between the words."""
+"""Noise to train with: recorded, synthetic, and room noise from around the words of clips."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,26 +19,26 @@ from speechgru.corpora.packed import PackedAudio
 from speechgru.model.row_threads import by_rows
 from speechgru.training.augmentation import crop_starts, crops_at, uniform
 
-#: Root mean square of every noise in a bank.
+#: RMS of every noise in a bank.
 NOISE_RMS = 0.1
-#: Seconds of each kind of made noise.
-MADE_S = 60
-#: Recorded noise is also played at these speeds.
+#: Seconds of each kind of synthetic noise.
+SYNTHETIC_S = 60
+#: Recorded noise is added at these speeds, too.
 SPEEDS = (0.7, 1.4)
-#: Deviation in decibels of the random filters that change the colour of noise, per cosine.
+#: Standard deviation, in dB per cosine, of the random filters that change the colour of noise.
 FILTER_DB = 8.0
-#: Clips whose edges give the sound of their rooms, at most; from each a second.
-ROOMS = 1500
-#: An edge is a room's where it is this much quieter than the word: else it may be speech.
-QUIETER = 10 ** (-25 / 20)
-#: An edge shorter than this is not used; so much next to the word is not, which may be of it.
-_SHORTEST_EDGE_S, _GUARD_S = 0.12, 0.08
-#: Points of a second's random level of noise, as of steps, clicks and breath.
+#: At most so many clips give a second of room noise each.
+MAX_ROOMS = 1500
+#: An edge is room noise if it is this much quieter than the word; otherwise it may be speech.
+MAX_ROOM_LEVEL = 10 ** (-25 / 20)
+#: Minimum length of an edge, and the part of it next to the word that is not used.
+_MIN_EDGE_S, _GUARD_S = 0.12, 0.08
+#: Random points between which the level of a noise clip moves, as with steps, clicks and breath.
 LEVEL_POINTS = 12
-#: Levels of noise alone, dB of full scale.
+#: Range of the RMS level of noise clips, in dB of full scale.
 LEVEL_DB = (-95.0, -15.0)
 
-#: What `noise_bank` makes.
+#: What `noise_bank` returns, cached.
 BANK = DerivedArray("noise", version=1)
 
 Noise = NDArray[np.float64]
@@ -53,32 +53,32 @@ def noise_bank(
 ) -> NDArray[np.float32]:
     """Noises of `NOISE_RMS` end to end: (N,) float32, the same for the same recordings.
 
-    The training part of the background recordings, as it is and at other speeds through random
-    filters; made noise of many kinds; and what is heard before and after the word of training
-    clips, (C, S) with their words' first and last sample (C, 2). `others` are recordings of noise
-    beside those of the corpus.
+    The training part of the background recordings, also at other speeds through random filters;
+    synthetic noise of many kinds; and room noise from before and after the words of training clips
+    (C, S), whose first and last samples are `spans` (C, 2). `others` are recordings of noise from
+    outside the corpus.
     """
     rng = np.random.default_rng(0)
-    noises = [*recorded_noise(corpus, packed, rng), *made_noise(packed.rate, rng)]
-    noises += _varied((read(path, packed.rate) for path in others), packed.rate, rng)
+    noises = [*recorded_noise(corpus, packed, rng), *synthetic_noise(packed.rate, rng)]
+    noises += _with_variants((read(path, packed.rate) for path in others), packed.rate, rng)
     noises += room_noise(clips, spans, packed.rate, rng)
-    return np.concatenate([_leveled(noise) for noise in noises])
+    return np.concatenate([_to_noise_rms(noise) for noise in noises])
 
 
 def recorded_noise(
     corpus: Corpus, packed: PackedAudio, rng: np.random.Generator
 ) -> Iterator[Noise]:
-    """Each background recording's training part, then at other speeds and of other colours."""
+    """The training part of each background recording, and variants of it."""
     first, last = NOISE_PARTS["training"]
     recordings = map(packed.samples, corpus.noises)
     parts = (x[int(first * len(x)) : int(last * len(x))] / FULL_SCALE for x in recordings)
-    return _varied(parts, packed.rate, rng)
+    return _with_variants(parts, packed.rate, rng)
 
 
-def _varied(
+def _with_variants(
     recordings: Iterable[NDArray[np.floating]], rate: int, rng: np.random.Generator
 ) -> Iterator[Noise]:
-    """Each recording of a second or more as it is, then at other speeds and of other colours."""
+    """Each recording of a second or more, and the same at other speeds and with other colours."""
     for part in recordings:
         if len(part) < rate:
             continue
@@ -91,26 +91,26 @@ def _varied(
                 yield filtered(faster[start : start + piece][::-1], rng)
 
 
-def made_noise(rate: int, rng: np.random.Generator) -> Iterator[Noise]:
-    """White, pink and brown noise, noise of random colours, hums, knocks."""
-    length = MADE_S * rate // 3
+def synthetic_noise(rate: int, rng: np.random.Generator) -> Iterator[Noise]:
+    """White, pink and brown noise, noise of random colours, hum, and knocks."""
+    length = SYNTHETIC_S * rate // 3
     hertz = np.fft.rfftfreq(length, 1 / rate)
-    for slope in (0.0, 0.5, 1.0):  # amplitude falls with this power of the frequency
+    for slope in (0.0, 0.5, 1.0):  # amplitude over frequency, as a power
         spectrum = np.fft.rfft(rng.standard_normal(length)) / np.maximum(hertz, 30.0) ** slope
         yield np.fft.irfft(spectrum, length)
     piece = 2 * rate
-    for _ in range(2 * MADE_S * rate // piece):
+    for _ in range(2 * SYNTHETIC_S * rate // piece):
         yield filtered(rng.standard_normal(piece), rng)
-    for _ in range(MADE_S * rate // piece):
+    for _ in range(SYNTHETIC_S * rate // piece):
         yield _hum(piece, rate, rng)
-    for _ in range(2 * MADE_S * rate // piece):
+    for _ in range(2 * SYNTHETIC_S * rate // piece):
         yield _knocks(piece, rate, rng)
 
 
 def room_noise(
     clips: NDArray[np.int16], spans: NDArray[np.int64], rate: int, rng: np.random.Generator
 ) -> Iterator[Noise]:
-    """A second of the longer edge beside the word of some clips, played back and forth."""
+    """A second of the longer edge of some clips, played forward and backward."""
     length = clips.shape[1]
     ends = np.stack([np.zeros_like(spans[:, 0]), spans[:, 0], spans[:, 1]], axis=1)
     before = ends[:, 1] >= length - ends[:, 2]
@@ -118,17 +118,17 @@ def room_noise(
     last = np.where(before, ends[:, 1], length)
     guard = round(_GUARD_S * rate)
     first, last = np.where(before, first, first + guard), np.where(before, last - guard, last)
-    usable = np.flatnonzero(last - first >= _SHORTEST_EDGE_S * rate)
-    for i in rng.permutation(usable)[:ROOMS]:
+    usable = np.flatnonzero(last - first >= _MIN_EDGE_S * rate)
+    for i in rng.permutation(usable)[:MAX_ROOMS]:
         edge = clips[i, first[i] : last[i]] / FULL_SCALE
         word = clips[i, spans[i, 0] : spans[i, 1]] / FULL_SCALE
-        if 0 < _rms(edge) < QUIETER * _rms(word):
-            there_and_back = np.concatenate([edge, edge[::-1]])
-            yield np.resize(there_and_back, rate)
+        if 0 < _rms(edge) < MAX_ROOM_LEVEL * _rms(word):
+            back_and_forth = np.concatenate([edge, edge[::-1]])
+            yield np.resize(back_and_forth, rate)
 
 
 def filtered(noise: Noise, rng: np.random.Generator) -> Noise:
-    """Noise of another colour, by a random smooth curve over the octaves: (S,) -> (S,)."""
+    """Noise through a random smooth filter over the octaves: (S,) -> (S,)."""
     spectrum = np.fft.rfft(noise)
     octave = np.log2(1 + np.arange(len(spectrum))) / math.log2(1 + len(spectrum))
     curve_db = sum(
@@ -139,7 +139,7 @@ def filtered(noise: Noise, rng: np.random.Generator) -> Noise:
 
 
 def _hum(length: int, rate: int, rng: np.random.Generator) -> Noise:
-    """Harmonics of a low tone that may slide, as of a motor; a whistle may be a word."""
+    """Harmonics of a low tone that may slide, like a motor; higher ones might pass for a word."""
     time = np.arange(length) / rate
     pitch_hz = 10 ** rng.uniform(math.log10(40), math.log10(160))
     slide = 2 ** (rng.normal(0, 0.3) * np.linspace(-0.5, 0.5, length) * rng.integers(0, 2))
@@ -153,7 +153,7 @@ def _hum(length: int, rate: int, rng: np.random.Generator) -> Noise:
 
 
 def _knocks(length: int, rate: int, rng: np.random.Generator) -> Noise:
-    """Bursts that die away, as of doors, keys, steps and dishes, over a faint hiss."""
+    """Decaying bursts, like doors, keys, steps and dishes, over a faint hiss."""
     noise = 0.01 * rng.uniform() * rng.standard_normal(length)
     decay_s = 10 ** rng.uniform(-2.5, -0.7)
     for start in rng.integers(0, length, rng.integers(1, 16)):
@@ -165,7 +165,7 @@ def _knocks(length: int, rate: int, rng: np.random.Generator) -> Noise:
     return noise
 
 
-def _leveled(noise: Noise) -> NDArray[np.float32]:
+def _to_noise_rms(noise: Noise) -> NDArray[np.float32]:
     return (noise * (NOISE_RMS / max(_rms(noise), 1e-9))).astype(np.float32)
 
 
@@ -173,12 +173,12 @@ def _rms(samples: Noise) -> float:
     return math.sqrt(np.square(samples).mean())
 
 
-def noise_alone(
+def noise_clips(
     bank: Tensor, count: int, length: int, generator: torch.Generator, rows: Tensor | None = None
 ) -> Tensor:
-    """Stretches of a bank at any level, half of them rising and falling: (count, length).
+    """Crops of a bank at random levels, half of them rising and falling: (count, length).
 
-    With `rows` (N,) only those are made, the same as if all were: (N, length).
+    With `rows` (N,) only those are computed, the same as if all were: (N, length).
     """
     starts = crop_starts(bank, count, length, generator)
     level_db = uniform((count, 1), *LEVEL_DB, bank, generator)
@@ -186,7 +186,7 @@ def noise_alone(
     moves = uniform((count, 1), 0, 1, bank, generator) < 0.5
     numbers = [starts, level_db, points, moves]
     if rows is not None:
-        numbers = [each[rows] for each in numbers]
+        numbers = [number[rows] for number in numbers]
 
     def make(starts: Tensor, level_db: Tensor, points: Tensor, moves: Tensor) -> Tensor:
         level = 10 ** (level_db / 20) / NOISE_RMS * moving_level(points, moves, length)
@@ -196,6 +196,6 @@ def noise_alone(
 
 
 def moving_level(points: Tensor, moves: Tensor, length: int) -> Tensor:
-    """Levels of each row: (B, P) joined by lines where it moves (B, 1), else 1: (B, length)."""
+    """Levels (B, P), connected by lines, of rows that move (B, 1); 1 in others: (B, length)."""
     moving = functional.interpolate(points[:, None], size=length, mode="linear").squeeze(1)
     return torch.where(moves, moving, 1.0)

@@ -1,4 +1,4 @@
-"""Where a model comes from: recipe, data, code and library versions."""
+"""Provenance of a model: recipe, data, code and library versions."""
 
 import platform
 import subprocess
@@ -21,18 +21,20 @@ def provenance(
     counts: dict[str, int],
     begun_with: dict[str, Any],
 ) -> dict[str, Any]:
-    """What someone needs to make the same model again; no path outside the data's own name.
+    """What is needed to train the same model again; of paths only the names.
 
-    `precision` is what the recipe's meant on that machine; `begun_with` the provenance of the
-    model that training began with, if it did with one.
+    Args:
+        precision: of products, as the recipe's setting was resolved on this machine.
+        counts: number of clips by split.
+        begun_with: provenance of the model whose weights training started with; empty without.
     """
     training = recipe["training"]
-    named = {
+    without_paths = {
         "data": recipe["data"] | {"directory": corpus.root.name},
         "training": training | {"begin_with": Path(training["begin_with"]).name},
     }
     return ({"begun_with": begun_with} if begun_with else {}) | {
-        "recipe": recipe | named,
+        "recipe": recipe | without_paths,
         "precision": precision,
         "data": {
             "name": corpus.root.name,
@@ -50,13 +52,13 @@ def provenance(
 
 @cache
 def source_commit() -> str:
-    """The git commit of the source tree that runs; "" for an installed package."""
+    """The git commit of the running source tree; "" for an installed package."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return ""
     command = ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip()
+    return result.stdout.strip()

@@ -1,4 +1,4 @@
-"""Recipes: everything that decides a training run, as strict TOML."""
+"""Recipes: everything that determines a training run, as strict TOML."""
 
 import tomllib
 from collections.abc import Sequence
@@ -23,21 +23,21 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Which task, on which recordings."""
+    """The task and its recordings."""
 
     #: One of the protocols: v2-35, v2-12, v2-12-official, v1-30, v1-12, commands-12, folder.
     protocol: str = "folder"
-    #: Directory or manifest; "" waits for --data, "embedded" is the corpus in the package.
+    #: Directory or manifest; "" leaves it to --data, "embedded" is the corpus in the package.
     directory: str = ""
     #: Also train with the other speech and noise that ship with the package.
     other_sounds: bool = False
-    #: Length of a training clip; 0 takes the protocol's.
+    #: Length of a training clip; 0 is the protocol's.
     clip_s: float = Field(0.0, ge=0.0, le=10.0)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.protocol not in PROTOCOLS:
-            raise ValueError(f"protocol {self.protocol!r} is none of {', '.join(PROTOCOLS)}")
+            raise ValueError(f"protocol {self.protocol!r} is not one of {', '.join(PROTOCOLS)}")
         return self
 
 
@@ -48,102 +48,102 @@ class SamplingConfig(_Section):
     unknown_weight: float = Field(3.0, gt=0.0)
     #: How often `_silence_` is drawn, as a multiple of a word.
     silence_weight: float = Field(1.0, gt=0.0)
-    #: The unknown words are told apart in training (and count as one in recognition).
+    #: Distinguish unknown words in training; in recognition they count as one label.
     separate_unknown_words: bool = True
-    #: Share of the clips made into `_unknown_`: a word with its halves swapped, or backwards.
+    #: Share of the clips that become `_unknown_`: words with their halves swapped, or reversed.
     made_unknown_share: float = Field(0.04, ge=0.0, lt=1.0)
 
 
 class StreamConfig(_Section):
-    """Training on streams: rows of several clips, each row going on where the last batch ended."""
+    """Training on streams: rows of several clips, each continuing where the last batch ended."""
 
     #: Clips in a row of a batch; 0 trains on single clips.
     clips: int = Field(0, ge=0, le=64)
-    #: Share of the steps before the first stream, of single clips, which are learnt faster. Where
-    #: streams begin, the learning rate rises again, to half its peak.
+    #: Share of the steps that train on single clips, which are learned faster, before streams
+    #: begin. There the learning rate rises again, to half its peak.
     begin_at: float = Field(0.0, ge=0.0, lt=1.0)
-    #: Length of a row for each of its clips, or the clips' own length where that is longer. A
-    #: gradient goes back to the row's beginning: this is the length of truncated backpropagation
-    #: through time (Williams and Peng, 1990).
+    #: Length of a row per clip, or the length of the clips if that is longer. Gradients go back to
+    #: the start of the row: this is the length of truncated backpropagation through time (Williams
+    #: and Peng, 1990).
     seconds_per_clip: float = Field(1.15, ge=0.1, le=10.0)
-    #: Share of the rows that take over the state of the last batch; the others begin from zeros.
+    #: Share of the rows that start from the state of the last batch; the others start from zeros.
     carry_share: float = Field(0.8, ge=0.0, le=1.0)
-    #: Share of the rows whose clips follow each other whole, without a gap; in the others the words
-    #: lie at random, their clips' edges overlapping.
+    #: Share of the rows whose clips follow each other whole, without a gap; in the others words are
+    #: placed at random, and the edges of their clips overlap.
     abutted_share: float = Field(0.4, ge=0.0, le=1.0)
-    #: How much shorter than those around them the gaps between a row's words may be: at 1 the words
-    #: may follow each other without a pause, as in strings; at 0 they lie as free as any.
+    #: How much shorter the gaps between a row's words may be than those around them: at 1 words may
+    #: follow each other without a pause, as in sequences; at 0 all gaps are alike.
     crowding: float = Field(0.0, ge=0.0, le=1.0)
-    #: A word is asked for from this long after its end on ...
+    #: A word is the target from this long after its end ...
     after_ms: float = Field(60.0, ge=0.0, le=1000.0)
-    #: ... to this long after it (in rows of whole clips at least to its clip's end).
+    #: ... until this long after it (in rows of whole clips at least until its clip ends).
     hold_ms: float = Field(500.0, gt=0.0, le=5000.0)
-    #: From this long after that on, silence is asked for, until the next word.
+    #: This long after that silence becomes the target, until the next word.
     release_ms: float = Field(250.0, ge=0.0, le=5000.0)
-    #: Share of the silent steps that are asked.
+    #: Share of the steps of silence that count in the loss.
     silence_share: float = Field(0.2, ge=0.0, le=1.0)
-    #: Share of the rows that are running speech, which is `_unknown_`; words follow it with the
-    #: state that it left behind.
+    #: Share of the rows that are running speech, which is `_unknown_`; words after it start from
+    #: the state that it leaves behind.
     talk_share: float = Field(0.0, ge=0.0, le=0.9)
     #: Mean length of a stretch of running speech.
     talk_s: float = Field(15.0, gt=0.0, le=600.0)
-    #: Share of its steps that have a target.
+    #: Share of its steps that count in the loss.
     talk_target_share: float = Field(0.25, gt=0.0, le=1.0)
 
 
 class TrainingConfig(_Section):
-    """The optimisation."""
+    """Optimization, validation and precision."""
 
     seed: int = Field(0, ge=0, lt=2**31)
-    #: A model to begin with, by file or by the name of one that ships: its weights and
-    #: normalisation, of the same network. With other words or heads, all but the heads.
+    #: A model of the same network whose weights and normalization training starts with: a file, or
+    #: the name of a bundled model. With other words or heads, only the encoder.
     begin_with: str = ""
     #: Passes over as many clips as the training split has ...
     epochs: float = Field(30, gt=0)
-    #: ... but at least so many steps: of few clips a pass is short.
+    #: ... but at least so many steps, as a pass over few clips is short.
     least_steps: int = Field(1, ge=1)
     batch_size: int = Field(128, ge=1, le=65_536)
-    #: "muon" learns more from a step, with a learning rate of two to four times as much and a
-    #: weight decay of ten times.
+    #: "muon" learns more per step; it needs a learning rate two to four times as high, and ten
+    #: times the weight decay.
     optimiser: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(3e-3, gt=0)
-    #: Share of the steps in which the learning rate rises; then it falls as a cosine.
+    #: Share of the steps in which the learning rate rises; after that it falls as a cosine.
     warm_up: float = Field(0.05, ge=0.0, lt=1.0)
     weight_decay: float = Field(0.02, ge=0.0)
     label_smoothing: float = Field(0.1, ge=0.0, lt=1.0)
-    #: The same for a CTC head, at each step: mean over tokens of -log p, which keeps its spikes
-    #: from growing without end (Kim et al., "Improved training for online end-to-end speech
+    #: Smoothing for a CTC head, at each step: the mean over tokens of -log p, which keeps it from
+    #: becoming overconfident (Kim et al., "Improved training for online end-to-end speech
     #: recognition systems", Interspeech 2018).
     ctc_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
-    #: Of two heads, the CTC head's part in the loss.
+    #: Weight of the CTC head in the loss, if there are two heads.
     ctc_weight: float = Field(0.5, gt=0.0, lt=1.0)
-    #: The attention decoder's part in the loss, where the model has one (Watanabe et al., 2017).
+    #: Weight of the attention decoder in the loss, if there is one (Watanabe et al., 2017).
     attention_weight: float = Field(0.5, gt=0.0, le=1.0)
-    #: Longest gradient (2-norm of all of it).
+    #: Largest norm of the gradient.
     clip_norm: float = Field(1.0, gt=0)
-    #: Per-step decay of the averaged weights, which are what is kept; 0 keeps the last weights.
+    #: Decay per step of the averaged weights, which the model gets; 0 takes the last weights.
     average_decay: float = Field(0.999, ge=0.0, lt=1.0)
-    #: How much of a clip's end is asked for its word.
+    #: The part at a clip's end in which its word is the target.
     tail_ms: float = Field(200.0, gt=0)
-    #: What chooses the weights that are kept: "clips" (the mean of the labels' recalls) or
-    #: "streams" (words missed, and false alarms in running speech and noise, through the
-    #: detector, whose settings are chosen too and kept in the model).
+    #: What chooses the best weights: "clips" (by the mean of the labels' recalls) or "streams" (by
+    #: missed words, and false alarms in running speech and noise, through the detector, whose
+    #: settings are chosen, too, and stored in the model).
     choose_by: Literal["clips", "streams"] = "clips"
-    #: Validations in the run.
+    #: Number of validations in the run.
     validations: int = Field(30, ge=1)
-    #: Validations without a better one after which the run ends early; 0 never does. Before
-    #: streams begin (`stream.begin_at`) none counts.
+    #: The run ends early after so many validations without a better one; 0 never does. Those before
+    #: streams begin (`stream.begin_at`) do not count.
     patience: int = Field(0, ge=0)
-    #: Where the clips lie: on the "device", in the "host"'s memory, or "mapped" from the packed
-    #: file; "auto" takes the first that has room.
+    #: Where clips are stored: on the "device", in the "host"'s memory, or "mapped" from the packed
+    #: file; "auto" is the first where they fit.
     placement: Literal["auto", "device", "host", "mapped"] = "auto"
-    #: Of products: "auto" is bf16 on CUDA, else float32; "fast" is bf16 on a processor, too, that
-    #: has instructions for it (Intel's AMX). Weights, states and sums are float32.
+    #: Precision of products: "auto" is bf16 on CUDA, otherwise float32; "fast" is bf16 also on a
+    #: CPU with instructions for it (Intel's AMX). Weights, states and sums are float32.
     precision: Literal["auto", "fast", "float32", "bf16"] = "auto"
 
 
 class Recipe(_Section):
-    """A training run: `speechgru train` takes nothing else but the data and the device."""
+    """A training run. `speechgru train` needs nothing else except the data and the device."""
 
     description: str = ""
     data: DataConfig = DataConfig()
@@ -163,7 +163,7 @@ class Recipe(_Section):
             )
         if clips and self.model.whole_clips:
             raise ValueError(
-                f"stream.clips {clips}: a model with {self.model.whole_clips[0]} is no stream"
+                f"stream.clips {clips}: a model with {self.model.whole_clips[0]} needs whole clips"
             )
         if self.stream.talk_share and "classify" not in self.model.heads:
             raise ValueError("stream.talk_share needs a classify head; add it to model.heads")
@@ -173,11 +173,11 @@ class Recipe(_Section):
 
     @property
     def batch_rows(self) -> int:
-        """Rows of a batch: of single clips, or of streams of several."""
+        """Number of rows in a batch: single clips, or streams of several."""
         return self.training.batch_size // max(1, self.stream.clips)
 
     def to_toml(self) -> str:
-        """Every setting, resolved."""
+        """All settings, including defaults."""
         return tomli_w.dumps(self.model_dump(mode="json"))
 
 
@@ -185,8 +185,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply overrides such as "training.epochs=5".
 
     Raises:
-        UsageError: no such recipe, not TOML, an unknown key (names the nearest known one), or a
-            value out of range.
+        UsageError: no such recipe, not TOML, an unknown key (with the most similar one), or a value
+            out of range.
     """
     path = find_recipe(name)
     try:
@@ -201,7 +201,11 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def parse_recipe(table: dict[str, Any], source: str) -> Recipe:
-    """Check a recipe's table; errors name `source`, the key, the value and what is allowed."""
+    """Validate a recipe's table.
+
+    Raises:
+        UsageError: names `source`, the key, the value and what is allowed.
+    """
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Where recipes lie: by path, or by name in the package. Neither torch nor pydantic is needed."""
+"""Finds recipes by path, or by name in the package, without importing torch or pydantic."""
 
 import tomllib
 from pathlib import Path
@@ -7,17 +7,17 @@ from speechgru.common.wording import did_you_mean
 from speechgru.errors import UsageError
 
 DEFAULT_RECIPE = "speech-commands-v2-12"
-#: In an installed package, and in a source tree.
+#: In an installed package, and in the source tree.
 _FOLDERS = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "recipes")
 
 
 def recipe_names() -> list[str]:
-    """The recipes that ship with the package."""
+    """Names of the bundled recipes."""
     return sorted({path.stem for folder in _FOLDERS for path in folder.glob("*.toml")})
 
 
 def recipe_descriptions() -> dict[str, str]:
-    """What each recipe that ships says of itself, by name."""
+    """The description of each bundled recipe, by name."""
     found = {}
     for name in recipe_names():
         table = tomllib.loads(find_recipe(name).read_text(encoding="utf-8"))
@@ -26,7 +26,7 @@ def recipe_descriptions() -> dict[str, str]:
 
 
 def find_recipe(name: str) -> Path:
-    """A recipe's file, by path or by the name of one that ships with the package.
+    """A recipe's file, by path or by the name of a bundled recipe.
 
     Raises:
         UsageError: there is none.
@@ -39,6 +39,6 @@ def find_recipe(name: str) -> Path:
         if (folder / f"{name}.toml").is_file():
             return folder / f"{name}.toml"
     raise UsageError(
-        f"recipe {name!r}: no such file, and none of the recipes that ship: "
+        f"recipe {name!r}: not a file, and not one of the bundled recipes: "
         f"{', '.join(recipe_names())}{did_you_mean(name, recipe_names())}"
     )

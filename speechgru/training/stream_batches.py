@@ -1,8 +1,8 @@
-"""Training batches of streams: words one after the other, and the state carried between batches.
+"""Training batches of streams: words one after another, with the state carried between batches.
 
-Truncated backpropagation through time: a row of a batch is a window of a stream that has no end.
-The network begins a row with the detached state that it had at the end of the same row of the last
-batch, so that the state at a word's start is any that the words before it can leave behind.
+Truncated backpropagation through time: each row of a batch is a window of an endless stream. The
+network starts it from the detached state in which it ended the same row of the previous batch, so
+at the start of a word the state may be any that the words before it leave behind.
 """
 
 import torch
@@ -13,7 +13,7 @@ from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN
 from speechgru.model.network import State
 from speechgru.model.row_threads import on_one_core
-from speechgru.training.augmentation import crops_at, mask_features, uniform, vary_sound
+from speechgru.training.augmentation import augment_samples, crops_at, mask_features, uniform
 from speechgru.training.batches import (
     NO_TARGET,
     NO_WORD,
@@ -21,29 +21,29 @@ from speechgru.training.batches import (
     Clips,
     Rows,
     TrainingClips,
-    only_words,
+    words_first,
 )
+from speechgru.training.data import label_ids
 from speechgru.training.recipe import StreamConfig
 from speechgru.training.talk import SILENT, SPEECH
-from speechgru.training.targets import fold_outputs
 
-#: Rows of whole clips begin up to this much later.
+#: Rows of whole clips start up to this much later.
 _JITTER_S = 0.02
-#: A row does not end sooner after a word: time to recognize it.
+#: A row continues at least this long after its last word, to leave time to recognize it.
 _AFTER_LAST_S = 0.15
-#: A clip's edges are faded where another clip, or nothing, begins there.
+#: Length of the fade at the edges of a clip that overlaps another one, or follows a gap.
 _FADE_S = 0.01
-#: Clips that are laid out to count the labels.
-_COUNTED = 4096
-#: Of the last word before a row: "long ago".
+#: Clips that are placed to count the labels.
+_COUNTED_CLIPS = 4096
+#: The end of a word that no longer matters.
 _LONG_AGO_S = 1000.0
 
 
 class StreamBatches:
     """Endless batches of R rows of a few clips each.
 
-    The windows end between two words: no word lies across them, but its edges, its echo in the
-    targets and the state do.
+    Windows end between two words: no word is cut by the border, but its edges, its targets and the
+    state may extend over it.
 
     Raises:
         UsageError: there is less running speech than a row takes.
@@ -55,147 +55,149 @@ class StreamBatches:
         model = clips.model
         clip_s = clips.clip_samples / model.sample_rate
         self.clips, self.config, self.tail_s = clips, config, tail_ms / 1000
-        # A row holds its clips, however long these are.
+        # A row holds its clips, however long they are.
         seconds_per_clip = max(config.seconds_per_clip, clip_s)
         self.steps = model.steps(config.clips * seconds_per_clip)
-        state = model.initial_state(rows)
-        #: The state that each row ended in, the output of its last word, and until when after the
-        #: row's end that is asked for, in seconds.
-        self.carried: State = state | {
+        #: For each row the state in which it ended; the class of its last word ("output"); and
+        #: until when after the row's end that class is a target, in seconds ("held_s"). The names
+        #: are part of the checkpoint format.
+        self.carried: State = model.initial_state(rows) | {
             "output": torch.full((rows,), NO_TARGET, device=model.device),
             "held_s": torch.full((rows,), -_LONG_AGO_S, device=model.device),
         }
         if clips.talk is not None:
-            #: Where in the running speech each row is; -1 where it is not.
+            #: The step of the running speech at which each row starts; -1 in a row of clips.
             self.carried["talk"] = torch.full((rows,), -1, device=model.device)
             if len(clips.talk[1]) < 2 * self.steps:
                 raise UsageError("stream.talk_share: there is too little running speech for a row")
 
     def draw(self, count: int) -> Batch:
         """A batch of the next `count` clips."""
-        return self.featurize(self.vary(count))
+        return self.featurize(self.draw_rows(count))
 
-    def vary(self, count: int) -> Rows:
-        """Rows of the next `count` clips."""
-        goes_on, drawn = self._choose_rows(), self.clips.draw(count)
-        samples, targets = self._lay_out(drawn, goes_on)
-        words = only_words(drawn.outputs.view(len(samples), -1), self.clips)
+    def draw_rows(self, count: int) -> Rows:
+        """Rows of the next `count` clips, augmented."""
+        continues, drawn = self._choose_rows(), self.clips.draw(count)
+        samples, targets = self._place_clips(drawn, continues)
+        words = words_first(drawn.classes.view(len(samples), -1), self.clips)
         if self.clips.talk is not None:
-            self._put_talk(samples, targets, words, *self.clips.talk)
+            self._place_talk(samples, targets, words, *self.clips.talk)
         config = self.clips.recipe.augment
-        samples = vary_sound(samples, self.clips.noise, config, self.clips.generator)
+        samples = augment_samples(samples, self.clips.noise, config, self.clips.generator)
         return Rows(samples, targets, words)
 
     @torch.no_grad()
     def featurize(self, rows: Rows) -> Batch:
-        """Features of varied rows, themselves varied in spectrum and masked."""
+        """Features of augmented rows, themselves augmented and masked."""
         model, config, stream = self.clips.model, self.clips.recipe.augment, self.config
         state = {name: self.carried[name] for name in model.initial_state(1)}
         features, state["samples"] = model.extract(rows.samples, state["samples"])
-        # As many masks to a clip's length as a clip has.
-        several = config.model_copy(update={"time_masks": config.time_masks * stream.clips})
+        # As many masks per clip length as in a single clip.
+        per_row = config.model_copy(update={"time_masks": config.time_masks * stream.clips})
         hop_ms = model.features.config.hop_ms
         with on_one_core():
-            features = self.clips.vary_features(features)
-            features = mask_features(features, several, hop_ms, self.clips.generator)
+            features = self.clips.augment_features(features)
+            features = mask_features(features, per_row, hop_ms, self.clips.generator)
         return Batch(features, state, rows.targets, rows.words)
 
-    def keep(self, state: State) -> None:
-        """Take the state that the network left behind: the next batch begins in it."""
+    def carry(self, state: State) -> None:
+        """Keep the state in which the network ended a batch: the next batch starts from it."""
         for name, tensor in state.items():
             self.carried[name] = tensor.detach().to(self.carried[name].dtype)
 
     def label_shares(self) -> Tensor:
-        """How often each label of the model is asked for: (V,), sum 1, by trying."""
+        """The share of each label in the targets: (V,), sum 1; counted in sample rows."""
         model, ranks = self.clips.model, self.clips.ranks
         counts = torch.zeros(len(model.labels), device=model.device)
         carried = dict(self.carried)
         rows = len(self.carried["output"])
-        goes_on = torch.zeros(rows, dtype=torch.bool, device=model.device)
+        continues = torch.zeros(rows, dtype=torch.bool, device=model.device)
         clips = rows * self.config.clips
         with self.clips.rewound():
-            for _ in range(max(1, _COUNTED // (clips * ranks.size))):
-                _, targets = self._lay_out(self.clips.draw(clips), goes_on)
-                labels = fold_outputs(targets[targets != NO_TARGET], model)
+            for _ in range(max(1, _COUNTED_CLIPS // (clips * ranks.size))):
+                _, targets = self._place_clips(self.clips.draw(clips), continues)
+                labels = label_ids(targets[targets != NO_TARGET], model)
                 counts += torch.bincount(labels, minlength=len(counts))
         self.carried.update(carried)
         counts = ranks.mean(counts)
         return counts / counts.sum()
 
     def _choose_rows(self) -> Tensor:
-        """Which rows go on, (R,); the others' state is zeros from here on."""
+        """Which rows continue their stream, (R,); the state of the others is set to zeros."""
         rows = len(self.carried["output"])
         like, generator = self.carried["samples"], self.clips.generator
-        goes_on = uniform((rows,), 0, 1, like, generator) < self.config.carry_share
+        continues = uniform((rows,), 0, 1, like, generator) < self.config.carry_share
         if self.clips.talk is not None:
-            goes_on |= self._choose_talk(len(self.clips.talk[1]))
-        fresh = self.clips.model.initial_state(rows)
-        for name, start in fresh.items():
-            mask = goes_on.view(-1, *[1] * (start.ndim - 1))
-            self.carried[name] = torch.where(mask, self.carried[name], start)
-        return goes_on
+            continues |= self._choose_talk(len(self.clips.talk[1]))
+        for name, initial in self.clips.model.initial_state(rows).items():
+            mask = continues.view(-1, *[1] * (initial.ndim - 1))
+            self.carried[name] = torch.where(mask, self.carried[name], initial)
+        return continues
 
     def _choose_talk(self, steps: int) -> Tensor:
-        """Which rows are running speech from here on; gives those that were until here, (R,).
+        """Choose the rows that are running speech; returns which ones were in the last batch, (R,).
 
-        Its stretches are of random lengths, `talk_s` on average, in a bank of so many `steps`.
+        Stretches of running speech have random lengths, `talk_s` on average. `steps` is the length
+        of all of it.
         """
-        config, was_at = self.config, self.carried["talk"]
+        config, previous = self.config, self.carried["talk"]
         like, generator = self.carried["samples"], self.clips.generator
         row_s = self.steps * self.clips.model.step_samples / self.clips.model.sample_rate
-        stops = min(1.0, row_s / config.talk_s)
-        starts = min(1.0, stops * config.talk_share / (1 - config.talk_share))
-        lot, place = (uniform(was_at.shape, 0, 1, like, generator) for _ in range(2))
+        stop_probability = min(1.0, row_s / config.talk_s)
+        start_probability = min(1.0, stop_probability * config.talk_share / (1 - config.talk_share))
+        chance, place = (uniform(previous.shape, 0, 1, like, generator) for _ in range(2))
         anywhere = (place * (steps - self.steps)).long()
-        was_talk = was_at >= 0
-        following = was_at + self.steps
+        was_talk = previous >= 0
+        following = previous + self.steps
         following = torch.where(was_talk & (following + self.steps <= steps), following, anywhere)
-        is_talk = torch.where(was_talk, lot >= stops, lot < starts)
+        is_talk = torch.where(was_talk, chance >= stop_probability, chance < start_probability)
         self.carried["talk"] = torch.where(is_talk, following, -1)
         return was_talk
 
-    def _put_talk(
-        self, samples: Tensor, targets: Tensor, words: Tensor, bank: Tensor, activity: Tensor
+    def _place_talk(
+        self, samples: Tensor, targets: Tensor, words: Tensor, talk: Tensor, activity: Tensor
     ) -> None:
-        """Put running speech in the place of the rows that are such, in place."""
+        """Replace the rows that were chosen for it by running speech, in place."""
         model, like, generator = self.clips.model, self.carried["samples"], self.clips.generator
-        asked = uniform(tuple(targets.shape), 0, 1, like, generator) < self.config.talk_target_share
+        share = self.config.talk_target_share
+        has_target = uniform(tuple(targets.shape), 0, 1, like, generator) < share
         rows = (self.carried["talk"] >= 0).nonzero()[:, 0]
         if not len(rows):
             return
         first = self.carried["talk"][rows]
-        spoken = crops_at(bank, first * model.step_samples, samples.shape[1])
-        samples[rows] = spoken.to(samples.dtype) / FULL_SCALE
+        crops = crops_at(talk, first * model.step_samples, samples.shape[1])
+        samples[rows] = crops.to(samples.dtype) / FULL_SCALE
         activity = crops_at(activity, first, self.steps)
         unknown = model.vocabulary.id(UNKNOWN)
-        wanted = torch.full_like(activity, NO_TARGET, dtype=targets.dtype)
-        wanted = wanted.masked_fill(activity == SPEECH, unknown)
-        wanted = wanted.masked_fill(activity == SILENT, self.clips.silence)
-        targets[rows] = wanted.masked_fill(~asked[rows], NO_TARGET)
+        talk_targets = torch.full_like(activity, NO_TARGET, dtype=targets.dtype)
+        talk_targets = talk_targets.masked_fill(activity == SPEECH, unknown)
+        talk_targets = talk_targets.masked_fill(activity == SILENT, self.clips.silence)
+        targets[rows] = talk_targets.masked_fill(~has_target[rows], NO_TARGET)
         words[rows.cpu()] = NO_WORD
-        # What was said last is asked for no more, and silence soon after.
+        # The last word is no longer a target, and silence soon is.
         self.carried["held_s"][rows] = 0.0
         self.carried["output"][rows] = unknown
 
-    def _lay_out(self, clips: Clips, goes_on: Tensor) -> tuple[Tensor, Tensor]:
-        """Clips to rows: samples (R, S) and targets (R, T); the last words are carried on."""
-        rows, length = len(goes_on), clips.samples.shape[1]
+    def _place_clips(self, clips: Clips, continues: Tensor) -> tuple[Tensor, Tensor]:
+        """Clips to rows: samples (R, S) and targets (R, T); the last words are carried."""
+        rows, length = len(continues), clips.samples.shape[1]
         total = self.steps * self.clips.model.step_samples
         spans = clips.spans.view(rows, -1, 2)
         generator, like = self.clips.generator, clips.samples
         abutted = uniform((rows, 1), 0, 1, like, generator) < self.config.abutted_share
-        whole = self._follow(rows, length, total, like)
-        offsets = torch.where(abutted, whole, self._scatter(spans, total, like))
-        samples = _add_up(
+        abutted_offsets = self._abutted_offsets(rows, length, total, like)
+        offsets = torch.where(abutted, abutted_offsets, self._random_offsets(spans, total, like))
+        samples = _overlap_add(
             clips.samples.view(rows, -1, length),
             offsets,
             total,
             round(_FADE_S * self.clips.model.sample_rate) * ~abutted,
         )
-        return samples, self._targets(clips, offsets, spans + offsets[..., None], abutted, goes_on)
+        spans = spans + offsets[..., None]
+        return samples, self._targets(clips, offsets, spans, abutted, continues)
 
-    def _follow(self, rows: int, length: int, total: int, like: Tensor) -> Tensor:
-        """Clips one after the other from a random place on, which may be before the row's start."""
+    def _abutted_offsets(self, rows: int, length: int, total: int, like: Tensor) -> Tensor:
+        """Offsets of clips that follow each other without a gap, from a random one on: (R, N)."""
         count, rate = self.config.clips, self.clips.model.sample_rate
         room = max(0, total - count * length)
         first = uniform((rows, 1), 0, 1, like, self.clips.generator) * room
@@ -203,11 +205,11 @@ class StreamBatches:
         places = torch.arange(count, device=like.device) * length
         return (first + jitter + places).round().long().clamp_min(0)
 
-    def _scatter(self, spans: Tensor, total: int, like: Tensor) -> Tensor:
-        """Words in their order with gaps that share the free time at random: (R, N).
+    def _random_offsets(self, spans: Tensor, total: int, like: Tensor) -> Tensor:
+        """Offsets that place words in order with random gaps, which fill the row: (R, N).
 
-        Crowded, the gaps between the words of a row are by a random factor shorter than those
-        before and after them: from words far apart to words that follow without a pause.
+        With crowding, the gaps between a row's words are shorter by a random factor than those
+        before and after them: from words far apart to words without a pause.
         """
         words = (spans[..., 1] - spans[..., 0]).float()  # (R, N)
         size = (words.shape[0], words.shape[1] + 1)
@@ -221,57 +223,60 @@ class StreamBatches:
         return (starts - spans[..., 0]).round().long()
 
     def _targets(
-        self, clips: Clips, offsets: Tensor, spans: Tensor, abutted: Tensor, goes_on: Tensor
+        self, clips: Clips, offsets: Tensor, spans: Tensor, abutted: Tensor, continues: Tensor
     ) -> Tensor:
-        """What each step is asked for, (R, T): silence, and after each word that word."""
+        """A target for each step, (R, T): silence, and after each word that word."""
         config, model = self.config, self.clips.model
-        rows, rate = len(goes_on), model.sample_rate
-        outputs = clips.outputs.view(rows, -1).to(offsets.device, non_blocking=True)
+        rows, rate = len(continues), model.sample_rate
+        classes = clips.classes.view(rows, -1).to(offsets.device, non_blocking=True)
         step_s = model.step_samples / rate
-        # A step's answer is that at its end.
+        # A step's posteriors are those at its end.
         now_s = step_s * torch.arange(1, self.steps + 1, device=offsets.device)
         targets = torch.full((rows, self.steps), self.clips.silence, device=offsets.device)
-        is_word = outputs != self.clips.silence
+        is_word = classes != self.clips.silence
         starts_s = spans[..., 0] / rate
         ends_s, clip_ends_s = spans[..., 1] / rate, (offsets + clips.samples.shape[1]) / rate
-        asked_s, held_s = ends_s + config.after_ms / 1000, ends_s + config.hold_ms / 1000
-        # A whole clip's tail says its word, even where the clip ends before the word does.
-        asked_s = torch.where(abutted, asked_s.minimum(clip_ends_s - self.tail_s), asked_s)
-        held_s = torch.where(abutted, held_s.maximum(clip_ends_s), held_s)
+        from_s, until_s = ends_s + config.after_ms / 1000, ends_s + config.hold_ms / 1000
+        # The tail of a whole clip has its word as target, even if the clip ends within the word.
+        from_s = torch.where(abutted, from_s.minimum(clip_ends_s - self.tail_s), from_s)
+        until_s = torch.where(abutted, until_s.maximum(clip_ends_s), until_s)
 
-        last_s = torch.where(goes_on, self.carried["held_s"], -_LONG_AGO_S)
-        last_output = self.carried["output"]
-        long_ago = torch.full_like(last_s, -_LONG_AGO_S)
-        words = [(long_ago, long_ago, last_s, last_output, torch.ones_like(goes_on))]
+        last_until_s = torch.where(continues, self.carried["held_s"], -_LONG_AGO_S)
+        last_class = self.carried["output"]
+        long_ago = torch.full_like(last_until_s, -_LONG_AGO_S)
+        always = torch.ones_like(continues)
+        words = [(long_ago, long_ago, last_until_s, last_class, always)]
         words += zip(
-            *(x.unbind(1) for x in (starts_s, asked_s, held_s, outputs, is_word)), strict=True
+            *(x.unbind(1) for x in (starts_s, from_s, until_s, classes, is_word)), strict=True
         )
-        for start_s, asked_from_s, until_s, output, said in words:
-            begun, held = said[:, None] & (now_s > start_s[:, None]), now_s <= until_s[:, None]
-            asked = begun & held & (now_s > asked_from_s[:, None])
-            targets = targets.masked_fill(begun, NO_TARGET)
-            targets = torch.where(asked, output[:, None], targets)
-            over = begun & (now_s > until_s[:, None] + config.release_ms / 1000)
+        for word_start_s, word_from_s, word_until_s, word_class, applies in words:
+            started = applies[:, None] & (now_s > word_start_s[:, None])
+            held = started & (now_s <= word_until_s[:, None])
+            held &= now_s > word_from_s[:, None]
+            targets = targets.masked_fill(started, NO_TARGET)
+            targets = torch.where(held, word_class[:, None], targets)
+            over = started & (now_s > word_until_s[:, None] + config.release_ms / 1000)
             targets = targets.masked_fill(over, self.clips.silence)
-            last_s = torch.where(said, until_s, last_s)
-            last_output = torch.where(said, output, last_output)
-        self.carried["held_s"] = (last_s - self.steps * step_s).clamp_min(-_LONG_AGO_S)
-        self.carried["output"] = last_output
+            last_until_s = torch.where(applies, word_until_s, last_until_s)
+            last_class = torch.where(applies, word_class, last_class)
+        row_s = self.steps * step_s
+        self.carried["held_s"] = (last_until_s - row_s).clamp_min(-_LONG_AGO_S)
+        self.carried["output"] = last_class
         shape = (rows, self.steps)
-        left_out = uniform(shape, 0, 1, clips.samples, self.clips.generator) > config.silence_share
-        return targets.masked_fill((targets == self.clips.silence) & left_out, NO_TARGET)
+        dropped = uniform(shape, 0, 1, clips.samples, self.clips.generator) > config.silence_share
+        return targets.masked_fill((targets == self.clips.silence) & dropped, NO_TARGET)
 
 
-def _add_up(clips: Tensor, offsets: Tensor, total: int, fade: Tensor) -> Tensor:
-    """Lay clips (R, N, S) over each other at offsets (R, N), their edges faded: (R, total).
+def _overlap_add(clips: Tensor, offsets: Tensor, total: int, fade: Tensor) -> Tensor:
+    """Add clips (R, N, S) at offsets (R, N), with faded edges: (R, total).
 
-    `fade` (R, 1) is in samples; what lies outside of the row is cut off.
+    `fade` (R, 1) is in samples; what lies outside the row is cut off.
     """
     rows, _, length = clips.shape
     place = torch.arange(length, device=clips.device)
     edge = torch.minimum(place, length - 1 - place) + 1
     ramp = (edge / fade.clamp_min(1)).clamp_max(1.0)[:, None]  # (R, 1, S)
-    # A margin of a clip on either side takes what is cut off.
+    # A margin of one clip on either side takes what is cut off.
     canvas = clips.new_zeros(rows, total + 2 * length)
     start = (offsets + length).clamp(0, total + length)
     index = (start[..., None] + place).flatten(1)

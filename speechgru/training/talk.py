@@ -1,4 +1,4 @@
-"""Running speech to train with, so that a network keeps quiet in it, and hears what follows it."""
+"""Running speech ("talk") in training, so that it is ignored and words after it are recognized."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,20 +10,20 @@ from speechgru.audio.files import read
 from speechgru.audio.pcm import Packed, to_packed
 from speechgru.common.threads import in_threads
 from speechgru.labels import UNKNOWN
-from speechgru.training.prepared_data import PreparedData
+from speechgru.training.data import TrainingData
 
-#: Level of each recording: root mean square, dB of full scale.
+#: RMS level of each recording, in dB of full scale.
 TALK_DB = -26.0
 #: Silence between two recordings.
 _GAP_S = 0.25
-#: A step is speech where one this far below the recording's level lies not longer ago than
-#: _SPEECH_S, and silence where none does for _SILENCE_S.
-_SPEECH_DB, _SPEECH_S, _SILENCE_S = -18.0, 0.2, 0.6
+#: A step is loud if it is at most this far below the recording's level. It counts as speech if
+#: there was a loud step within the last _SPEECH_S, and as silence if there was none for _SILENCE_S.
+_LOUD_DB, _SPEECH_S, _SILENCE_S = -18.0, 0.2, 0.6
 SPEECH, NEITHER, SILENT = 1, 0, -1
 
 
-def talk_recordings(data: PreparedData, split: str) -> tuple[Path, ...]:
-    """Running speech of a split: the corpus' long recordings of other speech, and what ships."""
+def talk_recordings(data: TrainingData, split: str) -> tuple[Path, ...]:
+    """Running speech of a split: the corpus's long recordings of other speech, and what ships."""
     own = dict.fromkeys(
         example.path
         for example in data.task.splits[split]
@@ -36,9 +36,9 @@ def talk_recordings(data: PreparedData, split: str) -> tuple[Path, ...]:
 def talk_bank(
     paths: Sequence[Path], rate: int, step_samples: int
 ) -> tuple[Packed, NDArray[np.int8]]:
-    """Recordings end to end, in a random order that is always the same, all equally loud.
+    """Recordings end to end in a fixed random order, all equally loud.
 
-    Gives samples (N,) in whole steps, and for each step SPEECH, SILENT or NEITHER.
+    Returns samples (N,) in whole steps, and for each step SPEECH, SILENT or NEITHER.
     """
     order = np.random.default_rng(0).permutation(len(paths))
     gap = np.zeros(round(_GAP_S * rate), np.float32)
@@ -50,14 +50,14 @@ def talk_bank(
     bank = np.concatenate(parts)
     bank = bank[: len(bank) // step_samples * step_samples]
     loud = np.sqrt(np.square(bank.reshape(-1, step_samples)).mean(axis=1))
-    is_loud = loud > 10 ** ((TALK_DB + _SPEECH_DB) / 20)
-    steps_a_second = rate / step_samples
-    speech = _lately(is_loud, round(_SPEECH_S * steps_a_second))
-    quiet = ~_lately(is_loud, round(_SILENCE_S * steps_a_second))
+    is_loud = loud > 10 ** ((TALK_DB + _LOUD_DB) / 20)
+    steps_per_second = rate / step_samples
+    speech = _recently(is_loud, round(_SPEECH_S * steps_per_second))
+    quiet = ~_recently(is_loud, round(_SILENCE_S * steps_per_second))
     return to_packed(bank), (speech * SPEECH + quiet * SILENT).astype(np.int8)
 
 
-def _lately(values: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
-    """Whether a value of the last `steps` or the present one is true."""
+def _recently(values: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    """Whether this value, or one of the last `steps`, is true."""
     totals = np.cumsum(np.concatenate([np.zeros(steps + 1, np.int64), values]))
     return totals[steps + 1 :] > totals[: -steps - 1]

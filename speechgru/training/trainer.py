@@ -1,4 +1,4 @@
-"""One step of training, and everything that it needs in memory."""
+"""One training step, and everything that it needs in memory."""
 
 import math
 from collections.abc import Callable
@@ -12,58 +12,51 @@ from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN
 from speechgru.model.network import SpeechGRU, State
 from speechgru.model.row_threads import on_one_core
-from speechgru.training.batches import (
-    Batch,
-    ClipBatches,
-    TrainingClips,
-)
+from speechgru.training.batches import Batch, ClipBatches, TrainingClips
 from speechgru.training.checkpoint import Progress, TrainingState
-from speechgru.training.distribution import ALONE, Ranks
+from speechgru.training.data import TrainingData, unknown_words
+from speechgru.training.distribution import ALONE, Ranks, share_layers
 from speechgru.training.losses import BatchLoss
-from speechgru.training.optimiser import make_optimiser, schedule
-from speechgru.training.prepared_data import PreparedData
+from speechgru.training.optimiser import WeightAverage, make_optimiser, schedule
 from speechgru.training.recipe import Recipe
-from speechgru.training.shared_layers import share_layers
 from speechgru.training.stream_batches import StreamBatches
 from speechgru.training.stream_validation import StreamValidation
-from speechgru.training.targets import unknown_words
 from speechgru.training.validation import Validation
-from speechgru.training.warm_start import take_over
-from speechgru.training.weight_average import WeightAverage
+from speechgru.training.warm_start import initialize_from
 
-#: The parts of a training step, in their order.
+#: The stages of a training step, in order. The names are also JSON keys of `bench train`.
 STAGES = ("draw", "features", "forward", "backward", "optimiser", "average")
 
 
 class Trainer:
-    """A network, its data and its optimiser, stepped by `train_step`.
+    """A network with its data and its optimizer, advanced by `train_step`.
 
-    `steps` is how many the recipe asks for, the first `streams_begin` of single clips; `state` is
-    all that a checkpoint keeps. Of several processes each has its part of every batch, and takes
-    the same steps.
+    `steps` is how many the recipe asks for, of which the first `streams_begin` are on single clips;
+    `state` is all that a checkpoint holds. Several processes each have a share of every batch, and
+    take the same steps.
 
     Args:
-        begins: whether the run begins here; one that goes on has its weights from a checkpoint, and
-            needs the model no more that it began with.
+        warm_start: whether to load the weights that the recipe starts with. A resumed run has its
+            own, and no longer needs the file.
 
     Raises:
-        UsageError: the rows of a batch cannot be shared by so many processes, or the model to begin
-            with is of another network.
-        DataError: the model to begin with is none.
+        UsageError: so many processes cannot share the rows of a batch, or the model to start with
+            has another network.
+        DataError: the file to start with is not a model.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        data: PreparedData,
+        data: TrainingData,
         device: torch.device,
         ranks: Ranks = ALONE,
-        begins: bool = True,
+        warm_start: bool = True,
     ) -> None:
         config = recipe.training
         check_shares(recipe, ranks)
         self.recipe, self.data, self.device, self.ranks = recipe, data, device, ranks
-        self.bf16 = takes_bf16(config.precision, device)
+        self.bf16 = uses_bf16(config.precision, device)
         self.model = build_model(recipe, data.task, device)
         self.model.metadata = {
             "protocol": data.task.protocol,
@@ -72,14 +65,13 @@ class Trainer:
         }
         clips = TrainingClips(data, recipe, self.model, ranks)
         self.batches = make_batches(clips, recipe)
-        self.single = ClipBatches(clips, config.tail_ms)
+        self.clip_batches = ClipBatches(clips, config.tail_ms)
         self.model.set_normalisation(clips.raw_features())
         self.model.set_prior(self.batches.label_shares())
-        start = config.begin_with if begins else ""
-        self.beginning = take_over(self.model, start) if start else None
-        begun_with = self.beginning.provenance if self.beginning else {}
+        name = config.begin_with if warm_start else ""
+        self.warm_start = initialize_from(self.model, name) if name else None
         share_layers(self.model, ranks)
-        ranks.follow_first(self.model.state_dict().values())
+        ranks.broadcast_(self.model.state_dict().values())
         self.batch_loss = BatchLoss(self.model, config, ranks)
         self.validation = Validation(
             data.task, data.packed, self.model, carried=bool(recipe.stream.clips)
@@ -95,35 +87,47 @@ class Trainer:
             WeightAverage(self.model, config.average_decay),
             make_optimiser(self.model, config),
             clips.generators,
-            Progress(fingerprint=data.fingerprint, begun_with=begun_with, precision=self.precision),
+            Progress(
+                fingerprint=data.fingerprint,
+                begun_with=self.warm_start.provenance if self.warm_start else {},
+                precision=self.precision,
+                samples_crc32=data.packed.crc32,
+                decoders=data.decoders,
+            ),
             self.batches.carried,
             ranks,
         )
 
     @property
     def precision(self) -> str:
-        """Of products: "bf16" or "float32"."""
+        """In which products are computed: "bf16" or "float32"."""
         return "bf16" if self.bf16 else "float32"
+
+    @property
+    def epoch(self) -> float:
+        """Passes over as many clips as the training split has."""
+        clips = self.state.progress.step * self.recipe.training.batch_size
+        return clips / len(self.batches.clips)
 
     def train_step(self, mark: Callable[[str], None] = lambda stage: None) -> Tensor:
         """Draw a batch and learn from it; the loss stays on the device.
 
-        `mark` hears the name of each of the `STAGES` when it has ended.
+        `mark` is called with the name of each of the `STAGES` when it has ended.
         """
         in_streams = self.state.progress.step >= self.streams_begin
-        batches = self.batches if in_streams else self.single
-        rows = batches.vary(self.recipe.training.batch_size // self.ranks.size)
+        batches = self.batches if in_streams else self.clip_batches
+        rows = batches.draw_rows(self.recipe.training.batch_size // self.ranks.size)
         mark("draw")
         batch = batches.featurize(rows)
         mark("features")
-        loss, carried = self.learn(batch, mark)
-        batches.keep(carried)
+        loss, state = self.learn(batch, mark)
+        batches.carry(state)
         return loss
 
     def learn(
         self, batch: Batch, mark: Callable[[str], None] = lambda stage: None
     ) -> tuple[Tensor, State]:
-        """Learn from a batch; gives the loss, still on the device, and the new state."""
+        """Learn from a batch; returns the loss, still on the device, and the new state."""
         state = self.state
         self.model.train()
         loss, carried = self.loss(batch)
@@ -145,30 +149,30 @@ class Trainer:
         return loss.detach(), carried
 
     def learning_rate(self, step: int) -> float:
-        """That of a step, counted from 0."""
+        """The learning rate of a step, counted from 0."""
         config = self.recipe.training
         return config.learning_rate * schedule(step, self.steps, config, self.streams_begin)
 
     def loss(self, batch: Batch) -> tuple[Tensor, State]:
-        """What the batch costs, and the state that it ends in."""
+        """The loss of a batch, and the state in which it ends."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            heard, state = self.model.encode(batch.features, batch.state)
-            loss = self.batch_loss(self.model.apply_heads(heard), batch)
+            encoded, state = self.model.encode(batch.features, batch.state)
+            loss = self.batch_loss(self.model.apply_heads(encoded), batch)
             if self.model.speller is not None:
-                spelling = self.batch_loss.spelling(heard, batch)
+                spelling = self.batch_loss.spelling(encoded, batch)
                 loss = torch.lerp(loss, spelling, self.recipe.training.attention_weight)
         return loss, batch.state | state
 
 
-def takes_bf16(precision: str, device: torch.device) -> bool:
-    """Whether a recipe's precision means products of bfloat16 on this device."""
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Whether a recipe's precision means products in bfloat16 on this device."""
     if device.type == "cpu" and precision == "fast":
         return has_amx()
     return precision == "bf16" or (precision in ("auto", "fast") and device.type == "cuda")
 
 
 def make_batches(clips: TrainingClips, recipe: Recipe) -> ClipBatches | StreamBatches:
-    """Batches of single clips, or of streams where the recipe says so."""
+    """Batches of single clips, or of streams, as the recipe says."""
     if not recipe.stream.clips:
         return ClipBatches(clips, recipe.training.tail_ms)
     rows = recipe.batch_rows // clips.ranks.size
@@ -176,16 +180,16 @@ def make_batches(clips: TrainingClips, recipe: Recipe) -> ClipBatches | StreamBa
 
 
 def check_shares(recipe: Recipe, ranks: Ranks) -> None:
-    """Raise a `UsageError` if a batch's rows are not as many for each process."""
+    """Raise a `UsageError` if the rows of a batch cannot be divided among the processes."""
     if recipe.batch_rows % ranks.size:
         raise UsageError(
             f"training.batch_size {recipe.training.batch_size} is {recipe.batch_rows} rows, which "
-            f"{ranks.size} processes cannot share; a multiple is needed"
+            f"{ranks.size} processes cannot share; it must be a multiple"
         )
 
 
 def build_model(recipe: Recipe, task: Task, device: torch.device) -> SpeechGRU:
-    """A network with fresh weights for a task, the same for the same seed."""
+    """A network with random weights for a task, the same for the same seed."""
     torch.manual_seed(recipe.training.seed)
     separate = recipe.sampling.separate_unknown_words and UNKNOWN in task.labels
     separate &= "classify" in recipe.model.heads

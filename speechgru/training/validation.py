@@ -1,4 +1,4 @@
-"""How good a model is on the validation split, while it trains."""
+"""How good a model is on the validation split while it is trained."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,22 +15,25 @@ from speechgru.model.network import SpeechGRU
 from speechgru.recognition.clips import score_carried, score_clips
 from speechgru.training.stream_validation import StreamScore
 
-#: Streams side by side: few enough that most clips follow many others.
+#: Streams side by side: so few that most clips follow many others.
 ROWS = 32
 
 
 @dataclass(frozen=True)
 class Score:
-    """A validation: `balanced_accuracy` is the mean of the labels' recalls, which selects.
+    """The result of a validation.
 
-    Of scores alike in that the one of the least loss is the best: few clips are soon all right.
+    The model with the highest `balanced_accuracy`, the mean of the labels' recalls, is the best; of
+    equal ones that with the lowest loss, as a few clips are soon all right.
+
+    Args:
+        stream: set if streams choose the weights and have begun.
     """
 
     loss: float
     accuracy: float
     balanced_accuracy: float
     n: int
-    #: Where streams choose the weights, and have begun.
     stream: StreamScore | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -45,9 +48,9 @@ class Score:
 
 
 class Validation:
-    """The validation clips, held on the model's device.
+    """The validation clips, stored on the model's device.
 
-    Each from a zero state; or `carried`: as streams, in an order that is the same each time.
+    Each is scored from a zero state; or, with `carried`, in streams with a fixed order.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, model: SpeechGRU) -> Score:
-        """Score a model in evaluation mode."""
+        """Score a model, which is set to evaluation mode."""
         model.eval()
         scores = self._scores(model)
         hits = (scores.argmax(dim=1) == self.targets).double()

@@ -1,4 +1,4 @@
-"""Training that begins with the weights of a model that was trained before."""
+"""Training that starts with the weights of a trained model (fine-tuning)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,57 +9,60 @@ from speechgru.modelfile.bundled import trained_model
 from speechgru.modelfile.safetensors import load_model
 
 #: Settings that the weights do not depend on.
-_FREE = {"dropout", "dropout_mask", "keep_bias"}
-#: Settings of what comes after the encoder, and where its weights are.
+_IRRELEVANT = {"dropout", "dropout_mask", "keep_bias"}
+#: Settings of what follows the encoder, and the prefixes of its weights.
 _OF_HEADS = {"heads", "ctc_units", "attention_decoder", "pooling"}
 _HEADS = ("head.", "speller.", "pooling.")
-#: How often each label is asked for is the recipe's own.
-_SHARES = "log_prior"
+#: The frequencies of the labels; each recipe has its own.
+_PRIOR = "log_prior"
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """What a network was given before its first step."""
+class WarmStart:
+    """What a network was initialized with.
 
-    #: Where the weights came from, in a line for the user.
-    told: str
-    #: How the model that they are of was made.
+    Args:
+        message: for the user, in a line.
+        provenance: how the model that the weights are from was made.
+    """
+
+    message: str
     provenance: dict[str, Any]
 
 
-def take_over(model: SpeechGRU, name: str) -> Beginning:
-    """Give a network the weights and the normalisation of a model, by file or by name.
+def initialize_from(model: SpeechGRU, name: str) -> WarmStart:
+    """Give a network the weights and normalization of a model, named by file or as bundled.
 
-    Where the words or the heads are not the same, the heads keep the weights that they have: the
-    encoder alone is taken over (Yosinski et al., "How transferable are features in deep neural
-    networks?", 2014).
+    If the words or heads differ, only the encoder is initialized, and the heads stay as they are
+    (Yosinski et al., "How transferable are features in deep neural networks?", 2014).
 
     Raises:
-        DataError: the file is no model.
-        UsageError: its network or features are not the same, or no model has this name.
+        DataError: the file is not a model.
+        UsageError: its network or features differ, or no model has this name.
     """
     path = trained_model(name)
-    before = load_model(path, model.device)
-    for what, own, other in (
-        ("model", model.config, before.config),
-        ("features", model.features.config, before.features.config),
+    trained = load_model(path, model.device)
+    for what, config, trained_config in (
+        ("model", model.config, trained.config),
+        ("features", model.features.config, trained.features.config),
     ):
-        mine, theirs = own.model_dump(mode="json"), other.model_dump(mode="json")
-        for key in mine:
-            if key not in _FREE | _OF_HEADS and mine[key] != theirs[key]:
+        own, other = config.model_dump(mode="json"), trained_config.model_dump(mode="json")
+        for key in own:
+            if key not in _IRRELEVANT | _OF_HEADS and own[key] != other[key]:
                 raise UsageError(
-                    f"training.begin_with {name}: has {what}.{key} = {theirs[key]!r}, the recipe "
-                    f"{mine[key]!r}; only the weights of the same network can be gone on with (and "
-                    'none with training.begin_with = "")'
+                    f"training.begin_with {name}: has {what}.{key} = {other[key]!r}, the recipe "
+                    f'{own[key]!r}; they must be the same network (training.begin_with = "" '
+                    "starts with random weights)"
                 )
-    whole = _answers(model) == _answers(before)
-    left = _SHARES if whole else (_SHARES, *_HEADS)
-    weights = {k: v for k, v in before.state_dict().items() if not k.startswith(left)}
+    whole = _outputs(model) == _outputs(trained)
+    skipped = _PRIOR if whole else (_PRIOR, *_HEADS)
+    weights = {k: v for k, v in trained.state_dict().items() if not k.startswith(skipped)}
     model.load_state_dict(model.state_dict() | weights)
-    what = "the weights" if whole else "the encoder (other words or heads: the heads are new)"
-    return Beginning(f"begins with {what} of {path.name}", before.metadata.get("provenance", {}))
+    what = "the weights" if whole else "the encoder (the heads are new: other words or heads)"
+    provenance = trained.metadata.get("provenance", {})
+    return WarmStart(f"starts with {what} of {path.name}", provenance)
 
 
-def _answers(model: SpeechGRU) -> tuple[object, ...]:
+def _outputs(model: SpeechGRU) -> tuple[object, ...]:
     heads = model.config.model_dump(mode="json", include=_OF_HEADS)
     return model.labels, model.unknown_words, heads

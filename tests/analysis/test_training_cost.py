@@ -144,9 +144,9 @@ def test_baseline_reads_files_and_augments_each_clip(tmp_path):
     assert [file.name for file in baseline.files[:2]] == ["0.wav", "1.wav"]
     assert len(baseline.files) == 40
     clips = baseline.loader.dataset
-    features, output = clips[3]
+    features, class_id = clips[3]
     assert features.shape == (30, 20)
-    assert output == trainer.batches.clips.outputs[3]
+    assert class_id == trainer.batches.clips.classes[3]
     again, _ = clips[3]
     assert not torch.equal(features, again)
     baseline.turn()

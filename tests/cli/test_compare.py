@@ -12,7 +12,7 @@ from runs import CPU, quick_recipe, write_recipe
 from speechgru.analysis.comparison import TOLERANCE, PlannedRun, perform_run, plan_runs
 from speechgru.cli import main
 from speechgru.errors import InterruptedRunError
-from speechgru.training.prepared_data import prepare
+from speechgru.training.data import prepare
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 pytestmark = [

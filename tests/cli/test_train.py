@@ -108,7 +108,7 @@ def test_run_resumes_with_its_data_moved(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["nothing"], 2, "recipe 'nothing': no such file, and none of the recipes that ship"),
+        (["nothing"], 2, "recipe 'nothing': not a file, and not one of the bundled recipes"),
         (["missing.toml"], 2, "missing.toml: no such recipe file"),
         (["{recipe}", "--set", "training.epoch=1"], 2, "(did you mean 'epochs'?)"),
         (["{recipe}", "--set", "training.epochs=0"], 2, "training.epochs = 0"),
@@ -157,7 +157,7 @@ def test_existing_run_is_not_touched(recipe, capsys):
     assert train(recipe, "--out", "run", "--set", "training.epochs=1") == 0
     before = {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")}
     assert train(recipe, "--out", "run") == 2
-    assert "holds a run already; --resume run goes on with it" in one_line(capsys.readouterr().err)
+    assert "holds a run already; resume it with --resume run" in one_line(capsys.readouterr().err)
     assert before == {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")}
 
 

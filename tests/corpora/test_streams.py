@@ -102,8 +102,8 @@ def test_real_clips_with_unknown_words_and_their_splits_own_background(commands)
         for clip in commands.corpus.split("testing")
     }
     assert {spoken.file for spoken in words} <= testing
-    only_words = make_stream(commands, StreamPlan(minutes=1, unknown=0.0))
-    assert "_unknown_" not in {spoken.word for spoken in only_words.truth.words}
+    words_first = make_stream(commands, StreamPlan(minutes=1, unknown=0.0))
+    assert "_unknown_" not in {spoken.word for spoken in words_first.truth.words}
 
 
 def test_background_is_level_in_every_scene_and_begins_anew_without_a_jump(commands):

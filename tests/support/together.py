@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.distributed import TCPStore
 
-from speechgru.training.distribution import joined
+from speechgru.training.distribution import process_group
 
 #: Starts processes in milliseconds that have torch already.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -68,6 +68,6 @@ def _one(
         "GLOO_SOCKET_IFNAME": "lo",
     }
     torch.set_num_threads(1)
-    with joined(torch.device("cpu")) as ranks:
+    with process_group(torch.device("cpu")) as ranks:
         answer = run(ranks, *arguments)
     torch.save(answer, folder / f"answer{rank}")

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from speechgru.training.augmentation import (
     AugmentConfig,
+    augment_samples,
     colour,
     crop_starts,
     crops_at,
     mask_features,
     mix_noise,
+    random_time_changes,
     swap_halves,
-    time_changes,
     uniform,
-    vary_sound,
     warp,
     warp_bands,
     warp_times,
@@ -46,8 +46,8 @@ def varied(
     clips: Tensor, sound: Tensor | None, config: AugmentConfig, random: torch.Generator
 ) -> Tensor:
     """Time, then sound: (B, S) -> (B, S)"""
-    changes = time_changes(len(clips), config, RATE, clips, random)
-    return vary_sound(warp(clips, *changes), sound, config, random)
+    changes = random_time_changes(len(clips), config, RATE, clips, random)
+    return augment_samples(warp(clips, *changes), sound, config, random)
 
 
 def strongest_hertz(samples: Tensor) -> float:

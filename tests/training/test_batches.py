@@ -18,16 +18,14 @@ from speechgru.training.batches import (
     NO_TARGET,
     NO_WORD,
 )
-from speechgru.training.prepared_data import prepare
+from speechgru.training.data import class_ids, has_anagram, prepare, sampling_weights, unknown_words
 from speechgru.training.recipe import Recipe, SamplingConfig
-from speechgru.training.sampling import sampling_weights
-from speechgru.training.targets import has_anagram, outputs_of, unknown_words
 
 # The data.
 
 
 def test_a_recipe_without_data_says_so():
-    with pytest.raises(UsageError, match=r"no data: --data DIR"):
+    with pytest.raises(UsageError, match=r"no data: name it with --data DIR"):
         prepare(Recipe())
 
 
@@ -110,7 +108,7 @@ def test_unknown_words_have_outputs_of_their_own():
     said = examples(
         {("yes", "yes"): 1, (UNKNOWN, "cat"): 1, (UNKNOWN, "dog"): 1, (SILENCE, "_"): 1}
     )
-    assert outputs_of(said, model) == [2, 4, 1, 0]
+    assert class_ids(said, model) == [2, 4, 1, 0]
 
 
 def test_the_unknown_words_are_those_of_training(tones):
@@ -143,9 +141,9 @@ def test_the_generators_are_all_that_a_batch_depends_on(trainer):
 
 
 def test_drawing_leaves_the_clips_as_they_are(trainer):
-    before = trainer.batches.clips.placed.clips.clone()
+    before = trainer.batches.clips.store.clips.clone()
     trainer.batches.draw(64)
-    assert torch.equal(trainer.batches.clips.placed.clips, before)
+    assert torch.equal(trainer.batches.clips.store.clips, before)
 
 
 def test_words_that_are_turned_round_become_unknown(trainer, monkeypatch):
@@ -156,7 +154,7 @@ def test_words_that_are_turned_round_become_unknown(trainer, monkeypatch):
     monkeypatch.setattr(clips, "recipe", clips.recipe.model_copy(update={"sampling": sampling}))
     samples, outputs = torch.randn(8, 400), torch.zeros(8, dtype=torch.long)
     made, spans = samples.clone(), torch.tensor([[100, 150]] * 8)
-    clips.make_unknown(made, outputs, spans, torch.tensor([True, True, True, False] * 2))
+    clips.scramble(made, outputs, spans, torch.tensor([True, True, True, False] * 2))
     assert outputs.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
     assert torch.equal(made[2], samples[2].flip(0))
     assert torch.equal(made[3:], samples[3:])
@@ -170,7 +168,7 @@ def test_the_shares_of_the_labels_are_those_of_the_draws(trainer):
     shares = trainer.batches.label_shares()
     assert shares.sum().item() == pytest.approx(1.0)
     size = trainer.recipe.training.batch_size
-    targets = torch.cat([trainer.batches.vary(size).targets[:, -1] for _ in range(400)])
+    targets = torch.cat([trainer.batches.draw_rows(size).targets[:, -1] for _ in range(400)])
     counted = torch.bincount(targets, minlength=5) / len(targets)
     torch.testing.assert_close(shares.float(), counted, atol=0.02, rtol=0)
 

@@ -14,8 +14,8 @@ from speechgru.modelfile.safetensors import load_model
 from speechgru.recognition.clips import recognize, score_clips
 from speechgru.training import loop
 from speechgru.training.batches import NO_WORD
-from speechgru.training.losses import BatchLoss, ctc_losses, spelled_outputs, tokens_said
-from speechgru.training.prepared_data import prepare
+from speechgru.training.data import prepare
+from speechgru.training.losses import BatchLoss, ctc_losses, tokens_of_classes, tokens_of_words
 from speechgru.training.recipe import TrainingConfig, parse_recipe
 from speechgru.training.trainer import Trainer
 
@@ -57,7 +57,7 @@ def test_words_become_tokens_in_their_order():
     unknown, end, n, o = range(1, 5)
     assert outputs.spelling.tokens == ("_blank_", UNKNOWN, "_boundary_", "n", "o")
     words = torch.tensor([[2, 1, 3], [0, 3, NO_WORD], [NO_WORD, NO_WORD, NO_WORD]])
-    said = tokens_said(words, spelled_outputs(outputs)).tolist()
+    said = tokens_of_words(words, tokens_of_classes(outputs)).tolist()
     assert [[token for token in row if token != NO_WORD] for row in said] == [
         [o, n, end, unknown, n, o, end],
         [n, o, end],
@@ -68,7 +68,7 @@ def test_words_become_tokens_in_their_order():
 
 def test_each_unknown_word_is_the_one_token():
     model = network("classify", "ctc", unknown_words=("bed", "cat"))
-    tokens = spelled_outputs(model)
+    tokens = tokens_of_classes(model)
     assert [[t for t in row if t != NO_WORD] for row in tokens.tolist()] == [
         [], [1], [2], [3], [1], [1]
     ]  # fmt: skip

@@ -18,8 +18,8 @@ from together import together
 from speechgru.cli import main
 from speechgru.errors import InterruptedRunError, UsageError
 from speechgru.training import loop
+from speechgru.training.data import prepare
 from speechgru.training.distribution import ALONE, Ranks
-from speechgru.training.prepared_data import prepare
 from speechgru.training.recipe import Recipe, parse_recipe
 from speechgru.training.trainer import Trainer, check_shares
 
@@ -60,7 +60,7 @@ def train_steps(ranks: Ranks, recipe: Recipe) -> dict:
     return {
         "losses": losses,
         "weights": trainer.state.average.model.state_dict(),
-        "carried": {name: ranks.join(part) for name, part in trainer.batches.carried.items()},
+        "carried": {name: ranks.gather(part) for name, part in trainer.batches.carried.items()},
     }
 
 
@@ -118,7 +118,7 @@ def test_what_two_began_one_ends_as_if_alone(tones, tmp_path, sections):
     prepare(recipe)  # decoded already: the first question comes after the first step
     run, whole = tmp_path / "run", tmp_path / "whole"
     said = together(train_partly, 2, tmp_path, recipe, run)
-    assert said == [f"stopped at step 7 of 30; go on with: speechgru train --resume {run}"] * 2
+    assert said == [f"stopped at step 7 of 30; resume with: speechgru train --resume {run}"] * 2
     assert [row["step"] for row in metrics(run)] == [5]  # written once
     loop.train(recipe, whole, CPU)
     loop.train(recipe, run, CPU, resume=True)
@@ -241,7 +241,7 @@ def test_ctrl_c_stops_all_and_saves(tones, tmp_path):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert flat(err).count("error:") == 1
-    assert f"go on with: speechgru train --resume {run}" in flat(err)
+    assert f"resume with: speechgru train --resume {run}" in flat(err)
     assert not any(Path(f"/proc/{pid}").exists() for pid in started)
 
 

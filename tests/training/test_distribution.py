@@ -9,8 +9,14 @@ from together import together
 from torch import nn
 
 from speechgru.errors import UsageError
-from speechgru.training.distribution import ALONE, LostProcessError, Ranks, joined
-from speechgru.training.shared_layers import SharedBatchNorm, share_layers
+from speechgru.training.distribution import (
+    ALONE,
+    LostProcessError,
+    Ranks,
+    SharedBatchNorm,
+    process_group,
+    share_layers,
+)
 
 
 def exchange(ranks: Ranks) -> dict:
@@ -21,10 +27,10 @@ def exchange(ranks: Ranks) -> dict:
     ((1 + ranks.rank) * ranks.mean(x)).sum().backward()
     return {
         "rows": [list(range(12))[ranks.share(12)]],
-        "joined": ranks.join(mine).tolist(),
+        "joined": ranks.gather(mine).tolist(),
         "means": [gradient.tolist() for gradient in gradients],
         "gradient": x.grad.item(),
-        "told": list(ranks.told_by_first(ranks.rank + 0.5, 7)),
+        "told": list(ranks.broadcast(ranks.rank + 0.5, 7)),
         "first": ranks.is_first,
     }
 
@@ -43,12 +49,12 @@ def test_what_processes_exchange(tmp_path):
 
 def test_a_process_alone_exchanges_nothing():
     x = torch.ones(2)
-    assert ALONE.join(x) is x
+    assert ALONE.gather(x) is x
     assert ALONE.mean(x) is x
     ALONE.mean_([x])
-    assert ALONE.told_by_first(3, 4) == (3, 4)
+    assert ALONE.broadcast(3, 4) == (3, 4)
     assert list(range(5))[ALONE.share(5)] == list(range(5))
-    with joined(torch.device("cpu")) as ranks:
+    with process_group(torch.device("cpu")) as ranks:
         assert ranks is ALONE
 
 
@@ -57,7 +63,7 @@ def test_an_environment_that_says_too_little_is_told(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
     wanted = pytest.raises(UsageError, match=r"does not say where the processes meet: .*RANK")
-    with wanted, joined(torch.device("cpu")):
+    with wanted, process_group(torch.device("cpu")):
         pass
 
 
@@ -75,7 +81,7 @@ def lose(ranks: Ranks) -> str:
 def test_a_process_that_is_gone_is_noticed(tmp_path):
     torch.save(None, tmp_path / "answer1")  # it leaves without an answer
     answers = together(lose, 2, tmp_path)
-    assert answers[0].startswith("another process of this run is gone")
+    assert answers[0].startswith("another process of this run has ended")
 
 
 # Batch normalisation.

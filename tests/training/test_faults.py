@@ -134,7 +134,7 @@ def test_a_worker_is_lost_at_random_moments(recipe, tmp_path):
             other.join(120)
             assert other.exitcode == 0
             said = answer_of(1 - lost, tmp_path)
-            assert said.startswith("another process of this run is gone")
+            assert said.startswith("another process of this run has ended")
         assert kept_step(run) >= max(before, step - 1)
     assert together(train_until_lost, 2, tmp_path, recipe, run, True) == ["done"] * 2
     assert_same_run(run, whole)

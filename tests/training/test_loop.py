@@ -13,16 +13,14 @@ from tones import TONES_HZ
 from speechgru.decoding.events import isolated_word
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.modelfile.safetensors import load_model
-from speechgru.training import loop
-from speechgru.training import tensorboard as board
+from speechgru.training import loop, run_directory
 from speechgru.training.batches import (
     NO_TARGET,
 )
-from speechgru.training.optimiser import make_optimiser, schedule
-from speechgru.training.prepared_data import prepare
+from speechgru.training.data import prepare
+from speechgru.training.optimiser import WeightAverage, make_optimiser, schedule
 from speechgru.training.recipe import TrainingConfig, load_recipe, parse_recipe
 from speechgru.training.trainer import STAGES
-from speechgru.training.weight_average import WeightAverage
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +150,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tones, tmp_path):
 
 def test_a_folder_with_a_run_is_left_alone(trained, tones):
     before = (trained.run / "recipe.toml").read_bytes(), trained.model.read_bytes()
-    with pytest.raises(UsageError, match=r"first: holds a run already; --resume .*first goes on"):
+    with pytest.raises(UsageError, match="first: holds a run already; resume it with --resume"):
         loop.train(quick_recipe(tones, seed=3), trained.run, CPU)
     assert before == ((trained.run / "recipe.toml").read_bytes(), trained.model.read_bytes())
 
@@ -167,7 +165,7 @@ def test_curves_are_written_where_tensorboard_is_installed(trained):
 
 
 def test_without_tensorboard_nothing_is_missing(trained, tones, tmp_path, monkeypatch):
-    monkeypatch.setattr(board, "find_spec", lambda name: None)
+    monkeypatch.setattr(run_directory, "find_spec", lambda name: None)
     again = loop.train(quick_recipe(tones), tmp_path / "run", CPU)
     assert_same_run(again.run, trained.run)
     assert not (tmp_path / "run" / "tensorboard").exists()

@@ -14,12 +14,12 @@ from speechgru.training.noise import (
     LEVEL_DB,
     LEVEL_POINTS,
     NOISE_RMS,
-    made_noise,
     moving_level,
-    noise_alone,
     noise_bank,
+    noise_clips,
     recorded_noise,
     room_noise,
+    synthetic_noise,
 )
 
 RATE = 16_000
@@ -46,7 +46,7 @@ def test_recorded_noise_is_the_training_part_then_the_same_at_other_speeds(corpu
 
 
 def test_made_noise_begins_with_three_colours():
-    noises = list(made_noise(RATE, np.random.default_rng(0)))
+    noises = list(synthetic_noise(RATE, np.random.default_rng(0)))
     tilts = []
     for noise in noises[:3]:
         power = np.square(np.abs(np.fft.rfft(noise)))
@@ -94,7 +94,7 @@ def test_a_bank_is_level_and_the_same_each_time(corpus):
 
 def test_noise_alone_is_of_any_level():
     bank = NOISE_RMS * torch.randn(RATE * 4, generator=torch.Generator().manual_seed(1))
-    noise = noise_alone(bank, 500, 1_600, torch.Generator().manual_seed(0))
+    noise = noise_clips(bank, 500, 1_600, torch.Generator().manual_seed(0))
     level_db = 20 * noise.square().mean(dim=1).sqrt().log10()
     assert level_db.max().item() == pytest.approx(LEVEL_DB[1], abs=1)
     assert level_db.quantile(0.1).item() < LEVEL_DB[0] + 12
@@ -113,7 +113,7 @@ def test_levels_are_steady_or_move():
 
 
 def test_about_half_of_the_noise_alone_moves():
-    noise = noise_alone(torch.full((RATE,), NOISE_RMS), 400, 500, torch.Generator().manual_seed(0))
+    noise = noise_clips(torch.full((RATE,), NOISE_RMS), 400, 500, torch.Generator().manual_seed(0))
     assert (noise.std(dim=1) > 1e-6 * noise.mean(dim=1)).float().mean() == pytest.approx(
         0.5, abs=0.1
     )
@@ -121,8 +121,8 @@ def test_about_half_of_the_noise_alone_moves():
 
 def test_noise_for_some_rows_is_what_it_is_among_all():
     bank = torch.randn(RATE, generator=torch.Generator().manual_seed(1))
-    everything = noise_alone(bank, 30, 400, torch.Generator().manual_seed(0))
+    everything = noise_clips(bank, 30, 400, torch.Generator().manual_seed(0))
     rows = torch.tensor([3, 4, 29])
-    some = noise_alone(bank, 30, 400, torch.Generator().manual_seed(0), rows)
+    some = noise_clips(bank, 30, 400, torch.Generator().manual_seed(0), rows)
     torch.testing.assert_close(some, everything[rows])
-    assert noise_alone(bank, 30, 400, torch.Generator(), rows[:0]).shape == (0, 400)
+    assert noise_clips(bank, 30, 400, torch.Generator(), rows[:0]).shape == (0, 400)

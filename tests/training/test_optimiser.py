@@ -8,7 +8,13 @@ import pytest
 import torch
 from tones import untrained_model
 
-from speechgru.training.optimiser import POLYNOMIAL, TURNS, Muon, evened, make_optimiser
+from speechgru.training.optimiser import (
+    COEFFICIENTS,
+    ITERATIONS,
+    Muon,
+    make_optimiser,
+    orthogonalize,
+)
 from speechgru.training.recipe import TrainingConfig
 
 
@@ -53,17 +59,17 @@ def test_singular_values_are_evened_and_nothing_else(shape):
     matrices = torch.randn(shape, dtype=torch.float64)
     left, values, right = torch.linalg.svd(matrices, full_matrices=False)
     values = values / values.norm(dim=1, keepdim=True)
-    a, b, c = POLYNOMIAL
-    for _ in range(TURNS):
+    a, b, c = COEFFICIENTS
+    for _ in range(ITERATIONS):
         values = a * values + b * values**3 + c * values**5
-    torch.testing.assert_close(evened(matrices), left @ torch.diag_embed(values) @ right)
+    torch.testing.assert_close(orthogonalize(matrices), left @ torch.diag_embed(values) @ right)
     torch.testing.assert_close(
-        evened(1e6 * matrices.float()).double(), evened(matrices), atol=1e-4, rtol=0
+        orthogonalize(1e6 * matrices.float()).double(), orthogonalize(matrices), atol=1e-4, rtol=0
     )
 
 
 def test_of_no_gradient_no_step_is_made():
-    assert torch.equal(evened(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
+    assert torch.equal(orthogonalize(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
 
 
 def muon_and_gradients(steps: int) -> tuple[torch.nn.Module, list[dict[str, torch.Tensor]]]:
@@ -88,7 +94,7 @@ def test_a_matrix_is_stepped_as_torchs_muon_steps_it():
     weight = torch.nn.Parameter(untrained_model().project.weight.detach().clone())
     start = weight.detach().clone()
     theirs = torch.optim.Muon(
-        [weight], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw", ns_steps=TURNS
+        [weight], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw", ns_steps=ITERATIONS
     )
     for gradient in gradients:
         weight.grad = gradient["project.weight"]
@@ -104,7 +110,7 @@ def test_each_gate_is_stepped_as_a_matrix_of_its_own():
     hidden = model.config.hidden
     assert len(before) == 3 * hidden
     for gate in torch.arange(3 * hidden).split(hidden):
-        step = evened(gradients[0][name][gate][None])[0] * 0.2 * hidden**0.5
+        step = orthogonalize(gradients[0][name][gate][None])[0] * 0.2 * hidden**0.5
         torch.testing.assert_close(after[gate], before[gate] * (1 - 0.01 * 0.1) - 0.01 * step)
 
 

@@ -11,7 +11,7 @@ from speechgru.errors import InterruptedRunError
 from speechgru.modelfile.safetensors import load_model
 from speechgru.training import loop, trainer
 from speechgru.training.recipe import load_recipe
-from speechgru.training.trainer import takes_bf16
+from speechgru.training.trainer import uses_bf16
 
 CUDA, MPS = torch.device("cuda:1"), torch.device("mps")
 
@@ -32,7 +32,7 @@ CUDA, MPS = torch.device("cuda:1"), torch.device("mps")
 )
 def test_it_is_taken_where_it_is_fast_or_asked_for(precision, device, amx, taken, monkeypatch):
     monkeypatch.setattr("speechgru.training.trainer.has_amx", lambda: amx)
-    assert takes_bf16(precision, device) == taken
+    assert uses_bf16(precision, device) == taken
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def short(tones, tmp_path_factory) -> tuple[loop.TrainingResult, list[str]]:
 def test_it_learns_as_well_and_says_how(short):
     result, said = short
     assert result.metrics["validation"]["balanced_accuracy"] > 0.9
-    assert said[-1] == "products in bf16; training.precision = 'float32' for whole ones"
+    assert said[-1] == "products in bf16; training.precision = 'float32' computes them in float32"
     assert "step 0 of 30 on cpu in bf16: folder" in (result.run / "train.log").read_text()
     model = load_model(result.model)
     assert model.metadata["provenance"]["precision"] == "bf16"
@@ -80,7 +80,7 @@ def test_a_run_that_goes_on_in_other_products_says_so(tones, tmp_path, monkeypat
     asked, said = iter(range(100)), list[str]()
     with pytest.raises(InterruptedRunError):
         loop.train(recipe, tmp_path / "run", CPU, stop=lambda: next(asked) >= 12)
-    monkeypatch.setattr(trainer, "takes_bf16", lambda precision, device: False)
+    monkeypatch.setattr(trainer, "uses_bf16", lambda precision, device: False)
     result = loop.train(recipe, tmp_path / "run", CPU, resume=True, say=said.append)
     assert said[-1] == "products were in bf16 before, and are in float32 here"
     assert load_model(result.model).metadata["provenance"]["precision"] == "float32"

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from speechgru.training.augmentation import AugmentConfig, mask_features, uniform, vary_sound
-from speechgru.training.random_rows import RowGenerator, random_rows
+from speechgru.training.augmentation import AugmentConfig, augment_samples, mask_features, uniform
+from speechgru.training.distribution import RowGenerator, random_rows
 
 
 def draw(rows: int, generator: torch.Generator) -> list[torch.Tensor]:
@@ -14,7 +14,7 @@ def draw(rows: int, generator: torch.Generator) -> list[torch.Tensor]:
     return [
         uniform((rows,), 2, 3, like, generator),
         random_rows(torch.randn, (rows, 2, 2), generator, like.device),
-        vary_sound(like + 0.1, bank, config, generator),
+        augment_samples(like + 0.1, bank, config, generator),
         mask_features(torch.ones(rows, 30, 20), config, 10.0, generator),
     ]
 

@@ -108,8 +108,8 @@ WRONG = {
     "[model]\nfront_channels = [3, 'x']": r"model.front_channels.1 = 'x'",
     "[model]\nfront = 'conv'\nfront_channels = [3]": r"model: front_channels \[3\] must hold",
     "[features]\nhigh_hz = 9000": r"features: high_hz 9000 must lie above low_hz 20",
-    "[augment]\nsnr_db = [9, 3]": r"augment: snr_db \[9.0, 3.0\] must name the least first",
-    "[data]\nprotocol = 'v3-12'": r"data: protocol 'v3-12' is none of v2-35",
+    "[augment]\nsnr_db = [9, 3]": r"augment: snr_db \[9.0, 3.0\] must name the lowest ratio first",
+    "[data]\nprotocol = 'v3-12'": r"data: protocol 'v3-12' is not one of v2-35",
     "training = 3": r"training = 3: input should be a valid",
     "description = 3": r"description = 3: input should be a valid string",
     "[training\nepochs": r"not valid TOML",
@@ -159,10 +159,10 @@ def test_an_override_that_makes_no_sense_is_refused(override, said, written):
     ("name", "said"),
     [
         ("speech-comands-v2-12", r"did you mean 'speech-commands-v2-12'\?"),
-        ("nonsense", r"none of the recipes that ship: .*gsc-open-12"),
+        ("nonsense", r"not one of the bundled recipes: .*gsc-open-12"),
         ("missing.toml", r"missing\.toml: no such recipe file"),
-        ("", r"recipe '': no such file"),
-        ("..", r"recipe '\.\.': no such file"),
+        ("", r"recipe '': not a file"),
+        ("..", r"recipe '\.\.': not a file"),
     ],
 )
 def test_a_recipe_that_is_not_there_names_those_that_are(name, said, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from speechgru.cli import main
 from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError, UsageError
 from speechgru.training import loop
 from speechgru.training.recipe import Recipe
-from speechgru.training.rundir import RunDirectory
+from speechgru.training.run_directory import RunDirectory
 
 #: Starts processes in milliseconds that have torch already: they can be killed in earnest.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -51,7 +51,7 @@ class StopAfter:
 
 
 def interrupt(recipe: Recipe, run: Path, steps: int, resume: bool = False) -> None:
-    with pytest.raises(InterruptedRunError, match=rf"go on with: speechgru train --resume {run}"):
+    with pytest.raises(InterruptedRunError, match=rf"resume with: speechgru train --resume {run}"):
         loop.train(recipe, run, CPU, resume, stop=StopAfter(steps - 1))
 
 
@@ -146,7 +146,7 @@ def test_only_files_of_killed_runs_are_removed(recipe, tmp_path):
 def test_decoding_can_be_stopped_too_and_leaves_no_run(tmp_path, monkeypatch):
     monkeypatch.setenv("SPEECHGRU_CACHE", str(tmp_path / "cache"))
     recipe = quick_recipe(write_tones(tmp_path))
-    with pytest.raises(InterruptedRunError, match="stopped while the recordings were decoded"):
+    with pytest.raises(InterruptedRunError, match="stopped while recordings were decoded"):
         loop.train(recipe, tmp_path / "run", CPU, stop=lambda: True)
     assert not (tmp_path / "run").exists()
     assert not list((tmp_path / "cache").rglob("*s16*"))
@@ -179,7 +179,7 @@ def test_a_damaged_checkpoint_is_named(recipe, tmp_path):
     content = path.read_bytes()
     for damaged in (b"", content[:100], content[:-1], b"x" * 100):
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match=r"checkpoint\.safetensors: not a whole checkpoint"):
+        with pytest.raises(DataError, match=r"checkpoint\.safetensors: not a complete checkpoint"):
             loop.train(recipe, run, CPU, resume=True)
 
 
@@ -187,7 +187,9 @@ def test_a_checkpoint_of_another_network_is_named(recipe, tones, tmp_path):
     run = tmp_path / "run"
     interrupt(recipe, run, 2)
     model = recipe.model.model_copy(update={"hidden": 17})
-    with pytest.raises(DataError, match=r"not a whole checkpoint of this run: .*size mismatch|Err"):
+    with pytest.raises(
+        DataError, match=r"not a complete checkpoint of this run: .*(size mismatch|Err)"
+    ):
         loop.train(recipe.model_copy(update={"model": model}), run, CPU, resume=True)
 
 
@@ -201,10 +203,10 @@ def test_where_no_run_is_none_goes_on(tmp_path, capsys):
 def test_two_processes_do_not_train_in_one_folder(recipe, tmp_path, capsys):
     run = tmp_path / "run"
     interrupt(recipe, run, 2)
-    with RunDirectory(run).locked():
+    with RunDirectory(run).lock():
         assert main(["train", "--resume", str(run), "--device", "cpu"]) == 1
     assert f"{run}: another process trains here" in flat(capsys.readouterr().err)
-    with RunDirectory(run).locked():
+    with RunDirectory(run).lock():
         pass
 
 
@@ -247,7 +249,7 @@ def test_a_signal_saves_and_says_how_to_go_on(recipe, tones, uninterrupted, tmp_
     wait_for(run / "metrics.jsonl", training)
     os.kill(training.pid, number)
     assert exit_code(training) == 130
-    assert f"go on with: speechgru train --resume {run}" in flat(log.read_text())
+    assert f"resume with: speechgru train --resume {run}" in flat(log.read_text())
     assert "Traceback" not in log.read_text()
     assert len(metrics(run)) < 6
     assert exit_code(started("train", "--resume", run, "--device", "cpu", log=log)) == 0
@@ -329,7 +331,7 @@ def test_a_run_goes_on_on_the_kind_of_device_that_it_began_on(recipe, tmp_path):
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     stored["random.sampler"] = stored["random.sampler"][:16].clone()  # as a GPU's is
     save_file(stored, path, header)
-    with pytest.raises(UsageError, match="go on with the --device that it began on"):
+    with pytest.raises(UsageError, match="resume it with the --device it started on"):
         loop.train(recipe, tmp_path / "run", CPU, resume=True)
 
 

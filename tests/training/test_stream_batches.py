@@ -9,7 +9,7 @@ from runs import CPU, assert_same_run, quick_recipe
 from speechgru.errors import InterruptedRunError, UsageError
 from speechgru.training import loop
 from speechgru.training.batches import NO_TARGET, NO_WORD, Clips
-from speechgru.training.prepared_data import prepare
+from speechgru.training.data import prepare
 from speechgru.training.recipe import Recipe, parse_recipe
 from speechgru.training.stream_batches import StreamBatches
 from speechgru.training.trainer import Trainer
@@ -60,7 +60,7 @@ def test_whole_clips_follow_each_other_and_are_asked_after_their_word(tones, mon
     monkeypatch.setattr(batches.clips, "silence", silence)
     # One row: word 1, then silence.
     clips = said([1, silence], (0.2, 0.5))
-    samples, targets = batches._lay_out(clips, torch.tensor([False]))
+    samples, targets = batches._place_clips(clips, torch.tensor([False]))
     (row,), (asked,) = samples, targets
     first = row.nonzero().min().item() / RATE - 0.2  # where the first clip begins
     assert row[round((first + 0.2) * RATE) : round((first + 0.5) * RATE)].eq(1).all()
@@ -81,7 +81,7 @@ def test_whole_clips_follow_each_other_and_are_asked_after_their_word(tones, mon
 
 def test_a_clip_that_ends_within_its_word_is_asked_for_it_all_the_same(tones):
     batches = make_batches(tones, rows=1, abutted_share=1.0, seconds_per_clip=1.0)
-    _, (asked,) = batches._lay_out(said([1, 2], (0.3, 1.0)), torch.tensor([False]))
+    _, (asked,) = batches._place_clips(said([1, 2], (0.3, 1.0)), torch.tensor([False]))
     for end_s, word in ((1.0, 1), (2.0, 2)):
         assert at(asked, end_s - 0.24) == NO_TARGET
         assert at(asked, end_s - 0.16) == at(asked, end_s - 0.02) == word
@@ -93,14 +93,14 @@ def test_words_lie_whole_within_a_row_in_their_order(tones):
     outputs = [0, 1, 2, 0] * 50
     clips = said(outputs, (0.3, 0.6))
     spans = clips.spans.view(50, 4, 2)
-    offsets = batches._scatter(spans, batches.steps * STEP, clips.samples)
+    offsets = batches._random_offsets(spans, batches.steps * STEP, clips.samples)
     starts, ends = (spans + offsets[..., None]).unbind(dim=2)
     assert starts.min() >= 0
     assert ends.max() <= batches.steps * STEP - 0.14 * RATE
     gaps = starts[:, 1:] - ends[:, :-1]
     assert gaps.min() >= -1
     assert gaps.max() > 0.5 * RATE
-    samples, _ = batches._lay_out(clips, torch.zeros(50, dtype=torch.bool))
+    samples, _ = batches._place_clips(clips, torch.zeros(50, dtype=torch.bool))
     assert samples.sum(dim=1) == pytest.approx(4 * 0.3 * RATE, abs=1)
 
 
@@ -110,7 +110,7 @@ def test_crowded_words_may_follow_each_other_without_a_pause(tones, crowding, le
     batches = make_batches(tones, rows=100, abutted_share=0.0, clips=4, crowding=crowding)
     clips = said([0, 1, 2, 0] * 100, (0.3, 0.6))
     spans = clips.spans.view(100, 4, 2)
-    offsets = batches._scatter(spans, batches.steps * STEP, clips.samples)
+    offsets = batches._random_offsets(spans, batches.steps * STEP, clips.samples)
     starts, ends = (spans + offsets[..., None]).unbind(dim=2)
     between_s = (starts[:, 1:] - ends[:, :-1]).sum(dim=1) / RATE
     assert least_s - 0.001 <= between_s.min() <= least_s + 0.6
@@ -126,7 +126,7 @@ def test_a_row_goes_on_with_the_word_before_it(tones, monkeypatch):
     batches.carried["held_s"] = torch.tensor([hold_s - 0.2] * 2)
     batches.carried["output"] = torch.tensor([2, 2])
     clips = said([silence] * 4, (0.0, 1.0))
-    _, targets = batches._lay_out(clips, torch.tensor([True, False]))
+    _, targets = batches._place_clips(clips, torch.tensor([True, False]))
     assert at(targets[0], 0.02) == 2
     assert at(targets[0], hold_s - 0.2 - 0.02) == 2
     assert at(targets[0], hold_s - 0.2 + 0.1) == NO_TARGET
@@ -136,7 +136,7 @@ def test_a_row_goes_on_with_the_word_before_it(tones, monkeypatch):
     assert batches.carried["held_s"][0].item() == pytest.approx(hold_s - 0.2 - length_s)
     assert batches.carried["held_s"][1].item() < -100
     clips = said([0, 1, 2, 0], (0.2, 0.6))
-    batches._lay_out(clips, torch.tensor([True, True]))
+    batches._place_clips(clips, torch.tensor([True, True]))
     assert batches.carried["output"].tolist() == [1, 0]
     assert (batches.carried["held_s"] > -length_s).all()
 
@@ -148,16 +148,16 @@ def test_a_batch_has_the_words_in_their_order_without_silence(tones, monkeypatch
     drawn = said(outputs.tolist(), (0.2, 0.6))
     monkeypatch.setattr(batches.clips, "draw", lambda count: drawn)
     monkeypatch.setattr(batches, "_choose_rows", lambda: torch.zeros(2, dtype=torch.bool))
-    assert batches.vary(8).words.tolist() == [[0, 2, 0, NO_WORD], [2] + [NO_WORD] * 3]
+    assert batches.draw_rows(8).words.tolist() == [[0, 2, 0, NO_WORD], [2] + [NO_WORD] * 3]
 
 
 def test_two_rows_of_a_stream_are_heard_as_one(tones):
     """What the network says of a row that goes on is what it says of both rows at once."""
     batches = make_batches(tones, STILL, carry_share=1.0)
     model = batches.clips.model.eval()
-    first = batches.vary(16)
-    batches.keep(_state_after(model, batches.featurize(first)))
-    second = batches.vary(16)
+    first = batches.draw_rows(16)
+    batches.carry(_state_after(model, batches.featurize(first)))
+    second = batches.draw_rows(16)
     batch = batches.featurize(second)
     encoded, _ = model.encode(batch.features, batch.state)
     whole, _ = model(torch.cat([first.samples, second.samples], dim=1))

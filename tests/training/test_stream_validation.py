@@ -8,8 +8,8 @@ from tones import trained_model, untrained_model
 
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.modelfile import load_model
+from speechgru.training.data import prepare
 from speechgru.training.loop import train
-from speechgru.training.prepared_data import prepare
 from speechgru.training.recipe import parse_recipe
 from speechgru.training.stream_validation import StreamScore, StreamValidation
 from speechgru.training.validation import Score

@@ -10,7 +10,7 @@ from tones import RATE
 from speechgru.errors import UsageError
 from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.training.batches import NO_TARGET, NO_WORD
-from speechgru.training.prepared_data import prepare
+from speechgru.training.data import prepare
 from speechgru.training.recipe import parse_recipe
 from speechgru.training.stream_batches import StreamBatches
 from speechgru.training.talk import SILENT, SPEECH, talk_bank
@@ -49,7 +49,7 @@ def test_talk_is_unknown_wherever_it_is_asked(batches):
     model = batches.clips.model
     asked = 0
     for _ in range(8):
-        rows = batches.vary(16)
+        rows = batches.draw_rows(16)
         talk = batches.carried["talk"] >= 0
         targets = set(rows.targets[talk].unique().tolist())
         assert targets <= {NO_TARGET, model.vocabulary.id(UNKNOWN), model.vocabulary.id(SILENCE)}

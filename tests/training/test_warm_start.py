@@ -16,7 +16,7 @@ from speechgru.modelfile.bundled import bundled_model, trained_model
 from speechgru.modelfile.safetensors import load_model
 from speechgru.training import loop
 from speechgru.training.recipe import load_recipe, parse_recipe
-from speechgru.training.rundir import RunDirectory
+from speechgru.training.run_directory import RunDirectory
 from speechgru.training.trainer import Trainer
 
 
@@ -75,7 +75,7 @@ def test_a_run_without_a_checkpoint_begins_again_with_the_model(tones, before, t
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model": {"hidden": 24}}, "the recipe 24; only the weights of the same network"),
+        ({"model": {"hidden": 24}}, "the recipe 24; they must be the same network"),
         ({"features": {"mels": 42}}, "has features.mels = "),
     ],
 )
@@ -92,7 +92,7 @@ def check_encoder_alone(trainer, before):
             assert torch.equal(own[name], tensor), name
     drawn = Trainer(trainer.recipe.model_copy(update=no_beginning(trainer)), trainer.data, CPU)
     assert torch.equal(own["head.weight"], drawn.model.state_dict()["head.weight"])
-    assert "the heads are new" in trainer.beginning.told
+    assert "the heads are new" in trainer.warm_start.message
 
 
 def no_beginning(trainer):
@@ -115,10 +115,10 @@ def test_it_begins_with_the_model_that_ships_by_its_name(tones):
     trainer = make_trainer(recipe)
     assert recipe.training.begin_with == "commands-12"
     check_encoder_alone(trainer, trained_model("commands-12"))
-    assert trainer.beginning.provenance["recipe"]["data"]["directory"] == "gsc-open"
+    assert trainer.warm_start.provenance["recipe"]["data"]["directory"] == "gsc-open"
 
 
-def test_few_clips_are_trained_on_for_a_while(tones):
+def test_few_clips_are_trained_on_for_the_least_steps(tones):
     recipe = with_data(load_recipe("my-words", ["training.begin_with=''"]), str(tones))
     assert make_trainer(recipe).steps == recipe.training.least_steps == 320
 

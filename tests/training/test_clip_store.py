@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from runs import CPU, quick_recipe
+from safetensors.torch import load_file
 
 from speechgru.corpora.corpus import Example
 from speechgru.corpora.packed import PackedAudio
-from speechgru.training import loop, placement
-from speechgru.training.placement import PlacedClips, choose_place
-from speechgru.training.prepared_data import prepare
-from speechgru.training.random_rows import RowGenerator
-from speechgru.training.sampling import Chooser
+from speechgru.training import clip_store, loop
+from speechgru.training.clip_store import ClipStore, choose_place
+from speechgru.training.data import ClipSampler, prepare
+from speechgru.training.distribution import RowGenerator
 from speechgru.training.trainer import Trainer
 
 PLACES = ["device", "host", "mapped"]
@@ -35,15 +35,13 @@ def packed_ramps() -> tuple[PackedAudio, tuple[Example, ...]]:
 @pytest.mark.parametrize("place", PLACES)
 def test_every_place_gives_the_same_clips(place):
     packed, examples = packed_ramps()
-    placed = PlacedClips(packed, examples, 100, CPU, place)
-    assert len(placed) == 7
+    store = ClipStore(packed, examples, 100, CPU, place)
+    assert len(store) == 7
     chosen = torch.tensor([6, 0, 1, 5, 2, 4, 3, 0])
-    clips = placed.take(chosen)
+    clips = store.get(chosen)
     assert clips.dtype == torch.int16
     np.testing.assert_array_equal(clips, packed.gather(examples, 100)[chosen])
-    np.testing.assert_array_equal(
-        np.concatenate(list(placed.blocks())), placed.take(torch.arange(7))
-    )
+    np.testing.assert_array_equal(np.concatenate(list(store.blocks())), store.get(torch.arange(7)))
     ramp = np.arange(1, 411)
     np.testing.assert_array_equal(clips[1], ramp[:100])
     np.testing.assert_array_equal(clips[2], np.r_[ramp[100:160], np.zeros(40)])
@@ -56,22 +54,22 @@ def test_every_place_gives_the_same_clips(place):
 @pytest.mark.parametrize("place", ["host", "mapped"])
 def test_what_is_expected_is_there_already(place, monkeypatch):
     packed, examples = packed_ramps()
-    placed = PlacedClips(packed, examples, 100, CPU, place)
+    store = ClipStore(packed, examples, 100, CPU, place)
     fetched: list[list[int]] = []
-    fetch = placed._fetch
-    monkeypatch.setattr(placed, "_fetch", lambda c: (fetched.append(c.tolist()), fetch(c))[1])
-    placed.expect(torch.tensor([1, 2]))
-    first = placed.take(torch.tensor([1, 2]))
+    fetch = store._fetch
+    monkeypatch.setattr(store, "_fetch", lambda c: (fetched.append(c.tolist()), fetch(c))[1])
+    store.prefetch(torch.tensor([1, 2]))
+    first = store.get(torch.tensor([1, 2]))
     assert fetched == [[1, 2]]
-    placed.expect(torch.tensor([0, 0]))
-    other = placed.take(torch.tensor([3, 1]))  # as after a resume
+    store.prefetch(torch.tensor([0, 0]))
+    other = store.get(torch.tensor([3, 1]))  # as after a resume
     assert [3, 1] in fetched
     assert torch.equal(first[0], other[1])
 
 
 def test_the_first_place_with_room_is_taken(monkeypatch):
-    monkeypatch.setattr(placement, "device_bytes", lambda device: 1_000)
-    monkeypatch.setattr(placement, "host_bytes", lambda: 5_000)
+    monkeypatch.setattr(clip_store, "device_bytes", lambda device: 1_000)
+    monkeypatch.setattr(clip_store, "host_bytes", lambda: 5_000)
     assert [choose_place(size, CUDA) for size in (500, 501, 2_500, 2_501)] == [
         *("device", "host", "host", "mapped")
     ]
@@ -80,40 +78,41 @@ def test_the_first_place_with_room_is_taken(monkeypatch):
 
 
 def test_memory_is_more_than_a_gigabyte_and_less_than_a_petabyte():
-    assert 1e9 < placement.host_bytes() < 1e15
-    assert placement.device_bytes(CPU) <= 1.5 * placement.host_bytes()
+    assert 1e9 < clip_store.host_bytes() < 1e15
+    assert clip_store.device_bytes(CPU) <= 1.5 * clip_store.host_bytes()
 
 
 @pytest.mark.parametrize(
     ("place", "said"),
     [
         ("device", "7 clips, 0.00 GB, in memory"),
-        ("host", "7 clips, 0.00 GB, in the machine's memory, fetched a batch ahead"),
-        ("mapped", "7 clips, 0.00 GB, in the packed file, fetched a batch ahead"),
+        ("host", "7 clips, 0.00 GB, in the host's memory, fetched one batch ahead"),
+        ("mapped", "7 clips, 0.00 GB, in the packed file, fetched one batch ahead"),
     ],
 )
 def test_the_place_is_said_in_a_line(place, said):
-    assert str(PlacedClips(*packed_ramps(), 100, CPU, place)) == said
+    assert str(ClipStore(*packed_ramps(), 100, CPU, place)) == said
 
 
 def test_every_place_trains_the_same(tones, tmp_path):
     """From run to run, and over an interruption, whose clips were expected already."""
     said: list[str] = []
-    models = []
     for place in PLACES:
         recipe = quick_recipe(tones, placement=place, epochs=8)
         loop.train(recipe, tmp_path / place, CPU, say=said.append)
-        models.append((tmp_path / place / "metrics.jsonl").read_bytes())
-    assert models[0] == models[1] == models[2]
-    assert ["in memory" in said[0], "machine's" in said[1], "packed file" in said[2]] == [True] * 3
+    weights = [load_file(tmp_path / place / "model.safetensors") for place in PLACES]
+    for name, tensor in weights[0].items():
+        assert torch.equal(weights[1][name], tensor), name
+        assert torch.equal(weights[2][name], tensor), name
+    assert ["in memory" in said[0], "host's" in said[1], "packed file" in said[2]] == [True] * 3
     assert said[2] in (tmp_path / "mapped" / "train.log").read_text()
 
 
 def test_it_is_chosen_by_itself_where_the_recipe_does_not(tones, monkeypatch):
-    monkeypatch.setattr(placement, "host_bytes", lambda: 0)
+    monkeypatch.setattr(clip_store, "host_bytes", lambda: 0)
     recipe = quick_recipe(tones)
     trainer = Trainer(recipe, prepare(recipe), CPU)
-    assert trainer.batches.clips.placed.place == "mapped"
+    assert trainer.batches.clips.store.place == "mapped"
     assert trainer.train_step().isfinite()
 
 
@@ -121,13 +120,13 @@ def test_it_is_chosen_by_itself_where_the_recipe_does_not(tones, monkeypatch):
 
 
 def test_clips_come_as_often_as_they_weigh():
-    chooser = Chooser(np.array([0.1, 0.0, 0.6, 0.3]), RowGenerator().manual_seed(0))
+    chooser = ClipSampler(np.array([0.1, 0.0, 0.6, 0.3]), RowGenerator().manual_seed(0))
     shares = torch.bincount(chooser.next(20_000), minlength=4) / 20_000
     torch.testing.assert_close(shares, torch.tensor([0.1, 0.0, 0.6, 0.3]), atol=0.015, rtol=0)
 
 
 def test_a_look_ahead_changes_nothing():
-    chooser, plain = (Chooser(np.ones(50), RowGenerator().manual_seed(3)) for _ in range(2))
+    chooser, plain = (ClipSampler(np.ones(50), RowGenerator().manual_seed(3)) for _ in range(2))
     ahead = chooser.peek(8)
     assert torch.equal(chooser.peek(8), ahead)
     assert torch.equal(chooser.next(8), ahead)
@@ -137,6 +136,6 @@ def test_a_look_ahead_changes_nothing():
 
 def test_parts_choose_what_one_chooses_for_all():
     weights = np.random.default_rng(0).uniform(size=100)
-    parts = [Chooser(weights, RowGenerator("cpu", p, 2).manual_seed(1)) for p in range(2)]
-    whole = Chooser(weights, RowGenerator().manual_seed(1)).next(32)
+    parts = [ClipSampler(weights, RowGenerator("cpu", p, 2).manual_seed(1)) for p in range(2)]
+    whole = ClipSampler(weights, RowGenerator().manual_seed(1)).next(32)
     assert torch.equal(torch.cat([part.next(16) for part in parts]), whole)

@@ -1,0 +1,190 @@
+"""What a recipe trains on: the corpus, decoded, and how often each clip is drawn as which class.
+
+The classes of a network are the outputs of its head: its labels, and behind them each unknown word
+that is told apart in training.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from speechgru.common.progress import Progress
+from speechgru.corpora import open_corpus
+from speechgru.corpora.corpus import Corpus, Example, Task
+from speechgru.corpora.fingerprint import corpus_fingerprint
+from speechgru.corpora.other_sounds import OtherSounds, other_sounds
+from speechgru.corpora.packed import PackedAudio, pack
+from speechgru.corpora.protocols import make_task
+from speechgru.corpora.word_bounds import word_bounds_s
+from speechgru.errors import DataError, UsageError
+from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN
+from speechgru.model.network import SpeechGRU
+from speechgru.training.distribution import RowGenerator, random_rows
+from speechgru.training.recipe import Recipe, SamplingConfig
+
+#: Speech may exceed the clip by this much before the user is told that it is cut.
+_NEGLIGIBLE_S = 0.1
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A recipe's corpus, task and samples.
+
+    Args:
+        fingerprint: distinguishes the recordings from any others.
+        other: the other speech and noise that ship with the package, if the recipe uses them.
+        notes: what the user should know about the recordings before hours of training, one line
+            each.
+    """
+
+    corpus: Corpus
+    task: Task
+    packed: PackedAudio
+    fingerprint: str
+    other: OtherSounds | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def decoders(self) -> str:
+        """The libraries that decoded and resampled the recordings, which may differ in a bit."""
+        return f"libsndfile {soundfile.__libsndfile_version__}, soxr {soxr.__version__}"
+
+
+def prepare(recipe: Recipe, progress: Progress | None = None) -> TrainingData:
+    """Open and decode what a recipe trains on; `progress` counts decoded recordings.
+
+    Raises:
+        UsageError: the recipe names no data.
+        DataError: the data is missing, damaged, or lacks what the protocol needs.
+    """
+    name = recipe.data.directory
+    if not name:
+        raise UsageError("no data: name it with --data DIR (or data.directory in the recipe)")
+    corpus = open_corpus(name)
+    task = make_task(recipe.data.protocol, corpus)
+    if recipe.data.clip_s:
+        task = replace(task, clip_s=recipe.data.clip_s)
+    # An empty split should be reported before minutes of decoding.
+    task.split("training"), task.split("validation")
+    packed = pack(corpus, recipe.features.sample_rate, progress=progress)
+    other = other_sounds() if recipe.data.other_sounds else None
+    notes = tuple(_cut_recordings(task, packed))
+    return TrainingData(corpus, task, packed, corpus_fingerprint(corpus), other, notes)
+
+
+def _cut_recordings(task: Task, packed: PackedAudio) -> Iterator[str]:
+    """A line if recordings hold more speech than fits into a clip."""
+    if task.protocol != "folder":
+        return
+    longest = round((task.clip_s + _NEGLIGIBLE_S) * packed.rate)
+    paths = {e.path for e in task.split("training") if e.path and e.label not in NOT_WORDS}
+    spans_s = []
+    for path in paths:
+        samples = packed.samples(path)
+        if len(samples) > longest:
+            start_s, end_s = word_bounds_s(samples, packed.rate)
+            spans_s.append(end_s - start_s)
+    cut = [span_s for span_s in spans_s if span_s > task.clip_s + _NEGLIGIBLE_S]
+    if cut:
+        yield (
+            f"{len(cut)} of {len(paths)} recordings are longer than a clip: they hold up to "
+            f"{max(cut):.1f} s of speech, and are cut to {task.clip_s:g} s; "
+            f"--set data.clip_s={min(10.0, max(cut) + 0.5):.1f} keeps it all"
+        )
+
+
+# Classes.
+
+
+def class_ids(examples: tuple[Example, ...], model: SpeechGRU) -> list[int]:
+    """The class of each example; an unknown word may have its own."""
+    ids = {name: i for i, name in enumerate((*model.labels, *model.unknown_words))}
+    return [
+        ids[example.label] if example.label != UNKNOWN else ids.get(example.word, ids[UNKNOWN])
+        for example in examples
+    ]
+
+
+def label_ids(classes: Tensor, model: SpeechGRU) -> Tensor:
+    """The label of each class; that of an unknown word is `_unknown_`."""
+    if not model.unknown_words:
+        return classes
+    unknown = model.vocabulary.id(UNKNOWN)
+    return torch.where(classes < len(model.labels), classes, unknown)
+
+
+def unknown_words(task: Task) -> tuple[str, ...]:
+    """The words that are `_unknown_` in a task's training clips."""
+    words = {e.word for e in task.split("training") if e.label == UNKNOWN}
+    return tuple(sorted(words - {UNKNOWN} - set(task.labels)))
+
+
+def has_anagram(word: str, labels: tuple[str, ...]) -> bool:
+    """Whether another label has the same letters: scrambled, "no" may sound like "on"."""
+    letters = sorted(word)
+    return any(label != word and sorted(label) == letters for label in labels)
+
+
+# Sampling.
+
+
+def sampling_weights(
+    examples: tuple[Example, ...], labels: tuple[str, ...], config: SamplingConfig
+) -> NDArray[np.float64]:
+    """The probability with which each example is drawn: (N,), sum 1.
+
+    Every word is drawn equally often, however many clips it has; `_unknown_` and `_silence_` as
+    configured; within `_unknown_`, a word in proportion to the square root of its clips.
+
+    Raises:
+        DataError: a label has no training clip.
+    """
+    counts: dict[tuple[str, str], int] = {}
+    for example in examples:
+        key = (example.label, example.word)
+        counts[key] = counts.get(key, 0) + 1
+    shares: dict[tuple[str, str], float] = {}
+    for label in labels:
+        roots = {key: count**0.5 for key, count in counts.items() if key[0] == label}
+        if not roots:
+            if label in NOT_WORDS:
+                continue
+            raise DataError(f"{label!r} has no training clip; each word needs at least one")
+        weight = {UNKNOWN: config.unknown_weight, SILENCE: config.silence_weight}.get(label, 1.0)
+        shares |= {key: weight * root / sum(roots.values()) for key, root in roots.items()}
+    weights = np.array([shares[e.label, e.word] / counts[e.label, e.word] for e in examples])
+    return weights / weights.sum()
+
+
+class ClipSampler:
+    """Draws clips by weight, with replacement; this process's share of every batch.
+
+    It is on the CPU, with its own generator, so that the next clips are known there before the
+    device needs them.
+    """
+
+    def __init__(self, weights: NDArray[np.float64], generator: RowGenerator) -> None:
+        self.cumulative = torch.from_numpy(np.cumsum(weights))
+        self.generator = generator
+
+    def next(self, count: int) -> Tensor:
+        """Indices of the next `count` clips, (count,)."""
+        draw = partial(torch.rand, dtype=torch.double)
+        points = random_rows(draw, (count,), self.generator, _CPU) * self.cumulative[-1]
+        indices = torch.searchsorted(self.cumulative, points, right=True)
+        return indices.clamp_(max=len(self.cumulative) - 1)
+
+    def peek(self, count: int) -> Tensor:
+        """What `next` will return."""
+        state = self.generator.get_state()
+        indices = self.next(count)
+        self.generator.set_state(state)
+        return indices
