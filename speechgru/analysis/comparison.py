@@ -12,8 +12,7 @@ from speechgru.analysis.comparison_report import SPLITS, RunResult, SplitResult
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.corpora.corpus import Task
 from speechgru.errors import UsageError
-from speechgru.evaluation.carried import evaluate_carried
-from speechgru.evaluation.clips import evaluate_clips
+from speechgru.evaluation.clips import evaluate_carried, evaluate_clips
 from speechgru.model.cells import CELL_NAMES
 from speechgru.model.fronts import FRONT_NAMES
 from speechgru.model.network import SpeechGRU

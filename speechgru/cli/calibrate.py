@@ -102,7 +102,7 @@ def calibrate(
     from speechgru.evaluation.ambient import open_ambient, too_short
     from speechgru.evaluation.calibration import calibrate as choose
     from speechgru.evaluation.calibration import save_calibration_picture
-    from speechgru.evaluation.streams import case_of_split
+    from speechgru.evaluation.streams import split_case
     from speechgru.recognition.recognizer import stream_settings
 
     backend = open_backend(path, device)
@@ -111,7 +111,7 @@ def calibrate(
     _, policy = stream_settings(backend.metadata, mode=state)
     plan = StreamPlan(minutes=minutes, seed=seed)
     audio = open_split(backend, data, protocol, "validation") if data is not None else None
-    case = case_of_split(audio, plan) if audio else None
+    case = split_case(audio, plan) if audio else None
     with progress_bar("listening, in seconds of audio") as progress:
         found = choose(backend, sound, case, max_false_alarms_per_hour, config, policy, progress)
     if picture is not None:

@@ -35,8 +35,7 @@ def demo(
     from speechgru.corpora import open_corpus
     from speechgru.corpora.packed import pack
     from speechgru.corpora.protocols import make_task
-    from speechgru.evaluation.carried import evaluate_carried
-    from speechgru.evaluation.clips import evaluate_clips
+    from speechgru.evaluation.clips import evaluate_carried, evaluate_clips
     from speechgru.labels import Vocabulary
     from speechgru.modelfile.safetensors import load_model
     from speechgru.recognition.clips import recognize

@@ -24,8 +24,8 @@ from speechgru.modelfile.bundled import find_model
 if TYPE_CHECKING:
     from speechgru.corpora.split_audio import SplitAudio
     from speechgru.evaluation.ambient import AmbientReport
-    from speechgru.evaluation.carried import CarriedReport
     from speechgru.evaluation.clip_report import ClipReport
+    from speechgru.evaluation.clips import CarriedReport
     from speechgru.evaluation.sequences import SequenceReport
     from speechgru.recognition.backend import Backend
 
@@ -249,7 +249,7 @@ def evaluate(
         results.print()
     clips = results.clips
     if picture is not None and clips and not streaming:
-        from speechgru.evaluation.confusion_picture import save_confusion_picture
+        from speechgru.evaluation.clip_report import save_confusion_picture
 
         save_confusion_picture(clips, picture)
     if min_accuracy is not None and clips and clips.accuracy < min_accuracy:
@@ -307,8 +307,7 @@ def _evaluate_clips(
     backend: "Backend", audio: "SplitAudio", orders: int, seed: int
 ) -> "tuple[ClipReport, CarriedReport | None]":
     """Every clip from a reset state; and, in so many orders, with the state carried over."""
-    from speechgru.evaluation.carried import evaluate_carried
-    from speechgru.evaluation.clips import evaluate_clips
+    from speechgru.evaluation.clips import evaluate_carried, evaluate_clips
 
     of_split = audio.task, audio.split, audio.packed
     with progress_bar("recognizing") as progress:

@@ -66,7 +66,7 @@ def evaluate_stream(
         from speechgru.backends.loader import write_metadata
         from speechgru.evaluation.tuning import tuned_metadata
 
-        tuned_on = ambient.described | {"events": trials[0].ambient} if ambient else None
+        tuned_on = ambient.description | {"events": trials[0].ambient} if ambient else None
         write_metadata(model, tuned_metadata(backend.metadata, report, tuned_on))
     if options.picture is not None:
         from speechgru.evaluation.det import save_stream_picture
@@ -80,11 +80,11 @@ def evaluate_ambient(
     backend: "Backend", sound: "AmbientSound", options: StreamOptions, stream: StreamResult | None
 ) -> "AmbientReport":
     """Count events in recordings without words, by the decoder of the stream, if there is one."""
-    from speechgru.evaluation.ambient import hear_ambient
+    from speechgru.evaluation.ambient import recognize_ambient
 
     config, policy, grammar = decoder_settings(backend, options, stream)
     with progress_bar("listening to ambient audio, in seconds") as progress:
-        _, report = hear_ambient(backend, sound, config, policy, progress, grammar=grammar)
+        _, report = recognize_ambient(backend, sound, config, policy, progress, grammar=grammar)
     return report
 
 
@@ -106,10 +106,10 @@ def evaluate_sequences(
     model: Any = getattr(backend, "model", None)  # an exported one has no attention decoder
     if model is None or model.speller is None:
         return report
-    from speechgru.evaluation.sequences import spell_strings
+    from speechgru.evaluation.sequences import evaluate_attention
 
     with progress_bar("attention decoder, in sequences") as progress:
-        return replace(report, spelled=spell_strings(model, strings, progress))
+        return replace(report, attention=evaluate_attention(model, strings, progress))
 
 
 def decoder_settings(
@@ -128,9 +128,9 @@ def decoder_settings(
 
 def _case(backend: "Backend", options: StreamOptions, audio: "SplitAudio | None") -> "StreamCase":
     from speechgru.corpora.streams import StreamPlan
-    from speechgru.evaluation.streams import case_of_files, case_of_split
+    from speechgru.evaluation.streams import file_case, split_case
 
     if options.audio is not None:
-        return case_of_files(options.audio, options.truth, backend.sample_rate, backend.labels)
+        return file_case(options.audio, options.truth, backend.sample_rate, backend.labels)
     assert audio is not None
-    return case_of_split(audio, StreamPlan(minutes=options.minutes, seed=options.seed))
+    return split_case(audio, StreamPlan(minutes=options.minutes, seed=options.seed))

@@ -1,1 +1,1 @@
-"""How good a model is: clip metrics, the carried state, reports and pictures."""
+"""How good a model is: on clips, streams and sequences; tuning and calibration of its decoder."""

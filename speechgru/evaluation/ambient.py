@@ -1,4 +1,4 @@
-"""Sound in which nothing should be recognized: what a detector makes of it, by word."""
+"""Ambient sound, in which nothing should be recognized, and the events in it by word."""
 
 import math
 from collections import Counter
@@ -16,20 +16,20 @@ from speechgru.decoding.events import Event
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.decoding.grammar import Grammar
 from speechgru.errors import DataError
-from speechgru.evaluation.events import poisson_interval
-from speechgru.evaluation.replay import FileSound, Hearing, hear
+from speechgru.evaluation.metrics import poisson_interval
+from speechgru.evaluation.streams import FileSound, StreamOutput, recognize_stream
 from speechgru.labels import Vocabulary
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import StatePolicy
 
-#: With no event in H hours, the rate is below this / H an hour at 95 %: the "rule of three" (J. A.
+#: With no event in H hours, the rate is below this / H per hour at 95 %: the "rule of three" (J. A.
 #: Hanley and A. Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 1983).
 RULE_OF_THREE = 3.0
 
 
 @dataclass(frozen=True)
 class AmbientSound:
-    """Recordings one after the other, as one stream at `rate`."""
+    """Recordings one after another, as one stream at `rate`."""
 
     root: Path
     paths: tuple[Path, ...]
@@ -37,7 +37,7 @@ class AmbientSound:
 
     @cached_property
     def duration_s(self) -> float:
-        """Seconds, by the recordings' headers."""
+        """Seconds, from the recordings' headers."""
         return sum(FileSound(path, self.rate).duration_s for path in self.paths)
 
     def __iter__(self) -> Iterator[Samples]:
@@ -46,8 +46,8 @@ class AmbientSound:
             yield from FileSound(path, self.rate)
 
     @cached_property
-    def described(self) -> dict[str, Any]:
-        """What tells it from any other, for JSON; no folder outside of its own name."""
+    def description(self) -> dict[str, Any]:
+        """What identifies it, for JSON; of its path only the name."""
         return {
             "name": self.root.name,
             "recordings": len(self.paths),
@@ -56,10 +56,10 @@ class AmbientSound:
 
 
 def open_ambient(path: Path, rate: int) -> AmbientSound:
-    """A recording, or all recordings in a folder and its folders.
+    """A recording, or all recordings in a folder and its subfolders.
 
     Raises:
-        DataError: there is none, or a header cannot be read.
+        DataError: there is no recording, or a header cannot be read.
     """
     root = Path(path).expanduser().absolute()
     paths = tuple(list_recordings(root)) if root.is_dir() else (root,)
@@ -73,7 +73,7 @@ def open_ambient(path: Path, rate: int) -> AmbientSound:
 
 @dataclass(frozen=True)
 class AmbientReport:
-    """The events of so many hours in which there should have been none."""
+    """The events in so many hours of sound, all of which are false alarms."""
 
     events: tuple[Event, ...]
     hours: float
@@ -81,17 +81,17 @@ class AmbientReport:
 
     @property
     def per_hour(self) -> float:
-        """Events an hour."""
+        """Events per hour."""
         return len(self.events) / self.hours
 
     @property
     def ci95(self) -> tuple[float, float]:
-        """The exact interval of the events an hour."""
+        """The exact interval of the events per hour."""
         return self._interval(len(self.events))
 
     @cached_property
     def by_word(self) -> dict[str, dict[str, Any]]:
-        """Of each word of the model: events, an hour and its interval, the most frequent first."""
+        """Events, events per hour and their interval for each word, the most frequent first."""
         counts = Counter(dict.fromkeys(self.words, 0))
         counts.update(event.word for event in self.events)
         return {
@@ -104,7 +104,7 @@ class AmbientReport:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures for JSON."""
+        """For JSON."""
         return {
             "events": len(self.events),
             "hours": self.hours,
@@ -118,38 +118,40 @@ class AmbientReport:
         return low / self.hours, high / self.hours
 
 
-def hear_ambient(
+def recognize_ambient(
     backend: Backend,
     sound: AmbientSound,
     config: DecoderConfig,
     policy: StatePolicy,
     progress: Progress | None = None,
-    keep: bool = False,
+    keep_log_posteriors: bool = False,
     grammar: Grammar | None = None,
-) -> tuple[Hearing, AmbientReport]:
-    """Hear ambient sound as `hear` does, and count its events.
+) -> tuple[StreamOutput, AmbientReport]:
+    """Run a recognizer on ambient sound and report its events.
 
     Raises:
-        DataError, UsageError: as `hear`.
+        DataError, UsageError: as `recognize_stream`.
     """
-    heard = hear(backend, sound, config, policy, progress, keep, grammar)
-    return heard, report_ambient(heard, heard.events)
+    output = recognize_stream(
+        backend, sound, config, policy, progress, keep_log_posteriors, grammar
+    )
+    return output, report_ambient(output, output.events)
 
 
-def report_ambient(heard: Hearing, events: Sequence[Event]) -> AmbientReport:
-    """The events that some decoder found in ambient sound."""
-    words = Vocabulary(heard.model.labels).words
-    return AmbientReport(tuple(events), heard.duration_s / 3600, words)
+def report_ambient(output: StreamOutput, events: Sequence[Event]) -> AmbientReport:
+    """A report of the events that a decoder found in ambient sound."""
+    words = Vocabulary(output.model.labels).words
+    return AmbientReport(tuple(events), output.duration_s / 3600, words)
 
 
 def too_short(hours: float, per_hour: float) -> str | None:
-    """Why so many hours cannot show so low a rate, in a sentence; None where they can."""
+    """A sentence that says why so many hours cannot show so low a rate; None if they can."""
     if hours * per_hour >= RULE_OF_THREE:
         return None
     bound = RULE_OF_THREE / hours
     return (
-        f"{hours:.2g} hours of ambient audio are too short to show {per_hour:g} false alarms an "
-        f"hour: with none at all in them the rate is below {_plain(bound)} at 95 %; "
+        f"{hours:.2g} hours of ambient audio are too short to show {per_hour:g} false alarms per "
+        f"hour: even with none in them the rate is only known to be below {_plain(bound)} (95 %); "
         f"{_plain(RULE_OF_THREE / per_hour)} hours are needed"
     )
 

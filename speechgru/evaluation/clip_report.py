@@ -1,13 +1,15 @@
-"""What an evaluation found: every clip with what the model made of it."""
+"""Reports of an evaluation on clips: figures, confusions, and the picture of the confusions."""
 
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from speechgru.common.files import atomic_path
 from speechgru.corpora.corpus import Example
 from speechgru.evaluation.metrics import (
     Counts,
@@ -18,12 +20,15 @@ from speechgru.evaluation.metrics import (
     wilson_interval,
 )
 
+#: In a picture with up to this many labels cells have room for their counts.
+MAX_LABELS_WITH_COUNTS = 40
+
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """A label taken for another one.
+    """A label that was mistaken for another one.
 
-    `mistakes` are its clips, each with the probability that the model gave the wrong label; the
+    `mistakes` are its clips, each with the probability that the model gave to the wrong label; the
     most confident first.
     """
 
@@ -47,10 +52,11 @@ class Confusion:
 
 @dataclass(frozen=True, eq=False)
 class ClipReport:
-    """A model's answers for the N clips of a split.
+    """A model's scores for the N clips of a split.
 
-    `scores` (N, V) are log-probabilities in the order of `labels`, `truth` (N,) the ids of the
-    right ones.
+    Args:
+        truth: ids of the right labels, (N,).
+        scores: log-probabilities in the order of `labels`, (N, V).
     """
 
     protocol: str
@@ -62,12 +68,12 @@ class ClipReport:
 
     @property
     def n(self) -> int:
-        """Clips."""
+        """Number of clips."""
         return len(self.truth)
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
-        """The id of the best label of each clip, (N,)."""
+        """The id of the most probable label of each clip, (N,)."""
         return self.scores.argmax(axis=1)
 
     @cached_property
@@ -77,7 +83,7 @@ class ClipReport:
 
     @property
     def shown(self) -> NDArray[np.int64]:
-        """The ids of the labels that were said or recognized at all."""
+        """The ids of the labels that have clips or were recognized."""
         return np.flatnonzero(self.confusion.sum(axis=0) + self.confusion.sum(axis=1))
 
     @property
@@ -97,9 +103,9 @@ class ClipReport:
 
     @cached_property
     def per_class(self) -> dict[str, dict[str, Any]]:
-        """Of each label that has clips: n, correct, accuracy, ci95, and its precision.
+        """For each label that has clips: n, correct, accuracy, ci95, and precision.
 
-        The precision, the share that is right where the model said so, is None if it never did.
+        The precision, the share of its predictions that is right, is None if there are none.
         """
         found = {}
         for label, row, precision in zip(
@@ -126,15 +132,15 @@ class ClipReport:
         found = [
             Confusion(
                 self.labels[true],
-                self.labels[said],
+                self.labels[recognized],
                 tuple(sorted(clips, key=lambda clip: -clip[1])),
             )
-            for (true, said), clips in mistakes.items()
+            for (true, recognized), clips in mistakes.items()
         ]
         return tuple(sorted(found, key=lambda c: (-len(c.mistakes), c.label, c.recognized)))
 
     def as_dict(self, confusions: int = 10, files: int = 5) -> dict[str, Any]:
-        """The figures for JSON; of the confusions the first ones, with some files each."""
+        """For JSON, with the most frequent confusions and some files of each."""
         return {
             "protocol": self.protocol,
             "split": self.split,
@@ -146,3 +152,87 @@ class ClipReport:
             "confusion": {"labels": list(self.labels), "matrix": self.confusion.tolist()},
             "worst_confusions": [c.as_dict(files) for c in self.confusions[:confusions]],
         }
+
+
+@dataclass(frozen=True)
+class CarriedReport:
+    """How many of the same n clips are right with the state carried, in each random order."""
+
+    protocol: str
+    split: str
+    n: int
+    seed: int
+    correct: tuple[int, ...]
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """The share of clips that is right, in each order."""
+        return tuple(correct / self.n for correct in self.correct)
+
+    @property
+    def accuracy(self) -> float:
+        """The mean over the orders."""
+        return sum(self.correct) / (self.n * len(self.correct))
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The Wilson interval of the mean; more orders of the same clips do not narrow it."""
+        return wilson_interval(sum(self.correct) / len(self.correct), self.n)
+
+    def reset_gap(self, reset: ClipReport) -> float:
+        """Points of accuracy lost when the state is not reset before each clip."""
+        return 100 * (reset.accuracy - self.accuracy)
+
+    def as_dict(self, reset: ClipReport) -> dict[str, Any]:
+        """For JSON; `reset` is the evaluation with a reset before each clip."""
+        return {
+            "carried_accuracy": self.accuracy,
+            "carried_ci95": list(self.ci95),
+            "carried_accuracies": list(self.accuracies),
+            "carried_seed": self.seed,
+            "reset_gap": self.reset_gap(reset),
+        }
+
+
+def save_confusion_picture(report: ClipReport, path: Path) -> None:
+    """Draw the confusion matrix, each row in shares of its label's clips; written atomically.
+
+    Raises:
+        SpeechGRUError: the folder cannot be written, or the disk is full.
+    """
+    from matplotlib.figure import Figure  # slow to import, and only needed here
+
+    shown = report.shown
+    counts = report.confusion[np.ix_(shown, shown)]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    labels = [report.labels[i] for i in shown]
+    side_inches = min(3.5 + 0.38 * len(labels), 24.0)
+    # A Figure, unlike pyplot, has no window and no global state.
+    figure = Figure(figsize=(side_inches, side_inches), layout="constrained", dpi=120)
+    axes = figure.add_subplot()
+    # The square root makes a few mistakes visible next to a full diagonal.
+    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0.0, vmax=1.0)
+    axes.set_xticks(range(len(labels)), labels, rotation=90, parse_math=False)
+    axes.set_yticks(range(len(labels)), labels, parse_math=False)
+    axes.set_xlabel("recognized")
+    axes.set_ylabel("said")
+    low, high = report.ci95
+    axes.set_title(
+        f"{report.protocol}, {report.split}: {100 * report.accuracy:.2f} % of {report.n:,} clips\n"
+        f"(95 % interval {100 * low:.2f} to {100 * high:.2f})",
+        fontsize="medium",
+        parse_math=False,
+    )
+    if len(labels) <= MAX_LABELS_WITH_COUNTS:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            axes.text(
+                column,
+                row,
+                f"{counts[row, column]}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if shares[row, column] > 0.4 else "black",
+            )
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")

@@ -1,4 +1,4 @@
-"""Every clip of a split, recognized from a fresh state."""
+"""Evaluation on the clips of a split: from a fresh state each, and with the state carried."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from speechgru.common.progress import Progress
 from speechgru.corpora.corpus import Example, Task
 from speechgru.corpora.packed import PackedAudio
 from speechgru.errors import DataError
-from speechgru.evaluation.clip_report import ClipReport
+from speechgru.evaluation.clip_report import CarriedReport, ClipReport
 from speechgru.labels import Vocabulary
 from speechgru.recognition.backend import Backend
-from speechgru.recognition.clips import clip_samples, score_clips
+from speechgru.recognition.clips import clip_samples, score_carried, score_clips
 
 
 def evaluate_clips(
@@ -23,13 +23,14 @@ def evaluate_clips(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> ClipReport:
-    """Recognize a split's clips one by one, each from silence.
+    """Recognize each clip of a split from a fresh state.
 
-    The labels of task and model match by name; a label that only the model has counts as wrong.
+    The labels of task and model are matched by name; a label that only the model has counts as
+    wrong.
 
     Raises:
         DataError: the split has no clips, or a label that the model does not have; the packed
-            audio is of another rate, or without one of the recordings.
+            audio has another rate, or lacks one of the recordings.
     """
     examples = task.split(split)
     truth = label_ids(model, task, examples)
@@ -38,17 +39,56 @@ def evaluate_clips(
     return ClipReport(task.protocol, split, model.labels, examples, truth, scores)
 
 
+def evaluate_carried(
+    model: Backend,
+    task: Task,
+    split: str,
+    packed: PackedAudio,
+    orders: int = 1,
+    seed: int = 0,
+    rows: int = 16,
+    progress: Progress | None = None,
+) -> CarriedReport:
+    """Recognize a split's clips as a stream in random order, once for each of `orders` orders.
+
+    `score_carried` says how a stream is run.
+
+    Raises:
+        DataError: as `evaluate_clips`.
+        UsageError: the model needs whole clips.
+    """
+    model.check_streams()
+    examples = task.split(split)
+    truth = label_ids(model, task, examples)
+    clips = gather_clips(model, packed, examples)
+    correct = []
+    for number, order in enumerate(random_orders(len(clips), orders, seed)):
+
+        def report(done: int, total: int, number: int = number) -> None:
+            if progress is not None:
+                progress(number * total + done, orders * total)
+
+        best = score_carried(model, clips, order, rows, report).argmax(axis=1)
+        correct.append(int((best == truth).sum()))
+    return CarriedReport(task.protocol, split, len(clips), seed, tuple(correct))
+
+
+def random_orders(n: int, orders: int, seed: int) -> NDArray[np.int64]:
+    """Random permutations of n clips, (K, n); a larger K only adds to them."""
+    return np.stack([np.random.default_rng([seed, k]).permutation(n) for k in range(orders)])
+
+
 def label_ids(model: Backend, task: Task, examples: Sequence[Example]) -> NDArray[np.int64]:
     """The model's ids of the examples' labels: (N,).
 
     Raises:
-        DataError: the model does not have one of them.
+        DataError: the model lacks one of them.
     """
-    needed = dict.fromkeys(example.label for example in examples)
-    if missing := [label for label in needed if label not in model.labels]:
+    labels = dict.fromkeys(example.label for example in examples)
+    if missing := [label for label in labels if label not in model.labels]:
         raise DataError(
-            f"protocol {task.protocol} has {_listed(missing)} among its labels, which the model "
-            f"cannot answer; it was trained on {_listed(model.labels)}"
+            f"protocol {task.protocol} has {_list(missing)} among its labels, which the model "
+            f"lacks; it was trained on {_list(model.labels)}"
         )
     return np.array(Vocabulary(model.labels).ids(e.label for e in examples), np.int64)
 
@@ -59,13 +99,13 @@ def gather_clips(
     """The examples as clips of the model's length: (N, S).
 
     Raises:
-        DataError: the packed audio is of another rate, or without one of the recordings.
+        DataError: the packed audio has another rate, or lacks one of the recordings.
     """
     if packed.rate != model.sample_rate:
         raise DataError(f"audio packed at {packed.rate} Hz; the model needs {model.sample_rate} Hz")
     return packed.gather(examples, clip_samples(model))
 
 
-def _listed(labels: Sequence[str], most: int = 12) -> str:
-    more = f" and {len(labels) - most} more" if len(labels) > most else ""
-    return ", ".join(labels[:most]) + more
+def _list(labels: Sequence[str], limit: int = 12) -> str:
+    more = f" and {len(labels) - limit} more" if len(labels) > limit else ""
+    return ", ".join(labels[:limit]) + more

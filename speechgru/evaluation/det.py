@@ -1,4 +1,4 @@
-"""Detection error trade-off: false alarms against missed words, over all thresholds."""
+"""Detection error trade-off (DET): false alarms against missed words, over all thresholds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,23 +11,22 @@ from speechgru.common.progress import Progress
 from speechgru.corpora.truth import Truth
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.evaluation.events import score_events
-from speechgru.evaluation.replay import Hearing, Sound, hear
-from speechgru.evaluation.streams import StreamReport
+from speechgru.evaluation.streams import Sound, StreamOutput, StreamReport, recognize_stream
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import StatePolicy
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(2, 17)) + tuple(
     round(0.8 + 0.02 * i, 2) for i in range(1, 10)
 )
-#: Thresholds from which on so many words are missed crowd at the picture's upper edge.
-_HARDLY_ANY = 0.95
-#: A title's line.
-_TITLE_LETTERS = 60
+#: Thresholds that miss more words than this are crowded at the picture's upper edge.
+_MAX_LABELLED_RATE = 0.95
+#: Characters in a line of the title.
+_TITLE_WIDTH = 60
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What one threshold, the same for all words, gives; or, where it is None, some by word."""
+    """The error rates at one threshold for all words; None stands for a threshold per word."""
 
     threshold: float | None
     false_alarms_per_hour: float
@@ -46,23 +45,23 @@ def det_curve(
     backend: Backend,
     sound: Sound,
     truth: Truth,
-    hearing: Hearing,
+    output: StreamOutput,
     config: DecoderConfig,
     policy: StatePolicy,
     progress: Progress | None = None,
 ) -> list[OperatingPoint]:
-    """A point for each of `THRESHOLDS`, in their order.
+    """A point for each of `THRESHOLDS`, in order.
 
-    The log-posteriors that were heard serve them all, unless events reset the state.
+    All are decoded from the log-posteriors of `output`, unless events reset the state.
     """
     points = []
     for done, threshold in enumerate(THRESHOLDS, 1):
         other = config.model_copy(update={"threshold": threshold, "thresholds": {}})
         if policy.mode == "event":
-            events = list(hear(backend, sound, other, policy).events)
+            events = list(recognize_stream(backend, sound, other, policy).events)
         else:
-            events = hearing.replay(other)
-        report = score_events(truth, events, hearing.duration_s)
+            events = output.replay(other)
+        report = score_events(truth, events, output.duration_s)
         points.append(
             OperatingPoint(threshold, report.false_alarms_per_hour, report.false_reject_rate)
         )
@@ -74,14 +73,14 @@ def det_curve(
 def save_stream_picture(
     backend: Backend, report: StreamReport, path: Path, progress: Progress | None = None
 ) -> None:
-    """Draw the curve of a stream that was decoded with its log-posteriors kept.
+    """Draw the DET curve of a stream whose log-posteriors were kept.
 
     Raises:
         SpeechGRUError: the folder cannot be written, or the disk is full.
     """
     case, events = report.case, report.events
     points = det_curve(
-        backend, case.sound, case.truth, report.hearing, report.config, report.policy, progress
+        backend, case.sound, case.truth, report.output, report.config, report.policy, progress
     )
     chosen = OperatingPoint(
         report.config.threshold, events.false_alarms_per_hour, events.false_reject_rate
@@ -97,9 +96,9 @@ def save_det_picture(
     path: Path,
     by_word: Sequence[OperatingPoint] = (),
 ) -> None:
-    """Draw the curve as PNG, the detector's own point on it; written atomically.
+    """Draw the curve as PNG, with the detector's own point; written atomically.
 
-    `by_word` are points whose thresholds differ by word: a second curve.
+    `by_word` are points with a threshold per word, drawn as a second curve.
 
     Raises:
         SpeechGRUError: the folder cannot be written, or the disk is full.
@@ -121,20 +120,20 @@ def save_det_picture(
             marker=".",
             label="a threshold for each word",
         )
-    for point in [point for point in points if point.false_reject_rate < _HARDLY_ANY][::4]:
+    for point in [point for point in points if point.false_reject_rate < _MAX_LABELLED_RATE][::4]:
         place = (point.false_alarms_per_hour, 100 * point.false_reject_rate)
         axes.annotate(
             f"{point.threshold:g}", place, (4, 4), textcoords="offset points", fontsize="x-small"
         )
     axes.plot(chosen.false_alarms_per_hour, 100 * chosen.false_reject_rate, "o", label="detector")
-    axes.set_xlabel("false alarms an hour")
+    axes.set_xlabel("false alarms per hour")
     axes.set_ylabel("words not recognized, %")
-    # From none at all to thousands: logarithmic, but for what lies below one an hour.
+    # From none to thousands: logarithmic from one per hour on, linear below.
     axes.set_xscale("symlog", linthresh=1.0)
     axes.set_xlim(left=0)
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
     axes.legend()
-    axes.set_title(fill(title, _TITLE_LETTERS), fontsize="medium", parse_math=False)
+    axes.set_title(fill(title, _TITLE_WIDTH), fontsize="medium", parse_math=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")

@@ -1,4 +1,4 @@
-"""Events against the truth of a stream: matched, wrong, false alarms, missed."""
+"""Events scored against the truth of a stream: matched, wrong, missed, false alarms."""
 
 import math
 from bisect import bisect_left, bisect_right
@@ -11,20 +11,23 @@ import numpy as np
 
 from speechgru.corpora.truth import SpokenWord, Truth
 from speechgru.decoding.events import Event
-from speechgru.evaluation.metrics import Z_95, wilson_interval
+from speechgru.evaluation.metrics import poisson_interval, wilson_interval
 from speechgru.labels import NOT_WORDS, UNKNOWN
 
-#: An event belongs to a word if its decision falls no further outside of it (Warden, 2018).
+#: An event belongs to a word if its decision is at most this far outside of it (Warden, 2018).
 TOLERANCE_S = 0.75
 
 
 @dataclass(frozen=True)
 class EventReport:
-    """What became of every word and of every event.
+    """What became of each word and each event.
 
-    A word is matched by an event of its own, or has a wrong event (of another word), or is missed.
-    An event that belongs to no word, or to one that has its event already, is a false alarm.
-    `unknown` is speech that should not be recognized, `fired` those of it that have a false alarm.
+    A word is matched by an event with its label, or has a wrong event (of another word), or is
+    missed. An event that belongs to no word, or to one that already has an event, is a false alarm.
+
+    Args:
+        unknown: speech that should not be recognized.
+        fired: the unknown words that have a false alarm, with it.
     """
 
     words: tuple[SpokenWord, ...]
@@ -37,32 +40,32 @@ class EventReport:
 
     @property
     def n(self) -> int:
-        """Words that should be recognized."""
+        """Number of words that should be recognized."""
         return len(self.words)
 
     @property
     def missed(self) -> int:
-        """Words without any event."""
+        """Number of words without an event."""
         return self.n - len(self.matched) - len(self.wrong)
 
     @property
     def errors(self) -> int:
-        """Words that are not matched, and false alarms."""
+        """Number of words that are not matched, plus false alarms."""
         return self.n - len(self.matched) + len(self.false_alarms)
 
     @property
     def hours(self) -> float:
-        """Of audio."""
+        """Hours of audio."""
         return self.duration_s / 3600
 
     @property
     def false_alarms_per_hour(self) -> float:
-        """False alarms by the hours of audio."""
+        """False alarms per hour of audio."""
         return len(self.false_alarms) / self.hours if self.hours else 0.0
 
     @property
     def false_alarms_ci95(self) -> tuple[float, float]:
-        """The interval of the false alarms an hour."""
+        """The interval of the false alarms per hour."""
         low, high = poisson_interval(len(self.false_alarms))
         return (low / self.hours, high / self.hours) if self.hours else (0.0, math.inf)
 
@@ -88,7 +91,7 @@ class EventReport:
 
     @cached_property
     def latency_ms(self) -> dict[str, float | None]:
-        """From the end of a matched word to its decision: p50 and p95; below 0 where it is sooner.
+        """From the end of a matched word to its decision, negative if that is earlier: p50 and p95.
 
         None without matched words.
         """
@@ -99,13 +102,13 @@ class EventReport:
         return {"p50": p50, "p95": p95}
 
     def recall_by_minutes(self, bin_minutes: float) -> list[dict[str, float]]:
-        """The share of matched words in each stretch of the stream, by where a word ends."""
-        found = {id(spoken) for spoken, _ in self.matched}
+        """The share of matched words in each stretch of the stream, by the words' ends."""
+        matched = {id(spoken) for spoken, _ in self.matched}
         bins = []
         for number in range(math.ceil(self.duration_s / 60 / bin_minutes)):
             start, stop = bin_minutes * number, bin_minutes * (number + 1)
             inside = [w for w in self.words if start <= w.end / 60 < stop]
-            right = sum(id(spoken) in found for spoken in inside)
+            right = sum(id(spoken) in matched for spoken in inside)
             if inside:
                 low, high = wilson_interval(right, len(inside))
                 row = {"from": start, "to": min(stop, self.duration_s / 60), "n": len(inside)}
@@ -114,13 +117,15 @@ class EventReport:
 
     @property
     def bin_minutes(self) -> float:
-        """A width for a table: one minute of a short stream, an hour of a day."""
+        """A width for a table: one minute in a short stream, one hour in a day."""
         minutes = self.duration_s / 60
-        return next((width for most, width in ((8, 1), (40, 5), (240, 30)) if minutes <= most), 60)
+        return next(
+            (width for limit, width in ((8, 1), (40, 5), (240, 30)) if minutes <= limit), 60
+        )
 
     @property
     def ends_of_recall(self) -> tuple[dict[str, float], dict[str, float]] | None:
-        """The first and the last whole stretch of `recall_by_minutes`; None where there is one."""
+        """The first and the last whole stretch of `recall_by_minutes`; None with fewer than two."""
         width = self.bin_minutes
         rows = self.recall_by_minutes(width)
         whole = [row for row in rows if row["to"] - row["from"] == width]
@@ -128,14 +133,14 @@ class EventReport:
 
     @property
     def recall_lasts(self) -> bool | None:
-        """Whether the last stretch's recall is not below the first one's 95 % interval."""
+        """Whether the last stretch's recall is not below the 95 % interval of the first."""
         if self.ends_of_recall is None:
             return None
         first, last = self.ends_of_recall
         return last["recall"] >= first["low"]
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures for JSON."""
+        """For JSON."""
         return {
             "words": self.n,
             "matched": len(self.matched),
@@ -159,10 +164,10 @@ class EventReport:
 def score_events(
     truth: Truth, events: Sequence[Event], duration_s: float, tolerance_s: float = TOLERANCE_S
 ) -> EventReport:
-    """Give each event to a word whose stretch, `tolerance_s` wider at both ends, has its decision.
+    """Assign each event to a word near its decision, at most `tolerance_s` outside the word.
 
-    First to words of its own label, then to those of others that have none yet; in the order of
-    the decisions, each time to the word that ends first, so that no other choice matches more
+    First to words with its label, then to others that have no event yet; in the order of the
+    decisions, each time to the word that ends first, so that no other assignment matches more
     (F. Glover, "Maximum matching in a convex bipartite graph", 1967).
 
     Source: P. Warden, "Speech Commands: a dataset for limited-vocabulary speech recognition",
@@ -170,12 +175,12 @@ def score_events(
     """
     words = tuple(spoken for spoken in truth.words if spoken.word not in NOT_WORDS)
     unknown = tuple(spoken for spoken in truth.words if spoken.word == UNKNOWN)
-    in_order = sorted(events, key=lambda event: event.t)
-    free = _Free(words, tolerance_s)
-    matched, others = _give(in_order, lambda event: free.claim(event, (event.word,)))
-    wrong, false_alarms = _give(others, free.claim)
-    of_unknown = _Free(unknown, tolerance_s)
-    fired, _ = _give(false_alarms, of_unknown.claim)
+    ordered = sorted(events, key=lambda event: event.t)
+    words_left = _UnclaimedWords(words, tolerance_s)
+    matched, others = _assign(ordered, lambda event: words_left.claim(event, (event.word,)))
+    wrong, false_alarms = _assign(others, words_left.claim)
+    unknown_left = _UnclaimedWords(unknown, tolerance_s)
+    fired, _ = _assign(false_alarms, unknown_left.claim)
     return EventReport(
         words,
         tuple(matched),
@@ -190,20 +195,20 @@ def score_events(
 Pairs = list[tuple[SpokenWord, Event]]
 
 
-def _give(
+def _assign(
     events: Sequence[Event], claim: Callable[[Event], SpokenWord | None]
 ) -> tuple[Pairs, list[Event]]:
-    """Each event with the word that it claims, and the events that claim none."""
-    given, left = [], []
+    """Pairs of words and the events that claim them, and the events that claim none."""
+    pairs, unassigned = [], []
     for event in events:
         if spoken := claim(event):
-            given.append((spoken, event))
+            pairs.append((spoken, event))
         else:
-            left.append(event)
-    return given, left
+            unassigned.append(event)
+    return pairs, unassigned
 
 
-class _Free:
+class _UnclaimedWords:
     """Words that no event has claimed yet."""
 
     def __init__(self, words: Sequence[SpokenWord], tolerance_s: float) -> None:
@@ -211,43 +216,17 @@ class _Free:
         self.ends = [spoken.end for spoken in self.words]
         self.tolerance_s = tolerance_s
         self.longest_s = max((spoken.end - spoken.start for spoken in words), default=0.0)
-        self.free = [True] * len(words)
+        self.unclaimed = [True] * len(words)
 
     def claim(self, event: Event, labels: Container[str] | None = None) -> SpokenWord | None:
-        """The free word near an event that ends first, of these labels or of any."""
-        reach_s = self.tolerance_s + 1e-6  # and what rounding may do
-        # No word that ends outside of these can be near.
+        """The unclaimed word near an event, of these labels if any, that ends first."""
+        reach_s = self.tolerance_s + 1e-6  # for rounding
+        # No word whose end is outside of this range can be near.
         first = bisect_left(self.ends, event.t - reach_s)
         for i in range(first, bisect_right(self.ends, event.t + reach_s + self.longest_s)):
             spoken = self.words[i]
             near = spoken.start - self.tolerance_s <= event.t <= spoken.end + self.tolerance_s
-            if self.free[i] and near and (labels is None or spoken.word in labels):
-                self.free[i] = False
+            if self.unclaimed[i] and near and (labels is None or spoken.word in labels):
+                self.unclaimed[i] = False
                 return spoken
         return None
-
-
-def poisson_interval(count: int, z: float = Z_95) -> tuple[float, float]:
-    """The exact interval of the mean of a Poisson count.
-
-    The means that make neither `count` or more, nor `count` or less, rarer than the tail beyond z.
-
-    Source: F. Garwood, "Fiducial limits for the Poisson distribution", Biometrika 28 (1936).
-
-    >>> [round(bound, 2) for bound in poisson_interval(10)]
-    [4.8, 18.39]
-    """
-    tail = math.erfc(z / math.sqrt(2)) / 2
-    return _poisson_mean(count - 1, 1 - tail) if count else 0.0, _poisson_mean(count, tail)
-
-
-def _poisson_mean(count: int, share: float) -> float:
-    """The mean for which `count` or less come up with this probability, by bisection."""
-    numbers = np.arange(count + 1)
-    log_factorials = np.cumsum(np.log(np.maximum(numbers, 1)))
-    low, high = 1e-9, count + 10 * math.sqrt(count + 1) + 10
-    for _ in range(60):
-        mean = (low + high) / 2
-        at_most = np.exp(numbers * math.log(mean) - mean - log_factorials).sum()
-        low, high = (mean, high) if at_most > share else (low, mean)
-    return (low + high) / 2

@@ -1,4 +1,4 @@
-"""Figures of a classification, from counts: accuracy and its interval, confusions, recall."""
+"""Metrics computed from counts: accuracy, recall, confusions, and 95 % intervals."""
 
 import math
 
@@ -12,7 +12,7 @@ Counts = NDArray[np.int64]
 
 
 def wilson_interval(correct: float, n: int, z: float = Z_95) -> tuple[float, float]:
-    """The Wilson score interval of a proportion, `correct` of `n`; (0, 1) where n is 0.
+    """The Wilson score interval of a proportion, `correct` of `n`; (0, 1) if n is 0.
 
     The proportions p that a z-test does not reject: |correct / n - p| <= z sqrt(p (1 - p) / n).
     `correct` may be a mean over repetitions on the same n.
@@ -24,7 +24,7 @@ def wilson_interval(correct: float, n: int, z: float = Z_95) -> tuple[float, flo
     [0.8256, 0.9448]
     """
     if not 0 <= correct <= n:
-        raise ValueError(f"{correct} correct of {n}: at least 0 and at most n is needed")
+        raise ValueError(f"{correct} correct of {n}: must be at least 0 and at most n")
     if n == 0:
         return 0.0, 1.0
     proportion = correct / n
@@ -33,6 +33,33 @@ def wilson_interval(correct: float, n: int, z: float = Z_95) -> tuple[float, flo
     half = z / scale * math.sqrt(proportion * (1 - proportion) / n + z**2 / (4 * n**2))
     # Rounding must not push the bounds of 0 of n and n of n over the edge.
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def poisson_interval(count: int, z: float = Z_95) -> tuple[float, float]:
+    """The exact interval of the mean of a Poisson count.
+
+    The means for which neither `count` or more, nor `count` or less, is rarer than the tail beyond
+    z.
+
+    Source: F. Garwood, "Fiducial limits for the Poisson distribution", Biometrika 28 (1936).
+
+    >>> [round(bound, 2) for bound in poisson_interval(10)]
+    [4.8, 18.39]
+    """
+    tail = math.erfc(z / math.sqrt(2)) / 2
+    return _poisson_mean(count - 1, 1 - tail) if count else 0.0, _poisson_mean(count, tail)
+
+
+def _poisson_mean(count: int, probability: float) -> float:
+    """The mean for which at most `count` has this probability, by bisection."""
+    numbers = np.arange(count + 1)
+    log_factorials = np.cumsum(np.log(np.maximum(numbers, 1)))
+    low, high = 1e-9, count + 10 * math.sqrt(count + 1) + 10
+    for _ in range(60):
+        mean = (low + high) / 2
+        at_most = np.exp(numbers * math.log(mean) - mean - log_factorials).sum()
+        low, high = (mean, high) if at_most > probability else (low, mean)
+    return (low + high) / 2
 
 
 def confusion_matrix(truth: NDArray[np.integer], predicted: NDArray[np.integer], v: int) -> Counts:
@@ -47,17 +74,17 @@ def accuracy(confusion: Counts) -> float:
 
 
 def recalls(confusion: Counts) -> NDArray[np.float64]:
-    """Of each label's clips, the share that was recognized: (V, V) -> (V,); NaN without clips."""
+    """The share of each label's clips that was recognized: (V, V) -> (V,); NaN without clips."""
     return _share(np.diag(confusion), confusion.sum(axis=1))
 
 
 def precisions(confusion: Counts) -> NDArray[np.float64]:
-    """Of each label's predictions, the share that is right: (V, V) -> (V,); NaN if never said."""
+    """The share of each label's predictions that is right: (V, V) -> (V,); NaN without any."""
     return _share(np.diag(confusion), confusion.sum(axis=0))
 
 
 def balanced_accuracy(confusion: Counts) -> float:
-    """The mean recall of the labels that have clips: every label weighs the same."""
+    """The mean recall of the labels that have clips, so that every label has the same weight."""
     has_clips = confusion.sum(axis=1) > 0
     return float(recalls(confusion)[has_clips].mean()) if has_clips.any() else math.nan
 

@@ -1,4 +1,4 @@
-"""Word error rate: strings of words as a recognizer hears them, against what was said."""
+"""Word error rate: sequences of words as they are recognized, against what was spoken."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from speechgru.model.network import SpeechGRU
 
-#: Resamplings of the strings for an interval.
-RESAMPLINGS = 2000
+#: Bootstrap samples for an interval.
+BOOTSTRAP_SAMPLES = 2000
 
 
 class Edits(NamedTuple):
-    """What turns the words that were said into those that were heard."""
+    """The edits that turn the reference into the hypothesis."""
 
     substitutions: int = 0
     deletions: int = 0
@@ -35,37 +35,37 @@ class Edits(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum of all edits."""
         return sum(self)
 
 
 @dataclass(frozen=True)
-class HeardString:
-    """A string as it was said, and as it was heard."""
+class RecognizedSequence:
+    """A sequence of words: as spoken (reference) and as recognized (hypothesis)."""
 
     speaker: str
-    said: tuple[str, ...]
-    heard: tuple[str, ...]
+    reference: tuple[str, ...]
+    hypothesis: tuple[str, ...]
 
     @cached_property
     def edits(self) -> Edits:
-        """The fewest that make the one of the other."""
-        return edits(self.said, self.heard)
+        """The fewest edits that turn one into the other."""
+        return edits(self.reference, self.hypothesis)
 
 
-def edits(said: Sequence[str], heard: Sequence[str]) -> Edits:
+def edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
     """The fewest substitutions, deletions and insertions (Levenshtein, 1966).
 
-    Of equally few those with the most substitutions.
+    Of equally few the ones with the most substitutions.
 
     >>> edits("one two three".split(), "one too three four".split())
     Edits(substitutions=1, deletions=0, insertions=1)
     """
-    # Of each beginning of `heard`, the edits from the words of `said` so far.
-    row = [Edits(0, 0, count) for count in range(len(heard) + 1)]
-    for done, word in enumerate(said, 1):
+    # For each prefix of the hypothesis, the edits from the words of the reference so far.
+    row = [Edits(0, 0, count) for count in range(len(hypothesis) + 1)]
+    for done, word in enumerate(reference, 1):
         before, row = row, [Edits(0, done, 0)]
-        for i, other in enumerate(heard):
+        for i, other in enumerate(hypothesis):
             s, d, n = before[i]
             matched = before[i] if word == other else Edits(s + 1, d, n)
             s, d, n = before[i + 1]
@@ -78,44 +78,44 @@ def edits(said: Sequence[str], heard: Sequence[str]) -> Edits:
 
 @dataclass(frozen=True)
 class WordErrors:
-    """Strings and their edits."""
+    """The word errors of some sequences."""
 
-    strings: tuple[HeardString, ...]
+    sequences: tuple[RecognizedSequence, ...]
 
     @cached_property
     def words(self) -> int:
-        """That were said."""
-        return sum(len(string.said) for string in self.strings)
+        """Number of words spoken."""
+        return sum(len(sequence.reference) for sequence in self.sequences)
 
     @cached_property
     def edits(self) -> Edits:
-        """Of all strings together."""
-        return Edits(*map(sum, zip(*(string.edits for string in self.strings), strict=True)))
+        """The edits of all sequences together."""
+        return Edits(*map(sum, zip(*(sequence.edits for sequence in self.sequences), strict=True)))
 
     @property
     def rate(self) -> float:
-        """Edits by the words that were said; above 1 where much more is heard."""
+        """The word error rate, edits per word spoken; above 1 if many more are recognized."""
         return self.edits.total / self.words
 
     @property
-    def right_strings(self) -> int:
-        """Strings without an edit."""
-        return sum(not string.edits.total for string in self.strings)
+    def correct_sequences(self) -> int:
+        """Number of sequences without an edit."""
+        return sum(not sequence.edits.total for sequence in self.sequences)
 
     @cached_property
     def ci95(self) -> tuple[float, float]:
-        """The interval of the rate: percentiles of the rates of strings drawn anew, seeded.
+        """The interval of the rate: percentiles of the rates of bootstrap samples, seeded.
 
-        The words of a string share its speaker and its sound, so strings are what is drawn.
+        The words of a sequence share speaker and acoustics, so whole sequences are resampled.
 
         Source: M. Bisani and H. Ney, "Bootstrap estimates for confidence intervals in ASR
         performance evaluation", ICASSP 2004.
         """
-        n = len(self.strings)
-        totals = np.array([string.edits.total for string in self.strings])
-        words = np.array([len(string.said) for string in self.strings])
-        drawn = np.random.default_rng(0).integers(n, size=(RESAMPLINGS, n))
-        rates = totals[drawn].sum(axis=1) / words[drawn].sum(axis=1)
+        n = len(self.sequences)
+        totals = np.array([sequence.edits.total for sequence in self.sequences])
+        words = np.array([len(sequence.reference) for sequence in self.sequences])
+        samples = np.random.default_rng(0).integers(n, size=(BOOTSTRAP_SAMPLES, n))
+        rates = totals[samples].sum(axis=1) / words[samples].sum(axis=1)
         low, high = np.quantile(rates, [0.025, 0.975]).tolist()
         return low, high
 
@@ -123,8 +123,8 @@ class WordErrors:
         """For JSON."""
         return {
             "words": self.words,
-            "strings": len(self.strings),
-            "right_strings": self.right_strings,
+            "strings": len(self.sequences),
+            "right_strings": self.correct_sequences,
             "word_error_rate": self.rate,
             "ci95": list(self.ci95),
             **self.edits._asdict(),
@@ -133,89 +133,98 @@ class WordErrors:
 
 @dataclass(frozen=True)
 class SequenceReport:
-    """Strings of a split as they were heard, how they were made, and by what they were heard."""
+    """The word errors on sequences of a split.
+
+    Args:
+        source: how the sequences were made.
+        config, policy: the decoder and state policy that recognized them.
+        attention: word errors of the attention decoder on the same sequences, if there is one.
+    """
 
     errors: WordErrors
     source: dict[str, Any]
     config: DecoderConfig
     policy: StatePolicy
-    #: The same strings as an attention decoder has them, where the model has one.
-    spelled: WordErrors | None = None
+    attention: WordErrors | None = None
 
     @cached_property
     def by_speaker(self) -> dict[str, WordErrors]:
-        """The strings of each speaker; "" has those of several."""
-        speakers = sorted({string.speaker for string in self.errors.strings})
+        """The word errors of each speaker; "" has the sequences with several."""
+        speakers = sorted({sequence.speaker for sequence in self.errors.sequences})
         return {
-            speaker: WordErrors(tuple(s for s in self.errors.strings if s.speaker == speaker))
+            speaker: WordErrors(tuple(s for s in self.errors.sequences if s.speaker == speaker))
             for speaker in speakers
         }
 
     def as_dict(self, wrong: int = 20) -> dict[str, Any]:
-        """For JSON, with some of the strings that were heard wrongly."""
-        shown = [s for s in self.errors.strings if s.edits.total][:wrong]
+        """For JSON, with some of the sequences that were not recognized correctly."""
+        shown = [s for s in self.errors.sequences if s.edits.total][:wrong]
         return self.errors.as_dict() | {
             "by_speaker": {name: errors.as_dict() for name, errors in self.by_speaker.items()},
             "strings_made": self.source,
             "decoder": self.config.model_dump(),
             "state_policy": self.policy.model_dump(),
             "wrong": [
-                {"speaker": s.speaker, "said": " ".join(s.said), "heard": " ".join(s.heard)}
+                {
+                    "speaker": s.speaker,
+                    "said": " ".join(s.reference),
+                    "heard": " ".join(s.hypothesis),
+                }
                 for s in shown
             ],
-            **({"attention_decoder": self.spelled.as_dict()} if self.spelled else {}),
+            **({"attention_decoder": self.attention.as_dict()} if self.attention else {}),
         }
 
 
 def evaluate_sequences(
     backend: Backend,
-    strings: Sequences,
+    sequences: Sequences,
     config: DecoderConfig,
     policy: StatePolicy,
     grammar: Grammar | None = None,
     progress: Progress | None = None,
 ) -> SequenceReport:
-    """Hear each string by itself, as `listen` would, and compare its events with its words.
+    """Recognize each sequence by itself, as `listen` would, and compare its events with its words.
 
     Raises:
-        DataError: the model's answer is not a number.
+        DataError: the model's output is not finite.
         UsageError: a threshold is for a word that the model does not have.
     """
     recognizer = open_recognizer(backend, config, policy, grammar)
-    heard = []
-    for number in range(len(strings)):
-        string = strings[number]
+    recognized = []
+    for number in range(len(sequences)):
+        sequence = sequences[number]
         recognizer.reset()
-        events = recognizer.push(string.samples.astype(np.float32) / FULL_SCALE)
+        events = recognizer.push(sequence.samples.astype(np.float32) / FULL_SCALE)
         events += recognizer.flush()
         words = tuple(event.word for event in events)
-        heard.append(HeardString(string.speaker, string.words, words))
+        recognized.append(RecognizedSequence(sequence.speaker, sequence.words, words))
         if progress is not None:
-            progress(number + 1, len(strings))
-    audio, plan = strings.audio, strings.plan
+            progress(number + 1, len(sequences))
+    audio, plan = sequences.audio, sequences.plan
     source = {"protocol": audio.task.protocol, "split": audio.split, **asdict(plan)}
-    return SequenceReport(WordErrors(tuple(heard)), source, config, policy)
+    return SequenceReport(WordErrors(tuple(recognized)), source, config, policy)
 
 
-def spell_strings(
-    model: "SpeechGRU", strings: Sequences, progress: Progress | None = None
+def evaluate_attention(
+    model: "SpeechGRU", sequences: Sequences, progress: Progress | None = None
 ) -> WordErrors:
-    """Word errors of an attention decoder, which reads each string whole, from a fresh state."""
+    """Word errors of an attention decoder, which reads each sequence whole, from a fresh state."""
     import torch  # only here: an exported model has no attention decoder
 
-    found = []
-    for number in range(len(strings)):
-        string = strings[number]
-        samples = torch.from_numpy(string.samples.astype(np.float32) / FULL_SCALE)
-        tokens, _ = spell(model, samples.to(model.device).unsqueeze(0))
-        heard = words_of(tokens, model.spelling)
-        found.append(HeardString(string.speaker, string.words, heard))
+    recognized = []
+    for number in range(len(sequences)):
+        sequence = sequences[number]
+        samples = torch.from_numpy(sequence.samples.astype(np.float32) / FULL_SCALE)
+        tokens, _ = decode_attention(model, samples.to(model.device).unsqueeze(0))
+        words = words_of_tokens(tokens, model.spelling)
+        recognized.append(RecognizedSequence(sequence.speaker, sequence.words, words))
         if progress is not None:
-            progress(number + 1, len(strings))
-    return WordErrors(tuple(found))
+            progress(number + 1, len(sequences))
+    return WordErrors(tuple(recognized))
 
 
-def spell(model: "SpeechGRU", samples: "Tensor") -> tuple[list[int], "Tensor"]:
+def decode_attention(model: "SpeechGRU", samples: "Tensor") -> tuple[list[int], "Tensor"]:
     """The tokens of an utterance, (1, S), and the attention of each over its steps: N, (N, T)."""
     import torch
 
@@ -223,14 +232,14 @@ def spell(model: "SpeechGRU", samples: "Tensor") -> tuple[list[int], "Tensor"]:
     with torch.inference_mode():
         state = model.initial_state(1)
         features, _ = model.extract(samples, state["samples"])
-        heard, _ = model.encode(features, state)
-        return model.speller.decode(heard)
+        encoded, _ = model.encode(features, state)
+        return model.speller.decode(encoded)
 
 
-def words_of(tokens: list[int], spelling: Spelling) -> tuple[str, ...]:
-    """The words that tokens spell, without unknown ones and characters that no boundary follows.
+def words_of_tokens(tokens: list[int], spelling: Spelling) -> tuple[str, ...]:
+    """The words that tokens spell, without unknown ones, and characters that no boundary follows.
 
-    >>> words_of([2, 1, 3, 2], Spelling(("_blank_", "_unknown_", "on", "no")))
+    >>> words_of_tokens([2, 1, 3, 2], Spelling(("_blank_", "_unknown_", "on", "no")))
     ('on', 'no', 'on')
     """
     names = [spelling.tokens[token] for token in tokens]

@@ -1,25 +1,144 @@
-"""A model on a stream with a truth: what its detector makes of it."""
+"""A recognizer run on a whole stream, and its events scored against the stream's truth."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from speechgru.audio.files import blocks, probe
+from speechgru.audio.pcm import FULL_SCALE, Packed
+from speechgru.audio.samples import Samples, StreamResampler
 from speechgru.common.progress import Progress
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.corpora.streams import StreamPlan, make_stream
 from speechgru.corpora.truth import Truth, read_truth
-from speechgru.decoding.factory import DecoderConfig
+from speechgru.decoding.events import Event, PosteriorRecorder
+from speechgru.decoding.factory import DecoderConfig, ModelInfo, head_of, make_decoder
 from speechgru.decoding.grammar import Grammar
 from speechgru.errors import DataError
 from speechgru.evaluation.events import EventReport, score_events
-from speechgru.evaluation.replay import ArraySound, FileSound, Hearing, Sound, hear
 from speechgru.recognition.backend import Backend
+from speechgru.recognition.recognizer import Recognizer
 from speechgru.recognition.state_policy import StatePolicy
+
+BLOCK_S = 10.0
+#: Steps per call when log-posteriors are decoded again: few enough for a processor core's cache.
+REPLAY_STEPS = 8_000
+
+
+class Sound(Protocol):
+    """A stream that can be read more than once: blocks of (S,) float32 at the model's rate."""
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds, as far as known in advance."""
+        ...
+
+    def __iter__(self) -> Iterator[Samples]:
+        """From the start."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySound:
+    """Samples in memory, (S,): float32, or 16-bit integers."""
+
+    samples: Samples | Packed
+    rate: int
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds."""
+        return len(self.samples) / self.rate
+
+    def __iter__(self) -> Iterator[Samples]:
+        """Ten seconds at a time."""
+        size = round(BLOCK_S * self.rate)
+        for first in range(0, len(self.samples), size):
+            block = self.samples[first : first + size]
+            yield block.astype(np.float32) / (FULL_SCALE if block.dtype == np.int16 else 1)
+
+
+@dataclass(frozen=True)
+class FileSound:
+    """A recording of any rate, decoded and resampled to `rate` as it is read."""
+
+    path: Path
+    rate: int
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds, from its header."""
+        return probe(self.path).duration_s
+
+    def __iter__(self) -> Iterator[Samples]:
+        """Ten seconds at a time; raises DataError as `audio.blocks`."""
+        resampler: StreamResampler | None = None
+        for frames, rate in blocks(self.path, BLOCK_S):
+            resampler = resampler or StreamResampler(rate, self.rate, str(self.path))
+            yield resampler.push(frames)
+        if resampler is not None:
+            yield resampler.flush()
+
+
+@dataclass(frozen=True, eq=False)
+class StreamOutput:
+    """A recognizer's events on a stream, and its log-posteriors (T, V) of one head, if kept."""
+
+    model: ModelInfo
+    duration_s: float
+    log_posteriors: NDArray[np.floating] | None
+    events: tuple[Event, ...]
+
+    def replay(self, config: DecoderConfig) -> list[Event]:
+        """The events that another decoder for the same head finds in the log-posteriors."""
+        assert self.log_posteriors is not None
+        decoder = make_decoder(self.model, config)
+        events = []
+        for first in range(0, len(self.log_posteriors), REPLAY_STEPS):
+            events += decoder.push(self.log_posteriors[first : first + REPLAY_STEPS])
+        return events + decoder.flush()
+
+
+def recognize_stream(
+    backend: Backend,
+    sound: Sound,
+    config: DecoderConfig,
+    policy: StatePolicy,
+    progress: Progress | None = None,
+    keep_log_posteriors: bool = True,
+    grammar: Grammar | None = None,
+) -> StreamOutput:
+    """Push a stream through the recognizer that `listen` runs. `progress` is in seconds.
+
+    Unless log-posteriors are kept, for replays, a day needs no more memory than a minute.
+
+    Raises:
+        DataError: samples, or the model's output, are not finite.
+        UsageError: a threshold is for a word that the model does not have.
+    """
+    decoder = make_decoder(backend.info, config, grammar)
+    recorder = PosteriorRecorder(decoder) if keep_log_posteriors else None
+    recognizer = Recognizer(backend, recorder or decoder, policy, head_of(config))
+    events: list[Event] = []
+    samples, total_s = 0, round(sound.duration_s)
+    for block in sound:
+        events += recognizer.push(block)
+        samples += len(block)
+        if progress is not None:
+            progress(min(total_s, samples // backend.sample_rate), total_s)
+    events += recognizer.flush()
+    duration_s = samples / backend.sample_rate
+    log_posteriors = recorder.log_posteriors if recorder else None
+    return StreamOutput(backend.info, duration_s, log_posteriors, tuple(events))
 
 
 @dataclass(frozen=True)
 class StreamCase:
-    """A sound, what is said in it, and for reports what it is."""
+    """A sound, what is spoken in it, and for reports where it comes from."""
 
     sound: Sound
     truth: Truth
@@ -27,7 +146,7 @@ class StreamCase:
 
     @property
     def title(self) -> str:
-        """In a few words."""
+        """A short description."""
         if "audio" in self.source:
             return str(self.source["audio"])
         return "{protocol}, {split} split, {minutes:g} minutes, seed {seed}".format(**self.source)
@@ -35,16 +154,16 @@ class StreamCase:
 
 @dataclass(frozen=True)
 class StreamReport:
-    """Events against truth, by a detector and a state policy."""
+    """Events against the truth, with the decoder and state policy that gave them."""
 
     case: StreamCase
     config: DecoderConfig
     policy: StatePolicy
-    hearing: Hearing
+    output: StreamOutput
     events: EventReport
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures for JSON."""
+        """For JSON."""
         return self.events.as_dict() | {
             "stream": self.case.source,
             "decoder": self.config.model_dump(),
@@ -52,7 +171,7 @@ class StreamReport:
         }
 
 
-def case_of_split(audio: SplitAudio, plan: StreamPlan) -> StreamCase:
+def split_case(audio: SplitAudio, plan: StreamPlan) -> StreamCase:
     """The seeded stream of a split, in memory.
 
     Raises:
@@ -66,13 +185,11 @@ def case_of_split(audio: SplitAudio, plan: StreamPlan) -> StreamCase:
     return StreamCase(ArraySound(stream.samples, stream.rate), stream.truth, stream.truth.made)
 
 
-def case_of_files(
-    audio: Path, truth: Path | None, rate: int, labels: tuple[str, ...]
-) -> StreamCase:
-    """A recording and its truth; by default the .json beside it.
+def file_case(audio: Path, truth: Path | None, rate: int, labels: tuple[str, ...]) -> StreamCase:
+    """A recording and its truth, by default the .json file next to it.
 
     Raises:
-        DataError: one of them cannot be read, or the truth is not of this recording.
+        DataError: one of them cannot be read, or the truth belongs to another recording.
     """
     sound = FileSound(audio, rate)
     truth_path = truth or audio.with_suffix(".json")
@@ -88,14 +205,16 @@ def evaluate_stream(
     config: DecoderConfig,
     policy: StatePolicy,
     progress: Progress | None = None,
-    keep: bool = True,
+    keep_log_posteriors: bool = True,
     grammar: Grammar | None = None,
 ) -> StreamReport:
-    """Hear a stream and score its events; log-posteriors are kept as `hear` says.
+    """Run a recognizer on a stream and score its events.
 
     Raises:
-        DataError, UsageError: as `hear`.
+        DataError, UsageError: as `recognize_stream`.
     """
-    heard = hear(backend, case.sound, config, policy, progress, keep, grammar)
-    scored = score_events(case.truth, heard.events, heard.duration_s)
-    return StreamReport(case, config, policy, heard, scored)
+    output = recognize_stream(
+        backend, case.sound, config, policy, progress, keep_log_posteriors, grammar
+    )
+    events = score_events(case.truth, output.events, output.duration_s)
+    return StreamReport(case, config, policy, output, events)

@@ -1,18 +1,18 @@
-"""Choosing a threshold for each word: the fewest errors within a number of false alarms."""
+"""Chooses a threshold for each word: the fewest errors within a number of false alarms."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: Thresholds that are tried, even steps of ln(p / (1 - p)): what matters lies near 1.
+#: The thresholds to choose from, in even steps of ln(p / (1 - p)), as those near 1 matter most.
 THRESHOLDS = tuple(
     round(float(1 / (1 + np.exp(-logit))), 4) for logit in np.arange(-3.0, 7.01, 0.25)
 )
 
 
-class Choices:
-    """For each word and threshold its false alarms and its errors: (W, K) each."""
+class ThresholdTable:
+    """False alarms and errors for each word and threshold: (W, K) each."""
 
     def __init__(
         self,
@@ -23,32 +23,32 @@ class Choices:
         self.words, self.alarms, self.errors = words, alarms, errors
 
     def total(self, thresholds: dict[str, float]) -> int:
-        """The false alarms of a choice, word by word."""
-        places = [THRESHOLDS.index(thresholds[word]) for word in self.words]
-        return int(self.alarms[np.arange(len(self.words)), places].sum())
+        """The sum of the words' false alarms at these thresholds."""
+        columns = [THRESHOLDS.index(thresholds[word]) for word in self.words]
+        return int(self.alarms[np.arange(len(self.words)), columns].sum())
 
-    def best(self, most: int) -> dict[str, float] | None:
-        """The fewest errors with at most so many false alarms; None where there are always more.
+    def best(self, limit: int) -> dict[str, float] | None:
+        """The thresholds with the fewest errors and at most so many false alarms; None without any.
 
         Exact, by dynamic programming over the words: fewest[b] is the least sum of errors of the
         words so far with at most b false alarms (the multiple-choice knapsack problem).
         """
-        most = min(most, int(self.alarms.max(axis=1).sum()))
-        fewest = np.zeros(most + 1)
-        picks = np.zeros((len(self.words), most + 1), np.int64)
+        limit = min(limit, int(self.alarms.max(axis=1).sum()))
+        fewest = np.zeros(limit + 1)
+        picks = np.zeros((len(self.words), limit + 1), np.int64)
         for word, (alarms, errors) in enumerate(zip(self.alarms, self.errors, strict=True)):
-            totals = np.full(most + 1, np.inf)
+            totals = np.full(limit + 1, np.inf)
             for k in _representatives(alarms, errors):
-                if alarms[k] > most:
+                if alarms[k] > limit:
                     continue
-                added = np.full(most + 1, np.inf)
-                added[alarms[k] :] = fewest[: most + 1 - alarms[k]] + errors[k]
+                added = np.full(limit + 1, np.inf)
+                added[alarms[k] :] = fewest[: limit + 1 - alarms[k]] + errors[k]
                 better = added < totals
                 totals, picks[word] = np.minimum(totals, added), np.where(better, k, picks[word])
             fewest = totals
-        if not np.isfinite(fewest[most]):
+        if not np.isfinite(fewest[limit]):
             return None
-        left = int(np.argmax(fewest == fewest[most]))  # the fewest alarms of equally good choices
+        left = int(np.argmax(fewest == fewest[limit]))  # of equally few errors, the fewest alarms
         thresholds = {}
         for word in reversed(range(len(self.words))):
             k = int(picks[word, left])
@@ -58,7 +58,7 @@ class Choices:
 
 
 def _representatives(alarms: NDArray[np.int64], errors: NDArray[np.float64]) -> list[int]:
-    """One threshold of each stretch that gives the same: its middle, far from both edges."""
+    """One threshold of each stretch with the same counts: the middle, far from both edges."""
     changes = np.flatnonzero(np.diff(alarms) | (np.diff(errors) != 0)) + 1
     stretches = np.split(np.arange(len(alarms)), changes)
     return [int(stretch[len(stretch) // 2]) for stretch in stretches]

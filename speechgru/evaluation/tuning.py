@@ -1,4 +1,4 @@
-"""Choosing a decoder and a state policy by what they give on a stream, and in ambient sound."""
+"""Chooses a decoder and a state policy by their errors on a stream and in ambient sound."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,7 @@ from speechgru.decoding.ctc import CTCConfig
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.decoding.factory import DecoderConfig, head_of, metadata_key
 from speechgru.evaluation.events import EventReport, score_events
-from speechgru.evaluation.replay import Hearing, Sound, hear
-from speechgru.evaluation.streams import StreamReport
+from speechgru.evaluation.streams import Sound, StreamOutput, StreamReport, recognize_stream
 from speechgru.labels import Head
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import CARRY, StatePolicy
@@ -20,11 +19,11 @@ from speechgru.recognition.state_policy import CARRY, StatePolicy
 SMOOTHING_S = (0.06, 0.1, 0.2, 0.3)
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MIN_DURATION_S = (0.04, 0.1, 0.2)
-#: Not tried: on a stream of words with pauses between them it decides nothing.
+#: Not tuned: it does not matter on a stream of words with pauses between them.
 REFRACTORY_S = 0.25
 MOST_UNKNOWN = (0.1, 0.2, 1.0)
 BEAMS = (1, 8)
-#: So much of the median latency weighs as much as an error.
+#: This much median latency counts as one error.
 LATENCY_MS = 50.0
 
 #: Detectors for a classify head.
@@ -46,7 +45,7 @@ CTC_GRID = tuple(
     for beam, threshold in product(BEAMS, (0.1, 0.2, *THRESHOLDS))
 )
 GRIDS: dict[Head, tuple[DecoderConfig, ...]] = {"classify": GRID, "ctc": CTC_GRID}
-#: Policies whose resets do not depend on the detector.
+#: Policies whose resets do not depend on the decoder.
 POLICIES = (
     CARRY,
     StatePolicy(mode="silence", silence_s=0.3),
@@ -56,7 +55,7 @@ POLICIES = (
 
 @dataclass(frozen=True)
 class Trial:
-    """What a decoder with a state policy gave; `ambient` are its events there, if it was heard."""
+    """The result of a decoder with a state policy; `ambient` are its events in ambient sound."""
 
     config: DecoderConfig
     policy: StatePolicy
@@ -65,12 +64,12 @@ class Trial:
 
     @property
     def errors(self) -> int:
-        """Words of the stream that are not matched, and events where none should be."""
+        """Words of the stream that are not matched, plus events where there should be none."""
         return self.report.errors + (self.ambient or 0)
 
     @property
     def settings(self) -> dict[str, float]:
-        """What the decoders that were tried differ in."""
+        """The settings in which the decoders that are tried differ."""
         config = self.config
         if isinstance(config, CTCConfig):
             return {"beam": config.beam, "threshold": config.threshold}
@@ -105,43 +104,46 @@ def tune(
     progress: Progress | None = None,
     ambient: Sound | None = None,
 ) -> list[Trial]:
-    """Every decoder of a grid, all of one head, with each state policy, the best first.
+    """Try every decoder of a grid, all for one head, with each state policy; the best comes first.
 
-    That is the one with the fewest errors, each a word that is not matched or a false alarm, but
-    `LATENCY_MS` of the median latency weigh as much as an error. Of `ambient`, in which no word
-    should be heard, each event is a false alarm.
-    What follows an event depends on the decoder, so the policy "event" is tried with the best
-    decoder of the others only.
+    That is the one with the fewest errors (words that are not matched, and false alarms), where
+    `LATENCY_MS` of median latency count as one error. Every event in `ambient` is a false alarm.
+
+    With the policy "event" the state depends on the decoder, so it is tried only with the best
+    decoder of the other policies.
     """
-    heard_s = round(sound.duration_s)
+    stream_s = round(sound.duration_s)
     ambient_s = round(ambient.duration_s) if ambient else 0
-    # To try a grid counts as much as to hear what it is tried on.
-    combined = CombinedProgress(progress, (2 * len(POLICIES) + 1) * (heard_s + ambient_s))
+    # Decoding with a whole grid takes about as long as running the model.
+    combined = CombinedProgress(progress, (2 * len(POLICIES) + 1) * (stream_s + ambient_s))
     trials = []
     for policy in POLICIES:
-        heard = hear(backend, sound, grid[0], policy, combined.task(heard_s))
-        around = _hear_around(backend, ambient, grid[0], policy, combined.task(ambient_s))
-        tried = combined.task(heard_s + ambient_s)
+        output = recognize_stream(backend, sound, grid[0], policy, combined.task(stream_s))
+        ambient_output = _recognize_ambient(
+            backend, ambient, grid[0], policy, combined.task(ambient_s)
+        )
+        grid_progress = combined.task(stream_s + ambient_s)
         for number, config in enumerate(grid, 1):
-            report = score_events(truth, heard.replay(config), heard.duration_s)
-            events = len(around.replay(config)) if around else None
+            report = score_events(truth, output.replay(config), output.duration_s)
+            events = len(ambient_output.replay(config)) if ambient_output else None
             trials.append(Trial(config, policy, report, events))
-            tried(number, len(grid))
+            grid_progress(number, len(grid))
     config, policy = min(trials, key=rank).config, StatePolicy(mode="event")
-    heard = hear(backend, sound, config, policy, combined.task(heard_s))
-    report = score_events(truth, heard.events, heard.duration_s)
-    around = _hear_around(backend, ambient, config, policy, combined.task(ambient_s))
-    trials.append(Trial(config, policy, report, len(around.events) if around else None))
+    output = recognize_stream(backend, sound, config, policy, combined.task(stream_s))
+    report = score_events(truth, output.events, output.duration_s)
+    ambient_output = _recognize_ambient(backend, ambient, config, policy, combined.task(ambient_s))
+    events = len(ambient_output.events) if ambient_output else None
+    trials.append(Trial(config, policy, report, events))
     return sorted(trials, key=rank)
 
 
 def tuned_metadata(
     metadata: Mapping[str, Any], report: StreamReport, ambient: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """A model's metadata with the decoder and policy of a report, and on what they were chosen.
+    """A model's metadata with the decoder and policy of a report, and what they were chosen on.
 
     Args:
-        ambient: what the ambient sound was and its events, if it was listened to.
+        ambient: the ambient sound and its events, if there was any.
     """
     chosen_on = report.case.source | {"errors": report.events.errors}
     if ambient is not None:
@@ -152,20 +154,22 @@ def tuned_metadata(
         "state_policy": report.policy.model_dump(),
         "decoder_chosen_on": chosen_on,
     }
-    tuned.pop("calibration", None)  # that of the decoder before
+    tuned.pop("calibration", None)  # of the previous decoder
     return tuned
 
 
-def _hear_around(
+def _recognize_ambient(
     backend: Backend,
     ambient: Sound | None,
     config: DecoderConfig,
     policy: StatePolicy,
     progress: Progress,
-) -> Hearing | None:
-    return hear(backend, ambient, config, policy, progress) if ambient is not None else None
+) -> StreamOutput | None:
+    if ambient is None:
+        return None
+    return recognize_stream(backend, ambient, config, policy, progress)
 
 
 def rank(trial: Trial) -> float:
-    """Errors, with the latency that weighs as such: the least is the best."""
+    """Errors, including those that the latency counts as; the lowest is the best."""
     return trial.errors + (trial.report.latency_ms["p50"] or 0.0) / LATENCY_MS

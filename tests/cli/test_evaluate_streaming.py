@@ -16,8 +16,14 @@ from speechgru.corpora.streams import StreamPlan, write_stream
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError
 from speechgru.evaluation.det import THRESHOLDS, det_curve
-from speechgru.evaluation.replay import ArraySound, FileSound, hear
-from speechgru.evaluation.streams import case_of_files, case_of_split, evaluate_stream
+from speechgru.evaluation.streams import (
+    ArraySound,
+    FileSound,
+    evaluate_stream,
+    file_case,
+    hear,
+    split_case,
+)
 from speechgru.evaluation.tuning import GRID, LATENCY_MS, POLICIES, tune
 from speechgru.modelfile.safetensors import load_model, save_model
 from speechgru.recognition.state_policy import StatePolicy
@@ -35,7 +41,7 @@ def backend(stream_model):
 
 
 def test_trained_network_recognizes_tones_in_a_stream(backend, tones):
-    case = case_of_split(tones, StreamPlan(minutes=1.0, snr_db=(10, 20)))
+    case = split_case(tones, StreamPlan(minutes=1.0, snr_db=(10, 20)))
     report = evaluate_stream(backend, case, DetectorConfig(smoothing_s=0.1), StatePolicy())
     events = report.events
     assert events.false_reject_rate < 0.1
@@ -48,20 +54,20 @@ def test_trained_network_recognizes_tones_in_a_stream(backend, tones):
 def test_file_and_memory_give_the_same_events(backend, tones, tmp_path):
     plan = StreamPlan(minutes=0.4)
     write_stream(tmp_path / "s.flac", tones, plan)
-    from_file = case_of_files(tmp_path / "s.flac", None, RATE, backend.labels)
-    in_memory = case_of_split(tones, plan)
+    from_file = file_case(tmp_path / "s.flac", None, RATE, backend.labels)
+    in_memory = split_case(tones, plan)
     reports = [
         evaluate_stream(backend, case, DetectorConfig(), StatePolicy())
         for case in (from_file, in_memory)
     ]
-    assert reports[0].hearing.events == reports[1].hearing.events
+    assert reports[0].output.events == reports[1].output.events
     assert reports[0].events.as_dict() == reports[1].events.as_dict()
     assert from_file.sound.duration_s == in_memory.sound.duration_s
 
 
 def test_replay_equals_listening_again(tones):
     """What is replayed is what would have been heard."""
-    sound = case_of_split(tones, StreamPlan(minutes=0.4)).sound
+    sound = split_case(tones, StreamPlan(minutes=0.4)).sound
     heard = hear(BandBackend(), sound, DetectorConfig(), StatePolicy(mode="silence"))
     for config in GRID[:: len(GRID) // 6]:
         afresh = hear(BandBackend(), sound, config, StatePolicy(mode="silence"))
@@ -70,10 +76,10 @@ def test_replay_equals_listening_again(tones):
 
 @pytest.mark.parametrize("mode", ["carry", "event"])
 def test_det_curve_trades_false_alarms_for_misses(backend, tones, mode):
-    case = case_of_split(tones, StreamPlan(minutes=0.2))
+    case = split_case(tones, StreamPlan(minutes=0.2))
     config, policy = DetectorConfig(smoothing_s=0.1), StatePolicy(mode=mode)
     report = evaluate_stream(backend, case, config, policy)
-    points = det_curve(backend, case.sound, case.truth, report.hearing, config, policy)
+    points = det_curve(backend, case.sound, case.truth, report.output, config, policy)
     assert [point.threshold for point in points] == list(THRESHOLDS)
     first, last = points[0], points[-1]
     assert first.false_alarms_per_hour >= last.false_alarms_per_hour
@@ -84,7 +90,7 @@ def test_det_curve_trades_false_alarms_for_misses(backend, tones, mode):
 
 
 def test_tuning_ranks_by_errors_and_latency(backend, tones):
-    case = case_of_split(tones, StreamPlan(minutes=0.5))
+    case = split_case(tones, StreamPlan(minutes=0.5))
     grid = GRID[::7]
     heard = []
     trials = tune(backend, case.sound, case.truth, grid, lambda done, of: heard.append((done, of)))
@@ -103,7 +109,7 @@ def test_tuning_ranks_by_errors_and_latency(backend, tones):
 
 def test_tuning_finds_that_a_latching_state_needs_resets(tones):
     """Carried, this backend answers a word for ever, so a repeated one is missed."""
-    case = case_of_split(tones, StreamPlan(minutes=0.5, snr_db=(30, 40), gap_s=(1.5, 2.0)))
+    case = split_case(tones, StreamPlan(minutes=0.5, snr_db=(30, 40), gap_s=(1.5, 2.0)))
     best = tune(BandBackend(), case.sound, case.truth, GRID[::7])[0]
     assert best.policy.mode != "carry"
     carried = evaluate_stream(BandBackend(), case, best.config, StatePolicy(mode="carry"))
@@ -113,8 +119,8 @@ def test_tuning_finds_that_a_latching_state_needs_resets(tones):
 @pytest.mark.slow
 def test_each_event_in_ambient_sound_is_an_error(backend, tones):
     """Whatever that sound is: here a stream of the words themselves."""
-    case = case_of_split(tones, StreamPlan(minutes=0.3))
-    ambient = case_of_split(tones, StreamPlan(minutes=0.6, seed=1)).sound
+    case = split_case(tones, StreamPlan(minutes=0.3))
+    ambient = split_case(tones, StreamPlan(minutes=0.6, seed=1)).sound
     grid = [DetectorConfig(smoothing_s=0.1), DetectorConfig(smoothing_s=1.0, threshold=0.9)]
     told = []
 

@@ -14,7 +14,13 @@ from speechgru.corpora.sequences import LEAD_S, SequencePlan, Sequences, group_c
 from speechgru.corpora.split_audio import SplitAudio, open_split_audio
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError, UsageError
-from speechgru.evaluation.sequences import Edits, HeardString, SequenceReport, WordErrors, edits
+from speechgru.evaluation.sequences import (
+    Edits,
+    RecognizedSequence,
+    SequenceReport,
+    WordErrors,
+    edits,
+)
 from speechgru.recognition.state_policy import CARRY
 
 TAKES = {"anna": 5, "bert": 5, "carl": 1}
@@ -177,14 +183,14 @@ def test_each_kind_of_edit_is_told_apart():
 
 
 def heard_strings(pairs, speaker=""):
-    return tuple(HeardString(speaker, tuple(said), tuple(heard)) for said, heard in pairs)
+    return tuple(RecognizedSequence(speaker, tuple(said), tuple(heard)) for said, heard in pairs)
 
 
 def test_the_rate_is_of_all_words_together():
     errors = WordErrors(heard_strings([("abcd", "abcd"), ("ab", "b"), ("ab", "acbb")]))
     assert (errors.words, errors.edits) == (8, Edits(0, 1, 2))
     assert errors.rate == pytest.approx(3 / 8)
-    assert errors.right_strings == 1
+    assert errors.correct_sequences == 1
     low, high = errors.ci95
     assert 0 <= low < 3 / 8 < high
 

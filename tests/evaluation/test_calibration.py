@@ -1,4 +1,4 @@
-"""Thresholds by false alarms an hour: what is heard with the choice, and the command."""
+"""Calibration by false alarms per hour, and the command `calibrate`."""
 
 import json
 import math
@@ -17,9 +17,9 @@ from speechgru.corpora.streams import StreamPlan
 from speechgru.decoding.ctc import CTCConfig
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError, GateError, UsageError
-from speechgru.evaluation.ambient import hear_ambient, open_ambient, too_short
+from speechgru.evaluation.ambient import open_ambient, recognize_ambient, too_short
 from speechgru.evaluation.calibration import calibrate
-from speechgru.evaluation.streams import case_of_split, evaluate_stream
+from speechgru.evaluation.streams import evaluate_stream, split_case
 from speechgru.evaluation.thresholds import THRESHOLDS
 from speechgru.labels import BLANK, SILENCE, Spelling
 from speechgru.modelfile.safetensors import load_model, save_model
@@ -50,39 +50,39 @@ def ambient(tmp_path_factory):
             start = round((5 + 15 * i) * RATE)
             samples[start : start + RATE // 2] += tone(word, 7 * number + i)
         time_s = np.arange(60 * 22_050) / 22_050
-        heard = np.interp(time_s, np.arange(len(samples)) / RATE, samples)
+        resampled = np.interp(time_s, np.arange(len(samples)) / RATE, samples)
         (folder / "deeper").mkdir(exist_ok=True)
-        soundfile.write(folder / "deeper" / f"{number}.flac", heard, 22_050)
+        soundfile.write(folder / "deeper" / f"{number}.flac", resampled, 22_050)
     return folder
 
 
-class Unsure(BandBackend):
-    """Less sure of low tones than of others: 0.9 at most, which a threshold can tell apart."""
+class LessConfident(BandBackend):
+    """Less confident about low tones than about others: 0.9 at most."""
 
-    surest = 0.9
+    max_posterior = 0.9
 
     def __call__(self, samples, state):
         log_posteriors, state = super().__call__(samples, state)
         posteriors = np.exp(log_posteriors)
         low = self.labels.index("low")
-        taken = posteriors[:, low] * (1 - self.surest)
-        posteriors[:, low] -= taken
-        posteriors[:, self.labels.index(SILENCE)] += taken
+        removed = posteriors[:, low] * (1 - self.max_posterior)
+        posteriors[:, low] -= removed
+        posteriors[:, self.labels.index(SILENCE)] += removed
         return np.log(posteriors), state
 
 
-class Sure(BandBackend):
-    """Leaves no doubt, so that no threshold helps."""
+class Certain(BandBackend):
+    """Always certain, so that no threshold helps."""
 
     def __call__(self, samples, state):
         log_posteriors, state = super().__call__(samples, state)
-        sure = np.full(log_posteriors.shape, -30.0)
-        sure[np.arange(len(sure)), log_posteriors.argmax(axis=1)] = 0.0
-        return sure, state
+        certain = np.full(log_posteriors.shape, -30.0)
+        certain[np.arange(len(certain)), log_posteriors.argmax(axis=1)] = 0.0
+        return certain, state
 
 
-class Spelled(BandBackend):
-    """Says its words through a CTC head, low tones with less certainty."""
+class CTCBackend(BandBackend):
+    """Has a CTC head, which is less confident about low tones."""
 
     tokens = Spelling.of(BandBackend.labels, "words").tokens
     outputs: ClassVar = {"ctc": tokens}
@@ -97,21 +97,21 @@ class Spelled(BandBackend):
         return np.log(posteriors), state
 
 
-def of(backend, ambient, case, per_hour, policy=None, **config):
+def calibrated(backend, ambient, case, per_hour, policy=None, **config):
     policy = policy or StatePolicy(mode="silence", silence_s=0.3)
     sound = open_ambient(ambient, RATE)
     return calibrate(backend, sound, case, per_hour, DetectorConfig(**config), policy)
 
 
-def test_events_of_ambient_sound_are_counted_by_word(ambient):
+def test_ambient_events_are_counted_by_word(ambient):
     sound = open_ambient(ambient, RATE)
     assert len(sound.paths) == 2
     assert sound.duration_s == pytest.approx(120)
-    _, report = hear_ambient(
+    _, report = recognize_ambient(
         BandBackend(), sound, DetectorConfig(), StatePolicy(mode="silence", silence_s=0.3)
     )
-    counted = {word: told["events"] for word, told in report.by_word.items()}
-    assert counted == {"low": 4, "mid": 1, "high": 0}
+    counts = {word: figures["events"] for word, figures in report.by_word.items()}
+    assert counts == {"low": 4, "mid": 1, "high": 0}
     assert report.hours == pytest.approx(1 / 30, rel=1e-3)
     assert report.per_hour == pytest.approx(5 * 30, rel=1e-3)
     low, high = report.ci95
@@ -120,17 +120,18 @@ def test_events_of_ambient_sound_are_counted_by_word(ambient):
 
 
 @pytest.mark.slow
-def test_no_more_false_alarms_than_wanted_and_no_word_missed_for_nothing(ambient, tones):
-    """In two minutes each event is 30 an hour."""
-    case = case_of_split(tones, StreamPlan(minutes=0.5))
+def test_false_alarms_are_limited_at_the_least_cost(ambient, tones):
+    """In two minutes, one event is 30 per hour."""
+    case = split_case(tones, StreamPlan(minutes=0.5))
     chosen = {}
     for most in (1, 4, 5):
-        found = of(Unsure(), ambient, case, 30 * most + 1, release=0.3)
+        found = calibrated(LessConfident(), ambient, case, 30 * most + 1, release=0.3)
         chosen[most] = found.chosen
         assert len(found.chosen.ambient.events) <= most
         assert found.config.thresholds == found.chosen.thresholds
     assert chosen[5].stream.errors <= chosen[4].stream.errors <= chosen[1].stream.errors
-    # Low tones are the least sure: where few may fire, theirs is the threshold that rises.
+    # Low tones have the lowest posteriors: with few false alarms theirs is the threshold that
+    # rises.
     assert chosen[1].thresholds["low"] > 0.8 > chosen[5].thresholds["low"]
     others = [
         [spoken for spoken, _ in chosen[most].stream.matched if spoken.word != "low"]
@@ -139,34 +140,36 @@ def test_no_more_false_alarms_than_wanted_and_no_word_missed_for_nothing(ambient
     assert others[0] == others[1] != []
 
 
-def test_what_is_reported_is_what_is_heard_with_these_thresholds(ambient, tones, model):
+def test_report_equals_a_run_with_the_thresholds(ambient, tones, model):
     from speechgru.backends.pytorch import TorchBackend
 
     backend = TorchBackend(model)
-    case = case_of_split(tones, StreamPlan(minutes=0.5))
+    case = split_case(tones, StreamPlan(minutes=0.5))
     policy = StatePolicy()
-    found = of(backend, ambient, case, 100, policy)
-    heard, report = hear_ambient(backend, open_ambient(ambient, RATE), found.config, policy)
+    found = calibrated(backend, ambient, case, 100, policy)
+    output, report = recognize_ambient(backend, open_ambient(ambient, RATE), found.config, policy)
     assert [(e.word, round(e.t, 3)) for e in report.events] == [
         (e.word, round(e.t, 3)) for e in found.chosen.ambient.events
     ]
     assert report.hours == found.chosen.ambient.hours
-    assert heard.log_posteriors is None  # a day of them would be kept for nothing
+    assert output.log_posteriors is None  # of a day they would fill the memory
     per_hour = [len(outcome.ambient.events) for outcome in found.trade_off]
     assert per_hour == sorted(per_hour)
     assert found.chosen in found.trade_off
 
 
-def test_words_inside_other_speech_are_told_from_those_after_a_pause(tones, tmp_path):
-    """No threshold tells them apart: the same tones, noise running into them."""
+def test_most_unknown_suppresses_words_inside_speech(tones, tmp_path):
+    """No threshold separates them: they are the same tones, with noise right before them."""
     rng = np.random.default_rng(1)
     parts = []
     for number, word in enumerate(WORDS * 3):
         speech = 0.3 * rng.standard_normal(RATE).astype(np.float32)
         parts += [speech, tone(word, number), np.zeros(RATE, np.float32)]
     soundfile.write(tmp_path / "speech.wav", np.concatenate(parts), RATE)
-    case = case_of_split(tones, StreamPlan(minutes=0.5))
-    found = of(BandBackend(), tmp_path, case, 100, StatePolicy(mode="silence", silence_s=0.3))
+    case = split_case(tones, StreamPlan(minutes=0.5))
+    found = calibrated(
+        BandBackend(), tmp_path, case, 100, StatePolicy(mode="silence", silence_s=0.3)
+    )
     assert len(found.before.ambient.events) == 9
     assert found.chosen.ambient.events == ()
     assert found.config.most_unknown < 1
@@ -175,48 +178,56 @@ def test_words_inside_other_speech_are_told_from_those_after_a_pause(tones, tmp_
 
 
 @pytest.mark.parametrize("with_stream", [True, False])
-def test_progress_goes_on_while_thresholds_are_tried(ambient, tones, with_stream):
-    case = case_of_split(tones, StreamPlan(minutes=0.2)) if with_stream else None
-    told = []
+def test_progress_includes_the_thresholds(ambient, tones, with_stream):
+    case = split_case(tones, StreamPlan(minutes=0.2)) if with_stream else None
+    calls = []
     policy = StatePolicy(mode="silence", silence_s=0.3)
     sound = open_ambient(ambient, RATE)
     calibrate(
-        BandBackend(), sound, case, 1_000, DetectorConfig(), policy, lambda *at: told.append(at)
+        BandBackend(),
+        sound,
+        case,
+        1_000,
+        DetectorConfig(),
+        policy,
+        lambda *args: calls.append(args),
     )
-    assert told == sorted(told)
-    assert told[-1][0] == told[-1][1]
-    assert len(told) > len(THRESHOLDS)
+    assert calls == sorted(calls)
+    assert calls[-1][0] == calls[-1][1]
+    assert len(calls) > len(THRESHOLDS)
 
 
 @pytest.mark.slow
-def test_where_events_reset_the_state_all_is_heard_again(ambient, tones):
-    case = case_of_split(tones, StreamPlan(minutes=0.3))
+def test_event_policy_runs_the_model_again(ambient, tones):
+    case = split_case(tones, StreamPlan(minutes=0.3))
     policy = StatePolicy(mode="event")
-    found = of(Unsure(), ambient, case, 31, policy)
-    _, report = hear_ambient(Unsure(), open_ambient(ambient, RATE), found.config, policy)
+    found = calibrated(LessConfident(), ambient, case, 31, policy)
+    _, report = recognize_ambient(
+        LessConfident(), open_ambient(ambient, RATE), found.config, policy
+    )
     assert report.events == found.chosen.ambient.events
     assert len(report.events) <= 1
 
 
-def test_without_a_stream_thresholds_stay_where_they_are_if_they_can(ambient):
-    found = of(BandBackend(), ambient, None, 1_000, threshold=0.5)
+def test_thresholds_rise_only_as_needed_without_a_stream(ambient):
+    found = calibrated(BandBackend(), ambient, None, 1_000, threshold=0.5)
     assert set(found.chosen.thresholds.values()) == {0.5}
     assert found.case is None
-    found = of(Unsure(), ambient, None, 31, threshold=0.5)
+    found = calibrated(LessConfident(), ambient, None, 31, threshold=0.5)
     assert found.chosen.thresholds["high"] == found.chosen.thresholds["mid"] == 0.5
     assert found.chosen.thresholds["low"] > 0.5
     assert found.as_dict()["stream"] is None
 
 
 @pytest.mark.parametrize("mode", ["silence", "event"])
-def test_a_ctc_decoders_thresholds_are_chosen_too(ambient, tones, mode):
-    case = case_of_split(tones, StreamPlan(minutes=0.4))
-    policy, backend = StatePolicy(mode=mode, silence_s=0.3), Spelled()
+def test_ctc_thresholds_are_calibrated(ambient, tones, mode):
+    case = split_case(tones, StreamPlan(minutes=0.4))
+    policy, backend = StatePolicy(mode=mode, silence_s=0.3), CTCBackend()
     found = calibrate(backend, open_ambient(ambient, RATE), case, 31, CTCConfig(), policy)
     assert len(found.before.ambient.events) > 1
     assert isinstance(found.config, CTCConfig)
     assert found.chosen.thresholds["low"] > found.chosen.thresholds["high"]
-    _, report = hear_ambient(backend, open_ambient(ambient, RATE), found.config, policy)
+    _, report = recognize_ambient(backend, open_ambient(ambient, RATE), found.config, policy)
     assert report.events == found.chosen.ambient.events
     assert len(report.events) <= 1
     report = evaluate_stream(backend, case, found.config, policy).events
@@ -224,45 +235,45 @@ def test_a_ctc_decoders_thresholds_are_chosen_too(ambient, tones, mode):
     assert report.false_alarms == found.chosen.stream.false_alarms
 
 
-def test_what_cannot_be_had_is_told(ambient):
-    with pytest.raises(GateError, match=r"31 false alarms an hour cannot be had: .*'low'"):
-        of(Sure(), ambient, None, 31)
+def test_unreachable_rate_is_an_error(ambient):
+    with pytest.raises(GateError, match=r"31 false alarms per hour cannot be reached: .*'low'"):
+        calibrated(Certain(), ambient, None, 31)
 
 
 @pytest.mark.parametrize("per_hour", [0, -1, math.nan, math.inf])
-def test_what_is_wanted_is_a_number_above_zero(ambient, per_hour):
-    with pytest.raises(UsageError, match="a number above 0"):
-        of(BandBackend(), ambient, None, per_hour)
+def test_rate_must_be_above_zero(ambient, per_hour):
+    with pytest.raises(UsageError, match="must be a number above 0"):
+        calibrated(BandBackend(), ambient, None, per_hour)
 
 
-def test_a_model_without_words_has_nothing_to_calibrate(ambient):
+def test_model_without_words_is_refused(ambient):
     class Wordless(BandBackend):
         labels = (SILENCE,)
 
     with pytest.raises(UsageError, match="no word that could be an event"):
-        of(Wordless(), ambient, None, 1)
+        calibrated(Wordless(), ambient, None, 1)
 
 
-def test_the_rule_of_three():
+def test_rule_of_three():
     """With no event in H hours, e^(-rate H) = 5 % where rate = 3.0 / H."""
     assert math.exp(-3) == pytest.approx(0.05, rel=0.005)
     assert too_short(3.0, 1.0) is None
     assert too_short(0.3, 10.0) is None
-    told = too_short(0.5, 2.0)
-    assert "0.5 hours" in told
-    assert "below 6.0 at 95 %" in told
-    assert "1.5 hours are needed" in told
+    sentence = too_short(0.5, 2.0)
+    assert "0.5 hours" in sentence
+    assert "below 6.0 (95 %)" in sentence
+    assert "1.5 hours are needed" in sentence
 
 
-def test_ambient_audio_must_be_there(tmp_path):
+def test_missing_and_broken_ambient_audio(tmp_path):
     with pytest.raises(DataError, match="holds no recording"):
         open_ambient(tmp_path, RATE)
-    (tmp_path / "notes.txt").write_text("nothing to hear")
+    (tmp_path / "notes.txt").write_text("not audio")
     with pytest.raises(DataError, match="holds no recording"):
         open_ambient(tmp_path, RATE)
     with pytest.raises(DataError, match=r"none\.wav: cannot be read"):
         open_ambient(tmp_path / "none.wav", RATE)
-    (tmp_path / "broken.wav").write_bytes(b"no sound at all")
+    (tmp_path / "broken.wav").write_bytes(b"not audio")
     with pytest.raises(DataError, match=r"broken\.wav: not a readable audio file"):
         open_ambient(tmp_path, RATE)
 
@@ -287,16 +298,18 @@ def options(ambient, tones, per_hour=80):
 
 
 @pytest.mark.slow
-def test_calibrate_keeps_thresholds_and_how_they_were_obtained(
-    file, ambient, tones, tmp_path, capsys
-):
+def test_calibrate_stores_thresholds_with_their_provenance(file, ambient, tones, tmp_path, capsys):
     picture = tmp_path / "det.png"
     assert run(file, *options(ambient, tones), "--picture", picture, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    kept = load_model(file).metadata
-    assert kept["decoder"]["thresholds"] == told["thresholds"] == told["decoder"]["thresholds"]
-    assert set(told["thresholds"]) == set(WORDS)
-    origin = kept["calibration"]
+    printed = json.loads(capsys.readouterr().out)
+    metadata = load_model(file).metadata
+    assert (
+        metadata["decoder"]["thresholds"]
+        == printed["thresholds"]
+        == printed["decoder"]["thresholds"]
+    )
+    assert set(printed["thresholds"]) == set(WORDS)
+    origin = metadata["calibration"]
     assert origin["max_false_alarms_per_hour"] == 80
     assert origin["ambient"]["recordings"] == 2
     assert origin["ambient"]["events"] <= 2
@@ -304,17 +317,17 @@ def test_calibrate_keeps_thresholds_and_how_they_were_obtained(
     assert origin["stream"]["split"] == "validation"
     assert origin["data"]["fingerprint"]
     assert len(origin["ambient"]["fingerprint"]) == 64
-    assert str(tmp_path.parent) not in json.dumps(kept)  # no one's folders are published
-    assert told["written"] == str(file)
-    assert "too short to show 80" in told["too_short"]
+    assert str(tmp_path.parent) not in json.dumps(metadata)  # nobody's paths are published
+    assert printed["written"] == str(file)
+    assert "too short to show 80" in printed["too_short"]
     assert image.imread(picture).shape[2] in (3, 4)
-    # The detector that listens has them.
+    # The detector uses them.
     assert main(["evaluate", str(file), "--ambient", str(ambient), "--json"]) == 0
-    heard = json.loads(capsys.readouterr().out)["ambient"]
-    assert heard["events"] == origin["ambient"]["events"]
+    evaluated = json.loads(capsys.readouterr().out)["ambient"]
+    assert evaluated["events"] == origin["ambient"]["events"]
 
 
-def test_the_same_audio_gives_the_same_file(file, ambient, tones, tmp_path, capsys):
+def test_calibrate_is_deterministic(file, ambient, tones, tmp_path, capsys):
     before = file.read_bytes()
     for name in ("a", "b"):
         assert run(file, *options(ambient, tones), "-o", tmp_path / f"{name}.safetensors") == 0
@@ -323,15 +336,15 @@ def test_the_same_audio_gives_the_same_file(file, ambient, tones, tmp_path, caps
     assert written[0] == written[1] != before
 
 
-def test_calibrate_as_tables(file, ambient, tones, capsys):
+def test_calibrate_as_text(file, ambient, tones, capsys):
     before = file.read_bytes()
     assert run(file, *options(ambient, tones), "--dry-run") == 0
     assert file.read_bytes() == before
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for expected in (*WORDS, "chosen", "before", "an hour", "95 % interval", "missed words", "N="):
-        assert expected in told
-    assert "too short to show 80 false alarms an hour" in told
-    tables = [line for line in told.splitlines() if "too short" not in line]
+        assert expected in printed
+    assert "too short to show 80 false alarms an hour" in printed
+    tables = [line for line in printed.splitlines() if "too short" not in line]
     assert max(map(len, tables)) <= 84
     assert run(file, *options(ambient, tones)[:4], "--dry-run") == 0
     assert "missed words" not in capsys.readouterr().out
@@ -350,7 +363,7 @@ def test_calibrate_as_tables(file, ambient, tones, capsys):
         (["--ambient", "nowhere"], 4, "nowhere: cannot be read"),
     ],
 )
-def test_what_makes_no_sense_is_told(file, ambient, tmp_path, capsys, more, code, message):
+def test_calibrate_usage_errors(file, ambient, tmp_path, capsys, more, code, message):
     wanted = ["--ambient", ambient, "--max-false-alarms-per-hour", 10]
     before = file.read_bytes()
     assert run(file, *wanted, *more) == code
@@ -358,7 +371,7 @@ def test_what_makes_no_sense_is_told(file, ambient, tmp_path, capsys, more, code
     assert file.read_bytes() == before
 
 
-def test_a_recording_that_breaks_off_leaves_the_model_as_it_was(file, ambient, tmp_path, capsys):
+def test_truncated_recording_leaves_the_model_unchanged(file, ambient, tmp_path, capsys):
     whole = next(iter(sorted(ambient.rglob("*.flac")))).read_bytes()
     (tmp_path / "noises").mkdir()
     (tmp_path / "noises" / "broken.flac").write_bytes(whole[: len(whole) // 2])

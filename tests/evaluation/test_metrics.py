@@ -13,6 +13,7 @@ from speechgru.evaluation.metrics import (
     accuracy,
     balanced_accuracy,
     confusion_matrix,
+    poisson_interval,
     precisions,
     recalls,
     wilson_interval,
@@ -51,7 +52,7 @@ def test_wilson_at_the_edges_has_closed_forms():
     assert 0.0 <= low <= high <= 1.0
 
 
-def test_wilson_of_nothing_knows_nothing():
+def test_wilson_without_clips():
     assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
@@ -67,7 +68,7 @@ def test_wilson_covers_the_truth_about_95_times_in_100():
     assert 0.93 < covered < 0.97
 
 
-def test_confusion_counts_every_pair_once():
+def test_confusion_matrix_counts_every_pair():
     rng = np.random.default_rng(1)
     truth, predicted = rng.integers(0, 5, 300), rng.integers(0, 5, 300)
     confusion = confusion_matrix(truth, predicted, 5)
@@ -77,7 +78,7 @@ def test_confusion_counts_every_pair_once():
     assert accuracy(confusion) == pytest.approx(np.mean(truth == predicted))
 
 
-def test_confusion_keeps_labels_that_never_occur():
+def test_confusion_matrix_keeps_unused_labels():
     assert confusion_matrix(np.array([0]), np.array([0]), 3).shape == (3, 3)
 
 
@@ -94,7 +95,7 @@ def test_recall_precision_and_balance_against_sklearn():
     assert balanced_accuracy(confusion) == pytest.approx(expected)
 
 
-def test_labels_without_clips_have_no_recall_and_do_not_weigh():
+def test_labels_without_clips_do_not_count():
     confusion = np.array([[8, 2, 0], [0, 5, 5], [0, 0, 0]])
     assert math.isnan(recalls(confusion)[2])
     assert precisions(confusion) == pytest.approx([1.0, 5 / 7, 0.0])
@@ -102,7 +103,7 @@ def test_labels_without_clips_have_no_recall_and_do_not_weigh():
     assert math.isnan(accuracy(np.zeros((2, 2), dtype=int)))
 
 
-def test_a_class_nobody_else_is_mistaken_for_weighs_as_much_as_a_large_one():
+def test_small_class_weighs_as_much_as_a_large_one():
     confusion = np.array([[990, 0], [10, 0]])
     assert accuracy(confusion) == pytest.approx(0.99)
     assert balanced_accuracy(confusion) == pytest.approx(0.5)
@@ -112,7 +113,7 @@ def _log_softmax(logits):
     return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
 
 
-def test_isolated_word_is_a_distribution_that_only_the_tail_decides():
+def test_isolated_word_depends_on_the_tail_only():
     logits = np.random.default_rng(3).normal(size=(50, 6))
     scores = isolated_word(_log_softmax(logits), 15)
     assert np.exp(scores).sum() == pytest.approx(1.0)
@@ -123,7 +124,7 @@ def test_isolated_word_is_a_distribution_that_only_the_tail_decides():
     assert np.abs(isolated_word(_log_softmax(changed), 15) - scores).max() > 0.01
 
 
-def test_isolated_word_is_the_normalised_geometric_mean():
+def test_isolated_word_is_the_normalized_geometric_mean():
     posteriors = np.array([[0.1, 0.9], [0.5, 0.5], [0.4, 0.6]])
     geometric = np.sqrt(posteriors[1] * posteriors[2])
     expected = geometric / geometric.sum()
@@ -142,3 +143,21 @@ def test_isolated_word_takes_batches_and_short_clips():
 def test_isolated_word_needs_a_step(steps, tail):
     with pytest.raises(ValueError, match="at least one"):
         isolated_word(np.zeros((steps, 3)), tail)
+
+
+@pytest.mark.parametrize("count", [1, 3, 10, 50])
+def test_poisson_interval_leaves_out_a_fortieth_at_each_end(count):
+    """From the Poisson distribution: P(X >= count) and P(X <= count) at the bounds."""
+    low, high = poisson_interval(count)
+
+    def at_most(k, mean):
+        return sum(math.exp(-mean + i * math.log(mean) - math.lgamma(i + 1)) for i in range(k + 1))
+
+    assert 1 - at_most(count - 1, low) == pytest.approx(0.025, abs=1e-6)
+    assert at_most(count, high) == pytest.approx(0.025, abs=1e-6)
+
+
+def test_poisson_interval_of_zero():
+    low, high = poisson_interval(0)
+    assert low == 0.0
+    assert high == pytest.approx(-math.log(0.025), abs=1e-6)

@@ -1,4 +1,4 @@
-"""The choice of thresholds itself: the best of all within a number of false alarms."""
+"""Choice of thresholds: the fewest errors within a number of false alarms."""
 
 import itertools
 
@@ -6,14 +6,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechgru.evaluation.thresholds import THRESHOLDS, Choices
+from speechgru.evaluation.thresholds import THRESHOLDS, ThresholdTable
 
 
-def choices(alarms, errors):
-    """Of words a, b, ... at the first thresholds; beyond them all is as at the last."""
+def table(alarms, errors):
+    """Of words a, b, ... at the first thresholds; the last column is repeated for the others."""
     missing = len(THRESHOLDS) - len(alarms[0])
     pad = ((0, 0), (0, missing))
-    return Choices(
+    return ThresholdTable(
         "abcdefg"[: len(alarms)], np.pad(alarms, pad, "edge"), np.pad(errors, pad, "edge")
     )
 
@@ -22,7 +22,7 @@ def choices(alarms, errors):
 @given(
     data=st.data(), words=st.integers(1, 3), thresholds=st.integers(1, 4), most=st.integers(0, 8)
 )
-def test_the_choice_is_the_best_of_all(data, words, thresholds, most):
+def test_best_thresholds_against_brute_force(data, words, thresholds, most):
     """Against every combination."""
     cells = st.lists(
         st.lists(st.integers(0, 5), min_size=thresholds, max_size=thresholds),
@@ -30,7 +30,7 @@ def test_the_choice_is_the_best_of_all(data, words, thresholds, most):
         max_size=words,
     )
     alarms, errors = np.array(data.draw(cells)), np.array(data.draw(cells)).astype(float)
-    found = choices(alarms, errors).best(most)
+    found = table(alarms, errors).best(most)
     allowed = [
         picks
         for picks in itertools.product(range(thresholds), repeat=words)
@@ -39,25 +39,25 @@ def test_the_choice_is_the_best_of_all(data, words, thresholds, most):
     if not allowed:
         assert found is None
         return
-    places = [min(THRESHOLDS.index(t), thresholds - 1) for t in found.values()]
-    assert alarms[np.arange(words), places].sum() <= most
+    columns = [min(THRESHOLDS.index(t), thresholds - 1) for t in found.values()]
+    assert alarms[np.arange(words), columns].sum() <= most
     totals = [errors[np.arange(words), picks].sum() for picks in allowed]
-    assert errors[np.arange(words), places].sum() == min(totals)
+    assert errors[np.arange(words), columns].sum() == min(totals)
 
 
-def test_of_thresholds_that_give_the_same_the_middle_one_is_taken():
+def test_middle_of_equal_thresholds_is_chosen():
     alarms = np.array([[3, 1, 1, 1, 1, 1, 0, 0]])
     errors = np.array([[0.0, 2, 2, 2, 2, 2, 9, 9]])
-    assert choices(alarms, errors).best(1) == {"a": THRESHOLDS[3]}
+    assert table(alarms, errors).best(1) == {"a": THRESHOLDS[3]}
 
 
-def test_of_equally_good_choices_the_one_with_fewer_false_alarms_is_taken():
+def test_fewer_false_alarms_break_ties():
     alarms, errors = np.array([[4, 2, 0]]), np.array([[1.0, 1.0, 1.0]])
-    found = choices(alarms, errors).best(10)
+    found = table(alarms, errors).best(10)
     assert THRESHOLDS.index(found["a"]) >= 2
 
 
-def test_thresholds_are_probabilities_in_order():
+def test_thresholds_are_sorted_probabilities():
     assert list(THRESHOLDS) == sorted(set(THRESHOLDS))
     assert 0 < THRESHOLDS[0] < 0.5 < THRESHOLDS[-1] < 1
     assert 0.5 in THRESHOLDS

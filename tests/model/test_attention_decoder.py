@@ -11,7 +11,7 @@ from torch import nn
 
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.cli import main
-from speechgru.evaluation.sequences import spell, words_of
+from speechgru.evaluation.sequences import decode_attention, words_of_tokens
 from speechgru.labels import SILENCE, UNKNOWN, Spelling
 from speechgru.model.attention_decoder import END, AttentionDecoder
 from speechgru.model.features import FeatureConfig
@@ -147,7 +147,7 @@ def test_a_stream_is_the_same_with_it_and_a_file_keeps_it(tmp_path):
     save_model(model, tmp_path / "m.safetensors")
     loaded = load_model(tmp_path / "m.safetensors")
     samples = 0.1 * torch.randn(1, 8_000)
-    assert spell(loaded, samples)[0] == spell(model, samples)[0]
+    assert decode_attention(loaded, samples)[0] == decode_attention(model, samples)[0]
     plain = SpeechGRU(
         model.config.model_copy(update={"attention_decoder": False}),
         model.features.config,
@@ -165,9 +165,9 @@ def test_it_stands_beside_a_ctc_head():
 
 def test_words_of_tokens():
     words = Spelling((*("_blank_", "_unknown_"), "on", "no"))
-    assert words_of([2, 1, 3, 2], words) == ("on", "no", "on")
+    assert words_of_tokens([2, 1, 3, 2], words) == ("on", "no", "on")
     letters = Spelling(("_blank_", "_unknown_", "_boundary_", "n", "o"))
-    assert words_of([3, 4, 2, 2, 4, 3, 2, 1, 4], letters) == ("no", "on")
+    assert words_of_tokens([3, 4, 2, 2, 4, 3, 2, 1, 4], letters) == ("no", "on")
 
 
 @pytest.fixture

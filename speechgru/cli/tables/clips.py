@@ -9,8 +9,8 @@ from speechgru.cli.tables.layout import bare_table
 from speechgru.cli.terminal import out, plain, printable
 
 if TYPE_CHECKING:
-    from speechgru.evaluation.carried import CarriedReport
     from speechgru.evaluation.clip_report import ClipReport
+    from speechgru.evaluation.clips import CarriedReport
 
 #: More labels than this make a matrix too wide to read.
 WIDEST_MATRIX = 16

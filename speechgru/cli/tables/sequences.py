@@ -25,7 +25,7 @@ def print_sequences(report: "SequenceReport") -> None:
         made[name] for name in ("words", "gap_s", "snr_db")
     )
     out.line(
-        f"sequences      {len(errors.strings):,} of {few} to {many} words, gaps {least_s:g} to "
+        f"sequences      {len(errors.sequences):,} of {few} to {many} words, gaps {least_s:g} to "
         f"{most_s:g} s, {least_db:g} to {most_db:g} dB SNR"
     )
     out.line(f"decoder        {decoder_settings(report.config)}")
@@ -39,24 +39,24 @@ def print_sequences(report: "SequenceReport") -> None:
         f"word errors    [bold]{100 * errors.rate:.2f} %[/] "
         f"(95 % interval {100 * low:.2f} to {100 * high:.2f}, bootstrapped)"
     )
-    if report.spelled:
-        low, high = report.spelled.ci95
+    if report.attention:
+        low, high = report.attention.ci95
         out.line(
-            f"with attention {100 * report.spelled.rate:.2f} % (95 % interval {100 * low:.2f} to "
+            f"with attention {100 * report.attention.rate:.2f} % (95 % interval {100 * low:.2f} to "
             f"{100 * high:.2f}), whole sequences at once"
         )
-    right = errors.right_strings
-    out.line(f"all correct    {right:,} of {len(errors.strings):,}")
+    right = errors.correct_sequences
+    out.line(f"all correct    {right:,} of {len(errors.sequences):,}")
 
 
 def _print_wrong(errors: "WordErrors") -> None:
-    wrong = [string for string in errors.strings if string.edits.total]
+    wrong = [string for string in errors.sequences if string.edits.total]
     if not wrong:
         return
     out.styled("[bold]sequences with errors[/], some of them")
     for string in wrong[:WRONG]:
-        out.line(f"  spoken      {' '.join(string.said)}")
-        out.line(f"  recognized  {' '.join(string.heard)}")
+        out.line(f"  spoken      {' '.join(string.reference)}")
+        out.line(f"  recognized  {' '.join(string.hypothesis)}")
     out.line()
 
 
@@ -67,7 +67,7 @@ def _print_speakers(report: "SequenceReport") -> None:
         low, high = errors.ci95
         table.add_row(
             plain(speaker or "several"),
-            f"{len(errors.strings):,}",
+            f"{len(errors.sequences):,}",
             f"{errors.words:,}",
             *(f"{count:,}" for count in errors.edits),
             f"{100 * errors.rate:.2f}",

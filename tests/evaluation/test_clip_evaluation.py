@@ -1,4 +1,4 @@
-"""Clips from a fresh state, clips as one stream, the report and its picture."""
+"""Evaluation on clips, from a fresh state and with the state carried; the report and picture."""
 
 from dataclasses import replace
 
@@ -15,14 +15,14 @@ from speechgru.corpora.packed import pack
 from speechgru.corpora.protocols import make_task
 from speechgru.decoding.events import isolated_word
 from speechgru.errors import DataError
-from speechgru.evaluation.carried import (
+from speechgru.evaluation.clip_report import ClipReport, save_confusion_picture
+from speechgru.evaluation.clips import (
     CarriedReport,
     evaluate_carried,
+    evaluate_clips,
+    gather_clips,
     random_orders,
 )
-from speechgru.evaluation.clip_report import ClipReport
-from speechgru.evaluation.clips import evaluate_clips, gather_clips
-from speechgru.evaluation.confusion_picture import save_confusion_picture
 from speechgru.evaluation.metrics import wilson_interval
 from speechgru.model.network import SpeechGRU
 from speechgru.recognition.clips import (
@@ -42,7 +42,7 @@ def tones(tmp_path_factory):
 
 
 def relabelled(model, labels):
-    """The same network with its outputs in another order, or with labels never answered."""
+    """The same network with its labels in another order, or with labels that it never gives."""
     other = SpeechGRU(model.config, model.features.config, labels, metadata=model.metadata)
     weights = model.state_dict()
     rows = [model.labels.index(label) if label in model.labels else -1 for label in labels]
@@ -54,7 +54,7 @@ def relabelled(model, labels):
     return other.eval()
 
 
-def test_a_trained_model_tells_the_tones_of_new_speakers_apart(tones):
+def test_trained_model_recognizes_new_speakers(tones):
     report = evaluate_clips(TorchBackend(trained_model()), *_args(tones))
     assert report.accuracy == 1.0
     assert report.n == 18
@@ -63,8 +63,8 @@ def test_a_trained_model_tells_the_tones_of_new_speakers_apart(tones):
     assert report.per_class["low"]["n"] == report.per_class["low"]["correct"] == 6
 
 
-def test_labels_that_are_wrong_are_found_with_their_files(tones):
-    """Two clips of `low` are filed under `high`: these are the confusions, and nothing else."""
+def test_wrong_labels_show_up_as_confusions(tones):
+    """Two clips of `low` are labelled `high`: these are the only confusions."""
     task, packed = tones
     examples = list(task.split("testing"))
     swapped = [i for i, example in enumerate(examples) if example.word == "low"][:2]
@@ -90,7 +90,7 @@ def test_labels_that_are_wrong_are_found_with_their_files(tones):
     assert report.balanced_accuracy == pytest.approx((1 + 1 + 0.75) / 3)
 
 
-def test_labels_match_by_name_in_any_order_and_beside_others(tones):
+def test_labels_are_matched_by_name(tones):
     model = untrained_model(clip_s=0.5)
     first = evaluate_clips(TorchBackend(model), *_args(tones))
     labels = ("high", "_silence_", "low", "mid")
@@ -103,17 +103,17 @@ def test_labels_match_by_name_in_any_order_and_beside_others(tones):
         assert other.per_class[label] == first.per_class[label]
 
 
-def test_a_label_that_the_model_cannot_answer_is_told(tones):
+def test_label_that_the_model_lacks_is_an_error(tones):
     model = untrained_model(("_silence_", "_unknown_", "low", "mid"))
     with pytest.raises(
-        DataError, match=r"folder has high among .* trained on _silence_, _unknown_"
+        DataError, match=r"folder has high among its labels, .* trained on _silence_, _unknown_"
     ):
         evaluate_clips(TorchBackend(model), *_args(tones))
-    with pytest.raises(DataError, match="cannot answer"):
+    with pytest.raises(DataError, match="which the model lacks"):
         evaluate_carried(TorchBackend(model), *_args(tones))
 
 
-def test_a_split_without_clips_and_audio_of_another_rate_are_told(tones):
+def test_empty_split_and_wrong_rate_are_errors(tones):
     task, packed = tones
     with pytest.raises(DataError, match="testing split has no clips"):
         evaluate_clips(TorchBackend(untrained_model()), replace(task, splits={}), "testing", packed)
@@ -123,7 +123,7 @@ def test_a_split_without_clips_and_audio_of_another_rate_are_told(tones):
         )
 
 
-def test_batches_do_not_matter_and_progress_reaches_the_end(tones):
+def test_batch_size_does_not_matter(tones):
     model, calls = untrained_model(clip_s=0.5), []
     whole = evaluate_clips(TorchBackend(model), *_args(tones))
     parts = evaluate_clips(
@@ -136,7 +136,7 @@ def test_batches_do_not_matter_and_progress_reaches_the_end(tones):
     assert calls == [(5, 18), (10, 18), (15, 18), (18, 18)]
 
 
-def test_scores_are_log_probabilities_of_the_models_tail(tones):
+def test_scores_are_log_probabilities_of_the_tail(tones):
     task, packed = tones
     model = untrained_model(clip_s=0.5, tail_s=0.1)
     clips = gather_clips(TorchBackend(model), packed, task.split("testing"))
@@ -149,18 +149,18 @@ def test_scores_are_log_probabilities_of_the_models_tail(tones):
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0, "one", 1e6, None])
-def test_a_clip_length_that_is_none_is_told(seconds):
+def test_invalid_clip_length_is_an_error(seconds):
     with pytest.raises(DataError, match="clip_s is"):
         clip_samples(TorchBackend(untrained_model(clip_s=seconds)))
 
 
-def test_a_clip_is_whole_steps():
+def test_clip_length_is_in_whole_steps():
     assert clip_samples(TorchBackend(untrained_model(clip_s=0.7))) == 11_200
     assert clip_samples(TorchBackend(untrained_model(clip_s=0.999))) == 16_000
     assert clip_samples(TorchBackend(untrained_model(clip_s=0.001))) == 320
 
 
-def test_answers_that_are_no_numbers_are_told(tones):
+def test_output_that_is_not_finite_is_an_error(tones):
     model = untrained_model()
     model.deviation.zero_()
     with pytest.raises(DataError, match="NaN"):
@@ -169,8 +169,8 @@ def test_answers_that_are_no_numbers_are_told(tones):
 
 @pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize("front", ["stack", "conv"])
-def test_carried_is_each_rows_whole_stream_at_once(tones, front, rows):
-    """Where the labels are what the network says of long recordings, all of them are right."""
+def test_carried_equals_one_long_recording(tones, front, rows):
+    """With the network's own output for long recordings as labels, all of them are right."""
     task, packed = tones
     model = untrained_model(front=front, clip_s=0.04, tail_s=0.04)
     examples = list(task.split("testing"))
@@ -178,12 +178,12 @@ def test_carried_is_each_rows_whole_stream_at_once(tones, front, rows):
     balance(model, clips)
     (order,) = random_orders(len(clips), 1, seed=7)
     for positions in stream_positions(len(clips), rows):
-        heard = order[positions % len(clips)]
+        row = order[positions % len(clips)]
         with torch.no_grad():
-            log_posteriors, _ = model(torch.from_numpy(to_floats(clips[heard].reshape(1, -1))))
-        steps = log_posteriors.numpy().reshape(len(heard), -1, len(model.labels))
-        said = isolated_word(steps, tail_steps(TorchBackend(model))).argmax(axis=1)
-        for position, clip, label in list(zip(positions, heard, said, strict=True))[1:]:
+            log_posteriors, _ = model(torch.from_numpy(to_floats(clips[row].reshape(1, -1))))
+        steps = log_posteriors.numpy().reshape(len(row), -1, len(model.labels))
+        best = isolated_word(steps, tail_steps(TorchBackend(model))).argmax(axis=1)
+        for position, clip, label in list(zip(positions, row, best, strict=True))[1:]:
             if position < len(clips):
                 examples[clip] = replace(examples[clip], label=model.labels[label])
     task = replace(task, splits={"testing": tuple(examples)})
@@ -193,7 +193,7 @@ def test_carried_is_each_rows_whole_stream_at_once(tones, front, rows):
         evaluate_carried(TorchBackend(model), task, "testing", packed, seed=7, rows=rows) == carried
     )
     reset = evaluate_clips(TorchBackend(model), task, "testing", packed)
-    assert carried.reset_gap(reset) < -5, "the state must matter here, or nothing is tested"
+    assert carried.reset_gap(reset) < -5, "the state must matter for this test"
 
 
 def balance(model, clips):
@@ -203,7 +203,7 @@ def balance(model, clips):
 
 
 @pytest.mark.parametrize(("n", "rows"), [(1, 16), (5, 16), (16, 16), (17, 16), (100, 7), (30, 1)])
-def test_every_clip_is_scored_once_and_after_the_one_before_it(n, rows):
+def test_every_clip_is_scored_once_after_its_predecessor(n, rows):
     positions = stream_positions(n, rows)
     scored = positions[:, 1:][positions[:, 1:] < n]
     assert sorted(scored) == list(range(n))
@@ -212,7 +212,7 @@ def test_every_clip_is_scored_once_and_after_the_one_before_it(n, rows):
     assert len(positions) <= rows
 
 
-def test_orders_are_seeded_permutations():
+def test_random_orders_are_seeded_permutations():
     orders = random_orders(40, 3, seed=1)
     assert (np.sort(orders, axis=1) == np.arange(40)).all()
     assert (orders[0] != orders[1]).any()
@@ -220,7 +220,7 @@ def test_orders_are_seeded_permutations():
     assert (random_orders(40, 1, seed=2)[0] != orders[0]).any()
 
 
-def test_progress_counts_every_order(tones):
+def test_progress_counts_all_orders(tones):
     calls = []
     evaluate_carried(
         TorchBackend(untrained_model(clip_s=0.04)),
@@ -232,7 +232,7 @@ def test_progress_counts_every_order(tones):
     assert calls == [(done, 8) for done in range(1, 9)]
 
 
-def test_the_gap_is_reset_minus_carried_in_points():
+def test_reset_gap_is_in_points():
     scores = np.log(np.full((10, 2), [0.9, 0.1], np.float32))
     reset = ClipReport("p", "testing", ("a", "b"), (), np.array([0] * 9 + [1]), scores)
     carried = CarriedReport("p", "testing", 10, 0, correct=(7, 8))
@@ -243,7 +243,7 @@ def test_the_gap_is_reset_minus_carried_in_points():
 
 
 def a_report(labels=12, clips=600, seed=0):
-    """Random answers that are right more often than not."""
+    """Random scores that are mostly right."""
     rng = np.random.default_rng(seed)
     names = tuple(f"word{i}" for i in range(labels))
     truth = rng.integers(0, labels, clips)
@@ -253,24 +253,26 @@ def a_report(labels=12, clips=600, seed=0):
     return ClipReport("folder", "testing", names, examples, truth, scores.astype(np.float32))
 
 
-def test_the_dictionary_agrees_with_itself():
+def test_json_figures_are_consistent():
     report = a_report()
-    told = report.as_dict()
-    matrix = np.array(told["confusion"]["matrix"])
-    assert matrix.sum() == told["n"] == sum(found["n"] for found in told["per_class"].values())
-    assert np.trace(matrix) / matrix.sum() == told["accuracy"]
-    assert told["ci95"][0] < told["accuracy"] < told["ci95"][1]
+    printed = report.as_dict()
+    matrix = np.array(printed["confusion"]["matrix"])
+    assert (
+        matrix.sum() == printed["n"] == sum(found["n"] for found in printed["per_class"].values())
+    )
+    assert np.trace(matrix) / matrix.sum() == printed["accuracy"]
+    assert printed["ci95"][0] < printed["accuracy"] < printed["ci95"][1]
     off_diagonal = matrix - np.diag(np.diag(matrix))
-    assert told["worst_confusions"][0]["count"] == off_diagonal.max()
+    assert printed["worst_confusions"][0]["count"] == off_diagonal.max()
     counts = [len(confusion.mistakes) for confusion in report.confusions]
     assert sum(counts) == off_diagonal.sum()
     assert counts == sorted(counts, reverse=True)
     for confusion in report.confusions:
-        sure = [score for _, score in confusion.mistakes]
-        assert sure == sorted(sure, reverse=True)
+        scores = [score for _, score in confusion.mistakes]
+        assert scores == sorted(scores, reverse=True)
 
 
-def test_a_label_only_the_model_has_is_shown_where_it_was_recognized():
+def test_label_only_the_model_has_is_shown_if_recognized():
     task = Task("folder", ("a", "b"), {})
     scores = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], np.float32))
     labels = (*task.labels, "_unknown_")
@@ -280,7 +282,7 @@ def test_a_label_only_the_model_has_is_shown_where_it_was_recognized():
 
 
 @pytest.mark.parametrize("labels", [2, 12, 60])
-def test_the_picture_is_a_png_whose_dark_cells_lie_on_the_diagonal(tmp_path, labels):
+def test_confusion_picture_has_a_dark_diagonal(tmp_path, labels):
     path = tmp_path / "confusion.png"
     save_confusion_picture(a_report(labels, clips=40 * labels), path)
     assert path.read_bytes().startswith(b"\x89PNG")
