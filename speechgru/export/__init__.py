@@ -1,1 +1,1 @@
-"""A trained model as one ONNX file that any program with onnxruntime can run."""
+"""Export of a trained model to an ONNX file that any program with onnxruntime can run."""

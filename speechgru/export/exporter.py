@@ -1,4 +1,4 @@
-"""Export: the graph, the proof that it is right, and only then the file."""
+"""Export: builds the graph, checks that it is right, and only then writes the file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +25,14 @@ from speechgru.recognition.verification import Difference
 from speechgru.version import __version__
 
 #: Points of accuracy that an export may lose.
-MOST_POINTS_LOST = 0.3
+MAX_POINTS_LOST = 0.3
 
 Weights = Literal["float32", "int8"]
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The share of a split's n clips that is right, through PyTorch and exported."""
+    """The share of a split's n clips that is right, in PyTorch and exported."""
 
     protocol: str
     split: str
@@ -42,7 +42,7 @@ class Accuracy:
 
     @property
     def points_lost(self) -> float:
-        """Negative where the export is better."""
+        """Lost points; negative if the export is better."""
         return 100 * (self.pytorch - self.exported)
 
     def as_dict(self) -> dict[str, Any]:
@@ -58,9 +58,9 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Export:
-    """A model that was exported: its file, and what it was compared with.
+    """An exported model: its file, and how it compares with PyTorch.
 
-    `differences` are those of the graph from PyTorch with the weights that the file holds.
+    `differences` are between the graph and PyTorch with the weights in the file.
     """
 
     path: Path
@@ -71,7 +71,7 @@ class Export:
 
     @property
     def largest_difference(self) -> float:
-        """Of all log-posteriors that were compared."""
+        """The largest difference in log-posteriors."""
         return max(difference.log_posteriors for difference in self.differences)
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,15 +93,15 @@ def export_model(
     audio: SplitAudio | None = None,
     progress: Progress | None = None,
 ) -> Export:
-    """Write a model as ONNX, once it is shown that the file answers as PyTorch does.
+    """Write a model as ONNX, after checking that the file gives the same results as PyTorch.
 
-    The graph is compared with PyTorch on the embedded corpus, and on clips of `audio` if there is
-    any, whole and in chunks. In 8 bits it is compared with PyTorch's answer to the rounded weights;
-    what the rounding costs is the accuracy on `audio`.
+    The graph is compared with PyTorch on the embedded corpus, and on clips of `audio`, if any,
+    whole and in chunks. With int8 weights it is compared with PyTorch with rounded weights; what
+    rounding costs shows in the accuracy on `audio`.
 
     Raises:
-        GateError: the graph differs by more than 1e-4 in log-posteriors, or more than 0.3 points of
-            accuracy are lost. Nothing was written.
+        GateError: log-posteriors differ by more than 1e-4, or more than 0.3 points of accuracy are
+            lost; nothing is written.
         UsageError: the model needs whole clips.
         SpeechGRUError: a layer cannot be exported, or the file cannot be written.
     """
@@ -110,11 +110,13 @@ def export_model(
     recordings = [embedded_recording(model.sample_rate)]
     if audio is not None:
         recordings.append(recording_of(audio, clip_samples(reference)))
-    exported, held = as_onnx(model, "float32"), reference
-    differences = check_parity(OnnxBackend(exported), held, recordings, progress=progress)
+    exported = as_onnx(model, "float32")
+    differences = check_parity(OnnxBackend(exported), reference, recordings, progress=progress)
     if weights == "int8":
-        exported, held = as_onnx(model, "int8"), TorchBackend(rounded(model))
-        differences = check_parity(OnnxBackend(exported), held, recordings, progress=progress)
+        exported, with_rounded = as_onnx(model, "int8"), TorchBackend(rounded(model))
+        differences = check_parity(
+            OnnxBackend(exported), with_rounded, recordings, progress=progress
+        )
     accuracy = None
     if audio is not None:
         accuracy = _accuracy(reference, OnnxBackend(exported), audio, progress)
@@ -122,12 +124,12 @@ def export_model(
     checked: dict[str, Any] = {"largest_difference": result.largest_difference}
     if accuracy is not None:
         checked["accuracy"] = accuracy.as_dict()
-    write_atomic(path, _described(exported, checked))
+    write_atomic(path, _with_checks(exported, checked))
     return result
 
 
 def as_onnx(model: SpeechGRU, weights: Weights) -> OnnxFile:
-    """A model as an ONNX file that was not compared with anything: its bytes, and its header."""
+    """A model as an ONNX file, not yet compared with anything: its bytes and its header."""
     content = build_graph((rounded if weights == "int8" else folded)(model), weights == "int8")
     graph = {
         "sample_rate": model.sample_rate,
@@ -141,8 +143,8 @@ def as_onnx(model: SpeechGRU, weights: Weights) -> OnnxFile:
     return parse_onnx(with_header(content, header_of(model) | {"graph": graph}))
 
 
-def _described(exported: OnnxFile, checked: dict[str, Any]) -> bytes:
-    """The same file, and in its header what was found."""
+def _with_checks(exported: OnnxFile, checked: dict[str, Any]) -> bytes:
+    """The same file with the results of the checks in its header."""
     graph = exported.header["graph"] | {"checked": checked}
     return with_header(exported.content, dict(exported.header) | {"graph": graph})
 
@@ -150,14 +152,13 @@ def _described(exported: OnnxFile, checked: dict[str, Any]) -> bytes:
 def _accuracy(
     reference: TorchBackend, exported: OnnxBackend, audio: SplitAudio, progress: Progress | None
 ) -> Accuracy:
-    of_split = audio.task, audio.split, audio.packed
-    ours = evaluate_clips(exported, *of_split, progress=progress)
-    theirs = evaluate_clips(reference, *of_split)
-    found = Accuracy(ours.protocol, ours.split, ours.n, theirs.accuracy, ours.accuracy)
-    if found.points_lost > MOST_POINTS_LOST:
+    report = evaluate_clips(exported, audio.task, audio.split, audio.packed, progress=progress)
+    pytorch = evaluate_clips(reference, audio.task, audio.split, audio.packed)
+    accuracy = Accuracy(report.protocol, report.split, report.n, pytorch.accuracy, report.accuracy)
+    if accuracy.points_lost > MAX_POINTS_LOST:
         raise GateError(
-            f"the export recognizes {100 * found.exported:.2f} % of {found.n} clips "
-            f"({found.split}) where PyTorch recognizes {100 * found.pytorch:.2f} %; "
-            f"{MOST_POINTS_LOST:g} points may be lost; nothing was written"
+            f"the export recognizes {100 * accuracy.exported:.2f} % of {accuracy.n} clips "
+            f"({accuracy.split}), PyTorch {100 * accuracy.pytorch:.2f} %; "
+            f"{MAX_POINTS_LOST:g} points may be lost; nothing was written"
         )
-    return found
+    return accuracy

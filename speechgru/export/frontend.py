@@ -1,16 +1,16 @@
-"""Samples to normalised features as ONNX: frames, windowed Fourier transform, mel bands, cepstra.
+"""Samples to normalized features as ONNX: frames, windowed Fourier transform, mel bands, cepstra.
 
-A runtime has no fast Fourier transform that is quick for single frames, and as one product of
-matrices the transform reads more weights than a recurrent layer. So it is two products with small
-ones (Cooley and Tukey, 1965): with N = A B, n = B a + b and k = c + A d
+The fast Fourier transform of a runtime is slow for single frames, and as one matrix product the
+transform reads more weights than a recurrent layer. So it is two products with small matrices
+(Cooley and Tukey, 1965): with N = A B, n = B a + b and k = c + A d
 
     X_k = sum_b exp(-2 pi i b d / B) exp(-2 pi i b c / N) sum_a exp(-2 pi i a c / A) x_n
 
 Samples are real, so X_(N - k) has the power of X_k, and c up to A / 2 is enough. Power does not
-depend on where the phase is counted from: a frame's first sample is n = 0.
+depend on the origin of the phase: the first sample of a frame is n = 0.
 
-A step takes a runtime about as long for each node as for what the nodes compute, so constants are
-put together where that is exact: the features' mean and deviation into what stands before them.
+In a single step the overhead per node is about as large as the computation, so constants are merged
+where that is exact: mean and deviation of the features into the operations before them.
 """
 
 from math import gcd
@@ -22,24 +22,24 @@ from numpy.typing import NDArray
 from speechgru.export.graph_builder import GraphBuilder
 from speechgru.model.features import Features
 
-#: What is added to the power of a band.
+#: Added to the power of a band before the logarithm.
 _FLOOR = 1e-6
 
 
-class Normalisation(NamedTuple):
-    """What features lose and are divided by: (F,) each."""
+class Normalization(NamedTuple):
+    """Mean and standard deviation of the features: (F,) each."""
 
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
 
 
 def features(
-    g: GraphBuilder, module: Features, samples: str, norm: Normalisation, streams: str | None
+    g: GraphBuilder, module: Features, samples: str, norm: Normalization, streams: str | None
 ) -> str:
-    """Features of uncentred frames, normalised: (N, S) -> (N, 1, T, F).
+    """Normalized features of uncentred frames: (N, S) -> (N, 1, T, F).
 
     Args:
-        streams: a value that holds N, as (1,); None where N is 1.
+        streams: the value that holds N, as (1,); None if N is 1.
     """
     if module.config.kind == "mfcc":
         rows = _cepstra(g, module, _log_mel(g, module, samples), norm)
@@ -53,19 +53,19 @@ def features(
 
 
 def _outermost(row: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(F,) -> (1, 1, 1, F): a product with it has as many axes, without a node of its own."""
+    """(F,) -> (1, 1, 1, F): a product with it has four axes without another node."""
     return row.reshape(1, 1, 1, -1)
 
 
 def _log_mel(
     g: GraphBuilder, module: Features, samples: str, mean: NDArray[np.float64] | float = 0.0
 ) -> str:
-    """The log mel spectrum less a mean, (N, S) -> (N T, M).
+    """The log mel spectrum minus a mean, (N, S) -> (N T, M).
 
     ln(p + e) - m = ln(p / e^m + e / e^m).
     """
     config = module.config
-    mel = module.mel[::2].double().numpy()  # (bins, M); the module has each bin's row twice
+    mel = module.mel[::2].double().numpy()  # (bins, M); the module repeats each bin's row
     bins = 1 + int(np.flatnonzero(mel.any(axis=1))[-1])
     inner = _factor(config.fft_samples, config.window_samples)
     grid = _grid(g, samples, config.window_samples, config.hop_samples, inner)
@@ -77,10 +77,12 @@ def _log_mel(
 
 
 def _grid(g: GraphBuilder, samples: str, window: int, hop: int, inner: int) -> str:
-    """Frames, (N, S) -> (N, T, rows, inner): pieces that divide window and hop, and of each frame
-    the first, the second and so on. Zeros fill the last row."""
+    """Frames, (N, S) -> (N, T, rows, inner), the last row padded with zeros.
+
+    The samples are cut into pieces that divide window and hop; a frame has consecutive pieces.
+    """
     piece, rows = gcd(window, hop), -(-window // inner)
-    # Where pieces are of whole rows they are made of rows at once.
+    # Pieces that consist of whole rows are split into them right away.
     shape = [0, -1, piece] if piece % inner else [0, -1, piece // inner, inner]
     pieces = g.op("Reshape", samples, g.integers(shape))
     count, stride = window // piece, hop // piece
@@ -99,56 +101,55 @@ def _grid(g: GraphBuilder, samples: str, window: int, hop: int, inner: int) -> s
 def _squares(
     g: GraphBuilder, module: Features, grid: str, bins: int
 ) -> tuple[str, NDArray[np.int64]]:
-    """Squares of bins' real and imaginary parts, each of the first bins once and some more:
-    (N, T, rows, B) -> (N T, at least 2 bins).
+    """Squares of the bins' real and imaginary parts, (N, T, rows, B) -> (N T, at least 2 bins).
 
-    And the bin that each square is of, `bins` for all that are not to be counted.
+    Also returns the bin of each square; `bins` for those that must not be counted.
     """
     window, size = module.spectrogram.window.double().numpy(), module.config.fft_samples
     inner = _factor(size, len(window))  # B
-    outer, rows = size // inner, -(-len(window) // inner)  # A, and of a those that have samples
+    outer, rows = size // inner, -(-len(window) // inner)  # A, and the values of a with samples
     weights = np.pad(window, (0, rows * inner - len(window))).reshape(rows, inner)
     a, b, c = np.arange(rows), np.arange(inner), np.arange(outer // 2 + 1)
     k = c[:, np.newaxis] + outer * np.arange(inner)
     k = np.minimum(k, size - k)
     d = np.flatnonzero((k < bins).any(axis=0))
-    # Over a: for each c the real and the imaginary part, twice, (N, T, 4 c, b).
+    # Sum over a: for each c the real and the imaginary part, twice, (N, T, 4 c, b).
     first = 2 * np.pi * np.outer(c, a) / outer
     sums = g.op(
         "MatMul",
         g.floats(np.stack([np.cos(first), -np.sin(first)] * 2, axis=1).reshape(-1, rows)),
         g.op("Mul", grid, g.floats(weights)),
     )
-    # Turned by b c / N: the first two add up to the real part, the others to the imaginary one.
-    turn = 2 * np.pi * np.outer(c, b) / size
-    turns = np.stack([np.cos(turn), np.sin(turn), -np.sin(turn), np.cos(turn)], axis=1)
-    turned = g.op("Mul", sums, g.floats(turns.reshape(-1, inner)))
-    # Over b and what adds up: (N T, c, 4 b) -> (N T, c, 2 d), real parts and imaginary ones.
+    # Rotate by b c / N: the first two add up to the real part, the others to the imaginary part.
+    angle = 2 * np.pi * np.outer(c, b) / size
+    rotation = np.stack([np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle)], axis=1)
+    rotated = g.op("Mul", sums, g.floats(rotation.reshape(-1, inner)))
+    # Sum over b: (N T, c, 4 b) -> (N T, c, 2 d), real and imaginary parts.
     last = 2 * np.pi * np.outer(b, d) / inner
-    of_real = np.hstack([np.cos(last), -np.sin(last)])
-    of_imaginary = np.hstack([np.sin(last), np.cos(last)])
+    to_real = np.hstack([np.cos(last), -np.sin(last)])
+    to_imaginary = np.hstack([np.sin(last), np.cos(last)])
     parts = g.op(
         "MatMul",
-        g.op("Reshape", turned, g.integers([-1, len(c), 4 * inner])),
-        g.floats(np.vstack([of_real, of_real, of_imaginary, of_imaginary])),
+        g.op("Reshape", rotated, g.integers([-1, len(c), 4 * inner])),
+        g.floats(np.vstack([to_real, to_real, to_imaginary, to_imaginary])),
     )
     squares = g.op("Mul", parts, parts)
-    # A bin that is there twice, as k and as N - k, is counted the first time.
-    found, place = np.unique(k[:, d], return_index=True)
-    counted = np.full(k[:, d].size, bins)
-    counted[place] = np.minimum(found, bins)
-    counted = np.concatenate([counted.reshape(len(c), -1)] * 2, axis=1).ravel()
-    return g.op("Reshape", squares, g.integers([-1, counted.size])), counted
+    # A bin that occurs twice, as k and as N - k, is counted once.
+    distinct, place = np.unique(k[:, d], return_index=True)
+    bin_of = np.full(k[:, d].size, bins)
+    bin_of[place] = np.minimum(distinct, bins)
+    bin_of = np.concatenate([bin_of.reshape(len(c), -1)] * 2, axis=1).ravel()
+    return g.op("Reshape", squares, g.integers([-1, bin_of.size])), bin_of
 
 
 def _factor(size: int, window: int) -> int:
-    """The B that divides N with the fewest products, 2 N (window / B + 2 B); of two the larger."""
+    """The divisor B of N with the fewest products, 2 N (window / B + 2 B); the larger of two."""
     factors = [b for b in range(1, size + 1) if size % b == 0]
     return min(factors, key=lambda b: (-(-window // b) + 2 * b, -b))
 
 
-def _cepstra(g: GraphBuilder, module: Features, log_mel: str, norm: Normalisation) -> str:
-    """As `Features` has them, the bands' mean around the product: (N T, M) -> (1, 1, N T, F)."""
+def _cepstra(g: GraphBuilder, module: Features, log_mel: str, norm: Normalization) -> str:
+    """Cepstra as in `Features`, with the mean of the bands apart: (N T, M) -> (1, 1, N T, F)."""
     dct = module.dct.double().numpy() / norm.deviation
     level = g.op("ReduceMean", log_mel, axes=[-1], keepdims=1)
     offset = g.floats(-norm.mean / norm.deviation)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from speechgru.backends.onnx import LOG_POSTERIORS, NEXT, SAMPLES, STATE, STREAMS
-from speechgru.export.frontend import Normalisation, features
+from speechgru.export.frontend import Normalization, features
 from speechgru.export.graph_builder import GraphBuilder
 from speechgru.export.layers import causal_conv, layer_norm, recurrent
 from speechgru.labels import UNKNOWN
@@ -16,15 +16,15 @@ from speechgru.model.fronts import CausalConv2d, ConvFront
 from speechgru.model.network import SpeechGRU
 from speechgru.version import __version__
 
-#: Posteriors whose logarithms differ by less are all larger than the smallest float32.
-_FINE_RANGE = 80.0
+#: If logits differ by less, all posteriors are larger than the smallest float32.
+_SAFE_RANGE = 80.0
 
 
 def build_graph(model: SpeechGRU, int8: bool = False) -> bytes:
-    """An ONNX file without a header, of a model that `weights.folded` or `rounded` gave.
+    """An ONNX file without a header, for a model from `weights.folded` or `weights.rounded`.
 
     It takes any whole number of steps of any number of streams, (N, T step_samples), each with its
-    state, and gives (N, T, V). A Transformer's graph is of one stream.
+    state, and returns (N, T, V). The graph of a Transformer is for one stream.
 
     Raises:
         SpeechGRUError: a layer cannot be exported.
@@ -37,7 +37,7 @@ def build_graph(model: SpeechGRU, int8: bool = False) -> bytes:
         for name, tensor in model.initial_state(1).items()
         if tensor.numel()
     }
-    # Of a state's shape, as a runtime knows that beforehand where it knows the number of streams.
+    # From the shape of a state, which a runtime can infer from the number of streams.
     streams = None if count == 1 else g.op("Shape", state["layer0"], start=0, end=1)
     log_posteriors, following = _forward(g, model, samples, state, streams)
     columns = sum(map(len, model.outputs.values()))
@@ -55,12 +55,12 @@ def _forward(
     state: dict[str, str],
     streams: str | None,
 ) -> tuple[str, dict[str, str]]:
-    stretch, following = samples, {}
+    context, following = samples, {}
     if "samples" in state:  # frames overlap
-        stretch = g.op("Concat", state["samples"], samples, axis=1)
-        following["samples"] = g.slice(stretch, 1, -model.features.config.context_samples)
-    norm = Normalisation(model.mean.double().numpy(), model.deviation.double().numpy())
-    x = features(g, model.features, stretch, norm, streams)  # (N, 1, FRAMES_PER_STEP T, F)
+        context = g.op("Concat", state["samples"], samples, axis=1)
+        following["samples"] = g.slice(context, 1, -model.features.config.context_samples)
+    norm = Normalization(model.mean.double().numpy(), model.deviation.double().numpy())
+    x = features(g, model.features, context, norm, streams)  # (N, 1, FRAMES_PER_STEP T, F)
     x = _front(g, model, x, state, following)  # (T, N, H)
     for i, layer in enumerate(model.layers):
         name = f"layer{i}"
@@ -84,11 +84,11 @@ def _front(
         return g.linear(steps, project.weight, project.bias)
     for i, conv in enumerate(front.convs):
         assert isinstance(conv, CausalConv2d)
-        x, kept = causal_conv(conv, g, x, state.get(f"conv{i}"))  # (N, C, T, F)
-        if kept is not None:
-            following[f"conv{i}"] = kept
-    # The product over channels and bands, as one more convolution: it takes what the last one
-    # gives in the order in which a runtime has it.
+        x, state_after = causal_conv(conv, g, x, state.get(f"conv{i}"))  # (N, C, T, F)
+        if state_after is not None:
+            following[f"conv{i}"] = state_after
+    # The product over channels and bands is one more convolution, which reads the output of the
+    # last one in the order in which a runtime stores it.
     hidden, channels = model.config.hidden, model.config.front_channels[-1]
     kernel = g.op("Reshape", g.weight(project.weight), g.integers([hidden, channels, 1, -1]))
     y = g.op("Conv", x, kernel, g.floats(project.bias.detach()))  # (N, H, T, 1)
@@ -97,7 +97,7 @@ def _front(
 
 
 def _heads(g: GraphBuilder, model: SpeechGRU, x: str, streams: str | None) -> str:
-    """Log-posteriors of each head's labels, side by side: (T, N, H) -> (N, T, V)."""
+    """Log-posteriors of all heads, side by side: (T, N, H) -> (N, T, V)."""
     if streams is not None:
         x = g.op("Transpose", x, perm=[1, 0, 2])
     x = g.op("Reshape", x, g.integers([-1, model.config.hidden]))  # (N T, H)
@@ -118,8 +118,8 @@ def _heads(g: GraphBuilder, model: SpeechGRU, x: str, streams: str | None) -> st
 def _labels(g: GraphBuilder, model: SpeechGRU, x: str, weight: Tensor, bias: Tensor) -> str:
     """Log-posteriors of the labels: (N T, H) -> (N T, labels).
 
-    As in `SpeechGRU.fold` the unknown words are added to `_unknown_` and the prior is taken out:
-    it is in the biases, as normalising once is the same.
+    As in `SpeechGRU.fold` unknown words are added to `_unknown_` and the prior is removed; it is in
+    the biases, as normalizing once gives the same.
     """
     labels, words = len(model.labels), len(model.unknown_words)
     if not words:
@@ -127,11 +127,11 @@ def _labels(g: GraphBuilder, model: SpeechGRU, x: str, weight: Tensor, bias: Ten
     unknown = model.vocabulary.id(UNKNOWN)
     label_of_row = np.append(np.arange(labels), np.full(words, unknown))
     bias = bias - model.log_prior[label_of_row]
-    if _range(model, weight, bias) < _FINE_RANGE:
+    if _range(model, weight, bias) < _SAFE_RANGE:
         posteriors = g.op("Softmax", g.affine(x, weight, bias), axis=-1)
-        added = np.eye(labels)[label_of_row]  # (labels + words, labels)
-        return g.op("Log", g.op("MatMul", posteriors, g.floats(added)))
-    order = np.argsort(label_of_row, kind="stable")  # what is added lies together
+        merge = np.eye(labels)[label_of_row]  # (labels + words, labels)
+        return g.op("Log", g.op("MatMul", posteriors, g.floats(merge)))
+    order = np.argsort(label_of_row, kind="stable")  # so that what is added is contiguous
     parts = g.ops(
         "Split",
         g.affine(x, weight[order], bias[order]),
@@ -144,9 +144,9 @@ def _labels(g: GraphBuilder, model: SpeechGRU, x: str, weight: Tensor, bias: Ten
 
 
 def _range(model: SpeechGRU, weight: Tensor, bias: Tensor) -> float:
-    """What no two answers differ by more than, before they are normalised.
+    """An upper bound of the difference between any two logits; infinite without a layer norm.
 
-    Of H normalised features the sum of squares is at most H; infinite where nothing normalises.
+    The sum of squares of H normalized features is at most H.
     """
     norm = model.norms[-1]
     if not isinstance(norm, nn.LayerNorm):

@@ -1,4 +1,4 @@
-"""An ONNX graph put together node by node."""
+"""Builds an ONNX graph node by node."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,15 +11,15 @@ from torch import Tensor
 
 from speechgru.export.weights import is_rounded, to_int8
 
-#: What onnxruntime 1.12 (2022) and all after it read.
+#: Read by onnxruntime 1.12 (2022) and later.
 OPSET, IR_VERSION = 17, 8
 
 
 class GraphBuilder:
-    """Collects nodes and initializers; values are known by their names.
+    """Collects nodes and initializers; values are referred to by name.
 
-    With `int8`, weights are stored in 8 bits a number and a scale for each row. The graph makes
-    floats of them again (Cast, Mul), which a runtime computes once, when it loads the graph.
+    With `int8`, weights are stored as 8-bit integers with a scale per row. The graph converts them
+    to floats (Cast, Mul), which a runtime does once, when it loads the graph.
     """
 
     def __init__(self, int8: bool = False) -> None:
@@ -35,17 +35,17 @@ class GraphBuilder:
         return len(self._nodes)
 
     def input(self, name: str, *shape: int | str) -> str:
-        """A float input of the graph; a size that varies has a name."""
+        """A float input of the graph; dimensions of varying size are given by name."""
         self._inputs.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
         return name
 
     def output(self, name: str, value: str, *shape: int | str) -> None:
-        """A value as a float output of the graph."""
+        """Make a value a float output of the graph."""
         self._nodes.append(helper.make_node("Identity", [value], [name], name=name))
         self._outputs.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """The one output of a node; an input that is left out is ""."""
+        """The output of a node that has one; "" stands for an omitted input."""
         (output,) = self.ops(kind, *inputs, outputs=1, **attributes)
         return output
 
@@ -64,20 +64,21 @@ class GraphBuilder:
     ) -> tuple[list[str], str]:
         """A loop over the first axis of sequences (T, ...): the last states, all outputs (T, ...).
 
-        `body` gets a builder of its own, the states before the step, and what the sequences have
-        at the step; it gives the states after it, and its output. It may use any value from here.
+        `body` gets its own builder, the states before the step, and the sequences' values at the
+        step; it returns the states after the step and its output. It may use values of this
+        builder.
         """
         inner = GraphBuilder()
         inner._initializers, inner._prefix = self._initializers, f"{self._prefix}scan{self._count}."
         names = [f"{inner._prefix}in{i}" for i in range(len(states) + len(sequences))]
         after, output = body(inner, names[: len(states)], names[len(states) :])
-        # Each output is a node of its own: a state and the output may be the same value.
-        given = [inner.op("Identity", value) for value in (*after, output)]
+        # Each output needs its own node, as a state and the output may be the same value.
+        results = [inner.op("Identity", value) for value in (*after, output)]
         graph = helper.make_graph(
             inner._nodes,
             "step",
             [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names],
-            [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in given],
+            [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in results],
         )
         *last, outputs = self.ops(
             "Scan",
@@ -98,15 +99,15 @@ class GraphBuilder:
         return self._initializer(np.asarray(values, np.int64))
 
     def sparse(self, matrix: NDArray[np.float32]) -> str:
-        """A constant of which few columns in each row are not zero; the zeros take no place."""
-        most = int(np.count_nonzero(matrix, axis=1).max())
-        places = np.argsort(-np.abs(matrix), axis=1, kind="stable")[:, :most].astype(np.int32)
+        """A constant with few nonzero columns per row; zeros are not stored."""
+        columns = int(np.count_nonzero(matrix, axis=1).max())
+        places = np.argsort(-np.abs(matrix), axis=1, kind="stable")[:, :columns].astype(np.int32)
         zeros = self.op("ConstantOfShape", self.integers(matrix.shape))
         values = self.floats(np.take_along_axis(matrix, places, axis=1))
         return self.op("ScatterElements", zeros, self._initializer(places), values, axis=1)
 
     def weight(self, values: Tensor) -> str:
-        """Trained weights with the outputs as rows, (O, ...)."""
+        """Trained weights with outputs as rows, (O, ...)."""
         array = values.detach().cpu().numpy().astype(np.float32)
         if not self.int8 or not is_rounded(array.shape):
             return self._initializer(array)
@@ -128,15 +129,12 @@ class GraphBuilder:
         return y if bias is None else self.op("Add", y, self.floats(bias.detach()))
 
     def affine(self, x: str, weight: Tensor, bias: Tensor) -> str:
-        """The same of a matrix as one node: (T, I) -> (T, O)."""
+        """The same for a matrix, as one node: (T, I) -> (T, O)."""
         rows = self.weight(weight)
         return self.op("Gemm", x, rows, self.floats(bias.detach()), transB=1)
 
     def model(self, producer: str, version: str) -> bytes:
-        """The graph as an ONNX file, checked.
-
-        Only what the outputs need is in it, and nothing twice.
-        """
+        """The graph as an ONNX file, checked."""
         graph = helper.make_graph(
             self._nodes,
             "speechgru",
@@ -155,7 +153,7 @@ class GraphBuilder:
         return model.SerializeToString(deterministic=True)
 
     def _initializer(self, array: NDArray[Any]) -> str:
-        """A constant; the same one again has the same name."""
+        """The name of a constant; equal constants share one."""
         key = f"{array.dtype}{list(array.shape)}{hash(array.tobytes())}"
         if key not in self._initializers:
             name = f"constant{len(self._initializers)}"

@@ -1,4 +1,4 @@
-"""Layers as ONNX: each (x, state) -> (y, state), as in PyTorch, of one stream."""
+"""Layers as ONNX: each (x, state) -> (y, state), as in PyTorch."""
 
 from functools import singledispatch
 from typing import Any
@@ -8,9 +8,14 @@ import torch
 from torch import nn
 
 from speechgru.errors import SpeechGRUError
-from speechgru.export.attention import causal_transformer
+from speechgru.export.composed_layers import (
+    causal_transformer,
+    light,
+    lstmp,
+    minimal,
+    selective,
+)
 from speechgru.export.graph_builder import GraphBuilder
-from speechgru.export.scans import light, lstmp, minimal, selective
 from speechgru.model.cells import (
     GRU,
     LSTM,
@@ -28,7 +33,7 @@ from speechgru.model.fronts import CausalConv2d
 
 @singledispatch
 def recurrent(cell: nn.Module, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:
-    """A recurrent layer, steps first as ONNX has them: (T, 1, I), (1, ...) -> (T, 1, H), (1, ...).
+    """A recurrent layer, time first as in ONNX: (T, N, I), (N, ...) -> (T, N, H), (N, ...).
 
     Raises:
         SpeechGRUError: a layer of this kind cannot be exported.
@@ -38,7 +43,7 @@ def recurrent(cell: nn.Module, g: GraphBuilder, x: str, state: str) -> tuple[str
 
 @recurrent.register
 def _gru(cell: GRU, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:
-    # Torch has the gates as r, z, n; ONNX as z, r, n. The reset gate comes after the product.
+    # PyTorch orders the gates r, z, n; ONNX z, r, n. The reset gate applies after the product.
     y, (last,) = _onnx_layer(g, "GRU", cell.gru, [1, 0, 2], x, state, linear_before_reset=1)
     return y, last
 
@@ -54,7 +59,7 @@ def _lstm(cell: LSTM, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:
     if cell.lstm.proj_size:
         return lstmp(cell, g, x, state)
     h, c = g.slice(state, 1, 0, cell.outputs), g.slice(state, 1, cell.outputs)
-    # Torch has the gates as i, f, n, o; ONNX as i, o, f, n.
+    # PyTorch orders the gates i, f, n, o; ONNX i, o, f, n.
     y, last = _onnx_layer(g, "LSTM", cell.lstm, [0, 3, 1, 2], x, h, c)
     return y, g.op("Concat", *last, axis=1)
 
@@ -114,7 +119,7 @@ def _onnx_gru(
     state: str,
     **attributes: Any,
 ) -> tuple[str, str]:
-    """ONNX's GRU with the reset gate before the product, from its parts in the order z, r, n."""
+    """ONNX's GRU with the reset gate before the product, from parts in the order z, r, n."""
     axis, hidden = g.integers([0]), len(biases[0])
     bias = torch.cat([*biases, torch.zeros(3 * hidden)]).detach().unsqueeze(0)
     y, last = g.ops(
@@ -141,7 +146,7 @@ def _onnx_layer(
     *states: str,
     **attributes: int,
 ) -> tuple[str, list[str]]:
-    """One of ONNX's own layers; `gates` says in which order it has torch's gates."""
+    """One of ONNX's own layers; `gates` are PyTorch's gates in ONNX's order."""
     hidden = module.hidden_size
     rows = np.arange(len(gates) * hidden).reshape(-1, hidden)[gates].ravel()
     axis = g.integers([0])
@@ -161,17 +166,17 @@ def _onnx_layer(
         hidden_size=hidden,
         **attributes,
     )  # (T, 1, 1, H), (1, 1, H) each
-    return g.op("Squeeze", y, g.integers([1])), [g.op("Squeeze", one, axis) for one in last]
+    return g.op("Squeeze", y, g.integers([1])), [g.op("Squeeze", state, axis) for state in last]
 
 
 def causal_conv(
     layer: CausalConv2d, g: GraphBuilder, x: str, state: str | None
 ) -> tuple[str, str | None]:
-    """(1, C, T, F), (1, C, K, F) -> (1, C', T', F'), state; without a state where K is 0.
+    """(N, C, T, F), (N, C, K, F) -> (N, C', T', F'), state; None if K is 0.
 
-    The normalisation is folded into the weights but for its bias: see `weights.folded`.
+    The normalization is folded into the weights except for the bias, see `weights.folded`.
     """
-    kept = layer.state_size[1]
+    context = layer.state_size[1]
     padded = x if state is None else g.op("Concat", state, x, axis=2)
     band_padding = layer.conv.padding[1]
     y = g.op(
@@ -183,11 +188,11 @@ def causal_conv(
         pads=[0, band_padding, 0, band_padding],
         group=layer.conv.groups,
     )
-    return g.op("Relu", y), None if state is None else g.slice(padded, 2, -kept)
+    return g.op("Relu", y), None if state is None else g.slice(padded, 2, -context)
 
 
 def layer_norm(module: nn.Module, g: GraphBuilder, x: str) -> str:
-    """Over the last axis; nothing where the model has none."""
+    """Layer normalization over the last axis; nothing if the model has none."""
     if not isinstance(module, nn.LayerNorm):
         return x
     scale, bias = g.floats(module.weight.detach()), g.floats(module.bias.detach())

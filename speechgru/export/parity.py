@@ -1,4 +1,4 @@
-"""Proof that an exported graph answers as PyTorch does, on real sound and in any chunking."""
+"""Checks that an exported graph gives the same results as PyTorch, in any chunking."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -18,18 +18,18 @@ from speechgru.recognition.verification import LOG_POSTERIOR_TOLERANCE, Differen
 
 _Item = TypeVar("_Item")
 
-#: Clips that are compared, one after the other as one stream.
-_CLIPS = 40
+#: Clips that are compared, one after another as one stream.
+_MAX_CLIPS = 40
 
 
 def embedded_recording(rate: int) -> Samples:
-    """Speech that is always at hand: half a minute of the embedded corpus, (S,)."""
+    """Speech that is always available: half a minute of the embedded corpus, (S,)."""
     clips = open_corpus(embedded_corpus()).split("testing")
     return np.concatenate([read(clip.path, rate) for clip in _some(clips)])
 
 
 def recording_of(audio: SplitAudio, clip_samples: int) -> Samples:
-    """Some clips of a split, one after the other, (S,)."""
+    """Some clips of a split, one after another, (S,)."""
     clips = audio.packed.gather(_some(audio.task.split(audio.split)), clip_samples)
     return to_floats(clips).ravel()
 
@@ -41,7 +41,7 @@ def check_parity(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Difference]:
-    """Compare recordings whole and in chunks through the exported graph with PyTorch's answer.
+    """Compare recordings through the exported graph, whole and in chunks, with PyTorch.
 
     Raises:
         GateError: log-posteriors differ by more than 1e-4.
@@ -55,7 +55,7 @@ def check_parity(
     if failed:
         worst = max(failed, key=lambda difference: difference.log_posteriors)
         raise GateError(
-            f"the exported graph does not answer as PyTorch does: log-posteriors differ by up to "
+            f"the exported graph differs from PyTorch: log-posteriors by up to "
             f"{worst.log_posteriors:.2g} (chunks: {worst.chunking}), {LOG_POSTERIOR_TOLERANCE:g} "
             "is allowed; nothing was written"
         )
@@ -63,6 +63,6 @@ def check_parity(
 
 
 def _some(items: Sequence[_Item]) -> list[_Item]:
-    """Up to `_CLIPS` of them, evenly spread."""
-    places = np.linspace(0, len(items) - 1, min(_CLIPS, len(items))).round().astype(int)
+    """Up to `_MAX_CLIPS` items, evenly spaced."""
+    places = np.linspace(0, len(items) - 1, min(_MAX_CLIPS, len(items))).round().astype(int)
     return [items[place] for place in places]

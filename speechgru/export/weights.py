@@ -1,4 +1,4 @@
-"""A model's weights as an export holds them: normalisations folded in, and in 8 bits if asked."""
+"""A model's weights as they are exported: normalizations folded in, and optionally in 8 bits."""
 
 import copy
 
@@ -10,12 +10,12 @@ from speechgru.model.cells import LiGRU
 from speechgru.model.fronts import CausalConv2d
 from speechgru.model.network import SpeechGRU
 
-#: Of smaller tensors the bytes do not matter, but the precision does.
-FEWEST_ROUNDED = 1024
+#: Smaller tensors stay float32: their size does not matter, but their precision does.
+MIN_ROUNDED_SIZE = 1024
 
 
 def folded(model: SpeechGRU) -> SpeechGRU:
-    """A copy on the CPU whose batch normalisations only add a bias: the rest is in the weights.
+    """A copy on the CPU whose batch normalizations only add a bias; the rest is in the weights.
 
     g (w x - m) / sqrt(v + e) + b = w' x + b' with w' = w g / sqrt(v + e), b' = b - m g / sqrt(...)
     """
@@ -30,7 +30,7 @@ def folded(model: SpeechGRU) -> SpeechGRU:
 
 @torch.no_grad()
 def _fold(weight: torch.Tensor, norm: torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) -> None:
-    """Move the normalisation of a product's outputs into its weights (O, ...)."""
+    """Fold the normalization of a product's outputs into its weights (O, ...)."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
@@ -42,7 +42,7 @@ def _fold(weight: torch.Tensor, norm: torch.nn.BatchNorm1d | torch.nn.BatchNorm2
 
 
 def rounded(model: SpeechGRU) -> SpeechGRU:
-    """The same copy with the weights that an export in 8 bits has, as floats."""
+    """The same copy with weights rounded as in an int8 export, as floats."""
     twin = folded(model)
     with torch.no_grad():
         for parameter in twin.parameters():
@@ -53,14 +53,14 @@ def rounded(model: SpeechGRU) -> SpeechGRU:
 
 
 def is_rounded(shape: tuple[int, ...]) -> bool:
-    """Whether weights of this shape are kept in 8 bits: matrices and kernels that are large."""
-    return len(shape) >= 2 and int(np.prod(shape)) >= FEWEST_ROUNDED
+    """Whether weights of this shape are stored in 8 bits: large matrices and kernels."""
+    return len(shape) >= 2 and int(np.prod(shape)) >= MIN_ROUNDED_SIZE
 
 
 def to_int8(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Numbers of 8 bits and a scale for each output, numbers * scales nearest to the weights.
+    """8-bit integers and a scale per output, so that integers * scales is nearest to the weights.
 
-    The largest weight of an output is 127 times its scale.
+    The largest weight of an output becomes 127.
 
     Shape:
         (O, ...) -> (O, ...), (O, 1, ...)

@@ -1,4 +1,4 @@
-"""Export: the graph is the network, in any chunking; what is not is found out and not written."""
+"""Export to ONNX: the graph equals the network in any chunking, and is checked before writing."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -56,7 +56,7 @@ FRONTENDS = {
 
 @cache
 def network(name="conv", frontend="logmel", unknown_words=()) -> SpeechGRU:
-    """Random weights, and statistics of normalisation that are not zero and one."""
+    """Random weights, and normalization statistics other than zero and one."""
     torch.manual_seed(0)
     config = ModelConfig(hidden=24, dropout=0.0, **NETWORKS[name])
     model = SpeechGRU(config, FeatureConfig(**FRONTENDS[frontend]), LABELS, unknown_words)
@@ -76,7 +76,7 @@ def network(name="conv", frontend="logmel", unknown_words=()) -> SpeechGRU:
 
 
 def backend(model, content) -> OnnxBackend:
-    """A graph without a header as a backend."""
+    """A backend for a graph without a header."""
     header = exporting.as_onnx(model, "float32").header
     return OnnxBackend(parse_onnx(with_header(content, header)))
 
@@ -94,7 +94,7 @@ def sound(model, seconds=1.3, seed=0):
 
 
 def assert_same(model, graph, samples):
-    """The graph's log-posteriors and state are PyTorch's."""
+    """The graph gives PyTorch's log-posteriors and state."""
     steps = samples[: len(samples) // model.step_samples * model.step_samples]
     expected, expected_state = TorchBackend(model)(steps, model.initial_state(1))
     found, state = graph(steps, graph.initial_state())
@@ -107,20 +107,20 @@ def assert_same(model, graph, samples):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_answers_as_it_does_through_pytorch(name):
+def test_graph_equals_pytorch(name):
     assert_same(network(name), exported(name), sound(network(name)))
 
 
 @pytest.mark.parametrize("name", FRONTENDS)
-def test_every_frontend(name):
+def test_graph_equals_pytorch_with_every_frontend(name):
     model = network("stack", name)
     assert_same(model, exported("stack", name), sound(model))
 
 
 @pytest.mark.parametrize("normalised", [True, False])
 @pytest.mark.parametrize("place", range(4))
-def test_unknown_words_count_as_unknown_wherever_that_stands(place, normalised):
-    """Added as posteriors where their range is known, as their logarithms else."""
+def test_unknown_words_count_as_unknown_at_any_position(place, normalised):
+    """They are added as posteriors if the range of logits is known, otherwise as logarithms."""
     labels = [SILENCE, "yes", "no"]
     labels.insert(place, UNKNOWN)
     torch.manual_seed(place)
@@ -134,7 +134,7 @@ def test_unknown_words_count_as_unknown_wherever_that_stands(place, normalised):
     assert_same(model, backend(model, content), sound(model))
 
 
-def test_of_answers_that_lie_far_apart_none_becomes_minus_infinity():
+def test_distant_logits_do_not_become_minus_infinity():
     torch.manual_seed(0)
     features = FeatureConfig(kind="logmel", mels=20, fft_samples=512)
     model = SpeechGRU(ModelConfig(hidden=16), features, LABELS, ("cat", "dog")).eval()
@@ -151,14 +151,14 @@ def test_of_answers_that_lie_far_apart_none_becomes_minus_infinity():
     sizes=st.lists(st.integers(1, 4_000), min_size=1, max_size=20),
     seed=st.integers(0, 1_000),
 )
-def test_any_chunking_gives_what_the_whole_gives(name, sizes, seed):
+def test_any_chunking_equals_the_whole(name, sizes, seed):
     graph = exported(name)
     samples = sound(graph, (sum(sizes) + 640) / 16_000, seed)
     assert compare(graph, samples, sizes).log_posteriors <= 1e-4
 
 
-def test_a_step_changes_no_state_that_it_took_or_gave():
-    """Its buffers stay from call to call; what callers hold is theirs."""
+def test_step_leaves_earlier_states_unchanged():
+    """Buffers are reused from call to call, but not those that callers hold."""
     graph = exported()
     steps = sound(graph)[: 20 * graph.step_samples].reshape(20, -1)
     states, answers = [graph.initial_state()], []
@@ -172,7 +172,7 @@ def test_a_step_changes_no_state_that_it_took_or_gave():
         assert all((after[name] == following[name]).all() for name in state)
 
 
-def test_a_state_is_a_mapping_and_may_be_put_together_anew():
+def test_state_can_be_rebuilt_from_a_dict():
     graph = exported()
     _, state = graph(sound(graph)[: graph.step_samples], graph.initial_state())
     assert list(state) == list(graph.initial_state())
@@ -182,7 +182,7 @@ def test_a_state_is_a_mapping_and_may_be_put_together_anew():
     assert (graph(step, state)[0] == graph(step, again)[0]).all()
 
 
-def test_threads_may_share_a_model():
+def test_threads_can_share_a_model():
     graph = exported()
     sounds = [sound(graph, seed=seed)[: 30 * graph.step_samples] for seed in range(4)]
 
@@ -199,7 +199,7 @@ def test_threads_may_share_a_model():
         assert (found == in_steps(samples)).all()
 
 
-def test_batch_normalisation_is_folded_to_the_last_digits():
+def test_batch_normalization_is_folded():
     model = network("three thin convolutions")
     twin = folded(model)
     samples = torch.from_numpy(sound(model))[None]
@@ -209,7 +209,7 @@ def test_batch_normalisation_is_folded_to_the_last_digits():
     assert "BatchNormalization" not in kinds
 
 
-# What the comparison finds.
+# Errors that the comparison detects.
 
 
 def with_attribute(content: bytes, kind: str, name: str, value: int) -> bytes:
@@ -222,8 +222,8 @@ def with_attribute(content: bytes, kind: str, name: str, value: int) -> bytes:
     return model.SerializeToString()
 
 
-def test_a_gru_without_linear_before_reset_is_found_out():
-    """The error of an exporter that leaves the attribute out: small, silent, and wrong."""
+def test_gru_without_linear_before_reset_is_detected():
+    """An exporter that omits the attribute makes a small, silent error."""
     model = network()
     content = build_graph(folded(model))
     recording = embedded_recording(model.sample_rate)
@@ -234,8 +234,8 @@ def test_a_gru_without_linear_before_reset_is_found_out():
         check_parity(wrong, reference, [recording])
 
 
-def test_a_graph_that_is_wrong_in_chunks_only_is_found_out():
-    """The state that comes out is the one that went in: right for a whole recording."""
+def test_graph_that_is_wrong_only_in_chunks_is_detected():
+    """It returns the state it was given, which is right for a whole recording."""
     model = network()
     graph = onnx.load_from_string(build_graph(folded(model)))
     for node in graph.graph.node:
@@ -243,14 +243,14 @@ def test_a_graph_that_is_wrong_in_chunks_only_is_found_out():
             node.input[0] = "state.layer0"
     wrong = backend(model, graph.SerializeToString())
     reference = TorchBackend(model)
-    assert_whole = wrong(sound(model)[:16_000], wrong.initial_state())[0]
+    whole = wrong(sound(model)[:16_000], wrong.initial_state())[0]
     expected, _ = reference(sound(model)[:16_000], reference.initial_state())
-    np.testing.assert_allclose(assert_whole, expected, atol=1e-4)
+    np.testing.assert_allclose(whole, expected, atol=1e-4)
     with pytest.raises(GateError, match=r"chunks: (20 ms|random|whole)"):
         check_parity(wrong, reference, [sound(model, 3.0)])
 
 
-def test_where_they_differ_nothing_is_written_and_the_exit_code_is_5(tmp_path, capsys, monkeypatch):
+def test_differing_graph_is_not_written(tmp_path, capsys, monkeypatch):
     save_model(network(), tmp_path / "m.safetensors")
     real = layers._onnx_layer
     monkeypatch.setattr(
@@ -260,7 +260,7 @@ def test_where_they_differ_nothing_is_written_and_the_exit_code_is_5(tmp_path, c
     )
     target = tmp_path / "out" / "m.onnx"
     assert main(["export", str(tmp_path / "m.safetensors"), "-o", str(target)]) == 5
-    assert "does not answer as PyTorch does" in capsys.readouterr().err
+    assert "the exported graph differs from PyTorch" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["m.safetensors"]
 
 
@@ -274,7 +274,7 @@ def test_where_they_differ_nothing_is_written_and_the_exit_code_is_5(tmp_path, c
     scale=st.floats(1e-20, 1e20),
     seed=st.integers(0, 99),
 )
-def test_eight_bits_are_within_half_a_step_of_each_rows_own_scale(rows, columns, scale, seed):
+def test_int8_is_within_half_a_step_of_each_rows_scale(rows, columns, scale, seed):
     weights = np.random.default_rng(seed).normal(0, scale, (rows, columns)).astype(np.float32)
     weights[0] = 0
     numbers, scales = to_int8(weights)
@@ -287,7 +287,7 @@ def test_eight_bits_are_within_half_a_step_of_each_rows_own_scale(rows, columns,
     np.testing.assert_allclose(same, scales, rtol=1e-6)
 
 
-def test_in_eight_bits_the_graph_is_the_network_with_rounded_weights():
+def test_int8_graph_equals_the_network_with_rounded_weights():
     model = network()
     content = build_graph(rounded(model), int8=True)
     twin = rounded(model)
@@ -302,18 +302,18 @@ def test_in_eight_bits_the_graph_is_the_network_with_rounded_weights():
     large = sum(p.numel() for p in model.parameters() if is_rounded(tuple(p.shape)))
     assert sum(array.size for array in eight) == large > 0
     floats = [i for i in initializers if i.data_type == onnx.TensorProto.FLOAT]
-    # What is not rounded: small weights, and tables of the transform.
+    # Small weights and the tables of the transform are not rounded.
     assert max(numpy_helper.to_array(i).size for i in floats) <= 4_096
 
 
-def test_exporting_the_same_model_again_gives_the_same_file(tmp_path):
+def test_export_is_deterministic(tmp_path):
     model = trained_model()
     for name in ("one", "two"):
         exporting.export_model(model, tmp_path / f"{name}.onnx")
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
 
 
-def test_a_layer_that_has_no_onnx_form_is_named():
+def test_layer_without_onnx_form_is_an_error():
     class Strange(Cell):
         state_size = (24,)
         forward = step = None  # neither is needed to be refused
@@ -324,7 +324,7 @@ def test_a_layer_that_has_no_onnx_form_is_named():
         build_graph(model)
 
 
-def test_what_was_kept_in_an_exported_file_is_there_and_the_graph_is_the_same(tmp_path):
+def test_writing_metadata_keeps_the_graph(tmp_path):
     path = tmp_path / "m.onnx"
     exporting.export_model(untrained_model(clip_s=0.5), path)
     before = load_onnx(path)

@@ -1,4 +1,4 @@
-"""Every cell as ONNX: the same as PyTorch whole, step by step and in eight bits."""
+"""Every cell as ONNX equals PyTorch: whole, in chunks and with int8 weights."""
 
 from functools import cache
 
@@ -24,7 +24,7 @@ all_cells = pytest.mark.parametrize("cell", CELL_NAMES)
 
 @cache
 def network(cell: str) -> SpeechGRU:
-    """Biases and statistics of normalisation that are not where they began."""
+    """A network whose biases and normalization statistics are not the initial ones."""
     torch.manual_seed(0)
     config = ModelConfig(cell=cell, hidden=24, context_steps=12, dropout=0.0)
     model = SpeechGRU(config, FeatureConfig(kind="logmel", mels=40, fft_samples=512), ("yes", "no"))
@@ -44,21 +44,21 @@ def graph(cell: str, int8: bool = False) -> OnnxBackend:
 
 
 @all_cells
-def test_it_answers_as_it_does_through_pytorch(cell):
+def test_graph_equals_pytorch(cell):
     assert_same(network(cell), graph(cell), sound(network(cell), 2.0))
 
 
 @all_cells
 @settings(deadline=None, max_examples=6)
 @given(sizes=st.lists(st.integers(1, 6_000), min_size=1, max_size=12), seed=st.integers(0, 99))
-def test_any_chunking_gives_what_the_whole_gives(cell, sizes, seed):
+def test_any_chunking_equals_the_whole(cell, sizes, seed):
     samples = sound(network(cell), (sum(sizes) + 640) / 16_000, seed)
     assert compare(graph(cell), samples, sizes).log_posteriors <= 1e-4
 
 
 @all_cells
-def test_a_carried_state_goes_on_through_either(cell):
-    """Begun in PyTorch and ended in ONNX: the states are the same numbers."""
+def test_state_can_be_carried_from_pytorch_to_onnx(cell):
+    """Start in PyTorch, continue in ONNX."""
     model, samples = network(cell), sound(network(cell), 2.0)
     with torch.no_grad():
         _, state = model(torch.from_numpy(samples[:16_000])[None])
@@ -68,13 +68,13 @@ def test_a_carried_state_goes_on_through_either(cell):
 
 
 @all_cells
-def test_in_eight_bits_it_is_the_network_with_rounded_weights(cell):
+def test_int8_graph_equals_the_network_with_rounded_weights(cell):
     model = network(cell)
     assert_same(rounded(model), graph(cell, True), sound(model))
 
 
 @all_cells
-def test_many_streams_at_once_answer_as_each_does_alone(cell):
+def test_batch_of_streams_equals_single_streams(cell):
     model, one = network(cell), graph(cell)
     many = one.many_streams()
     if cell == "transformer":
@@ -91,7 +91,7 @@ def test_many_streams_at_once_answer_as_each_does_alone(cell):
             np.testing.assert_allclose(found[i], expected, atol=1e-4)
 
 
-def test_what_onnx_has_an_operator_for_is_one():
+def test_onnx_operators_are_used_where_they_exist():
     kinds = {}
     for cell in CELL_NAMES:
         built = onnx.load_from_string(build_graph(folded(network(cell))))

@@ -1,7 +1,7 @@
-"""The guide for other languages: its tables are the model's, its JavaScript gives Python's answers.
+"""The guide for other languages: its tables fit the model, its JavaScript gives Python's results.
 
-Node.js runs it with onnxruntime-node or onnxruntime-web, where one of them is found: beside this
-file, above it, or in a folder that NODE_PATH names.
+Node.js runs it with onnxruntime-node or onnxruntime-web, if one of them is found: next to this
+file, in a folder above, or in one that NODE_PATH names.
 """
 
 import json
@@ -26,28 +26,10 @@ PAGE_FILE = PROJECT / "recipes" / "guides" / "other-languages-and-browser.md"
 PAGE = PAGE_FILE.read_text(encoding="utf-8")
 EXAMPLE = "".join(re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL))
 
-#: Prints the library's name; fails where there is none.
-FIND = """
-const found = ["onnxruntime-node", "onnxruntime-web"].find((name) => {
-  try { require.resolve(name); return true; } catch { return false; }
-});
-if (!found) process.exit(1);
-"""
-RUN = """
-const { readFileSync } = require("fs");
-const ort = require(found);
-const [, model, sound, info] = process.argv;
-async function main() {
-  const bytes = readFileSync(sound);
-  const samples = new Float32Array(bytes.buffer.slice(bytes.byteOffset), 0, bytes.length / 4);
-  const session = await ort.InferenceSession.create(readFileSync(model));
-  const steps = [];
-  for await (const step of hear(ort, session, samples)) steps.push(Array.from(step));
-  const { labels } = JSON.parse(readFileSync(info));
-  console.log(JSON.stringify({ steps, events: await words(ort, session, samples, labels) }));
-}
-main();
-"""
+SUPPORT = PROJECT / "tests" / "support"
+#: Finds the library; fails if there is none.
+FIND = (SUPPORT / "find_onnxruntime.js").read_text(encoding="utf-8")
+RUN = (SUPPORT / "run_guide_example.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -84,21 +66,21 @@ def test_javascript_gives_the_same_posteriors_and_events(node, sound, tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    printed = json.loads(done.stdout.splitlines()[-1])
     expected, _ = backend(sound, backend.initial_state())
-    np.testing.assert_allclose(np.array(told["steps"]), expected, atol=1e-4)
+    np.testing.assert_allclose(np.array(printed["steps"]), expected, atol=1e-4)
     simple = DetectorConfig(
         smoothing_s=0.3, threshold=0.5, min_duration_s=0.0, refractory_s=0.0, release=0.8
     )
     recognizer = open_recognizer(backend, simple, CARRY)
     events = recognizer.push(sound) + recognizer.flush()
-    assert [event["word"] for event in told["events"]] == [event.word for event in events]
+    assert [event["word"] for event in printed["events"]] == [event.word for event in events]
     assert "stop" in {event.word for event in events}
-    for event, own in zip(told["events"], events, strict=True):
+    for event, own in zip(printed["events"], events, strict=True):
         assert event["t"] == pytest.approx(own.t, abs=1e-6)
 
 
-def test_the_page_names_the_inputs_of_the_model_in_the_package():
+def test_guide_names_the_bundled_models_inputs():
     backend = load_onnx(bundled.MODEL)
     table = PAGE[PAGE.index("| state | shape |") : PAGE.index("Other models have")]
     for name, array in backend.initial_state().items():
@@ -111,7 +93,7 @@ def test_the_page_names_the_inputs_of_the_model_in_the_package():
         assert f"`{name}`" in PAGE
 
 
-def test_the_page_names_the_metadata():
+def test_guide_names_the_metadata():
     header = load_onnx(bundled.MODEL).header
     table = PAGE[PAGE.index("| key |") : PAGE.index("A key under")]
     for key in ("labels", "outputs", "graph", "features", "model", "format_version"):
