@@ -65,7 +65,7 @@ def test_epoch_is_one_pass_over_the_clips(cost):
 def test_streams_are_measured_from_the_first_step(monkeypatch):
     recipe = small_recipe()
     streams = recipe.stream.model_copy(update={"clips": 2, "begin_at": 0.5})
-    monkeypatch.delattr(ClipBatches, "vary")
+    monkeypatch.delattr(ClipBatches, "draw_rows")
     recipe = recipe.model_copy(update={"stream": streams})
     assert measure_training(recipe, CPU, clips=80, batches=1).clips_per_second > 0
 

@@ -1,4 +1,4 @@
-"""Augmentation as physics: a faster tone is a higher tone, noise comes at the wanted level."""
+"""Augmentation as physics: a faster tone is higher, noise has the requested level."""
 
 import math
 
@@ -45,7 +45,7 @@ def tone(hertz: float, samples: int = RATE) -> Tensor:
 def varied(
     clips: Tensor, sound: Tensor | None, config: AugmentConfig, random: torch.Generator
 ) -> Tensor:
-    """Time, then sound: (B, S) -> (B, S)"""
+    """Time changes, then noise and gain: (B, S) -> (B, S)"""
     changes = random_time_changes(len(clips), config, RATE, clips, random)
     return augment_samples(warp(clips, *changes), sound, config, random)
 
@@ -57,12 +57,12 @@ def strongest_hertz(samples: Tensor) -> float:
 
 
 @pytest.mark.parametrize("speed", [0.8, 0.9, 1.0, 1.1, 1.25])
-def test_a_faster_clip_is_higher_by_the_factor(speed):
+def test_speed_scales_the_pitch(speed):
     (warped,) = warp(tone(500), torch.tensor([speed]), torch.zeros(1))
     assert strongest_hertz(warped) == pytest.approx(500 * speed, rel=2e-3)
 
 
-def test_a_faster_clip_is_shorter_about_its_middle():
+def test_speed_changes_around_the_middle():
     click = torch.zeros(1, 1_001)
     click[0, [100, 500, 900]] = 1
     faster = warp(click, torch.tensor([1.25]), torch.zeros(1))[0]
@@ -73,7 +73,7 @@ def test_a_faster_clip_is_shorter_about_its_middle():
     assert not faster[-100:].any()
 
 
-def test_a_moment_of_a_clip_is_found_again_after_warping():
+def test_warp_times_follows_warp():
     click = torch.zeros(3, 1_001)
     places = torch.tensor([[300.0, 600.0], [100.0, 900.0], [450.0, 500.0]])
     click.scatter_(1, places.long(), 1.0)
@@ -87,7 +87,7 @@ def test_a_moment_of_a_clip_is_found_again_after_warping():
 
 
 @pytest.mark.parametrize("shift", [-700, -1, 0, 1, 1_600])
-def test_a_shift_is_by_that_many_samples_and_brings_in_silence(shift):
+def test_shift_by_samples_fills_with_silence(shift):
     clips = noise(2, 4_000)
     shifted = warp(clips, torch.ones(2), torch.full((2,), float(shift)))
     expected = torch.zeros_like(clips)
@@ -98,13 +98,13 @@ def test_a_shift_is_by_that_many_samples_and_brings_in_silence(shift):
     torch.testing.assert_close(shifted, expected, atol=1e-4, rtol=1e-3)
 
 
-def test_half_a_sample_of_shift_is_the_mean_of_neighbours():
+def test_shift_by_half_a_sample_interpolates():
     clips = noise(1, 400)
     shifted = warp(clips, torch.ones(1), torch.tensor([0.5]))
     torch.testing.assert_close(shifted[:, 1:], (clips[:, 1:] + clips[:, :-1]) / 2)
 
 
-def test_each_clip_is_warped_by_its_own_numbers():
+def test_clips_are_warped_independently():
     clips = noise(3, 2_000)
     speed, shift = torch.tensor([0.9, 1.0, 1.2]), torch.tensor([50.0, -20.0, 0.0])
     together = warp(clips, speed, shift)
@@ -114,14 +114,14 @@ def test_each_clip_is_warped_by_its_own_numbers():
 
 
 @pytest.mark.parametrize("snr_db", [-5.0, 0.0, 10.0, 30.0])
-def test_noise_comes_at_the_wanted_ratio_of_powers(snr_db):
+def test_noise_has_the_requested_snr(snr_db):
     clips, sound = tone(500).repeat(4, 1) * torch.tensor([0.1, 0.5, 1, 2])[:, None], noise(4, RATE)
     mixed = mix_noise(clips, sound, torch.full((4,), snr_db), torch.ones(4, dtype=torch.bool))
     ratio = clips.square().mean(dim=1) / (mixed - clips).square().mean(dim=1)
     torch.testing.assert_close(10 * ratio.log10(), torch.full((4,), snr_db), atol=0.01, rtol=0)
 
 
-def test_noise_comes_only_where_it_is_applied():
+def test_noise_is_added_only_where_applied():
     clips = noise(3, 1_000)
     applied = torch.tensor([True, False, True])
     mixed = mix_noise(clips, noise(3, 1_000, seed=2), torch.zeros(3), applied)
@@ -129,7 +129,7 @@ def test_noise_comes_only_where_it_is_applied():
     assert torch.equal(mixed[1], clips[1])
 
 
-def test_a_silent_clip_gets_quiet_noise_and_silent_noise_adds_nothing():
+def test_silent_clips_and_silent_noise():
     silent, yes = torch.zeros(1, 1_000), torch.ones(1, dtype=torch.bool)
     mixed = mix_noise(silent, noise(1, 1_000), torch.zeros(1), yes)
     assert mixed.square().mean().sqrt().item() == pytest.approx(1e-3, rel=1e-3)
@@ -137,7 +137,7 @@ def test_a_silent_clip_gets_quiet_noise_and_silent_noise_adds_nothing():
     assert torch.equal(mix_noise(clip, silent, torch.zeros(1), yes), clip)
 
 
-def test_crops_are_stretches_of_the_noise():
+def test_crops_are_contiguous():
     sound = torch.arange(1_000.0)
     crops = crops_at(sound, crop_starts(sound, 50, 100, generator()), 100)
     assert crops.shape == (50, 100)
@@ -149,14 +149,14 @@ def test_crops_are_stretches_of_the_noise():
     torch.testing.assert_close(crops_at(sound[:100], starts, 100)[1], sound[:100])
 
 
-def test_random_numbers_lie_between_the_limits():
+def test_uniform_stays_within_its_limits():
     numbers = uniform((10_000,), -2, 6, torch.zeros(1), generator())
     assert -2 <= numbers.min() < -1.9
     assert 5.9 < numbers.max() <= 6
     assert numbers.mean().item() == pytest.approx(2, abs=0.1)
 
 
-def test_zero_settings_change_nothing():
+def test_settings_of_zero_change_nothing():
     clips, features = noise(4, 3_200), noise(4, 20, 40)
     assert torch.equal(varied(clips, noise(9_999), NOTHING, generator()), clips)
     assert torch.equal(mask_features(features, NOTHING, 10.0, generator()), features)
@@ -166,10 +166,10 @@ def test_zero_settings_change_nothing():
 @pytest.mark.parametrize(
     "config", [AugmentConfig(), AugmentConfig(shift_ms=0, noise_probability=1)]
 )
-def test_the_generator_decides_everything(config):
+def test_augmentation_depends_only_on_the_generator(config):
     clips, sound, features = noise(4, 3_200), noise(9_999), noise(4, 20, 40)
 
-    def all_of_it(seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    def augment_all(seed: int) -> tuple[Tensor, Tensor, Tensor]:
         random = generator(seed)
         return (
             varied(clips, sound, config, random),
@@ -179,15 +179,15 @@ def test_the_generator_decides_everything(config):
 
     before = clips.clone()
     torch.manual_seed(1)
-    first = all_of_it(7)
+    first = augment_all(7)
     torch.manual_seed(2)
-    for one, again, other in zip(first, all_of_it(7), all_of_it(8), strict=True):
+    for one, again, other in zip(first, augment_all(7), augment_all(8), strict=True):
         assert torch.equal(one, again)
         assert not torch.equal(one, other)
     assert torch.equal(clips, before)
 
 
-def test_each_clip_is_varied_in_its_own_way_within_full_scale():
+def test_clips_are_augmented_differently_within_full_scale():
     clips = tone(500).repeat(8, 1)
     found = varied(clips, noise(20_000), AugmentConfig(gain_db=30), generator())
     assert found.abs().max() == 1
@@ -195,7 +195,7 @@ def test_each_clip_is_varied_in_its_own_way_within_full_scale():
         assert not torch.allclose(found[0], found[i], atol=1e-3)
 
 
-def test_the_shift_is_as_wide_as_promised():
+def test_range_of_the_shift():
     config = NOTHING.model_copy(update={"shift_ms": 50.0})
     click = torch.zeros(500, 4_000)
     click[:, 2_000] = 1
@@ -204,15 +204,15 @@ def test_the_shift_is_as_wide_as_promised():
     assert -800 <= moved.min() < -700
 
 
-def test_the_speed_is_as_varied_as_promised():
+def test_range_of_the_speed():
     config = NOTHING.model_copy(update={"speed": 0.2})
     clips = tone(500).repeat(40, 1)
-    heard = [strongest_hertz(c) for c in varied(clips, None, config, generator())]
-    assert 400 * 0.99 < min(heard) < 420
-    assert 580 < max(heard) < 600 * 1.01
+    hertz = [strongest_hertz(c) for c in varied(clips, None, config, generator())]
+    assert 400 * 0.99 < min(hertz) < 420
+    assert 580 < max(hertz) < 600 * 1.01
 
 
-def test_the_gain_is_as_wide_as_promised():
+def test_range_of_the_gain():
     config = NOTHING.model_copy(update={"gain_db": 6.0})
     clips = noise(500, 100) / 10
     gain = varied(clips, None, config, generator()) / clips
@@ -222,7 +222,7 @@ def test_the_gain_is_as_wide_as_promised():
     assert 5.8 < gain_db.max() <= 6.01
 
 
-def test_noise_is_as_frequent_and_as_loud_as_promised():
+def test_frequency_and_level_of_noise():
     config = NOTHING.model_copy(update={"noise_probability": 0.7, "snr_db": (5.0, 15.0)})
     clips = tone(500, 1_000).repeat(2_000, 1) / 10
     added = varied(clips, noise(20_000), config, generator()) - clips
@@ -234,13 +234,13 @@ def test_noise_is_as_frequent_and_as_loud_as_promised():
     assert 14.8 < snr_db.max() < 15.01
 
 
-def test_noise_shorter_than_a_clip_is_left_out():
+def test_noise_shorter_than_a_clip_is_not_used():
     config = NOTHING.model_copy(update={"noise_probability": 1.0})
     clips = noise(2, 1_000)
     assert torch.equal(varied(clips, noise(999), config, generator()), clips)
 
 
-def test_colour_is_one_smooth_curve_a_clip_of_the_promised_size():
+def test_colour_is_one_smooth_curve_per_clip():
     features = noise(2_000, 3, 40)
     curve = colour(features, 3.0, generator()) - features
     torch.testing.assert_close(curve, curve[:, :1].expand_as(curve), atol=1e-4, rtol=0)
@@ -253,7 +253,7 @@ def test_colour_is_one_smooth_curve_a_clip_of_the_promised_size():
     assert steepest < (math.pi * 4 / 40) ** 2
 
 
-def test_swapped_halves_begin_in_the_middle_of_the_word():
+def test_swap_halves():
     """Silence, 100 samples of one tone, 100 of another, silence."""
     clip = torch.zeros(1, 1_000)
     low, high = tone(400, 100)[0], tone(2_000, 100)[0]
@@ -261,26 +261,26 @@ def test_swapped_halves_begin_in_the_middle_of_the_word():
     (swapped,) = swap_halves(clip)
     assert not swapped[:300].any()
     assert not swapped[500:].any()
-    expected, heard = torch.cat([high, low]), swapped[310:390]
-    # Where the energy begins and ends is known to a few samples.
+    expected, found = torch.cat([high, low]), swapped[310:390]
+    # The word's bounds are estimated to a few samples.
     moved = [expected[10 + by : 90 + by] for by in range(-8, 9)]
-    assert max(torch.corrcoef(torch.stack([heard, part]))[0, 1] for part in moved) > 0.95
+    assert max(torch.corrcoef(torch.stack([found, part]))[0, 1] for part in moved) > 0.95
     torch.testing.assert_close(swapped.square().sum(), clip.square().sum())
 
 
 @pytest.mark.parametrize("clip", [torch.zeros(1, 50), torch.ones(1, 50), torch.eye(1, 50)])
-def test_halves_of_what_is_no_word_do_no_harm(clip):
+def test_swap_halves_without_a_word(clip):
     assert sorted(swap_halves(clip)[0].tolist()) == sorted(clip[0].tolist())
 
 
-def test_each_clip_has_its_own_halves():
+def test_halves_are_swapped_per_clip():
     clips = noise(3, 500) * torch.linspace(0, 1, 500)
     together = swap_halves(clips)
     for i in range(3):
         assert torch.equal(together[i : i + 1], swap_halves(clips[i : i + 1]))
 
 
-def test_a_stretch_along_the_bands_moves_a_peak_by_the_factor():
+def test_warp_bands_moves_a_peak_by_the_factor():
     bands = torch.arange(40.0)
     peak = torch.exp(-((bands - 20) ** 2) / 8).expand(3, 2, 40)
     stretched = warp_bands(peak, torch.tensor([0.9, 1.0, 1.25]))
@@ -290,19 +290,19 @@ def test_a_stretch_along_the_bands_moves_a_peak_by_the_factor():
         torch.testing.assert_close(place, torch.full((2,), 20 / factor), atol=0.2, rtol=0)
 
 
-def test_a_stretch_is_linear_between_bands_and_holds_the_last_one():
+def test_warp_bands_interpolates_linearly():
     features = torch.arange(10.0).expand(1, 1, 10)
     stretched = warp_bands(features, torch.tensor([1.1]))[0, 0]
     torch.testing.assert_close(stretched, (torch.arange(10.0) * 1.1).clamp(max=9))
 
 
 def runs(masked: Tensor) -> list[int]:
-    """Lengths of the stretches that are masked."""
+    """Lengths of the masked stretches."""
     text = "".join("x" if m else " " for m in masked.tolist())
     return [len(run) for run in text.split()]
 
 
-def test_one_mask_is_one_stretch_no_longer_than_promised():
+def test_mask_is_one_stretch_of_limited_width():
     config = AugmentConfig(time_masks=1, time_mask_ms=100, band_masks=1, band_mask_share=0.2)
     features = torch.ones(400, 50, 30)
     masked = mask_features(features, config, 10.0, generator()) == 0
@@ -318,7 +318,7 @@ def test_one_mask_is_one_stretch_no_longer_than_promised():
         assert set(lengths) == set(range(1, longest + 1))
 
 
-def test_masks_fall_everywhere_and_are_counted():
+def test_number_and_positions_of_masks():
     config = AugmentConfig(time_masks=3, time_mask_ms=50, band_masks=0)
     masked = mask_features(torch.ones(2_000, 40, 5), config, 10.0, generator()) == 0
     in_time = masked.all(dim=2)
@@ -330,7 +330,7 @@ def test_masks_fall_everywhere_and_are_counted():
 
 
 @pytest.mark.parametrize("size", [(2, 3, 40), (2, 40, 2), (2, 1, 1)])
-def test_masks_wider_than_the_features_do_no_harm(size):
+def test_masks_wider_than_the_features(size):
     config = AugmentConfig(time_mask_ms=1_000, band_mask_share=0.9)
     masked = mask_features(torch.ones(size), config, 10.0, generator())
     assert masked.shape == size
@@ -350,6 +350,6 @@ def test_masks_wider_than_the_features_do_no_harm(size):
         {"pitch": 0.1},
     ],
 )
-def test_settings_that_make_no_sense_are_refused(wrong):
+def test_invalid_settings_are_refused(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         AugmentConfig(**wrong)

@@ -1,4 +1,4 @@
-"""Clips on the device, in memory or in the file: the same batches, fetched ahead."""
+"""Clips on the device, in memory or in the file: the same batches, prefetched."""
 
 from pathlib import Path
 
@@ -12,8 +12,7 @@ from speechgru.corpora.corpus import Example
 from speechgru.corpora.packed import PackedAudio
 from speechgru.training import clip_store, loop
 from speechgru.training.clip_store import ClipStore, choose_place
-from speechgru.training.data import ClipSampler, prepare
-from speechgru.training.distribution import RowGenerator
+from speechgru.training.data import prepare
 from speechgru.training.trainer import Trainer
 
 PLACES = ["device", "host", "mapped"]
@@ -21,7 +20,7 @@ CUDA = torch.device("cuda")
 
 
 def packed_ramps() -> tuple[PackedAudio, tuple[Example, ...]]:
-    """Three recordings: of a clip's length, shorter, longer; and silence."""
+    """Three recordings, as long as a clip, shorter and longer; and silence."""
     lengths = np.array([100, 60, 250])
     buffer = np.arange(1, 411, dtype=np.int16)
     buffer[160 + 120 : 160 + 220] *= 50  # the loudest part of the last
@@ -33,7 +32,7 @@ def packed_ramps() -> tuple[PackedAudio, tuple[Example, ...]]:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_every_place_gives_the_same_clips(place):
+def test_all_places_return_the_same_clips(place):
     packed, examples = packed_ramps()
     store = ClipStore(packed, examples, 100, CPU, place)
     assert len(store) == 7
@@ -52,7 +51,7 @@ def test_every_place_gives_the_same_clips(place):
 
 
 @pytest.mark.parametrize("place", ["host", "mapped"])
-def test_what_is_expected_is_there_already(place, monkeypatch):
+def test_prefetched_clips_are_not_fetched_again(place, monkeypatch):
     packed, examples = packed_ramps()
     store = ClipStore(packed, examples, 100, CPU, place)
     fetched: list[list[int]] = []
@@ -67,7 +66,7 @@ def test_what_is_expected_is_there_already(place, monkeypatch):
     assert torch.equal(first[0], other[1])
 
 
-def test_the_first_place_with_room_is_taken(monkeypatch):
+def test_first_place_where_clips_fit_is_chosen(monkeypatch):
     monkeypatch.setattr(clip_store, "device_bytes", lambda device: 1_000)
     monkeypatch.setattr(clip_store, "host_bytes", lambda: 5_000)
     assert [choose_place(size, CUDA) for size in (500, 501, 2_500, 2_501)] == [
@@ -77,65 +76,39 @@ def test_the_first_place_with_room_is_taken(monkeypatch):
     assert [choose_place(size, CPU) for size in (500, 501)] == ["device", "mapped"]
 
 
-def test_memory_is_more_than_a_gigabyte_and_less_than_a_petabyte():
+def test_available_memory_is_plausible():
     assert 1e9 < clip_store.host_bytes() < 1e15
     assert clip_store.device_bytes(CPU) <= 1.5 * clip_store.host_bytes()
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("place", "line"),
     [
         ("device", "7 clips, 0.00 GB, in memory"),
         ("host", "7 clips, 0.00 GB, in the host's memory, fetched one batch ahead"),
         ("mapped", "7 clips, 0.00 GB, in the packed file, fetched one batch ahead"),
     ],
 )
-def test_the_place_is_said_in_a_line(place, said):
-    assert str(ClipStore(*packed_ramps(), 100, CPU, place)) == said
+def test_store_describes_itself_in_a_line(place, line):
+    assert str(ClipStore(*packed_ramps(), 100, CPU, place)) == line
 
 
-def test_every_place_trains_the_same(tones, tmp_path):
-    """From run to run, and over an interruption, whose clips were expected already."""
-    said: list[str] = []
+def test_all_places_train_the_same_weights(tones, tmp_path):
+    lines: list[str] = []
     for place in PLACES:
         recipe = quick_recipe(tones, placement=place, epochs=8)
-        loop.train(recipe, tmp_path / place, CPU, say=said.append)
+        loop.train(recipe, tmp_path / place, CPU, say=lines.append)
     weights = [load_file(tmp_path / place / "model.safetensors") for place in PLACES]
     for name, tensor in weights[0].items():
         assert torch.equal(weights[1][name], tensor), name
         assert torch.equal(weights[2][name], tensor), name
-    assert ["in memory" in said[0], "host's" in said[1], "packed file" in said[2]] == [True] * 3
-    assert said[2] in (tmp_path / "mapped" / "train.log").read_text()
+    assert ["in memory" in lines[0], "host's" in lines[1], "packed file" in lines[2]] == [True] * 3
+    assert lines[2] in (tmp_path / "mapped" / "train.log").read_text()
 
 
-def test_it_is_chosen_by_itself_where_the_recipe_does_not(tones, monkeypatch):
+def test_place_is_chosen_automatically(tones, monkeypatch):
     monkeypatch.setattr(clip_store, "host_bytes", lambda: 0)
     recipe = quick_recipe(tones)
     trainer = Trainer(recipe, prepare(recipe), CPU)
     assert trainer.batches.clips.store.place == "mapped"
     assert trainer.train_step().isfinite()
-
-
-# Which clip comes next.
-
-
-def test_clips_come_as_often_as_they_weigh():
-    chooser = ClipSampler(np.array([0.1, 0.0, 0.6, 0.3]), RowGenerator().manual_seed(0))
-    shares = torch.bincount(chooser.next(20_000), minlength=4) / 20_000
-    torch.testing.assert_close(shares, torch.tensor([0.1, 0.0, 0.6, 0.3]), atol=0.015, rtol=0)
-
-
-def test_a_look_ahead_changes_nothing():
-    chooser, plain = (ClipSampler(np.ones(50), RowGenerator().manual_seed(3)) for _ in range(2))
-    ahead = chooser.peek(8)
-    assert torch.equal(chooser.peek(8), ahead)
-    assert torch.equal(chooser.next(8), ahead)
-    assert torch.equal(plain.next(8), ahead)
-    assert torch.equal(chooser.next(8), plain.next(8))
-
-
-def test_parts_choose_what_one_chooses_for_all():
-    weights = np.random.default_rng(0).uniform(size=100)
-    parts = [ClipSampler(weights, RowGenerator("cpu", p, 2).manual_seed(1)) for p in range(2)]
-    whole = ClipSampler(weights, RowGenerator().manual_seed(1)).next(32)
-    assert torch.equal(torch.cat([part.next(16) for part in parts]), whole)

@@ -1,4 +1,4 @@
-"""CTC in training: its loss, its validation, and a run that learns words that are tones."""
+"""CTC in training: its loss, its validation, and a run on words that are tones."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def recipe(tones, *heads, units="words", **training):
 
 @pytest.fixture(scope="module")
 def trained(tones, tmp_path_factory):
-    """A run that learns to spell: in words, hundreds of steps go by before a tone is told once."""
+    """A run with characters as tokens; with words it would take hundreds of steps to learn."""
     spelled = recipe(tones, "ctc", units="characters", epochs=140, learning_rate=0.01)
     return loop.train(spelled, tmp_path_factory.mktemp("runs") / "first", CPU)
 
@@ -49,24 +49,24 @@ def log_posteriors(*shape, seed=0):
     return scores.log_softmax(dim=-1)
 
 
-# What is said, in tokens.
+# Words as tokens.
 
 
-def test_words_become_tokens_in_their_order():
+def test_tokens_of_words():
     outputs = network("ctc", units="characters")
     unknown, end, n, o = range(1, 5)
     assert outputs.spelling.tokens == ("_blank_", UNKNOWN, "_boundary_", "n", "o")
     words = torch.tensor([[2, 1, 3], [0, 3, NO_WORD], [NO_WORD, NO_WORD, NO_WORD]])
-    said = tokens_of_words(words, tokens_of_classes(outputs)).tolist()
-    assert [[token for token in row if token != NO_WORD] for row in said] == [
+    spelled = tokens_of_words(words, tokens_of_classes(outputs)).tolist()
+    assert [[token for token in row if token != NO_WORD] for row in spelled] == [
         [o, n, end, unknown, n, o, end],
         [n, o, end],
         [],
     ]
-    assert all(NO_WORD not in row[: len([t for t in row if t != NO_WORD])] for row in said)
+    assert all(NO_WORD not in row[: len([t for t in row if t != NO_WORD])] for row in spelled)
 
 
-def test_each_unknown_word_is_the_one_token():
+def test_unknown_words_share_one_token():
     model = network("classify", "ctc", unknown_words=("bed", "cat"))
     tokens = tokens_of_classes(model)
     assert [[t for t in row if t != NO_WORD] for row in tokens.tolist()] == [
@@ -77,17 +77,17 @@ def test_each_unknown_word_is_the_one_token():
 # The loss.
 
 
-def test_the_loss_is_that_of_the_sum_over_all_paths():
+def test_ctc_loss_sums_over_all_paths():
     batch = log_posteriors(3, 6, 4)
-    said = [(1, 2), (), (3, 3, 1)]
+    spelled = [(1, 2), (), (3, 3, 1)]
     tokens = torch.full((3, 5), NO_WORD)
-    for row, sequence in zip(tokens, said, strict=True):
+    for row, sequence in zip(tokens, spelled, strict=True):
         row[: len(sequence)] = torch.tensor(sequence, dtype=torch.long)
-    expected = [-sequence_scores(batch[i : i + 1].numpy(), [said[i]])[0, 0] for i in range(3)]
+    expected = [-sequence_scores(batch[i : i + 1].numpy(), [spelled[i]])[0, 0] for i in range(3)]
     np.testing.assert_allclose(ctc_losses(batch, tokens), expected, rtol=1e-5)
 
 
-def test_tokens_that_do_not_fit_teach_nothing():
+def test_tokens_that_do_not_fit_have_no_loss():
     batch = log_posteriors(2, 2, 4).requires_grad_()
     losses = ctc_losses(batch, torch.tensor([[1, 2, 3], [1, NO_WORD, NO_WORD]]))
     assert losses[0] == 0
@@ -96,43 +96,45 @@ def test_tokens_that_do_not_fit_teach_nothing():
     assert batch.grad[1].abs().sum() > 0
 
 
-def test_the_loss_of_a_batch_is_the_mean_over_its_tokens(tones):
+def test_ctc_loss_of_a_batch_is_the_mean_over_tokens(tones):
     trainer = Trainer(recipe(tones, "ctc"), prepare(recipe(tones, "ctc")), CPU)
     batch = trainer.batches.draw(32)
     trainer.model.eval()
-    heard = trainer.model.apply_heads(trainer.model.encode(batch.features, batch.state)[0])
+    outputs = trainer.model.apply_heads(trainer.model.encode(batch.features, batch.state)[0])
     total, count = 0.0, 0
-    for row, (word,) in zip(heard.detach().numpy(), batch.words.tolist(), strict=True):
-        said = () if word == NO_WORD else trainer.model.spelling.spell(trainer.model.labels[word])
-        total -= sequence_scores(row[None], [said])[0, 0]
-        count += len(said)
+    for row, (word,) in zip(outputs.detach().numpy(), batch.words.tolist(), strict=True):
+        spelled = (
+            () if word == NO_WORD else trainer.model.spelling.spell(trainer.model.labels[word])
+        )
+        total -= sequence_scores(row[None], [spelled])[0, 0]
+        count += len(spelled)
     assert 0 < count < 32  # silence says nothing
     assert trainer.loss(batch)[0].item() == pytest.approx(total / count, rel=1e-4)
 
 
-def test_a_smoothed_loss_spreads_each_step_over_the_tokens(tones):
+def test_ctc_smoothing(tones):
     plain, smoothed = recipe(tones, "ctc"), recipe(tones, "ctc", ctc_smoothing=0.2)
     trainer = Trainer(smoothed, prepare(smoothed), CPU)
     batch = trainer.batches.draw(8)
     trainer.model.eval()
     encoded, _ = trainer.model.encode(batch.features, batch.state)
-    heard = trainer.model.apply_heads(encoded).detach()
-    hit = BatchLoss(trainer.model, plain.training)(heard, batch).item()
-    said = sum(word != NO_WORD for (word,) in batch.words.tolist())
-    spread = -heard.mean(dim=2).sum().item() / said
-    loss = BatchLoss(trainer.model, smoothed.training)(heard, batch).item()
-    assert loss == pytest.approx(0.8 * hit + 0.2 * spread)
+    outputs = trainer.model.apply_heads(encoded).detach()
+    plain_loss = BatchLoss(trainer.model, plain.training)(outputs, batch).item()
+    spelled = sum(word != NO_WORD for (word,) in batch.words.tolist())
+    uniform = -outputs.mean(dim=2).sum().item() / spelled
+    loss = BatchLoss(trainer.model, smoothed.training)(outputs, batch).item()
+    assert loss == pytest.approx(0.8 * plain_loss + 0.2 * uniform)
 
 
-def test_two_heads_share_the_loss(tones):
+def test_weighted_loss_of_two_heads(tones):
     both = recipe(tones, "classify", "ctc", ctc_weight=0.25)
     trainer = Trainer(both, prepare(both), CPU)
     batch = trainer.batches.draw(8)
     trainer.model.eval()
-    heard = trainer.model.apply_heads(trainer.model.encode(batch.features, batch.state)[0])
+    outputs = trainer.model.apply_heads(trainer.model.encode(batch.features, batch.state)[0])
     labels = trainer.model.labels
     alone = []
-    for head, part in trainer.model.split_heads(heard).items():
+    for head, part in trainer.model.split_heads(outputs).items():
         model = SpeechGRU(ModelConfig(heads=(head,)), FeatureConfig(), labels)
         alone.append(BatchLoss(model, TrainingConfig())(part, batch).item())
     assert trainer.loss(batch)[0].item() == pytest.approx(0.75 * alone[0] + 0.25 * alone[1])
@@ -141,7 +143,7 @@ def test_two_heads_share_the_loss(tones):
 # A run.
 
 
-def test_it_learns_words_of_speakers_it_never_heard(trained, tones):
+def test_ctc_model_recognizes_new_speakers(trained, tones):
     assert trained.metrics["validation"]["balanced_accuracy"] > 0.8
     model = load_model(trained.model)
     assert model.spelling.in_characters
@@ -151,7 +153,7 @@ def test_it_learns_words_of_speakers_it_never_heard(trained, tones):
     assert sum(word == label for word, label in answers) >= 0.8 * len(answers) > 10
 
 
-def test_two_heads_learn_together(tones):
+def test_two_heads_learn(tones):
     both = recipe(tones, "ctc", "classify")
     trainer = Trainer(both, prepare(both), CPU)
     batch = trainer.batches.draw(64)
@@ -165,18 +167,18 @@ def test_two_heads_learn_together(tones):
 
 
 @pytest.mark.parametrize("units", ["words", "characters"])
-def test_a_clip_is_scored_by_the_word_that_it_says_alone(units):
+def test_clip_scores_of_a_ctc_head(units):
     model = network("ctc", units=units)
     clips = 0.1 * torch.randn(3, 16_000, generator=torch.Generator().manual_seed(0)).numpy()
     scores = score_clips(TorchBackend(model), clips)
     assert scores.shape == (3, len(LABELS))
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, rtol=1e-5)
-    heard = model(torch.from_numpy(clips))[0].detach().numpy()
-    raw = sequence_scores(heard, [model.spelling.spell(label) for label in LABELS])
+    outputs = model(torch.from_numpy(clips))[0].detach().numpy()
+    raw = sequence_scores(outputs, [model.spelling.spell(label) for label in LABELS])
     np.testing.assert_allclose(np.diff(scores), np.diff(raw), atol=1e-3)
 
 
-def test_of_two_heads_the_first_one_answers():
+def test_first_of_two_heads_scores_clips():
     one, other = network("classify", "ctc"), network("ctc", "classify")
     weights = one.state_dict()
     for name in ("head.weight", "head.bias"):

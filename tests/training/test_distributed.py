@@ -1,4 +1,4 @@
-"""Two processes train as one does, and end together."""
+"""Two processes train like one, and end together."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def train_steps(ranks: Ranks, recipe: Recipe) -> dict:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sections", RECIPES.values(), ids=RECIPES.keys())
-def test_two_processes_learn_what_one_learns(tones, tmp_path, sections):
+def test_two_processes_learn_the_same_as_one(tones, tmp_path, sections):
     recipe = other_recipe(tones, **sections)
     alone = train_steps(ALONE, recipe)
     pair = together(train_steps, 2, tmp_path, recipe)
@@ -81,7 +81,7 @@ def test_two_processes_learn_what_one_learns(tones, tmp_path, sections):
         assert torch.equal(pair[1]["weights"][name], tensor), name
 
 
-def test_rows_that_cannot_be_shared_are_told(tones):
+def test_batch_that_cannot_be_shared_is_an_error(tones):
     check_shares(quick_recipe(tones, batch_size=16), Ranks(0, 4))
     with pytest.raises(UsageError, match=r"batch_size 16 is 16 rows, which 3 processes cannot sh"):
         check_shares(quick_recipe(tones, batch_size=16), Ranks(0, 3))
@@ -91,7 +91,7 @@ def test_rows_that_cannot_be_shared_are_told(tones):
 
 
 class StopAfter:
-    """Says stop when it is asked for the n-th time."""
+    """Returns true when it is called for the n-th time."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
@@ -102,7 +102,7 @@ class StopAfter:
 
 
 def train_partly(ranks: Ranks, recipe: Recipe, run: Path) -> str:
-    """Only the first is asked to stop, and both do."""
+    """Only the first is asked whether to stop, and both do."""
     stop = StopAfter(7) if ranks.is_first else lambda: False
     try:
         loop.train(recipe, run, CPU, stop=stop, ranks=ranks)
@@ -113,12 +113,12 @@ def train_partly(ranks: Ranks, recipe: Recipe, run: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sections", [{}, {"stream": {"clips": 2}}], ids=["clips", "streams"])
-def test_what_two_began_one_ends_as_if_alone(tones, tmp_path, sections):
+def test_one_process_resumes_a_run_of_two(tones, tmp_path, sections):
     recipe = other_recipe(tones, **sections)
     prepare(recipe)  # decoded already: the first question comes after the first step
     run, whole = tmp_path / "run", tmp_path / "whole"
-    said = together(train_partly, 2, tmp_path, recipe, run)
-    assert said == [f"stopped at step 7 of 30; resume with: speechgru train --resume {run}"] * 2
+    messages = together(train_partly, 2, tmp_path, recipe, run)
+    assert messages == [f"stopped at step 7 of 30; resume with: speechgru train --resume {run}"] * 2
     assert [row["step"] for row in metrics(run)] == [5]  # written once
     loop.train(recipe, whole, CPU)
     loop.train(recipe, run, CPU, resume=True)
@@ -129,7 +129,7 @@ def test_what_two_began_one_ends_as_if_alone(tones, tmp_path, sections):
 
 # The command line.
 
-#: A run that goes on until it is stopped, with a checkpoint every fifth step.
+#: A run that lasts until it is stopped, with a checkpoint every fifth step.
 ENDLESS = {"epochs": 40_000, "validations": 7_000}
 
 
@@ -144,14 +144,14 @@ def python(*arguments: object) -> subprocess.Popen:
 
 
 def children(process: subprocess.Popen) -> list[int]:
-    """The processes that it started, in their order."""
+    """The processes that it started, in order."""
     listed = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
     )
     return sorted(map(int, listed.stdout.split()))
 
 
-def begun(run: Path, process: subprocess.Popen) -> None:
+def wait_for_checkpoint(run: Path, process: subprocess.Popen) -> None:
     while process.poll() is None and not (run / "last" / "checkpoint.safetensors").exists():
         time.sleep(0.05)
 
@@ -161,7 +161,7 @@ def flat(text: str) -> str:
 
 
 def torchrun() -> list[str]:
-    """The guide's line, for two processes on one machine; `train` and its arguments follow."""
+    """The guide's command for two processes on one machine, up to `train`."""
     guides = Path(__file__).resolve().parents[2] / "recipes" / "guides"
     guide = (guides / "speech-commands.md").read_text(encoding="utf-8")
     line = next(line for line in guide.replace("\\\n", "").splitlines() if "torchrun --" in line)
@@ -178,8 +178,8 @@ def torchrun() -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sections", [{}, {"stream": {"clips": 2}}], ids=["clips", "streams"])
-def test_both_ways_give_the_losses_of_one_process(tones, tmp_path, sections):
-    """Over 20 steps, each looked at; and only the first process writes and speaks."""
+def test_devices_and_torchrun_give_the_losses_of_one_process(tones, tmp_path, sections):
+    """Over 20 steps, each validated; only the first process writes files and messages."""
     each = {"training": {"epochs": 22.9, "validations": STEPS}}
     recipe = other_recipe(tones, **each, **sections)
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
@@ -208,12 +208,12 @@ def test_both_ways_give_the_losses_of_one_process(tones, tmp_path, sections):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_process_that_is_killed_ends_the_run_and_another_goes_on(tones, tmp_path, number):
+def test_killed_process_ends_the_run_which_can_be_resumed(tones, tmp_path, number):
     recipe, run = write_recipe(tmp_path, tones, **ENDLESS), tmp_path / "run"
     process = python(
         "-m", "speechgru", "train", recipe, "--out", run, "--device", "cpu", "--devices", 2
     )
-    begun(run, process)
+    wait_for_checkpoint(run, process)
     os.kill(children(process)[number], signal.SIGKILL)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1
@@ -230,12 +230,12 @@ def test_a_process_that_is_killed_ends_the_run_and_another_goes_on(tones, tmp_pa
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_all_and_saves(tones, tmp_path):
+def test_ctrl_c_saves_and_stops_all_processes(tones, tmp_path):
     recipe, run = write_recipe(tmp_path, tones, **ENDLESS), tmp_path / "run"
     process = python(
         "-m", "speechgru", "train", recipe, "--out", run, "--device", "cpu", "--devices", 2
     )
-    begun(run, process)
+    wait_for_checkpoint(run, process)
     started = children(process)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=120)
@@ -246,21 +246,21 @@ def test_ctrl_c_stops_all_and_saves(tones, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--device", "cuda:0", "--devices", "2"], "cuda"),
         (["--devices", "0"], "--devices"),
         (["--device", "tpu", "--devices", "2"], "--device 'tpu': unknown"),
     ],
 )
-def test_devices_that_are_not_there_are_told(tones, tmp_path, capsys, arguments, said):
+def test_unavailable_devices_are_errors(tones, tmp_path, capsys, arguments, message):
     recipe = write_recipe(tmp_path, tones)
     assert main(["train", recipe, "--out", str(tmp_path / "run"), *arguments]) == 2
-    assert said in flat(capsys.readouterr().err)
+    assert message in flat(capsys.readouterr().err)
     assert not (tmp_path / "run").exists()
 
 
-def test_in_torchruns_processes_devices_makes_no_sense(tones, tmp_path, capsys, monkeypatch):
+def test_devices_option_is_refused_under_torchrun(tones, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["train", write_recipe(tmp_path, tones), "--devices", "2"]) == 2
     assert "torchrun sets the number of processes" in flat(capsys.readouterr().err)

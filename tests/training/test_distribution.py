@@ -1,4 +1,4 @@
-"""Several processes, for real: what they exchange, and a batch normalisation of all their parts."""
+"""Real processes: what they exchange, shared batch normalization, and shared random numbers."""
 
 import os
 import time
@@ -9,12 +9,20 @@ from together import together
 from torch import nn
 
 from speechgru.errors import UsageError
+from speechgru.training.augmentation import (
+    AugmentConfig,
+    augment_samples,
+    mask_features,
+    uniform,
+)
 from speechgru.training.distribution import (
     ALONE,
     LostProcessError,
     Ranks,
+    RowGenerator,
     SharedBatchNorm,
     process_group,
+    random_rows,
     share_layers,
 )
 
@@ -27,27 +35,27 @@ def exchange(ranks: Ranks) -> dict:
     ((1 + ranks.rank) * ranks.mean(x)).sum().backward()
     return {
         "rows": [list(range(12))[ranks.share(12)]],
-        "joined": ranks.gather(mine).tolist(),
+        "gathered": ranks.gather(mine).tolist(),
         "means": [gradient.tolist() for gradient in gradients],
         "gradient": x.grad.item(),
-        "told": list(ranks.broadcast(ranks.rank + 0.5, 7)),
+        "broadcast": list(ranks.broadcast(ranks.rank + 0.5, 7)),
         "first": ranks.is_first,
     }
 
 
-def test_what_processes_exchange(tmp_path):
+def test_exchange_between_processes(tmp_path):
     answers = together(exchange, 3, tmp_path)
     assert [a["rows"] for a in answers] == [[[0, 1, 2, 3]], [[4, 5, 6, 7]], [[8, 9, 10, 11]]]
     assert [a["first"] for a in answers] == [True, False, False]
     for answer in answers:
-        assert answer["joined"] == [[0.0] * 3] * 2 + [[1.0] * 3] * 2 + [[2.0] * 3] * 2
+        assert answer["gathered"] == [[0.0] * 3] * 2 + [[1.0] * 3] * 2 + [[2.0] * 3] * 2
         assert answer["means"] == [[1.0] * 2, [[10.0]] * 3]
-        # Every process pulls at the mean: (1 + 2 + 3) / 3.
+        # The mean of the processes' gradients: (1 + 2 + 3) / 3.
         assert answer["gradient"] == pytest.approx(2)
-        assert answer["told"] == [0.5, 7]
+        assert answer["broadcast"] == [0.5, 7]
 
 
-def test_a_process_alone_exchanges_nothing():
+def test_single_process_exchanges_nothing():
     x = torch.ones(2)
     assert ALONE.gather(x) is x
     assert ALONE.mean(x) is x
@@ -58,13 +66,13 @@ def test_a_process_alone_exchanges_nothing():
         assert ranks is ALONE
 
 
-def test_an_environment_that_says_too_little_is_told(monkeypatch):
+def test_incomplete_environment_is_an_error(monkeypatch):
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    wanted = pytest.raises(UsageError, match=r"does not say where the processes meet: .*RANK")
-    with wanted, process_group(torch.device("cpu")):
-        pass
+    error = pytest.raises(UsageError, match=r"does not say where the processes meet: .*RANK")
+    with error, process_group(torch.device("cpu")):
+        raise AssertionError
 
 
 def lose(ranks: Ranks) -> str:
@@ -75,11 +83,11 @@ def lose(ranks: Ranks) -> str:
         ranks.mean_([torch.ones(1)])
     except LostProcessError as error:
         return str(error)
-    return "nothing was noticed"
+    return "no error"
 
 
-def test_a_process_that_is_gone_is_noticed(tmp_path):
-    torch.save(None, tmp_path / "answer1")  # it leaves without an answer
+def test_lost_process_is_noticed(tmp_path):
+    torch.save(None, tmp_path / "answer1")  # it ends without an answer
     answers = together(lose, 2, tmp_path)
     assert answers[0].startswith("another process of this run has ended")
 
@@ -87,10 +95,10 @@ def test_a_process_that_is_gone_is_noticed(tmp_path):
 # Batch normalisation.
 
 
-def normalise(norm: nn.Module, x: torch.Tensor, pull: torch.Tensor) -> dict:
+def normalize(norm: nn.Module, x: torch.Tensor, gradient: torch.Tensor) -> dict:
     x = x.clone().requires_grad_()
     y = norm(x)
-    y.backward(pull)
+    y.backward(gradient)
     return {
         "y": y.detach(),
         "x": x.grad,
@@ -108,19 +116,19 @@ def inputs(kind: type[nn.Module]) -> tuple[nn.Module, torch.Tensor, torch.Tensor
     return norm, 4 + 2 * torch.randn(shape), torch.randn(shape)
 
 
-def normalise_a_part(ranks: Ranks, kind: type[nn.Module]) -> dict:
-    norm, x, pull = inputs(kind)
+def normalize_a_share(ranks: Ranks, kind: type[nn.Module]) -> dict:
+    norm, x, gradient = inputs(kind)
     holder = nn.Sequential(norm)
     share_layers(holder, ranks)
     assert isinstance(holder[0], SharedBatchNorm)
     rows = ranks.share(len(x))
-    return normalise(holder[0], x[rows], pull[rows])
+    return normalize(holder[0], x[rows], gradient[rows])
 
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm2d, nn.BatchNorm1d])
-def test_the_parts_of_a_batch_are_normalised_as_the_whole(tmp_path, kind):
-    whole = normalise(*inputs(kind))
-    parts = together(normalise_a_part, 2, tmp_path, kind)
+def test_shared_batch_norm_equals_batch_norm_of_the_whole(tmp_path, kind):
+    whole = normalize(*inputs(kind))
+    parts = together(normalize_a_share, 2, tmp_path, kind)
     torch.testing.assert_close(torch.cat([p["y"] for p in parts]), whole["y"])
     # Each part's gradient is of the sum of all parts' losses.
     torch.testing.assert_close(torch.cat([p["x"] for p in parts]), whole["x"], atol=1e-5, rtol=0)
@@ -132,13 +140,46 @@ def test_the_parts_of_a_batch_are_normalised_as_the_whole(tmp_path, kind):
             torch.testing.assert_close(part["state"][name], value)
 
 
-def test_out_of_training_it_is_torchs_own():
+def test_shared_batch_norm_in_evaluation_is_torchs():
     norm, x, _ = inputs(nn.BatchNorm2d)
     shared = SharedBatchNorm(norm, Ranks(0, 2)).eval()
     assert torch.equal(shared(x), norm.eval()(x))
 
 
-def test_alone_a_model_is_left_as_it_is():
+def test_layers_are_not_replaced_in_a_single_process():
     model = nn.Sequential(nn.BatchNorm2d(3))
     share_layers(model, ALONE)
     assert type(model[0]) is nn.BatchNorm2d
+
+
+# Random numbers.
+
+
+def draw(rows: int, generator: torch.Generator) -> list[torch.Tensor]:
+    like = torch.zeros(rows, 300)
+    bank = torch.randn(1_000, generator=torch.Generator().manual_seed(9))
+    config = AugmentConfig(time_mask_ms=40)
+    return [
+        uniform((rows,), 2, 3, like, generator),
+        random_rows(torch.randn, (rows, 2, 2), generator, like.device),
+        augment_samples(like + 0.1, bank, config, generator),
+        mask_features(torch.ones(rows, 30, 20), config, 10.0, generator),
+    ]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_shares_of_random_rows_add_up_to_the_whole(parts):
+    whole = draw(12, torch.Generator().manual_seed(3))
+    generators = [RowGenerator("cpu", part, parts) for part in range(parts)]
+    drawn = [draw(12 // parts, generator.manual_seed(3)) for generator in generators]
+    for numbers, *shares in zip(whole, *drawn, strict=True):
+        assert torch.equal(torch.cat(shares), numbers)
+    # They advance alike, so that a checkpoint needs the state of one.
+    states = [generator.get_state() for generator in generators]
+    assert all(torch.equal(state, states[0]) for state in states)
+
+
+def test_row_generator_has_the_state_of_torchs_generator():
+    generator, plain = RowGenerator().manual_seed(5), torch.Generator().manual_seed(5)
+    assert isinstance(generator, RowGenerator)
+    assert torch.equal(generator.get_state(), plain.get_state())

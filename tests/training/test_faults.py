@@ -41,11 +41,11 @@ def uninterrupted(recipe, tmp_path_factory) -> Path:
 
 
 def moments(seed: int) -> list[int]:
-    """After which steps, in their order."""
+    """Random steps, in order."""
     return sorted(random.Random(seed).sample(range(1, STEPS), MOMENTS))
 
 
-def begun(run: Path) -> bool:
+def has_run(run: Path) -> bool:
     return (run / "recipe.toml").exists()
 
 
@@ -59,7 +59,7 @@ def wait_for(happened: Callable[[], bool], process: BaseProcess) -> None:
 
 
 def kept_step(run: Path) -> int:
-    """The step of the checkpoint; everything that is there must be whole."""
+    """The step of the checkpoint; all files must be complete."""
     for path in run.rglob("*.safetensors"):
         load_file(path)
     checkpoint = run / "last" / "checkpoint.safetensors"
@@ -70,7 +70,7 @@ def kept_step(run: Path) -> int:
 
 
 def train_in_process(recipe: Recipe, run: Path) -> None:
-    loop.train(recipe, run, CPU, begun(run))
+    loop.train(recipe, run, CPU, has_run(run))
 
 
 def test_killed_at_random_moments(recipe, uninterrupted, tmp_path):
@@ -88,8 +88,8 @@ def test_killed_at_random_moments(recipe, uninterrupted, tmp_path):
     assert_same_run(run, uninterrupted)
 
 
-def test_the_disk_is_full_at_random_moments(recipe, uninterrupted, small_disk):
-    """Room is left for a part of what comes next: some files are written, and others half."""
+def test_full_disk_at_random_moments(recipe, uninterrupted, small_disk):
+    """There is room for some of the next files, and half of others."""
     run, filler, rest = small_disk / "run", small_disk / "filler", random.Random(2)
     for step in moments(2):
         left = step - kept_step(run)
@@ -103,11 +103,11 @@ def test_the_disk_is_full_at_random_moments(recipe, uninterrupted, small_disk):
             return False
 
         with pytest.raises(SpeechGRUError, match="cannot be written: No space left on device"):
-            loop.train(recipe, run, CPU, begun(run), stop=stop)
+            loop.train(recipe, run, CPU, has_run(run), stop=stop)
         filler.unlink()
         assert kept_step(run) >= step - 1
         assert not list(run.rglob(".*.tmp"))
-    loop.train(recipe, run, CPU, begun(run))
+    loop.train(recipe, run, CPU, has_run(run))
     assert_same_run(run, uninterrupted)
 
 
@@ -119,22 +119,24 @@ def train_until_lost(ranks: Ranks, recipe: Recipe, run: Path, resume: bool) -> s
     return "done"
 
 
-def test_a_worker_is_lost_at_random_moments(recipe, tmp_path):
-    """Either of two, and the other one says so; two go on as two that lost nobody."""
+def test_lost_process_at_random_moments(recipe, tmp_path):
+    """One of two is killed, and the other reports it; two resume the run as if nothing had
+    happened.
+    """
     run, whole, chance = tmp_path / "run", tmp_path / "whole", random.Random(3)
     assert together(train_until_lost, 2, tmp_path, recipe, whole, False) == ["done"] * 2
     for number, step in enumerate(moments(3)):
         before, lost = kept_step(run), chance.randrange(2)
-        with started_together(train_until_lost, 2, tmp_path, recipe, run, begun(run)) as pair:
-            # Both have met where the first one tells of its beginning.
-            wait_for(lambda begun=number + 1: lines(run / "train.log") >= begun, pair[0])
+        with started_together(train_until_lost, 2, tmp_path, recipe, run, has_run(run)) as pair:
+            # Both have joined when the first one has logged its start.
+            wait_for(lambda count=number + 1: lines(run / "train.log") >= count, pair[0])
             wait_for(lambda step=step: lines(run / "metrics.jsonl") >= step, pair[0])
             pair[lost].kill()
             other = pair[1 - lost]
             other.join(120)
             assert other.exitcode == 0
-            said = answer_of(1 - lost, tmp_path)
-            assert said.startswith("another process of this run has ended")
+            message = answer_of(1 - lost, tmp_path)
+            assert message.startswith("another process of this run has ended")
         assert kept_step(run) >= max(before, step - 1)
     assert together(train_until_lost, 2, tmp_path, recipe, run, True) == ["done"] * 2
     assert_same_run(run, whole)

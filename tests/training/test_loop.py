@@ -1,4 +1,4 @@
-"""Training: it learns, it repeats itself, and its parts do what they promise."""
+"""Training: runs, steps, optimization and validation."""
 
 import math
 from itertools import chain
@@ -31,7 +31,7 @@ def trained(tones, tmp_path_factory) -> loop.TrainingResult:
 # A run.
 
 
-def test_it_learns_words_of_speakers_it_never_heard(trained, tones):
+def test_model_recognizes_new_speakers(trained, tones):
     model = load_model(trained.model)
     task = prepare(quick_recipe(tones)).task
     samples = torch.from_numpy(
@@ -43,12 +43,12 @@ def test_it_learns_words_of_speakers_it_never_heard(trained, tones):
     assert sum(hits) >= 16
 
 
-def test_a_run_says_what_it_did(trained, tones):
+def test_run_directory_of_a_finished_run(trained, tones):
     rows = metrics(trained.run)
     assert [row["step"] for row in rows] == [5, 10, 15, 20, 25, 30]
     assert rows[-1]["loss"] < rows[0]["loss"]
     best = max(rows, key=lambda row: (row["balanced_accuracy"], -row["loss"]))
-    # The case that is worth telling apart: several validations without a mistake.
+    # The interesting case: several validations without a mistake.
     assert sum(row["balanced_accuracy"] == best["balanced_accuracy"] for row in rows) > 1
     assert trained.metrics["step"] == best["step"]
     assert trained.metrics["validation"]["balanced_accuracy"] == best["balanced_accuracy"] > 0.9
@@ -61,7 +61,7 @@ def test_a_run_says_what_it_did(trained, tones):
     assert f"done: best {best['balanced_accuracy']:.4f} at step {best['step']}" in log
 
 
-def test_the_model_says_where_it_comes_from(trained, tones):
+def test_model_has_its_provenance(trained, tones):
     metadata = load_model(trained.model).metadata
     assert metadata["protocol"] == "folder"
     assert (metadata["clip_s"], metadata["tail_s"]) == (0.5, 0.2)
@@ -70,10 +70,10 @@ def test_the_model_says_where_it_comes_from(trained, tones):
     assert origin["data"]["clips"] == {"training": 14, "validation": 6, "testing": 18}
     assert origin["data"]["fingerprint"] == prepare(quick_recipe(tones)).fingerprint
     assert origin["recipe"]["training"] == quick_recipe(tones).training.model_dump()
-    assert str(tones.parent) not in str(metadata)  # no one's folders are published
+    assert str(tones.parent) not in str(metadata)  # nobody's paths are published
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_does_not(trained, tones, tmp_path):
+def test_training_is_deterministic_for_a_seed(trained, tones, tmp_path):
     again = loop.train(quick_recipe(tones), tmp_path / "again", CPU)
     assert_same_run(again.run, trained.run)
     assert again.model.read_bytes() == trained.model.read_bytes()
@@ -91,8 +91,8 @@ def threads(request):
 
 @pytest.mark.parametrize("clips", [0, 2], ids=["clips", "streams"])
 @pytest.mark.usefixtures("threads")
-def test_on_one_core_and_on_two_it_repeats_itself_to_the_bit(tones, clips):
-    """The batch is wide enough for its rows to be shared between threads."""
+def test_training_is_deterministic_with_threads(tones, clips):
+    """With a batch so large that threads share its rows."""
     table = quick_recipe(tones, batch_size=96).model_dump() | {"stream": {"clips": clips}}
     runs = []
     for _ in range(2):
@@ -104,8 +104,8 @@ def test_on_one_core_and_on_two_it_repeats_itself_to_the_bit(tones, clips):
         assert torch.equal(runs[1][name], tensor), name
 
 
-def test_what_is_kept_is_the_average_that_was_best(tones, tmp_path):
-    """With the last weights as the average, the kept model is the last one if that is the best."""
+def test_model_has_the_best_averaged_weights(tones, tmp_path):
+    """With decay 0 and one validation, the model has the last weights."""
     recipe = quick_recipe(tones, average_decay=0.0, validations=1)
     result = loop.train(recipe, tmp_path / "run", CPU)
     trainer = make_trainer(recipe)
@@ -115,8 +115,8 @@ def test_what_is_kept_is_the_average_that_was_best(tones, tmp_path):
         assert not tensor.is_floating_point() or torch.equal(tensor, last[name]), name
 
 
-def test_early_stopping_waits_for_as_many_validations_as_asked(tones, tmp_path):
-    """At a learning rate of next to nothing no validation is better than the first."""
+def test_patience_stops_the_run_early(tones, tmp_path):
+    """At a tiny learning rate no validation is better than the first."""
     recipe = quick_recipe(tones, learning_rate=1e-12, patience=2)
     result = loop.train(recipe, tmp_path / "run", CPU)
     assert (result.steps, result.early) == (15, True)
@@ -124,38 +124,38 @@ def test_early_stopping_waits_for_as_many_validations_as_asked(tones, tmp_path):
     assert result.metrics["step"] == 5
 
 
-def test_a_run_that_gave_up_only_at_its_end_did_not_end_early(tones, tmp_path):
+def test_run_that_uses_all_steps_did_not_stop_early(tones, tmp_path):
     recipe = quick_recipe(tones, learning_rate=1e-12, patience=5)
     assert loop.train(recipe, tmp_path / "run", CPU).early is False
 
 
-def test_reports_are_in_order_and_end_at_the_end(tones, tmp_path):
-    heard: list[loop.Status] = []
-    loop.train(quick_recipe(tones), tmp_path / "run", CPU, report=heard.append)
-    assert [s.step for s in heard] == sorted(s.step for s in heard)
-    assert heard[0].score is None
-    last = heard[-1]
+def test_reports_are_in_order_until_the_last_step(tones, tmp_path):
+    reports: list[loop.Status] = []
+    loop.train(quick_recipe(tones), tmp_path / "run", CPU, report=reports.append)
+    assert [s.step for s in reports] == sorted(s.step for s in reports)
+    assert reports[0].score is None
+    last = reports[-1]
     assert (last.step, last.steps, last.seconds_left) == (30, 30, 0)
     assert last.score is not None
     assert last.score.balanced_accuracy == metrics(tmp_path / "run")[-1]["balanced_accuracy"]
     assert last.clips_per_second > 0
-    assert 0 < last.learning_rate < heard[0].learning_rate <= 0.02
+    assert 0 < last.learning_rate < reports[0].learning_rate <= 0.02
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(tones, tmp_path):
+def test_loss_that_is_not_finite_ends_the_run(tones, tmp_path):
     with pytest.raises(SpeechGRUError, match=r"the loss is (nan|inf) at step \d+; a lower train"):
         loop.train(quick_recipe(tones, learning_rate=1e30), tmp_path / "run", CPU)
     assert not list((tmp_path / "run").rglob("*.safetensors"))
 
 
-def test_a_folder_with_a_run_is_left_alone(trained, tones):
+def test_folder_with_a_run_is_refused(trained, tones):
     before = (trained.run / "recipe.toml").read_bytes(), trained.model.read_bytes()
     with pytest.raises(UsageError, match="first: holds a run already; resume it with --resume"):
         loop.train(quick_recipe(tones, seed=3), trained.run, CPU)
     assert before == ((trained.run / "recipe.toml").read_bytes(), trained.model.read_bytes())
 
 
-def test_curves_are_written_where_tensorboard_is_installed(trained):
+def test_tensorboard_curves(trained):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     events = accumulator.EventAccumulator(str(trained.run / "tensorboard"))
     events.Reload()
@@ -164,7 +164,7 @@ def test_curves_are_written_where_tensorboard_is_installed(trained):
     assert {"loss", "learning_rate", "clips_per_second"} <= set(events.Tags()["scalars"])
 
 
-def test_without_tensorboard_nothing_is_missing(trained, tones, tmp_path, monkeypatch):
+def test_training_without_tensorboard(trained, tones, tmp_path, monkeypatch):
     monkeypatch.setattr(run_directory, "find_spec", lambda name: None)
     again = loop.train(quick_recipe(tones), tmp_path / "run", CPU)
     assert_same_run(again.run, trained.run)
@@ -174,11 +174,11 @@ def test_without_tensorboard_nothing_is_missing(trained, tones, tmp_path, monkey
 # The step.
 
 
-def test_a_step_tells_its_stages_in_order(tones):
-    trainer, heard = make_trainer(quick_recipe(tones)), []
+def test_train_step_marks_its_stages(tones):
+    trainer, stages = make_trainer(quick_recipe(tones)), []
     before = [p.clone() for p in trainer.model.parameters()]
-    loss = trainer.train_step(heard.append)
-    assert tuple(heard) == STAGES
+    loss = trainer.train_step(stages.append)
+    assert tuple(stages) == STAGES
     assert loss.isfinite()
     assert trainer.state.progress.step == 1
     changed = [
@@ -187,8 +187,8 @@ def test_a_step_tells_its_stages_in_order(tones):
     assert all(changed)
 
 
-def test_the_loss_is_the_smoothed_cross_entropy_of_what_is_asked(trainer):
-    """By hand: (1 - e) -log p(word) + e mean over labels of -log p, at the asked steps."""
+def test_loss_is_smoothed_cross_entropy_at_the_targets(trainer):
+    """(1 - e) -log p(word) + e mean over labels of -log p, at the steps with a target."""
     torch.manual_seed(0)
     trainer.model.eval()
     batch = trainer.batches.draw(4)
@@ -204,14 +204,14 @@ def test_the_loss_is_the_smoothed_cross_entropy_of_what_is_asked(trainer):
     torch.testing.assert_close(loss, torch.stack(losses).mean())
 
 
-def test_the_learning_rate_rises_again_to_half_where_streams_begin():
+def test_learning_rate_restarts_when_streams_begin():
     config = TrainingConfig(warm_up=0.1)
     rates = [schedule(step, 1_000, config, streams_begin=400) for step in range(1_000)]
     assert rates[:400] == [schedule(step, 400, config) for step in range(400)]
     assert rates[400:] == [schedule(step, 600, config) / 2 for step in range(600)]
 
 
-def test_the_learning_rate_rises_and_falls():
+def test_learning_rate_schedule():
     config = TrainingConfig(warm_up=0.1)
     rates = [schedule(step, 1_000, config) for step in range(1_000)]
     assert rates[0] == pytest.approx(0.01)
@@ -224,13 +224,13 @@ def test_the_learning_rate_rises_and_falls():
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_the_shortest_runs_have_a_learning_rate_too(steps):
+def test_learning_rate_of_very_short_runs(steps):
     for warm_up in (0.0, 0.5, 0.99):
         rates = [schedule(s, steps, TrainingConfig(warm_up=warm_up)) for s in range(steps)]
         assert all(0 < rate <= 1 for rate in rates)
 
 
-def test_weights_decay_but_not_biases_and_norms(trainer):
+def test_weight_decay_excludes_biases_and_norms(trainer):
     groups = make_optimiser(trainer.model, TrainingConfig(weight_decay=0.3)).param_groups
     decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     for name, parameter in trainer.model.named_parameters():
@@ -238,7 +238,7 @@ def test_weights_decay_but_not_biases_and_norms(trainer):
         assert decays[id(parameter)] == (0.3 if matrix else 0.0), name
 
 
-def test_the_average_is_the_sum_it_is_said_to_be():
+def test_weight_average_follows_its_formula():
     model = torch.nn.Linear(1, 1, bias=False)
     average = WeightAverage(model, 0.9)
     expected = model.weight.item()
@@ -255,7 +255,7 @@ def test_the_average_is_the_sum_it_is_said_to_be():
 # Validation.
 
 
-def test_validation_scores_clips_as_recognition_does(trained, trainer):
+def test_validation_equals_recognition(trained, trainer):
     """The mean of the last log-posteriors, argmax; balanced over the labels."""
     model, validation = load_model(trained.model), trainer.validation
     task = trainer.data.task
@@ -273,7 +273,7 @@ def test_validation_scores_clips_as_recognition_does(trained, trainer):
     assert score.n == 6
 
 
-def test_validation_balances_labels_that_differ_in_clips(trained, trainer, monkeypatch):
+def test_balanced_accuracy_with_unequal_labels(trained, trainer, monkeypatch):
     """A model that always says one word has a balanced accuracy of one in three."""
     validation = trainer.validation
     monkeypatch.setattr(validation, "targets", torch.tensor([2, 2, 2, 2, 3, 4]))
@@ -286,7 +286,7 @@ def test_validation_balances_labels_that_differ_in_clips(trained, trainer, monke
     assert score.balanced_accuracy == pytest.approx(1 / 3)
 
 
-def test_validation_does_not_depend_on_its_batches(trained, trainer, monkeypatch):
+def test_validation_does_not_depend_on_the_batch_size(trained, trainer, monkeypatch):
     model = load_model(trained.model)
     before = trainer.validation(model)
     monkeypatch.setattr(trainer.validation, "batch", 2)

@@ -1,4 +1,4 @@
-"""The noise that is trained with: of the training part, of every colour, at any level."""
+"""Noise for training: recorded, synthetic and from rooms, at any level."""
 
 import math
 
@@ -37,7 +37,7 @@ def corpus(tmp_path):
     return open_corpus(tmp_path)
 
 
-def test_recorded_noise_is_the_training_part_then_the_same_at_other_speeds(corpus):
+def test_recorded_noise_and_its_variants(corpus):
     first, *others = recorded_noise(corpus, pack(corpus), np.random.default_rng(0))
     assert len(first) == 0.8 * 2 * RATE
     np.testing.assert_allclose(first, np.linspace(0, 0.9, 2 * RATE)[: len(first)], atol=1e-4)
@@ -45,7 +45,7 @@ def test_recorded_noise_is_the_training_part_then_the_same_at_other_speeds(corpu
     assert lengths == pytest.approx([1 / 1.4, 1 / 0.7], rel=1e-3)
 
 
-def test_made_noise_begins_with_three_colours():
+def test_synthetic_noise_starts_with_three_colours():
     noises = list(synthetic_noise(RATE, np.random.default_rng(0)))
     tilts = []
     for noise in noises[:3]:
@@ -57,8 +57,8 @@ def test_made_noise_begins_with_three_colours():
     assert all(np.isfinite(noise).all() and noise.any() for noise in noises)
 
 
-def test_a_room_is_heard_beside_its_word():
-    """Here the word is loud, and the room hisses faintly around it."""
+def test_room_noise_comes_from_around_the_word():
+    """The word is loud, and the room hisses faintly around it."""
     random = np.random.default_rng(0)
     clip = random.normal(0, 30, RATE)
     clip[8_000:12_000] += 10_000 * np.sin(np.arange(4_000))
@@ -66,11 +66,11 @@ def test_a_room_is_heard_beside_its_word():
     (room,) = room_noise(clips, word_spans(clips, RATE), RATE, random)
     assert len(room) == RATE
     assert np.abs(room).max() < 200 / 32768
-    near = round(0.08 * RATE)  # kept away from the word
+    near = round(0.08 * RATE)  # the distance kept from the word
     np.testing.assert_array_equal(room[: 8_000 - near], clips[0, : 8_000 - near] / 32768)
 
 
-def test_a_loud_edge_is_no_room():
+def test_loud_edge_is_not_room_noise():
     """It may be another word."""
     random = np.random.default_rng(0)
     clip = random.normal(0, 30, RATE)
@@ -80,7 +80,7 @@ def test_a_loud_edge_is_no_room():
     assert not list(room_noise(clips, np.array([[8_000, 12_000]]), RATE, random))
 
 
-def test_a_bank_is_level_and_the_same_each_time(corpus):
+def test_noise_bank_is_level_and_deterministic(corpus):
     packed = pack(corpus)
     clips = np.stack([packed.samples(clip.path)[:RATE] for clip in corpus.clips])
     spans = word_spans(clips, RATE)
@@ -92,7 +92,7 @@ def test_a_bank_is_level_and_the_same_each_time(corpus):
     assert np.median(rms) == pytest.approx(NOISE_RMS, rel=0.1)
 
 
-def test_noise_alone_is_of_any_level():
+def test_level_of_noise_clips():
     bank = NOISE_RMS * torch.randn(RATE * 4, generator=torch.Generator().manual_seed(1))
     noise = noise_clips(bank, 500, 1_600, torch.Generator().manual_seed(0))
     level_db = 20 * noise.square().mean(dim=1).sqrt().log10()
@@ -100,7 +100,7 @@ def test_noise_alone_is_of_any_level():
     assert level_db.quantile(0.1).item() < LEVEL_DB[0] + 12
 
 
-def test_levels_are_steady_or_move():
+def test_moving_level():
     moves = torch.tensor([[True], [False]])
     points = torch.rand(2, LEVEL_POINTS, generator=torch.Generator().manual_seed(0))
     moving, steady = moving_level(points, moves, 1_000)
@@ -112,14 +112,14 @@ def test_levels_are_steady_or_move():
     assert steps.max() < 2 * LEVEL_POINTS / 1_000  # lines from point to point
 
 
-def test_about_half_of_the_noise_alone_moves():
+def test_half_of_the_noise_clips_move():
     noise = noise_clips(torch.full((RATE,), NOISE_RMS), 400, 500, torch.Generator().manual_seed(0))
     assert (noise.std(dim=1) > 1e-6 * noise.mean(dim=1)).float().mean() == pytest.approx(
         0.5, abs=0.1
     )
 
 
-def test_noise_for_some_rows_is_what_it_is_among_all():
+def test_noise_clips_of_some_rows_equal_those_of_all():
     bank = torch.randn(RATE, generator=torch.Generator().manual_seed(1))
     everything = noise_clips(bank, 30, 400, torch.Generator().manual_seed(0))
     rows = torch.tensor([3, 4, 29])

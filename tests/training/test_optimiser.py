@@ -1,4 +1,4 @@
-"""AdamW is torch's own, without its compiler; Muon is its own with AdamW for the rest."""
+"""AdamW equals torch's without importing its compiler; Muon updates matrices, AdamW the rest."""
 
 import subprocess
 import sys
@@ -32,13 +32,13 @@ def stepped(kind: type[torch.optim.AdamW] | None) -> list[torch.Tensor]:
     return [parameter.detach() for parameter in model.parameters()]
 
 
-def test_it_steps_as_torchs_own():
+def test_eager_adamw_equals_torchs_adamw():
     for ours, theirs in zip(stepped(None), stepped(torch.optim.AdamW), strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_a_step_of_training_does_not_load_the_compiler(tones):
-    """Its import takes as long as all else that a second run on the same data begins with."""
+def test_training_does_not_import_the_compiler(tones):
+    """The import takes a quarter of the CPU time in which a second run on the same data starts."""
     code = f"""
 import sys
 from runs import make_trainer, quick_recipe
@@ -53,8 +53,8 @@ sys.exit("torch._dynamo" in sys.modules)
 
 
 @pytest.mark.parametrize("shape", [(1, 12, 12), (3, 16, 16), (2, 5, 30), (1, 30, 5), (4, 1, 7)])
-def test_singular_values_are_evened_and_nothing_else(shape):
-    """By a decomposition, in twice the precision."""
+def test_orthogonalize_changes_only_singular_values(shape):
+    """Against a singular value decomposition, in double precision."""
     torch.manual_seed(0)
     matrices = torch.randn(shape, dtype=torch.float64)
     left, values, right = torch.linalg.svd(matrices, full_matrices=False)
@@ -68,12 +68,12 @@ def test_singular_values_are_evened_and_nothing_else(shape):
     )
 
 
-def test_of_no_gradient_no_step_is_made():
+def test_no_step_without_gradient():
     assert torch.equal(orthogonalize(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
 
 
 def muon_and_gradients(steps: int) -> tuple[torch.nn.Module, list[dict[str, torch.Tensor]]]:
-    """A network after some steps of Muon, and the gradients that led there."""
+    """A network after some steps of Muon, and their gradients."""
     model = untrained_model()
     config = TrainingConfig(optimiser="muon", weight_decay=0.1, learning_rate=0.01)
     optimiser = make_optimiser(model, config)
@@ -88,8 +88,8 @@ def muon_and_gradients(steps: int) -> tuple[torch.nn.Module, list[dict[str, torc
     return model, gradients
 
 
-def test_a_matrix_is_stepped_as_torchs_muon_steps_it():
-    """Which reckons in bfloat16: to a hundredth of the steps' size."""
+def test_matrix_update_equals_torchs_muon():
+    """To a hundredth of the updates' size, as torch computes in bfloat16."""
     model, gradients = muon_and_gradients(3)
     weight = torch.nn.Parameter(untrained_model().project.weight.detach().clone())
     start = weight.detach().clone()
@@ -103,7 +103,7 @@ def test_a_matrix_is_stepped_as_torchs_muon_steps_it():
     assert (model.project.weight - weight).norm() < 0.01 * moved
 
 
-def test_each_gate_is_stepped_as_a_matrix_of_its_own():
+def test_each_gate_is_a_separate_matrix():
     model, gradients = muon_and_gradients(1)
     name = "layers.0.gru.weight_hh_l0"
     before, after = (m.get_parameter(name).detach() for m in (untrained_model(), model))
@@ -114,7 +114,7 @@ def test_each_gate_is_stepped_as_a_matrix_of_its_own():
         torch.testing.assert_close(after[gate], before[gate] * (1 - 0.01 * 0.1) - 0.01 * step)
 
 
-def test_adamw_steps_what_is_no_matrix_of_the_encoder():
+def test_adamw_updates_all_but_the_encoders_matrices():
     model, gradients = muon_and_gradients(3)
     names = [n for n, p in model.named_parameters() if p.ndim < 2 or n.startswith("head.")]
     assert "head.weight" in names

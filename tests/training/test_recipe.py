@@ -1,4 +1,4 @@
-"""Recipes: strict, resolved, and clear about what is wrong."""
+"""Recipes: strict, resolved, and with clear errors."""
 
 import tomllib
 from pathlib import Path
@@ -23,7 +23,7 @@ SHIPPED = (
 
 @pytest.fixture
 def written(tmp_path: Path):
-    """Writes a recipe's text to a file; gives its name."""
+    """A function that writes a recipe's text to a file and returns its name."""
 
     def write(text: str | bytes) -> str:
         path = tmp_path / "own.toml"
@@ -33,13 +33,13 @@ def written(tmp_path: Path):
     return write
 
 
-def test_the_recipes_ship():
+def test_bundled_recipes():
     assert set(SHIPPED) <= set(recipe_names())
     assert DEFAULT_RECIPE in recipe_names()
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_that_ships_loads_by_name_and_by_path(name):
+def test_bundled_recipes_load_by_name_and_path(name):
     recipe = load_recipe(name)
     assert recipe.description
     assert load_recipe(str(find_recipe(name))) == recipe
@@ -47,19 +47,19 @@ def test_every_recipe_that_ships_loads_by_name_and_by_path(name):
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_a_resolved_recipe_is_the_recipe_again(name, written):
+def test_resolved_recipe_round_trip(name, written):
     recipe = load_recipe(name, ["description=yes", "augment.snr_db=[-5, 20]"])
     text = recipe.to_toml()
     assert load_recipe(written(text)) == recipe
     assert tomllib.loads(text)["training"].keys() == type(recipe.training).model_fields.keys()
 
 
-def test_an_empty_recipe_is_all_defaults(written):
+def test_empty_recipe_has_all_defaults(written):
     assert load_recipe(written("")) == Recipe()
 
 
 @pytest.mark.parametrize("word", ["yes", "no", "on", "off", "null", "1e", "größer"])
-def test_words_that_look_like_something_else_stay_words(word, written):
+def test_bare_words_stay_strings(word, written):
     recipe = load_recipe(written(""), [f"description={word}", f"data.directory={word}"])
     assert (recipe.description, recipe.data.directory) == (word, word)
     again = load_recipe(written(recipe.to_toml()))
@@ -82,12 +82,12 @@ def test_words_that_look_like_something_else_stay_words(word, written):
         ("data.directory=", "data", "directory", ""),
     ],
 )
-def test_a_setting_can_be_overridden(override, section, key, value, written):
+def test_override(override, section, key, value, written):
     recipe = load_recipe(written("[training]\nepochs = 9\n"), [override])
     assert getattr(getattr(recipe, section), key) == value
 
 
-def test_the_last_override_wins_and_the_others_stay(written):
+def test_last_override_wins(written):
     overrides = ["training.epochs=1", "training.seed=4", "training.epochs=2"]
     training = load_recipe(written("[training]\nbatch_size = 7\n"), overrides).training
     assert (training.epochs, training.seed, training.batch_size) == (2, 4, 7)
@@ -117,25 +117,25 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("text", "said"), WRONG.items())
-def test_what_is_wrong_is_named_in_one_sentence(text, said, written, capsys):
+@pytest.mark.parametrize(("text", "message"), WRONG.items())
+def test_recipe_errors_are_one_sentence(text, message, written, capsys):
     name = written(text)
-    with pytest.raises(UsageError, match=said) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         load_recipe(name)
-    message = str(caught.value)
-    assert message.startswith(f"{name}: ")
-    assert "\n" not in message
+    text = str(caught.value)
+    assert text.startswith(f"{name}: ")
+    assert "\n" not in text
     assert main(["train", name]) == 2
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_file_that_is_no_text_is_no_recipe(written):
+def test_binary_file_is_not_a_recipe(written):
     with pytest.raises(UsageError, match="not valid TOML"):
         load_recipe(written(b"\xff\xfe\x00"))
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("training.epochs", r"--set 'training.epochs': needs the form section.key=value"),
         ("=5", r"needs the form section.key=value"),
@@ -150,13 +150,13 @@ def test_a_file_that_is_no_text_is_no_recipe(written):
         ("training.epochs=5\nseed=3", r"training.epochs"),
     ],
 )
-def test_an_override_that_makes_no_sense_is_refused(override, said, written):
-    with pytest.raises(UsageError, match=said):
+def test_invalid_override_is_refused(override, message, written):
+    with pytest.raises(UsageError, match=message):
         load_recipe(written("[training]\nepochs = 9\n"), [override])
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("speech-comands-v2-12", r"did you mean 'speech-commands-v2-12'\?"),
         ("nonsense", r"not one of the bundled recipes: .*gsc-open-12"),
@@ -165,12 +165,12 @@ def test_an_override_that_makes_no_sense_is_refused(override, said, written):
         ("..", r"recipe '\.\.': not a file"),
     ],
 )
-def test_a_recipe_that_is_not_there_names_those_that_are(name, said, tmp_path, monkeypatch):
+def test_missing_recipe_lists_the_bundled_ones(name, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         load_recipe(name)
 
 
-def test_a_table_from_elsewhere_is_checked_in_the_same_way():
+def test_parse_recipe_names_its_source():
     with pytest.raises(UsageError, match=r"checkpoint: unknown key 'x'"):
         parse_recipe({"x": 1}, "checkpoint")

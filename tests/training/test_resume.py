@@ -1,4 +1,4 @@
-"""Interrupted, killed, out of disk: a run that goes on ends as one that was never stopped."""
+"""Resuming: after stops, kills and full disks a run ends like one that was never stopped."""
 
 import multiprocessing
 import os
@@ -30,7 +30,7 @@ PROCESSES.set_forkserver_preload(["speechgru.training.loop", "speechgru.cli"])
 
 @pytest.fixture(scope="module")
 def recipe(tones) -> Recipe:
-    """30 steps, six validations."""
+    """30 steps with six validations."""
     return quick_recipe(tones)
 
 
@@ -40,7 +40,7 @@ def uninterrupted(quick_run) -> Path:
 
 
 class StopAfter:
-    """Says stop when it is asked for the n-th time: after the n-th step."""
+    """Returns true when it is called for the n-th time: after the n-th step."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
@@ -55,13 +55,13 @@ def interrupt(recipe: Recipe, run: Path, steps: int, resume: bool = False) -> No
         loop.train(recipe, run, CPU, resume, stop=StopAfter(steps - 1))
 
 
-# Stopped.
+# Stopped runs.
 
 
 @pytest.mark.parametrize("step", [1, 4, 5, 6, 29, 30])
-def test_a_run_stopped_at_any_step_ends_as_if_it_was_not(recipe, uninterrupted, tmp_path, step):
+def test_resumed_run_ends_like_an_uninterrupted_one(recipe, uninterrupted, tmp_path, step):
     run = tmp_path / "run"
-    loop.prepare(recipe)  # decoded already: the first question comes after the first step
+    loop.prepare(recipe)  # so that `stop` is first called after the first step
     interrupt(recipe, run, step)
     assert checkpoint(run).keys() == checkpoint(uninterrupted).keys()
     result = loop.train(recipe, run, CPU, resume=True)
@@ -70,7 +70,7 @@ def test_a_run_stopped_at_any_step_ends_as_if_it_was_not(recipe, uninterrupted, 
     assert f"stopped at step {step}\n" in (run / "train.log").read_text()
 
 
-def test_what_another_process_trained_while_this_one_decoded_is_not_lost(
+def test_checkpoint_written_during_decoding_is_not_lost(
     recipe, uninterrupted, tmp_path, monkeypatch
 ):
     run, prepare = tmp_path / "run", loop.prepare
@@ -86,7 +86,7 @@ def test_what_another_process_trained_while_this_one_decoded_is_not_lost(
     assert_same_run(run, uninterrupted)
 
 
-def test_a_run_can_be_stopped_again_and_again(recipe, uninterrupted, tmp_path):
+def test_run_can_be_stopped_repeatedly(recipe, uninterrupted, tmp_path):
     run = tmp_path / "run"
     interrupt(recipe, run, 3)
     for steps in (1, 4, 9):
@@ -95,7 +95,7 @@ def test_a_run_can_be_stopped_again_and_again(recipe, uninterrupted, tmp_path):
     assert_same_run(run, uninterrupted)
 
 
-def test_what_muon_keeps_is_part_of_a_checkpoint(tones, tmp_path):
+def test_checkpoint_includes_muons_state(tones, tmp_path):
     recipe = quick_recipe(tones, optimiser="muon")
     loop.train(recipe, tmp_path / "whole", CPU)
     interrupt(recipe, tmp_path / "run", 7)
@@ -103,7 +103,7 @@ def test_what_muon_keeps_is_part_of_a_checkpoint(tones, tmp_path):
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-def test_a_finished_run_stays_as_it_is(uninterrupted, recipe, tmp_path):
+def test_resuming_a_finished_run_changes_nothing(uninterrupted, recipe, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
     result = loop.train(recipe, run, CPU, resume=True)
@@ -116,10 +116,8 @@ def test_a_finished_run_stays_as_it_is(uninterrupted, recipe, tmp_path):
     assert result.steps == 30
 
 
-def test_the_metrics_written_after_the_last_checkpoint_are_written_once(
-    recipe, uninterrupted, tmp_path
-):
-    """As after a kill between the line and the checkpoint."""
+def test_metrics_after_the_checkpoint_are_not_duplicated(recipe, uninterrupted, tmp_path):
+    """As after a kill between the writing of the line and of the checkpoint."""
     run = tmp_path / "run"
     interrupt(recipe, run, 7)
     with (run / "metrics.jsonl").open("a") as file:
@@ -128,7 +126,7 @@ def test_the_metrics_written_after_the_last_checkpoint_are_written_once(
     assert_same_run(run, uninterrupted)
 
 
-def test_only_files_of_killed_runs_are_removed(recipe, tmp_path):
+def test_only_the_runs_own_temporary_files_are_removed(recipe, tmp_path):
     run = tmp_path / "run"
     interrupt(recipe, run, 2)
     leftovers = (
@@ -143,7 +141,7 @@ def test_only_files_of_killed_runs_are_removed(recipe, tmp_path):
     assert all(other.exists() for other in others)
 
 
-def test_decoding_can_be_stopped_too_and_leaves_no_run(tmp_path, monkeypatch):
+def test_stop_during_decoding_leaves_no_run(tmp_path, monkeypatch):
     monkeypatch.setenv("SPEECHGRU_CACHE", str(tmp_path / "cache"))
     recipe = quick_recipe(write_tones(tmp_path))
     with pytest.raises(InterruptedRunError, match="stopped while recordings were decoded"):
@@ -152,10 +150,10 @@ def test_decoding_can_be_stopped_too_and_leaves_no_run(tmp_path, monkeypatch):
     assert not list((tmp_path / "cache").rglob("*s16*"))
 
 
-# What cannot go on.
+# Runs that cannot be resumed.
 
 
-def test_recordings_that_have_changed_are_noticed(tmp_path, capsys):
+def test_added_recording_prevents_resuming(tmp_path, capsys):
     manifest = write_tones(tmp_path)
     run = tmp_path / "run"
     interrupt(quick_recipe(manifest), run, 2)
@@ -172,7 +170,7 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_a_damaged_checkpoint_is_named(recipe, tmp_path):
+def test_damaged_checkpoint_is_reported(recipe, tmp_path):
     run = tmp_path / "run"
     interrupt(recipe, run, 2)
     path = run / "last" / "checkpoint.safetensors"
@@ -183,7 +181,7 @@ def test_a_damaged_checkpoint_is_named(recipe, tmp_path):
             loop.train(recipe, run, CPU, resume=True)
 
 
-def test_a_checkpoint_of_another_network_is_named(recipe, tones, tmp_path):
+def test_checkpoint_of_another_network_is_reported(recipe, tones, tmp_path):
     run = tmp_path / "run"
     interrupt(recipe, run, 2)
     model = recipe.model.model_copy(update={"hidden": 17})
@@ -193,14 +191,14 @@ def test_a_checkpoint_of_another_network_is_named(recipe, tones, tmp_path):
         loop.train(recipe.model_copy(update={"model": model}), run, CPU, resume=True)
 
 
-def test_where_no_run_is_none_goes_on(tmp_path, capsys):
+def test_resume_without_a_run_is_an_error(tmp_path, capsys):
     assert main(["train", "--resume", str(tmp_path)]) == 2
     assert "no run to resume" in flat(capsys.readouterr().err)
     with pytest.raises(UsageError, match="no run to resume"):
         RunDirectory(tmp_path / "nothing").read_recipe()
 
 
-def test_two_processes_do_not_train_in_one_folder(recipe, tmp_path, capsys):
+def test_second_process_in_the_same_folder_is_refused(recipe, tmp_path, capsys):
     run = tmp_path / "run"
     interrupt(recipe, run, 2)
     with RunDirectory(run).lock():
@@ -210,11 +208,11 @@ def test_two_processes_do_not_train_in_one_folder(recipe, tmp_path, capsys):
         pass
 
 
-# Real processes, really stopped.
+# Real processes and signals.
 
 
 def command(arguments: list[str], log: Path, file_size: int | None = None) -> None:
-    """The command line in a process of its own, its messages in a file; 0 is no limit of size."""
+    """Run the command line with its messages in a file, and optionally a limit of file sizes."""
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
     os.dup2(1, 2)
     if file_size is not None:
@@ -236,13 +234,13 @@ def exit_code(process: multiprocessing.process.BaseProcess) -> int | None:
 
 
 def wait_for(path: Path, process: multiprocessing.process.BaseProcess) -> None:
-    """Until the process has written a file."""
+    """Wait until the process has written a file."""
     while process.is_alive() and not (path.exists() and path.stat().st_size):
         process.join(0.005)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(recipe, tones, uninterrupted, tmp_path, number):
+def test_signal_saves_and_says_how_to_resume(recipe, tones, uninterrupted, tmp_path, number):
     run, log = tmp_path / "run", tmp_path / "log"
     name = write_recipe(tmp_path, tones)
     training = started("train", name, "--out", run, "--device", "cpu", log=log)
@@ -256,8 +254,8 @@ def test_a_signal_saves_and_says_how_to_go_on(recipe, tones, uninterrupted, tmp_
     assert_same_run(run, uninterrupted)
 
 
-def test_ctrl_c_in_a_shell(tones, tmp_path):
-    """The script itself, its own process, as a terminal interrupts it."""
+def test_ctrl_c_in_a_terminal(tones, tmp_path):
+    """The script in its own process group, as a terminal interrupts it."""
     run = tmp_path / "run"
     name = write_recipe(tmp_path, tones, epochs=4_000, validations=700)
     code = "from speechgru.cli import entry_point; entry_point()"
@@ -284,8 +282,8 @@ def test_ctrl_c_in_a_shell(tones, tmp_path):
 # A full disk.
 
 
-def test_a_file_that_may_not_grow_is_one_sentence(recipe, tones, uninterrupted, tmp_path):
-    """The limit of a file's size is the disk's end for a process: writes fail in the middle."""
+def test_file_size_limit_is_reported_in_a_sentence(recipe, tones, uninterrupted, tmp_path):
+    """Like a full disk for one process: writes fail in the middle."""
     run, log = tmp_path / "run", tmp_path / "log"
     interrupt(recipe, run, 7)
     before = {path: path.read_bytes() for path in run.rglob("*.safetensors")}
@@ -300,7 +298,7 @@ def test_a_file_that_may_not_grow_is_one_sentence(recipe, tones, uninterrupted, 
     assert_same_run(run, uninterrupted)
 
 
-def test_a_full_disk_keeps_what_was_there(recipe, uninterrupted, small_disk, capsys):
+def test_full_disk_keeps_existing_files(recipe, uninterrupted, small_disk, capsys):
     run, filler = small_disk / "run", small_disk / "filler"
     interrupt(recipe, run, 7)
     before = {path: path.read_bytes() for path in run.rglob("*.safetensors")}
@@ -315,7 +313,7 @@ def test_a_full_disk_keeps_what_was_there(recipe, uninterrupted, small_disk, cap
     assert_same_run(run, uninterrupted)
 
 
-def test_a_disk_that_is_full_from_the_start_holds_no_half_run(recipe, small_disk):
+def test_disk_full_from_the_start_leaves_no_run(recipe, small_disk):
     fill(small_disk / "filler")
     with pytest.raises(SpeechGRUError, match=r"recipe\.toml: cannot be written: No space left"):
         loop.train(recipe, small_disk / "run", CPU)
@@ -323,7 +321,7 @@ def test_a_disk_that_is_full_from_the_start_holds_no_half_run(recipe, small_disk
     assert not list(small_disk.rglob("*.tmp"))
 
 
-def test_a_run_goes_on_on_the_kind_of_device_that_it_began_on(recipe, tmp_path):
+def test_resume_on_another_kind_of_device_is_refused(recipe, tmp_path):
     interrupt(recipe, tmp_path / "run", 3)
     path = RunDirectory(tmp_path / "run").checkpoint
     with safe_open(path, framework="pt") as file:
@@ -335,11 +333,11 @@ def test_a_run_goes_on_on_the_kind_of_device_that_it_began_on(recipe, tmp_path):
         loop.train(recipe, tmp_path / "run", CPU, resume=True)
 
 
-def test_random_numbers_are_part_of_a_checkpoint(recipe, tmp_path):
-    """Without them dropout and the next batches would differ."""
+def test_checkpoint_includes_random_state(recipe, tmp_path):
+    """Without it dropout and the next batches would differ."""
     run = tmp_path / "run"
     interrupt(recipe, run, 2)
-    kept = checkpoint(run)
-    assert {"random.sampler", "random.torch"} <= kept.keys()
-    assert any(name.startswith("optimiser.0.exp_avg") for name in kept)
-    assert kept["random.torch"].dtype == torch.uint8
+    stored_tensors = checkpoint(run)
+    assert {"random.sampler", "random.torch"} <= stored_tensors.keys()
+    assert any(name.startswith("optimiser.0.exp_avg") for name in stored_tensors)
+    assert stored_tensors["random.torch"].dtype == torch.uint8

@@ -1,4 +1,4 @@
-"""Batches of streams: what is said where, what is asked when, and that rows go on."""
+"""Batches of streams: where words are placed, when they are targets, and how rows continue."""
 
 from pathlib import Path
 
@@ -38,60 +38,60 @@ def make_batches(
     return StreamBatches(batches.clips, recipe.stream, rows, 200.0) if rows else batches
 
 
-def said(outputs: list[int], span_s: tuple[float, float], clip_s: float = 1.0) -> Clips:
-    """Clips of ones where their word is."""
+def clips_of(classes: list[int], span_s: tuple[float, float], clip_s: float = 1.0) -> Clips:
+    """Clips that are 1 within their word, and 0 elsewhere."""
     first, last = (round(s * RATE) for s in span_s)
-    samples = torch.zeros(len(outputs), round(clip_s * RATE))
+    samples = torch.zeros(len(classes), round(clip_s * RATE))
     samples[:, first:last] = 1
-    spans = torch.tensor([[first, last]] * len(outputs))
-    return Clips(samples, torch.tensor(outputs), spans)
+    spans = torch.tensor([[first, last]] * len(classes))
+    return Clips(samples, torch.tensor(classes), spans)
 
 
 def at(targets: torch.Tensor, seconds: float) -> int:
-    """The target of the step that ends at a time."""
+    """The target of the step that ends at this time."""
     return int(targets[round(seconds * RATE / STEP) - 1])
 
 
-def test_whole_clips_follow_each_other_and_are_asked_after_their_word(tones, monkeypatch):
+def test_abutted_clips_and_their_targets(tones, monkeypatch):
     batches = make_batches(
         tones, rows=1, abutted_share=1.0, silence_share=1.0, seconds_per_clip=1.5
     )
     silence = 7
     monkeypatch.setattr(batches.clips, "silence", silence)
     # One row: word 1, then silence.
-    clips = said([1, silence], (0.2, 0.5))
+    clips = clips_of([1, silence], (0.2, 0.5))
     samples, targets = batches._place_clips(clips, torch.tensor([False]))
-    (row,), (asked,) = samples, targets
-    first = row.nonzero().min().item() / RATE - 0.2  # where the first clip begins
+    (row,), (target_row,) = samples, targets
+    first = row.nonzero().min().item() / RATE - 0.2  # the start of the first clip
     assert row[round((first + 0.2) * RATE) : round((first + 0.5) * RATE)].eq(1).all()
     assert row.sum().item() == 2 * 0.3 * RATE
     config = batches.config
-    heard = first + 0.5 + config.after_ms / 1000
+    first_target_s = first + 0.5 + config.after_ms / 1000
     if first > 0.02:
-        assert at(asked, first) == silence
-    assert at(asked, first + 0.3) == NO_TARGET  # while it is said
-    assert at(asked, heard - 0.03) == NO_TARGET
-    assert at(asked, heard + 0.03) == 1
-    assert at(asked, first + 0.99) == 1  # held to the clip's end, or for hold_ms
+        assert at(target_row, first) == silence
+    assert at(target_row, first + 0.3) == NO_TARGET  # during the word
+    assert at(target_row, first_target_s - 0.03) == NO_TARGET
+    assert at(target_row, first_target_s + 0.03) == 1
+    assert at(target_row, first + 0.99) == 1  # until the clip ends, or for hold_ms
     until = first + max(1.0, 0.5 + config.hold_ms / 1000)
-    assert at(asked, until + 0.05) == NO_TARGET
-    assert at(asked, until + config.release_ms / 1000 + 0.05) == silence
-    assert at(asked, first + 1.99) == silence
+    assert at(target_row, until + 0.05) == NO_TARGET
+    assert at(target_row, until + config.release_ms / 1000 + 0.05) == silence
+    assert at(target_row, first + 1.99) == silence
 
 
-def test_a_clip_that_ends_within_its_word_is_asked_for_it_all_the_same(tones):
+def test_clip_that_ends_within_its_word_has_it_as_target(tones):
     batches = make_batches(tones, rows=1, abutted_share=1.0, seconds_per_clip=1.0)
-    _, (asked,) = batches._place_clips(said([1, 2], (0.3, 1.0)), torch.tensor([False]))
+    _, (target_row,) = batches._place_clips(clips_of([1, 2], (0.3, 1.0)), torch.tensor([False]))
     for end_s, word in ((1.0, 1), (2.0, 2)):
-        assert at(asked, end_s - 0.24) == NO_TARGET
-        assert at(asked, end_s - 0.16) == at(asked, end_s - 0.02) == word
-    assert at(asked, 1.1) == 1  # the next word begins at 1.3
+        assert at(target_row, end_s - 0.24) == NO_TARGET
+        assert at(target_row, end_s - 0.16) == at(target_row, end_s - 0.02) == word
+    assert at(target_row, 1.1) == 1  # the next word starts at 1.3
 
 
-def test_words_lie_whole_within_a_row_in_their_order(tones):
+def test_words_are_placed_whole_and_in_order(tones):
     batches = make_batches(tones, rows=50, abutted_share=0.0, clips=4)
     outputs = [0, 1, 2, 0] * 50
-    clips = said(outputs, (0.3, 0.6))
+    clips = clips_of(outputs, (0.3, 0.6))
     spans = clips.spans.view(50, 4, 2)
     offsets = batches._random_offsets(spans, batches.steps * STEP, clips.samples)
     starts, ends = (spans + offsets[..., None]).unbind(dim=2)
@@ -105,10 +105,10 @@ def test_words_lie_whole_within_a_row_in_their_order(tones):
 
 
 @pytest.mark.parametrize(("crowding", "least_s"), [(0.0, 0.2), (1.0, 0.0)])
-def test_crowded_words_may_follow_each_other_without_a_pause(tones, crowding, least_s):
-    """Of 100 rows of four words, the one whose words lie closest."""
+def test_crowding_allows_words_without_a_pause(tones, crowding, least_s):
+    """In the row with the closest words of 100 rows of four."""
     batches = make_batches(tones, rows=100, abutted_share=0.0, clips=4, crowding=crowding)
-    clips = said([0, 1, 2, 0] * 100, (0.3, 0.6))
+    clips = clips_of([0, 1, 2, 0] * 100, (0.3, 0.6))
     spans = clips.spans.view(100, 4, 2)
     offsets = batches._random_offsets(spans, batches.steps * STEP, clips.samples)
     starts, ends = (spans + offsets[..., None]).unbind(dim=2)
@@ -117,42 +117,41 @@ def test_crowded_words_may_follow_each_other_without_a_pause(tones, crowding, le
     assert (between_s < 0.15).any() == (crowding == 1.0)
 
 
-def test_a_row_goes_on_with_the_word_before_it(tones, monkeypatch):
-    """A word that ended shortly before the row is still asked for in it, if the row goes on."""
+def test_last_word_of_a_row_stays_the_target_in_the_next(tones, monkeypatch):
+    """If the row continues a stream in which a word ended shortly before."""
     batches = make_batches(tones, rows=2, abutted_share=0.0, silence_share=1.0)
     silence = 7
     monkeypatch.setattr(batches.clips, "silence", silence)
     hold_s = batches.config.hold_ms / 1000
     batches.carried["held_s"] = torch.tensor([hold_s - 0.2] * 2)
     batches.carried["output"] = torch.tensor([2, 2])
-    clips = said([silence] * 4, (0.0, 1.0))
+    clips = clips_of([silence] * 4, (0.0, 1.0))
     _, targets = batches._place_clips(clips, torch.tensor([True, False]))
     assert at(targets[0], 0.02) == 2
     assert at(targets[0], hold_s - 0.2 - 0.02) == 2
     assert at(targets[0], hold_s - 0.2 + 0.1) == NO_TARGET
     assert targets[0, -1] == targets[1, 0] == silence
-    # Nothing was said in these rows: that word is now further away.
+    # These rows have no word, so that word is now further away.
     length_s = batches.steps * STEP / RATE
     assert batches.carried["held_s"][0].item() == pytest.approx(hold_s - 0.2 - length_s)
     assert batches.carried["held_s"][1].item() < -100
-    clips = said([0, 1, 2, 0], (0.2, 0.6))
+    clips = clips_of([0, 1, 2, 0], (0.2, 0.6))
     batches._place_clips(clips, torch.tensor([True, True]))
     assert batches.carried["output"].tolist() == [1, 0]
     assert (batches.carried["held_s"] > -length_s).all()
 
 
-def test_a_batch_has_the_words_in_their_order_without_silence(tones, monkeypatch):
+def test_words_of_a_batch_are_in_order_without_silence(tones, monkeypatch):
     batches = make_batches(tones, rows=2, clips=4)
     monkeypatch.setattr(batches.clips, "silence", 1)
     outputs = torch.tensor([0, 1, 2, 0, 1, 1, 2, 1])
-    drawn = said(outputs.tolist(), (0.2, 0.6))
+    drawn = clips_of(outputs.tolist(), (0.2, 0.6))
     monkeypatch.setattr(batches.clips, "draw", lambda count: drawn)
     monkeypatch.setattr(batches, "_choose_rows", lambda: torch.zeros(2, dtype=torch.bool))
     assert batches.draw_rows(8).words.tolist() == [[0, 2, 0, NO_WORD], [2] + [NO_WORD] * 3]
 
 
-def test_two_rows_of_a_stream_are_heard_as_one(tones):
-    """What the network says of a row that goes on is what it says of both rows at once."""
+def test_consecutive_rows_equal_one_long_recording(tones):
     batches = make_batches(tones, STILL, carry_share=1.0)
     model = batches.clips.model.eval()
     first = batches.draw_rows(16)
@@ -176,7 +175,7 @@ def _state_after(model, batch):
     return batch.state | state
 
 
-def test_rows_that_do_not_go_on_begin_from_zeros(tones):
+def test_rows_that_do_not_continue_start_from_zeros(tones):
     batches = make_batches(tones, carry_share=0.5)
     for name, tensor in batches.clips.model.initial_state(1).items():
         batches.carried[name] = torch.ones_like(batches.carried[name])
@@ -190,7 +189,7 @@ def test_rows_that_do_not_go_on_begin_from_zeros(tones):
         assert torch.equal(of_rows.any(dim=1), goes_on)
 
 
-def test_counting_the_labels_leaves_the_stream_as_it_was(tones):
+def test_label_shares_do_not_change_the_streams(tones):
     batches = make_batches(tones)
     before, generators = dict(batches.carried), batches.clips.generators
     random = {name: generator.get_state() for name, generator in generators.items()}
@@ -202,17 +201,17 @@ def test_counting_the_labels_leaves_the_stream_as_it_was(tones):
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tones, tmp_path):
+def test_resumed_stream_run_ends_like_an_uninterrupted_one(tones, tmp_path):
     recipe = stream_recipe(tones, {"epochs": 16})
     loop.train(recipe, tmp_path / "whole", CPU)
-    asked = iter(range(1000))
+    target_row = iter(range(1000))
     with pytest.raises(InterruptedRunError):
-        loop.train(recipe, tmp_path / "halves", CPU, stop=lambda: next(asked) > 5)
+        loop.train(recipe, tmp_path / "halves", CPU, stop=lambda: next(target_row) > 5)
     loop.train(recipe, tmp_path / "halves", CPU, resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "halves")
 
 
-def test_a_stream_learns_to_answer_with_its_state_carried(tones, tmp_path):
+def test_streams_learn_with_the_state_carried(tones, tmp_path):
     result = loop.train(
         stream_recipe(tones, {"epochs": 120}, hold_ms=200, seconds_per_clip=0.6),
         tmp_path / "run",
@@ -221,15 +220,15 @@ def test_a_stream_learns_to_answer_with_its_state_carried(tones, tmp_path):
     assert result.metrics["validation"]["balanced_accuracy"] > 0.9
 
 
-def test_rows_must_hold_their_clips(tones):
+def test_batch_size_must_be_a_multiple_of_the_clips(tones):
     batches = make_batches(tones, seconds_per_clip=0.3)
     assert batches.steps * STEP >= 2 * batches.clips.clip_samples
     with pytest.raises(UsageError, match=r"batch_size 16 must be a multiple of stream\.clips 3"):
         make_batches(tones, clips=3)
 
 
-def test_single_clips_come_before_streams(tones, monkeypatch):
-    """And leave the state that the first stream begins with as it was."""
+def test_single_clips_precede_streams(tones, monkeypatch):
+    """And do not change the state from which the first stream starts."""
     recipe = stream_recipe(tones, begin_at=0.5)
     trainer = Trainer(recipe, prepare(recipe), CPU)
     assert trainer.streams_begin == trainer.steps / 2
@@ -248,8 +247,8 @@ def test_single_clips_come_before_streams(tones, monkeypatch):
     assert [carried for _, carried in rows] == [False, False, False, False, True]
 
 
-def test_no_run_gives_up_before_its_streams_have_begun(tones, tmp_path):
-    """At a learning rate of next to nothing no validation is better than the first."""
+def test_patience_counts_only_after_streams_begin(tones, tmp_path):
+    """At a tiny learning rate no validation is better than the first."""
     recipe = stream_recipe(tones, {"learning_rate": 1e-12, "patience": 2}, begin_at=0.5)
     result = loop.train(recipe, tmp_path / "run", CPU)
     assert (result.steps, result.early) == (25, True)  # two validations, each 5 steps, after 15

@@ -1,4 +1,4 @@
-"""Weights and the detector are chosen by streams: words missed, and false alarms in talk."""
+"""Validation on streams chooses weights and detector by missed words and false alarms."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def data(tones):
     return prepare(stream_recipe(tones))
 
 
-def test_a_network_that_knows_the_words_is_better_than_one_that_does_not(data):
+def test_trained_network_scores_better_than_an_untrained_one(data):
     knows, guesses = trained_model(), untrained_model(clip_s=0.5)
     good = StreamValidation(data, knows)(knows)
     bad = StreamValidation(data, guesses)(guesses)
@@ -37,13 +37,13 @@ def test_a_network_that_knows_the_words_is_better_than_one_that_does_not(data):
     assert good.errors < bad.errors
 
 
-def test_the_same_network_has_the_same_score(data):
+def test_score_is_deterministic(data):
     model = trained_model()
     assert StreamValidation(data, model)(model) == StreamValidation(data, model)(model)
 
 
-def test_a_false_alarm_in_talk_costs_as_much_as_it_says(data):
-    """A network that answers one word all the time: it fires in talk, and misses the others."""
+def test_false_alarms_in_talk_are_counted(data):
+    """A network that always gives one word fires in talk, and misses the others."""
     model = untrained_model(clip_s=0.5)
     with torch.no_grad():
         model.head.weight.zero_()
@@ -53,7 +53,7 @@ def test_a_false_alarm_in_talk_costs_as_much_as_it_says(data):
     assert score.missed_percent == pytest.approx(100.0)  # what fires before the word is no answer
 
 
-def test_a_run_keeps_the_detector_that_its_weights_were_chosen_with(tones, tmp_path):
+def test_model_has_the_detector_chosen_with_its_weights(tones, tmp_path):
     result = train(stream_recipe(tones), tmp_path / "run", CPU)
     rows = metrics(tmp_path / "run")
     errors = [row["stream_errors"] for row in rows]
@@ -64,18 +64,18 @@ def test_a_run_keeps_the_detector_that_its_weights_were_chosen_with(tones, tmp_p
     assert decoder.smoothing_s == rows[best]["smoothing_s"]
 
 
-def test_of_equal_weights_the_later_are_kept(tones, tmp_path, monkeypatch):
+def test_later_weights_win_ties(tones, tmp_path, monkeypatch):
     score = StreamScore(1.0, 0.0, 0.0, 96, 0.1, DetectorConfig())
     monkeypatch.setattr(StreamValidation, "__call__", lambda self, model: score)
     result = train(stream_recipe(tones), tmp_path / "run", CPU)
     assert result.metrics["step"] == result.steps
 
 
-def test_metrics_of_clips_alone_have_no_stream_figures():
+def test_clip_scores_have_no_stream_figures():
     assert "stream_errors" not in Score(0.1, 0.9, 0.9, 10).as_dict()
 
 
-def test_a_score_can_be_told_from_another_by_its_hash():
-    """`train` prints each once."""
+def test_scores_are_hashable():
+    """`train` uses the hash to print each once."""
     scores = [StreamScore(1.0, 0.0, n, 96, 0.1, DetectorConfig()) for n in (0.0, 1.0, 1.0)]
     assert len(set(scores)) == 2

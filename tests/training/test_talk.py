@@ -1,4 +1,4 @@
-"""Rows of running speech: what they hear, what they are asked, and what follows them."""
+"""Rows of running speech: their targets, and what follows them."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def batches(tones) -> StreamBatches:
     return make_batches(tones)
 
 
-def test_a_bank_knows_where_it_is_speech_and_where_it_is_silent(tmp_path):
+def test_talk_bank_marks_speech_and_silence(tmp_path):
     rng = np.random.default_rng(0)
     sound = np.concatenate([rng.normal(0, 0.1, RATE), np.zeros(2 * RATE), rng.normal(0, 0.1, RATE)])
     soundfile.write(tmp_path / "talk.wav", sound, RATE)
@@ -45,20 +45,20 @@ def test_a_bank_knows_where_it_is_speech_and_where_it_is_silent(tmp_path):
     assert (activity[155:195] == SPEECH).all()
 
 
-def test_talk_is_unknown_wherever_it_is_asked(batches):
+def test_targets_in_talk_are_unknown_or_silence(batches):
     model = batches.clips.model
-    asked = 0
+    unknown_targets = 0
     for _ in range(8):
         rows = batches.draw_rows(16)
         talk = batches.carried["talk"] >= 0
         targets = set(rows.targets[talk].unique().tolist())
         assert targets <= {NO_TARGET, model.vocabulary.id(UNKNOWN), model.vocabulary.id(SILENCE)}
         assert (rows.words[talk] == NO_WORD).all()
-        asked += int((rows.targets[talk] == model.vocabulary.id(UNKNOWN)).sum())
-    assert asked > 100
+        unknown_targets += int((rows.targets[talk] == model.vocabulary.id(UNKNOWN)).sum())
+    assert unknown_targets > 100
 
 
-def test_as_many_rows_are_talk_as_the_recipe_says(tones):
+def test_share_of_talk_rows(tones):
     batches = make_batches(tones, talk_share=0.3)
     shares = []
     for _ in range(300):
@@ -67,7 +67,7 @@ def test_as_many_rows_are_talk_as_the_recipe_says(tones):
     assert np.mean(shares[20:]) == pytest.approx(0.3, abs=0.06)
 
 
-def test_talk_goes_on_in_the_next_batch_and_its_state_is_never_dropped(batches):
+def test_talk_continues_in_the_next_batch_with_its_state(batches):
     marks = {name: torch.ones_like(t) for name, t in batches.carried.items() if name == "layer0"}
     for _ in range(20):
         before = batches.carried["talk"].clone()
@@ -82,7 +82,7 @@ def test_talk_goes_on_in_the_next_batch_and_its_state_is_never_dropped(batches):
         assert (moved[~wrapped] == batches.steps).all()
 
 
-def test_without_talk_a_recipe_that_asks_for_it_says_what_to_do(tones):
+def test_recipe_with_talk_needs_running_speech(tones):
     recipe = quick_recipe(tones).model_dump()
     recipe["stream"] = {"clips": 2, "talk_share": 0.5}
     recipe = parse_recipe(recipe, "no talk")
@@ -90,7 +90,7 @@ def test_without_talk_a_recipe_that_asks_for_it_says_what_to_do(tones):
         Trainer(recipe, prepare(recipe), CPU)
 
 
-def test_talk_needs_a_head_that_can_say_unknown(tones):
+def test_talk_needs_a_classify_head(tones):
     table = quick_recipe(tones).model_dump()
     table["model"]["heads"] = ["ctc"]
     table["stream"] = {"clips": 2, "talk_share": 0.5}

@@ -1,4 +1,4 @@
-"""Training that begins with another model's weights."""
+"""Training that starts with another model's weights."""
 
 import shutil
 from pathlib import Path
@@ -22,37 +22,37 @@ from speechgru.training.trainer import Trainer
 
 @pytest.fixture(scope="module")
 def before(tones, tmp_path_factory):
-    """A model of a short run."""
+    """A model from a short run."""
     run = tmp_path_factory.mktemp("before") / "run"
     return loop.train(quick_recipe(tones, epochs=10, validations=1), run, CPU).model
 
 
-def begun(tones, path, **changes):
+def recipe_from(tones, path, **changes):
     table = quick_recipe(tones, begin_with=str(path), seed=5).model_dump(mode="json")
     for name, section in changes.items():
         table[name] |= section
     return parse_recipe(table, "recipe")
 
 
-def test_it_begins_with_all_that_the_model_has(tones, before):
-    trainer = make_trainer(begun(tones, before))
+def test_all_weights_are_initialized_from_the_same_network(tones, before):
+    trainer = make_trainer(recipe_from(tones, before))
     for name, tensor in load_model(before).state_dict().items():
         assert torch.equal(trainer.model.state_dict()[name], tensor), name
         assert torch.equal(trainer.state.average.model.state_dict()[name], tensor), name
 
 
-def test_what_it_makes_says_what_it_began_with(tones, before, tmp_path):
-    result = loop.train(begun(tones, before, training={"epochs": 5}), tmp_path / "run", CPU)
+def test_provenance_includes_the_initial_model(tones, before, tmp_path):
+    result = loop.train(recipe_from(tones, before, training={"epochs": 5}), tmp_path / "run", CPU)
     origin = load_model(result.model).metadata["provenance"]
     assert origin["begun_with"] == load_model(before).metadata["provenance"]
     assert origin["recipe"]["training"]["begin_with"] == "model.safetensors"
     assert "begun_with" not in origin["begun_with"]
 
 
-def test_a_run_goes_on_without_the_model_that_it_began_with(tones, before, tmp_path):
+def test_resume_does_not_need_the_initial_model(tones, before, tmp_path):
     start, run = tmp_path / "start.safetensors", tmp_path / "run"
     shutil.copy(before, start)
-    recipe = begun(tones, start, training={"epochs": 5})
+    recipe = recipe_from(tones, start, training={"epochs": 5})
     whole = loop.train(recipe, tmp_path / "whole", CPU)
     with pytest.raises(InterruptedRunError):
         loop.train(recipe, run, CPU, stop=run.exists)
@@ -63,9 +63,9 @@ def test_a_run_goes_on_without_the_model_that_it_began_with(tones, before, tmp_p
     assert origin["begun_with"] == load_model(before).metadata["provenance"]
 
 
-def test_a_run_without_a_checkpoint_begins_again_with_the_model(tones, before, tmp_path):
+def test_run_without_a_checkpoint_needs_the_initial_model(tones, before, tmp_path):
     start, run = tmp_path / "start.safetensors", tmp_path / "run"
-    RunDirectory(run).create(begun(tones, start))
+    RunDirectory(run).create(recipe_from(tones, start))
     with pytest.raises(DataError, match=r"start\.safetensors"):
         loop.train(RunDirectory(run).read_recipe(), run, CPU, resume=True)
     shutil.copy(before, start)
@@ -73,44 +73,46 @@ def test_a_run_without_a_checkpoint_begins_again_with_the_model(tones, before, t
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"model": {"hidden": 24}}, "the recipe 24; they must be the same network"),
         ({"features": {"mels": 42}}, "has features.mels = "),
     ],
 )
-def test_another_network_is_told(tones, before, changes, said):
-    with pytest.raises(UsageError, match=said):
-        make_trainer(begun(tones, before, **changes))
+def test_another_network_is_an_error(tones, before, changes, message):
+    with pytest.raises(UsageError, match=message):
+        make_trainer(recipe_from(tones, before, **changes))
 
 
 def check_encoder_alone(trainer, before):
-    """All is the model's but the head, which is drawn anew."""
+    """All weights are the model's except the head, which is new."""
     own = trainer.model.state_dict()
     for name, tensor in load_model(before).state_dict().items():
         if not name.startswith("head.") and name != "log_prior":
             assert torch.equal(own[name], tensor), name
-    drawn = Trainer(trainer.recipe.model_copy(update=no_beginning(trainer)), trainer.data, CPU)
-    assert torch.equal(own["head.weight"], drawn.model.state_dict()["head.weight"])
+    fresh = Trainer(
+        trainer.recipe.model_copy(update=without_warm_start(trainer)), trainer.data, CPU
+    )
+    assert torch.equal(own["head.weight"], fresh.model.state_dict()["head.weight"])
     assert "the heads are new" in trainer.warm_start.message
 
 
-def no_beginning(trainer):
+def without_warm_start(trainer):
     return {"training": trainer.recipe.training.model_copy(update={"begin_with": ""})}
 
 
-def test_with_other_words_it_begins_with_the_encoder(tones, before, tmp_path):
+def test_other_words_initialize_the_encoder_only(tones, before, tmp_path):
     other = write_tones(tmp_path)
     other.write_text(other.read_text().replace(",low,", ",deep,"))
-    check_encoder_alone(make_trainer(begun(other, before)), before)
+    check_encoder_alone(make_trainer(recipe_from(other, before)), before)
 
 
-def test_with_other_heads_it_begins_with_the_encoder(tones, before):
-    check_encoder_alone(make_trainer(begun(tones, before, model={"heads": ["ctc"]})), before)
+def test_other_heads_initialize_the_encoder_only(tones, before):
+    check_encoder_alone(make_trainer(recipe_from(tones, before, model={"heads": ["ctc"]})), before)
 
 
 @pytest.mark.slow
-def test_it_begins_with_the_model_that_ships_by_its_name(tones):
+def test_bundled_model_by_name(tones):
     recipe = with_data(load_recipe("my-words"), str(tones))
     trainer = make_trainer(recipe)
     assert recipe.training.begin_with == "commands-12"
@@ -118,30 +120,30 @@ def test_it_begins_with_the_model_that_ships_by_its_name(tones):
     assert trainer.warm_start.provenance["recipe"]["data"]["directory"] == "gsc-open"
 
 
-def test_few_clips_are_trained_on_for_the_least_steps(tones):
+def test_least_steps(tones):
     recipe = with_data(load_recipe("my-words", ["training.begin_with=''"]), str(tones))
     assert make_trainer(recipe).steps == recipe.training.least_steps == 320
 
 
-def test_what_ships_is_one_network():
-    """The file that listens has the words of the one that training begins with."""
+def test_bundled_files_are_the_same_network():
+    """The bundled ONNX file is the same network as the file that training starts with."""
     listens, trained = open_backend(bundled_model()), load_model(trained_model("commands-12"))
     assert listens.labels == trained.labels
     assert listens.metadata["provenance"] == trained.metadata["provenance"]
 
 
-def test_a_file_that_is_no_model_is_told_before_anything_is_decoded(tmp_path):
-    for name, said in (
+def test_invalid_initial_model_is_reported_before_decoding(tmp_path):
+    for name, error in (
         (str(tmp_path / "nowhere.safetensors"), DataError),
         ("commands-13", UsageError),
     ):
-        nowhere = begun(tmp_path / "no-data", name)
-        with pytest.raises(said, match=Path(name).stem):
+        nowhere = recipe_from(tmp_path / "no-data", name)
+        with pytest.raises(error, match=Path(name).stem):
             loop.train(nowhere, tmp_path / "run", CPU)
         assert not (tmp_path / "run").exists()
 
 
-def test_the_command_line_begins_with_a_model(tones, before, tmp_path, capsys, monkeypatch):
+def test_train_from_option(tones, before, tmp_path, capsys, monkeypatch):
     recipe = tmp_path / "quick.toml"
     recipe.write_text(quick_recipe(tones, epochs=5, validations=1).to_toml())
     run = tmp_path / "it's a run"
@@ -156,7 +158,7 @@ def test_the_command_line_begins_with_a_model(tones, before, tmp_path, capsys, m
     assert "leave out RECIPE, --out, --from and --set" in capsys.readouterr().err
 
 
-def test_a_model_that_ships_is_kept_by_its_name():
-    """Where the package lies may be another place when the run is resumed."""
+def test_bundled_model_is_stored_by_name():
+    """The package may be installed elsewhere when the run is resumed."""
     assert start_from("commands-12") == ["training.begin_with='commands-12'"]
     assert start_from(None) == []
