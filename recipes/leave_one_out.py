@@ -1,13 +1,12 @@
-"""Train a recipe once for each speaker, left out, and tell how well the strings of each are heard.
+"""Train a recipe once without each speaker, and report the word error rate of that speaker.
 
     python recipes/leave_one_out.py digits-ctc --data fsdd --out runs/digits-ctc
 
-With `--also DIR` other people help: what DIR's training split has of the same words, and its noise,
-is in each training split too. Words that were recorded at a higher rate than the corpus are brought
-to its rate, else a network would tell the words by what lies above it, which the speaker who is
-left out does not have. For each speaker a manifest, a run and its figures lie in the folder of
---out. A tenth of the other speakers' files is for validation. What is there already is not
-trained again; a run that was stopped goes on.
+With `--also DIR` each training split also has the training split of DIR, for the same words, and
+its noise. Recordings at a higher rate than the corpus are resampled to its rate; otherwise a
+network could recognize words by frequencies that the left-out speaker's recordings lack. The folder
+of --out gets a manifest, a run and its figures for each speaker. A tenth of the other speakers'
+files is for validation. Finished runs are not repeated, and stopped ones are resumed.
 """
 
 import argparse
@@ -51,9 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe")
     parser.add_argument("--data", required=True, metavar="DIR")
-    parser.add_argument("--also", metavar="DIR", help="other people's recordings of the words")
+    parser.add_argument("--also", metavar="DIR", help="the same words by other people")
     parser.add_argument("--out", required=True, type=Path, metavar="RUNS")
-    parser.add_argument("--speakers", metavar="A,B", help="only these are left out in turn")
+    parser.add_argument("--speakers", metavar="A,B", help="leave out only these, in turn")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(arguments)
@@ -62,11 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
         known = sorted({clip.speaker for clip in corpus.clips} - {""})
         chosen = options.speakers.split(",") if options.speakers else known
         if unknown := [speaker for speaker in chosen if speaker not in known]:
-            raise UsageError(f"--speakers {unknown[0]}: there are {', '.join(known)}")
+            raise UsageError(f"--speakers {unknown[0]}: must be among {', '.join(known)}")
         recipe = load_recipe(options.recipe, options.set)
         also = open_corpus(options.also) if options.also else None
         if also is not None:
-            also = helpers(corpus, also, options.out / "also")
+            also = matching_clips(corpus, also, options.out / "also")
         figures = {
             speaker: without(speaker, corpus, also, recipe, options.out, options.device)
             for speaker in chosen
@@ -74,31 +73,31 @@ def main(arguments: list[str] | None = None) -> int:
     except SpeechGRUError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    tell(figures)
+    print_table(figures)
     return 0
 
 
-def helpers(corpus: Corpus, also: Corpus, folder: Path) -> Corpus:
-    """What `also` has for training of the corpus' words, at no higher rate than the corpus' first.
+def matching_clips(corpus: Corpus, also: Corpus, folder: Path) -> Corpus:
+    """The training clips of `also` with words of the corpus, at no higher rate than its first clip.
 
-    What was recorded at a higher rate is written to `folder`, unless it is there already.
+    Resampled recordings are written to `folder`, unless they are there already.
     """
     rate, words = probe(corpus.clips[0].path).rate, set(corpus.words)
     clips = [clip for clip in also.split("training") if clip.word in words]
-    helping = []
+    matching = []
     with progress_bar(f"recordings at {rate} Hz") as progress:
         for number, clip in enumerate(clips, 1):
-            helping.append(at_most(rate, clip, folder))
+            matching.append(at_most(rate, clip, folder))
             if progress is not None:
                 progress(number, len(clips))
-    return replace(also, clips=tuple(helping))
+    return replace(also, clips=tuple(matching))
 
 
 def at_most(rate: int, clip: Clip, folder: Path) -> Clip:
-    """A clip whose recording has no higher rate: itself, or a copy of it in `folder`."""
+    """The clip, or if its rate is higher one with a resampled copy in `folder`."""
     if probe(clip.path).rate <= rate:
         return clip
-    # One folder may have names of several.
+    # Files of several folders may have the same name.
     name = f"{clip.path.stem}-{zlib.crc32(bytes(clip.path)):08x}.flac"
     path = folder / clip.word / name
     if not path.exists():
@@ -111,29 +110,29 @@ def at_most(rate: int, clip: Clip, folder: Path) -> Clip:
 def without(
     speaker: str, corpus: Corpus, also: Corpus | None, recipe: Recipe, out: Path, device: str
 ) -> dict[str, Any]:
-    """Train without a speaker, unless that is done, and evaluate on that speaker alone."""
+    """Train without a speaker, unless that is done, and evaluate on that speaker."""
     manifest, run = out / f"without-{speaker}.csv", out / f"without-{speaker}"
     write_atomic(manifest, manifest_without(speaker, corpus, also, manifest.parent))
-    begun = (run / "recipe.toml").exists()
-    settings = RunDirectory(run).read_recipe() if begun else with_data(recipe, str(manifest))
+    started = (run / "recipe.toml").exists()
+    settings = RunDirectory(run).read_recipe() if started else with_data(recipe, str(manifest))
     print(f"without {speaker}", file=sys.stderr)
     with stop_on_signals() as stop, live_run() as (report, decoding):
-        result = train(settings, run, select_device(device), begun, report, stop, decoding)
+        result = train(settings, run, select_device(device), started, report, stop, decoding)
     backend = open_backend(result.model, device)
     audio = open_split_audio(manifest, settings.data.protocol, "testing", backend.sample_rate)
     clips = evaluate_clips(backend, audio.task, "testing", audio.packed)
     _, policy = stream_settings(backend.metadata)
-    strings = Sequences(audio, SequencePlan())
-    errors = evaluate_sequences(backend, strings, decoder_settings(backend.info), policy)
+    sequences = Sequences(audio, SequencePlan())
+    errors = evaluate_sequences(backend, sequences, decoder_settings(backend.info), policy)
     figures = {"clips": clips.as_dict(confusions=0), "sequences": errors.as_dict()}
     write_atomic(out / f"without-{speaker}.json", json.dumps(figures))
     return figures
 
 
 def manifest_without(speaker: str, corpus: Corpus, also: Corpus | None, folder: Path) -> str:
-    """The speaker is for testing; of the others' files, a tenth for validation.
+    """The speaker is for testing, a tenth of the others' files for validation.
 
-    All that `also` has is for training; its speakers are other people.
+    All clips of `also` are for training; its speakers get names of their own.
     """
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
@@ -150,8 +149,8 @@ def manifest_without(speaker: str, corpus: Corpus, also: Corpus | None, folder: 
     return text.getvalue()
 
 
-def tell(figures: dict[str, dict[str, Any]]) -> None:
-    """A table of the speakers, and the mean of their word error rates."""
+def print_table(figures: dict[str, dict[str, Any]]) -> None:
+    """Print a table of the speakers, and the mean of their word error rates."""
     print("| left out | clips right | words | sub. | del. | ins. | word errors | 95 % interval |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for speaker, found in figures.items():

@@ -1,11 +1,11 @@
-"""Set other voices of a Speech Commands directory apart for testing, so as to ask again.
+"""Set other voices of a Speech Commands directory apart for testing, to confirm a result.
 
     python recipes/other_voices.py gsc-open --out gsc-open-others --seed 1
 
-A testing list is short, and has few voices: what a recipe reaches on it may be theirs. OUT has
-links to the words of DIR and other lists: voices of its training split, drawn at random until they
-have --clips recordings, are for testing; those that DIR's list names, to learn from. Validation is
-as it was. Then `train` and `evaluate` with `--data OUT`.
+A testing list is short and has few voices, so a recipe's result may depend on them. OUT has links
+to the words of DIR, and other lists: for testing, random voices of the training split until they
+have --clips recordings; the voices of DIR's testing list are for training. Validation stays the
+same. Then `train` and `evaluate` with `--data OUT`.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("data", metavar="DIR", help="with validation_list.txt, testing_list.txt")
     parser.add_argument("--out", required=True, type=Path, metavar="OUT")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--clips", type=int, default=1434, help="for testing, at least")
+    parser.add_argument("--clips", type=int, default=1434, help="minimum for testing")
     options = parser.parse_args(arguments)
     try:
         corpus = open_corpus(options.data)
@@ -40,31 +40,31 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def drawn(corpus: Corpus, clips: int, seed: int) -> list[Clip]:
-    """All recordings of voices of the training split, until there are `clips`.
+    """All recordings of random voices of the training split, until there are `clips`.
 
     Raises:
-        UsageError: the corpus is not split by lists, or has no more clips to learn from than that.
+        UsageError: the corpus is not split by lists, or has too few clips.
     """
     if corpus.split_by != "lists":
         raise UsageError(f"{corpus.root}: has no {' or '.join(LISTS.values())}")
     training = corpus.split("training")
     if not 0 < clips < len(training):
-        raise UsageError(f"--clips {clips}: between 1 and {len(training) - 1} can be set apart")
-    said = defaultdict(list)
+        raise UsageError(f"--clips {clips}: must be between 1 and {len(training) - 1}")
+    by_voice = defaultdict(list)
     for clip in training:
-        said[clip.speaker].append(clip)
-    voices = sorted(said)
+        by_voice[clip.speaker].append(clip)
+    voices = sorted(by_voice)
     random.Random(seed).shuffle(voices)
     found: list[Clip] = []
     for voice in voices:
         if len(found) >= clips:
             break
-        found += said[voice]
+        found += by_voice[voice]
     return found
 
 
 def write(corpus: Corpus, testing: list[Clip], out: Path) -> None:
-    """Links to the corpus' folders, and its lists with these clips for testing.
+    """Link the corpus's folders, and write its lists with these clips for testing.
 
     Raises:
         UsageError: `out` is there already, or cannot be written.

@@ -55,7 +55,7 @@ def check_parity(
     if failed:
         worst = max(failed, key=lambda difference: difference.log_posteriors)
         raise GateError(
-            f"the exported graph differs from PyTorch: log-posteriors by up to "
+            f"the exported graph differs from PyTorch: its log-posteriors by up to "
             f"{worst.log_posteriors:.2g} (chunks: {worst.chunking}), {LOG_POSTERIOR_TOLERANCE:g} "
             "is allowed; nothing was written"
         )

@@ -341,9 +341,9 @@ def test_calibrate_as_text(file, ambient, tones, capsys):
     assert run(file, *options(ambient, tones), "--dry-run") == 0
     assert file.read_bytes() == before
     printed = capsys.readouterr().out
-    for expected in (*WORDS, "chosen", "before", "an hour", "95 % interval", "missed words", "N="):
+    for expected in (*WORDS, "chosen", "before", "per hour", "95 % interval", "missed words", "N="):
         assert expected in printed
-    assert "too short to show 80 false alarms an hour" in printed
+    assert "too short to show 80 false alarms per hour" in printed
     tables = [line for line in printed.splitlines() if "too short" not in line]
     assert max(map(len, tables)) <= 84
     assert run(file, *options(ambient, tones)[:4], "--dry-run") == 0

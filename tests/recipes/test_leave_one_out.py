@@ -27,7 +27,7 @@ def tones(tmp_path, monkeypatch):
     return write_tones(tmp_path / "tones")
 
 
-def test_the_speaker_is_in_testing_and_nowhere_else(script, tones, tmp_path):
+def test_left_out_speaker_is_only_in_testing(script, tones, tmp_path):
     corpus = open_corpus(str(tones))
     (tmp_path / "runs").mkdir()
     manifest = tmp_path / "runs" / "without-e.csv"
@@ -43,16 +43,16 @@ def test_the_speaker_is_in_testing_and_nowhere_else(script, tones, tmp_path):
     assert len(again.split("validation")) < 0.3 * len(again.split("training"))
 
 
-def test_other_people_help_in_training_alone(script, tones, tmp_path):
+def test_other_people_are_only_in_training(script, tones, tmp_path):
     corpus = open_corpus(str(tones))
     manifest = tmp_path / "without-e.csv"
     manifest.write_text(script.manifest_without("e", corpus, None, tmp_path))
     alone = open_corpus(str(manifest))
-    others = script.helpers(corpus, open_corpus(embedded_corpus()), tmp_path / "also")
+    others = script.matching_clips(corpus, open_corpus(embedded_corpus()), tmp_path / "also")
     assert not others.clips  # it has none of the words
     (tmp_path / "more").mkdir()
     more = open_corpus(str(write_tones(tmp_path / "more")))
-    helping = script.helpers(corpus, more, tmp_path / "also")
+    helping = script.matching_clips(corpus, more, tmp_path / "also")
     assert helping.clips == more.split("training")
     assert not (tmp_path / "also").exists()
     manifest.write_text(script.manifest_without("e", corpus, helping, tmp_path))
@@ -63,13 +63,13 @@ def test_other_people_help_in_training_alone(script, tones, tmp_path):
     assert len(helped.clips) == len(alone.clips) + len(more.split("training"))
 
 
-def test_what_was_recorded_at_a_higher_rate_is_brought_to_the_corpus_rate(script, tones, tmp_path):
+def test_higher_rates_are_resampled_to_the_corpus_rate(script, tones, tmp_path):
     corpus, low = open_corpus(str(tones)), tmp_path / "low"
     low.mkdir()
     for clip in corpus.clips:
         soundfile.write(low / clip.path.name, read(clip.path, 8_000), 8_000)
     (low / tones.name).write_text(tones.read_text())
-    helping = script.helpers(open_corpus(str(low / tones.name)), corpus, tmp_path / "also")
+    helping = script.matching_clips(open_corpus(str(low / tones.name)), corpus, tmp_path / "also")
     own = corpus.split("training")
     assert [(clip.word, clip.speaker) for clip in helping.clips] == [
         (clip.word, clip.speaker) for clip in own
@@ -80,19 +80,19 @@ def test_what_was_recorded_at_a_higher_rate_is_brought_to_the_corpus_rate(script
         np.testing.assert_allclose(samples, read(original.path, 8_000), atol=2**-15)
     written = {clip.path: clip.path.stat().st_mtime_ns for clip in helping.clips}
     assert len(written) == len(own)
-    again = script.helpers(open_corpus(str(low / tones.name)), corpus, tmp_path / "also")
+    again = script.matching_clips(open_corpus(str(low / tones.name)), corpus, tmp_path / "also")
     assert {clip.path: clip.path.stat().st_mtime_ns for clip in again.clips} == written
 
 
 @pytest.mark.slow
-def test_each_speaker_is_left_out_in_turn(script, tones, tmp_path, capsys):
+def test_leave_one_out_run(script, tones, tmp_path, capsys):
     recipe = write_recipe(tmp_path, tones, epochs=20, validations=2)
     arguments = [recipe, "--data", str(tones), "--out", str(tmp_path / "runs")]
     arguments += ["--speakers", "a,e", "--set", 'model.heads=["ctc"]', "--device", "cpu"]
     assert script.main(arguments) == 0
-    said = capsys.readouterr().out
-    assert [line.split("|")[1].strip() for line in said.splitlines()[2:4]] == ["a", "e"]
-    assert "mean of 2: " in said
+    printed = capsys.readouterr().out
+    assert [line.split("|")[1].strip() for line in printed.splitlines()[2:4]] == ["a", "e"]
+    assert "mean of 2: " in printed
     figures = json.loads((tmp_path / "runs" / "without-e.json").read_text())
     assert figures["sequences"]["words"] == 3
     assert set(figures["sequences"]["by_speaker"]) == {"e"}
@@ -101,11 +101,11 @@ def test_each_speaker_is_left_out_in_turn(script, tones, tmp_path, capsys):
     model = tmp_path / "runs" / "without-a" / "model.safetensors"
     before = model.stat().st_mtime_ns
     assert script.main(arguments) == 0
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().out == printed
     assert model.stat().st_mtime_ns == before
 
 
-def test_a_speaker_who_is_not_there_is_told(script, tones, tmp_path, capsys):
+def test_unknown_speaker_is_an_error(script, tones, tmp_path, capsys):
     arguments = ["my-words", "--data", str(tones), "--out", str(tmp_path / "runs")]
     assert script.main([*arguments, "--speakers", "zoe"]) == 2
-    assert "--speakers zoe: there are a, b, c" in capsys.readouterr().err
+    assert "--speakers zoe: must be among a, b, c" in capsys.readouterr().err

@@ -18,7 +18,7 @@ def script():
 
 @pytest.fixture
 def commands(tmp_path):
-    """Twelve voices that say two words twice; one is for validation, one for testing."""
+    """Twelve voices with two words twice each; one is for validation, one for testing."""
     root = tmp_path / "commands"
     for word in ("yes", "no"):
         (root / word).mkdir(parents=True)
@@ -42,7 +42,7 @@ def voices(root: Path) -> dict[str, set[str]]:
     return found
 
 
-def test_whole_voices_move_and_validation_stays(script, commands, tmp_path, capsys):
+def test_whole_voices_move_to_testing(script, commands, tmp_path, capsys):
     out = tmp_path / "others"
     assert script.main([str(commands), "--out", str(out), "--clips", "9"]) == 0
     assert capsys.readouterr().out == f"{out}: 12 clips of 3 voices for testing\n"
@@ -55,7 +55,7 @@ def test_whole_voices_move_and_validation_stays(script, commands, tmp_path, caps
     assert len(open_corpus(str(out)).clips) == len(open_corpus(str(commands)).clips)
 
 
-def test_the_seed_draws_the_voices(script, commands, tmp_path):
+def test_seed_determines_the_voices(script, commands, tmp_path):
     drawn = []
     for name, seed in (("one", 1), ("again", 1), ("two", 2)):
         arguments = [str(commands), "--out", str(tmp_path / name), "--clips", "12"]
@@ -65,10 +65,10 @@ def test_the_seed_draws_the_voices(script, commands, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "clips", "said"),
+    ("change", "clips", "message"),
     [
-        (lambda root: None, "40", "--clips 40: between 1 and 39 can be set apart"),
-        (lambda root: None, "0", "--clips 0: between 1 and 39 can be set apart"),
+        (lambda root: None, "40", "--clips 40: must be between 1 and 39"),
+        (lambda root: None, "0", "--clips 0: must be between 1 and 39"),
         (lambda root: (root.parent / "out").mkdir(), "4", "out: cannot be written: File exists"),
         (
             lambda root: [one.unlink() for one in root.glob("*.txt")],
@@ -77,9 +77,9 @@ def test_the_seed_draws_the_voices(script, commands, tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_set_apart_is_told(script, commands, tmp_path, capsys, change, clips, said):
+def test_errors_of_other_voices(script, commands, tmp_path, capsys, change, clips, message):
     change(commands)
     assert script.main([str(commands), "--out", str(tmp_path / "out"), "--clips", clips]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert said in error
+    assert message in error

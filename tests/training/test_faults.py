@@ -20,9 +20,11 @@ from safetensors.torch import load_file
 from together import PROCESSES, answer_of, started_together, together
 
 from speechgru.errors import SpeechGRUError
+from speechgru.modelfile.safetensors import load_model
 from speechgru.training import loop
 from speechgru.training.distribution import LostProcessError, Ranks
 from speechgru.training.recipe import Recipe
+from speechgru.training.run_directory import RunDirectory
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +88,70 @@ def test_killed_at_random_moments(recipe, uninterrupted, tmp_path):
         assert kept_step(run) >= max(before, step - 1)
     loop.train(recipe, run, CPU, resume=True)
     assert_same_run(run, uninterrupted)
+
+
+def test_killed_at_fifty_moments(tones, tmp_path):
+    """From the first import on; files of others next to those of the run are left alone."""
+    recipe = quick_recipe(tones, epochs=170, validations=150)
+    whole = loop.train(recipe, tmp_path / "whole", CPU)
+    run, delay = tmp_path / "run", random.Random(4)
+    others = [
+        *(run / name for name in (".notes.tmp", ".model.safetensors.tmp", "train.log.tmp")),
+        run / "last" / ".checkpoint.safetensors.abc.tmp",
+        run / "deeper" / ".model.safetensors.abcdefgh.tmp",
+    ]
+    for path in others:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("not the run's")
+    kills = 0
+    while kills < 50:
+        before = kept_step(run)
+        process = PROCESSES.Process(target=train_in_process, args=(recipe, run))
+        process.start()
+        process.join(delay.uniform(0.0, 1.2))
+        if process.is_alive():
+            process.kill()
+            kills += 1
+        process.join()
+        assert kept_step(run) >= before
+    loop.train(recipe, run, CPU, has_run(run))
+    assert_same_run(run, whole.run)
+    assert {path.read_text() for path in others} == {"not the run's"}
+
+
+def start_at(moment: float, recipe: Recipe, run: Path, result: Path) -> None:
+    """Train from a moment on, and write the seed, or why it was refused."""
+    time.sleep(max(0.0, moment - time.time()))
+    try:
+        loop.train(recipe, run, CPU)
+        result.write_text(f"seed {recipe.training.seed}")
+    except SpeechGRUError as error:
+        result.write_text(str(error))
+
+
+def test_two_runs_that_start_together_do_not_mix(tones, tmp_path):
+    recipes = [quick_recipe(tones, seed=seed, validations=1, epochs=5) for seed in (1, 2)]
+    loop.prepare(recipes[0])
+    for number in range(10):
+        run = tmp_path / f"run{number}"
+        results = [tmp_path / f"result{number}-{i}" for i in range(2)]
+        moment = time.time() + 0.3
+        processes = [
+            PROCESSES.Process(target=start_at, args=(moment, recipe, run, result))
+            for recipe, result in zip(recipes, results, strict=True)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        winner, loser = sorted((path.read_text() for path in results), reverse=True)
+        assert winner in ("seed 1", "seed 2")
+        assert "another process trains here" in loser or "holds a run already" in loser
+        seed = int(winner.split()[1])
+        assert RunDirectory(run).read_recipe().training.seed == seed
+        origin = load_model(run / "model.safetensors").metadata["provenance"]
+        assert origin["recipe"]["training"]["seed"] == seed
+        assert not list(run.rglob(".*.tmp"))
 
 
 def test_full_disk_at_random_moments(recipe, uninterrupted, small_disk):

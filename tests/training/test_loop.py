@@ -47,6 +47,13 @@ def test_run_directory_of_a_finished_run(trained, tones):
     rows = metrics(trained.run)
     assert [row["step"] for row in rows] == [5, 10, 15, 20, 25, 30]
     assert rows[-1]["loss"] < rows[0]["loss"]
+    assert rows[-1]["training_loss"] < rows[0]["training_loss"]
+    assert [row["epoch"] for row in rows] == pytest.approx(
+        [s * 16 / 14 for s in range(5, 31, 5)], abs=1e-3
+    )
+    assert rows[-1]["learning_rate"] == pytest.approx(0.01 * 0.02)
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds)
     best = max(rows, key=lambda row: (row["balanced_accuracy"], -row["loss"]))
     # The interesting case: several validations without a mistake.
     assert sum(row["balanced_accuracy"] == best["balanced_accuracy"] for row in rows) > 1

@@ -1,5 +1,6 @@
 """Resuming: after stops, kills and full disks a run ends like one that was never stopped."""
 
+import json
 import multiprocessing
 import os
 import resource
@@ -14,7 +15,7 @@ import torch
 from full_disk import fill
 from runs import CPU, assert_same_run, checkpoint, metrics, quick_recipe, write_recipe
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tones import write_tones
 
 from speechgru.cli import main
@@ -166,6 +167,49 @@ def test_added_recording_prevents_resuming(tmp_path, capsys):
     assert (run / "last" / "checkpoint.safetensors").read_bytes() == before
 
 
+def test_recording_replaced_by_one_of_the_same_size_prevents_resuming(tmp_path):
+    manifest = write_tones(tmp_path)
+    run, recipe = tmp_path / "run", quick_recipe(manifest)
+    interrupt(recipe, run, 2)
+    shutil.copyfile(tmp_path / "high-a.wav", tmp_path / "low-a.wav")
+    with pytest.raises(DataError, match="the recordings have changed since this run began"):
+        loop.train(recipe, run, CPU, resume=True)
+
+
+def test_added_word_is_reported_as_changed_recordings(tmp_path):
+    """And not as a checkpoint of another network, which it is, too."""
+    manifest = write_tones(tmp_path)
+    run, recipe = tmp_path / "run", quick_recipe(manifest)
+    interrupt(recipe, run, 2)
+    text = manifest.read_text().replace("high-d.wav,high,d", "high-d.wav,shrill,d")
+    manifest.write_text(text.replace("high-e.wav,high,e", "high-e.wav,shrill,e"))
+    with pytest.raises(DataError, match="the recordings have changed since this run began"):
+        loop.train(recipe, run, CPU, resume=True)
+
+
+def test_copied_recordings_do_not_prevent_resuming(tmp_path):
+    """The same content with other times of change, as after a restored backup."""
+    manifest = write_tones(tmp_path)
+    run, recipe = tmp_path / "run", quick_recipe(manifest)
+    interrupt(recipe, run, 2)
+    for path in tmp_path.glob("*.wav"):
+        path.write_bytes(path.read_bytes())
+    assert loop.train(recipe, run, CPU, resume=True).steps == 30
+
+
+def test_recordings_decoded_by_other_versions_are_mentioned(recipe, tmp_path, monkeypatch):
+    """Their samples may differ in a bit, which does not mean that the recordings have changed."""
+    run, lines = tmp_path / "run", list[str]()
+    interrupt(recipe, run, 2)
+    path = run / "last" / "checkpoint.safetensors"
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["speechgru-checkpoint"])
+    header["progress"] |= {"samples_crc32": 1, "decoders": "libsndfile 1.0, soxr 0.1"}
+    save_file(load_file(path), path, {"speechgru-checkpoint": json.dumps(header)})
+    loop.train(recipe, run, CPU, resume=True, say=lines.append)
+    assert "were by libsndfile 1.0, soxr 0.1" in lines[0]
+
+
 def flat(text: str) -> str:
     return " ".join(text.split())
 
@@ -206,6 +250,21 @@ def test_second_process_in_the_same_folder_is_refused(recipe, tmp_path, capsys):
     assert f"{run}: another process trains here" in flat(capsys.readouterr().err)
     with RunDirectory(run).lock():
         pass
+
+
+def test_run_created_during_decoding_is_not_overwritten(recipe, tmp_path, monkeypatch):
+    run, prepare = tmp_path / "run", loop.prepare
+    other = recipe.model_copy(update={"description": "another run"})
+
+    def prepare_slowly(*arguments):
+        RunDirectory(run).create(other)
+        return prepare(*arguments)
+
+    monkeypatch.setattr(loop, "prepare", prepare_slowly)
+    with pytest.raises(UsageError, match="holds a run already"):
+        loop.train(recipe, run, CPU)
+    assert RunDirectory(run).read_recipe() == other
+    assert sorted(path.name for path in run.iterdir()) == ["recipe.toml", "train.lock"]
 
 
 # Real processes and signals.
