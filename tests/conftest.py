@@ -93,7 +93,7 @@ def quick_costs() -> Iterator[None]:
     from speechgru.analysis import cell_costs as costs
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, few in {"_BATCHES": 1, "_CALLS": 20, "_ROUNDS": 2}.items():
+        for name, few in {"BATCHES": 1, "CALLS": 20, "ROUNDS": 2}.items():
             patch.setattr(costs, name, few)
         yield
 

@@ -15,7 +15,7 @@ from speechgru.model.cells import CellName, make_cell
 from speechgru.training.trainer import Trainer
 
 #: Passes over a batch, calls in a row, and repetitions of those calls.
-_BATCHES, _CALLS, _ROUNDS = 5, 100, 5
+BATCHES, CALLS, ROUNDS = 5, 100, 5
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _train_clips_per_second(trainer: Trainer) -> float:
             torch.cuda.synchronize(trainer.device)
 
     run()
-    seconds = fastest_s(run, _BATCHES, clock_for(trainer.device.type))
+    seconds = fastest_s(run, BATCHES, clock_for(trainer.device.type))
     trainer.model.zero_grad(set_to_none=True)
     return size / seconds
 
@@ -111,11 +111,11 @@ def _step_s(backend: TorchBackend | OnnxBackend) -> float:
 
     def run() -> None:
         nonlocal state
-        for _ in range(_CALLS):
+        for _ in range(CALLS):
             _, state = backend(samples, state)
 
     run()
-    return fastest_s(run, _ROUNDS, time.perf_counter) / _CALLS
+    return fastest_s(run, ROUNDS, time.perf_counter) / CALLS
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,10 @@ class RunDirectory:
             UsageError: there is no run.
         """
         if not self.recipe.is_file():
-            raise UsageError(f"{self.root}: no run to resume; it has no recipe.toml")
+            raise UsageError(
+                f"{self.root}: no run to resume, as it has no recipe.toml; start one with: "
+                f"speechgru train RECIPE --out {self.root}"
+            )
         return load_recipe(str(self.recipe))
 
     @contextmanager

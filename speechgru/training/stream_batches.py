@@ -77,11 +77,11 @@ class StreamBatches:
 
     def draw_rows(self, count: int) -> Rows:
         """Rows of the next `count` clips, augmented."""
-        continues, drawn = self._choose_rows(), self.clips.draw(count)
-        samples, targets = self._place_clips(drawn, continues)
+        continues, drawn = self.choose_rows(), self.clips.draw(count)
+        samples, targets = self.place_clips(drawn, continues)
         words = words_first(drawn.classes.view(len(samples), -1), self.clips)
         if self.clips.talk is not None:
-            self._place_talk(samples, targets, words, *self.clips.talk)
+            self.place_talk(samples, targets, words, *self.clips.talk)
         config = self.clips.recipe.augment
         samples = augment_samples(samples, self.clips.noise, config, self.clips.generator)
         return Rows(samples, targets, words)
@@ -115,26 +115,26 @@ class StreamBatches:
         clips = rows * self.config.clips
         with self.clips.rewound():
             for _ in range(max(1, _COUNTED_CLIPS // (clips * ranks.size))):
-                _, targets = self._place_clips(self.clips.draw(clips), continues)
+                _, targets = self.place_clips(self.clips.draw(clips), continues)
                 labels = label_ids(targets[targets != NO_TARGET], model)
                 counts += torch.bincount(labels, minlength=len(counts))
         self.carried.update(carried)
         counts = ranks.mean(counts)
         return counts / counts.sum()
 
-    def _choose_rows(self) -> Tensor:
+    def choose_rows(self) -> Tensor:
         """Which rows continue their stream, (R,); the state of the others is set to zeros."""
         rows = len(self.carried["output"])
         like, generator = self.carried["samples"], self.clips.generator
         continues = uniform((rows,), 0, 1, like, generator) < self.config.carry_share
         if self.clips.talk is not None:
-            continues |= self._choose_talk(len(self.clips.talk[1]))
+            continues |= self.choose_talk(len(self.clips.talk[1]))
         for name, initial in self.clips.model.initial_state(rows).items():
             mask = continues.view(-1, *[1] * (initial.ndim - 1))
             self.carried[name] = torch.where(mask, self.carried[name], initial)
         return continues
 
-    def _choose_talk(self, steps: int) -> Tensor:
+    def choose_talk(self, steps: int) -> Tensor:
         """Choose the rows that are running speech; returns which ones were in the last batch, (R,).
 
         Stretches of running speech have random lengths, `talk_s` on average. `steps` is the length
@@ -154,7 +154,7 @@ class StreamBatches:
         self.carried["talk"] = torch.where(is_talk, following, -1)
         return was_talk
 
-    def _place_talk(
+    def place_talk(
         self, samples: Tensor, targets: Tensor, words: Tensor, talk: Tensor, activity: Tensor
     ) -> None:
         """Replace the rows that were chosen for it by running speech, in place."""
@@ -178,15 +178,15 @@ class StreamBatches:
         self.carried["held_s"][rows] = 0.0
         self.carried["output"][rows] = unknown
 
-    def _place_clips(self, clips: Clips, continues: Tensor) -> tuple[Tensor, Tensor]:
+    def place_clips(self, clips: Clips, continues: Tensor) -> tuple[Tensor, Tensor]:
         """Clips to rows: samples (R, S) and targets (R, T); the last words are carried."""
         rows, length = len(continues), clips.samples.shape[1]
         total = self.steps * self.clips.model.step_samples
         spans = clips.spans.view(rows, -1, 2)
         generator, like = self.clips.generator, clips.samples
         abutted = uniform((rows, 1), 0, 1, like, generator) < self.config.abutted_share
-        abutted_offsets = self._abutted_offsets(rows, length, total, like)
-        offsets = torch.where(abutted, abutted_offsets, self._random_offsets(spans, total, like))
+        abutted_offsets = self.abutted_offsets(rows, length, total, like)
+        offsets = torch.where(abutted, abutted_offsets, self.random_offsets(spans, total, like))
         samples = _overlap_add(
             clips.samples.view(rows, -1, length),
             offsets,
@@ -196,7 +196,7 @@ class StreamBatches:
         spans = spans + offsets[..., None]
         return samples, self._targets(clips, offsets, spans, abutted, continues)
 
-    def _abutted_offsets(self, rows: int, length: int, total: int, like: Tensor) -> Tensor:
+    def abutted_offsets(self, rows: int, length: int, total: int, like: Tensor) -> Tensor:
         """Offsets of clips that follow each other without a gap, from a random one on: (R, N)."""
         count, rate = self.config.clips, self.clips.model.sample_rate
         room = max(0, total - count * length)
@@ -205,7 +205,7 @@ class StreamBatches:
         places = torch.arange(count, device=like.device) * length
         return (first + jitter + places).round().long().clamp_min(0)
 
-    def _random_offsets(self, spans: Tensor, total: int, like: Tensor) -> Tensor:
+    def random_offsets(self, spans: Tensor, total: int, like: Tensor) -> Tensor:
         """Offsets that place words in order with random gaps, which fill the row: (R, N).
 
         With crowding, the gaps between a row's words are shorter by a random factor than those

@@ -21,7 +21,7 @@ from speechgru.evaluation.streams import (
     FileSound,
     evaluate_stream,
     file_case,
-    hear,
+    recognize_stream,
     split_case,
 )
 from speechgru.evaluation.tuning import GRID, LATENCY_MS, POLICIES, tune
@@ -68,9 +68,9 @@ def test_file_and_memory_give_the_same_events(backend, tones, tmp_path):
 def test_replay_equals_listening_again(tones):
     """What is replayed is what would have been heard."""
     sound = split_case(tones, StreamPlan(minutes=0.4)).sound
-    heard = hear(BandBackend(), sound, DetectorConfig(), StatePolicy(mode="silence"))
+    heard = recognize_stream(BandBackend(), sound, DetectorConfig(), StatePolicy(mode="silence"))
     for config in GRID[:: len(GRID) // 6]:
-        afresh = hear(BandBackend(), sound, config, StatePolicy(mode="silence"))
+        afresh = recognize_stream(BandBackend(), sound, config, StatePolicy(mode="silence"))
         assert heard.replay(config) == list(afresh.events)
 
 
@@ -131,7 +131,9 @@ def test_each_event_in_ambient_sound_is_an_error(backend, tones):
     assert told == sorted(told)
     assert told[-1] == 1
     for trial in trials:
-        assert trial.ambient == len(hear(backend, ambient, trial.config, trial.policy).events)
+        assert trial.ambient == len(
+            recognize_stream(backend, ambient, trial.config, trial.policy).events
+        )
         assert trial.errors == trial.report.errors + trial.ambient
     assert trials[0].errors == min(trial.errors for trial in trials)
     without = tune(backend, case.sound, case.truth, grid)
@@ -260,7 +262,7 @@ def test_nan_in_a_stream_is_an_error():
     samples = np.zeros(RATE, np.float32)
     samples[5] = np.nan
     with pytest.raises(DataError, match="sample 5"):
-        hear(BandBackend(), ArraySound(samples, RATE), DetectorConfig(), StatePolicy())
+        recognize_stream(BandBackend(), ArraySound(samples, RATE), DetectorConfig(), StatePolicy())
 
 
 def test_file_at_another_rate_is_resampled(tmp_path):
@@ -269,5 +271,5 @@ def test_file_at_another_rate_is_resampled(tmp_path):
     sound = FileSound(tmp_path / "s.wav", RATE)
     assert sound.duration_s == pytest.approx(2.0)
     assert sum(map(len, sound)) == pytest.approx(2 * RATE, abs=2)
-    (found,) = hear(BandBackend(), sound, DetectorConfig(), StatePolicy()).events
+    (found,) = recognize_stream(BandBackend(), sound, DetectorConfig(), StatePolicy()).events
     assert found.word == "mid"

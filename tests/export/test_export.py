@@ -18,7 +18,6 @@ from speechgru.backends.pytorch import TorchBackend
 from speechgru.cli import main
 from speechgru.errors import GateError, SpeechGRUError
 from speechgru.export import exporter as exporting
-from speechgru.export import layers
 from speechgru.export.graph import build_graph
 from speechgru.export.parity import check_parity, embedded_recording
 from speechgru.export.weights import folded, is_rounded, rounded, to_int8
@@ -252,11 +251,10 @@ def test_graph_that_is_wrong_only_in_chunks_is_detected():
 
 def test_differing_graph_is_not_written(tmp_path, capsys, monkeypatch):
     save_model(network(), tmp_path / "m.safetensors")
-    real = layers._onnx_layer
     monkeypatch.setattr(
-        layers,
-        "_onnx_layer",
-        lambda *a, **k: real(*a, **(k | {"linear_before_reset": 0})),
+        exporting,
+        "build_graph",
+        lambda *args: with_attribute(build_graph(*args), "GRU", "linear_before_reset", 0),
     )
     target = tmp_path / "out" / "m.onnx"
     assert main(["export", str(tmp_path / "m.safetensors"), "-o", str(target)]) == 5

@@ -60,7 +60,7 @@ def test_abutted_clips_and_their_targets(tones, monkeypatch):
     monkeypatch.setattr(batches.clips, "silence", silence)
     # One row: word 1, then silence.
     clips = clips_of([1, silence], (0.2, 0.5))
-    samples, targets = batches._place_clips(clips, torch.tensor([False]))
+    samples, targets = batches.place_clips(clips, torch.tensor([False]))
     (row,), (target_row,) = samples, targets
     first = row.nonzero().min().item() / RATE - 0.2  # the start of the first clip
     assert row[round((first + 0.2) * RATE) : round((first + 0.5) * RATE)].eq(1).all()
@@ -81,7 +81,7 @@ def test_abutted_clips_and_their_targets(tones, monkeypatch):
 
 def test_clip_that_ends_within_its_word_has_it_as_target(tones):
     batches = make_batches(tones, rows=1, abutted_share=1.0, seconds_per_clip=1.0)
-    _, (target_row,) = batches._place_clips(clips_of([1, 2], (0.3, 1.0)), torch.tensor([False]))
+    _, (target_row,) = batches.place_clips(clips_of([1, 2], (0.3, 1.0)), torch.tensor([False]))
     for end_s, word in ((1.0, 1), (2.0, 2)):
         assert at(target_row, end_s - 0.24) == NO_TARGET
         assert at(target_row, end_s - 0.16) == at(target_row, end_s - 0.02) == word
@@ -93,14 +93,14 @@ def test_words_are_placed_whole_and_in_order(tones):
     outputs = [0, 1, 2, 0] * 50
     clips = clips_of(outputs, (0.3, 0.6))
     spans = clips.spans.view(50, 4, 2)
-    offsets = batches._random_offsets(spans, batches.steps * STEP, clips.samples)
+    offsets = batches.random_offsets(spans, batches.steps * STEP, clips.samples)
     starts, ends = (spans + offsets[..., None]).unbind(dim=2)
     assert starts.min() >= 0
     assert ends.max() <= batches.steps * STEP - 0.14 * RATE
     gaps = starts[:, 1:] - ends[:, :-1]
     assert gaps.min() >= -1
     assert gaps.max() > 0.5 * RATE
-    samples, _ = batches._place_clips(clips, torch.zeros(50, dtype=torch.bool))
+    samples, _ = batches.place_clips(clips, torch.zeros(50, dtype=torch.bool))
     assert samples.sum(dim=1) == pytest.approx(4 * 0.3 * RATE, abs=1)
 
 
@@ -110,7 +110,7 @@ def test_crowding_allows_words_without_a_pause(tones, crowding, least_s):
     batches = make_batches(tones, rows=100, abutted_share=0.0, clips=4, crowding=crowding)
     clips = clips_of([0, 1, 2, 0] * 100, (0.3, 0.6))
     spans = clips.spans.view(100, 4, 2)
-    offsets = batches._random_offsets(spans, batches.steps * STEP, clips.samples)
+    offsets = batches.random_offsets(spans, batches.steps * STEP, clips.samples)
     starts, ends = (spans + offsets[..., None]).unbind(dim=2)
     between_s = (starts[:, 1:] - ends[:, :-1]).sum(dim=1) / RATE
     assert least_s - 0.001 <= between_s.min() <= least_s + 0.6
@@ -126,7 +126,7 @@ def test_last_word_of_a_row_stays_the_target_in_the_next(tones, monkeypatch):
     batches.carried["held_s"] = torch.tensor([hold_s - 0.2] * 2)
     batches.carried["output"] = torch.tensor([2, 2])
     clips = clips_of([silence] * 4, (0.0, 1.0))
-    _, targets = batches._place_clips(clips, torch.tensor([True, False]))
+    _, targets = batches.place_clips(clips, torch.tensor([True, False]))
     assert at(targets[0], 0.02) == 2
     assert at(targets[0], hold_s - 0.2 - 0.02) == 2
     assert at(targets[0], hold_s - 0.2 + 0.1) == NO_TARGET
@@ -136,7 +136,7 @@ def test_last_word_of_a_row_stays_the_target_in_the_next(tones, monkeypatch):
     assert batches.carried["held_s"][0].item() == pytest.approx(hold_s - 0.2 - length_s)
     assert batches.carried["held_s"][1].item() < -100
     clips = clips_of([0, 1, 2, 0], (0.2, 0.6))
-    batches._place_clips(clips, torch.tensor([True, True]))
+    batches.place_clips(clips, torch.tensor([True, True]))
     assert batches.carried["output"].tolist() == [1, 0]
     assert (batches.carried["held_s"] > -length_s).all()
 
@@ -147,7 +147,7 @@ def test_words_of_a_batch_are_in_order_without_silence(tones, monkeypatch):
     outputs = torch.tensor([0, 1, 2, 0, 1, 1, 2, 1])
     drawn = clips_of(outputs.tolist(), (0.2, 0.6))
     monkeypatch.setattr(batches.clips, "draw", lambda count: drawn)
-    monkeypatch.setattr(batches, "_choose_rows", lambda: torch.zeros(2, dtype=torch.bool))
+    monkeypatch.setattr(batches, "choose_rows", lambda: torch.zeros(2, dtype=torch.bool))
     assert batches.draw_rows(8).words.tolist() == [[0, 2, 0, NO_WORD], [2] + [NO_WORD] * 3]
 
 
@@ -180,7 +180,7 @@ def test_rows_that_do_not_continue_start_from_zeros(tones):
     for name, tensor in batches.clips.model.initial_state(1).items():
         batches.carried[name] = torch.ones_like(batches.carried[name])
         assert not tensor.any()
-    goes_on = batches._choose_rows()
+    goes_on = batches.choose_rows()
     assert goes_on.any()
     assert not goes_on.all()
     for name in batches.clips.model.initial_state(1):

@@ -62,7 +62,7 @@ def test_share_of_talk_rows(tones):
     batches = make_batches(tones, talk_share=0.3)
     shares = []
     for _ in range(300):
-        batches._choose_rows()
+        batches.choose_rows()
         shares.append((batches.carried["talk"] >= 0).float().mean().item())
     assert np.mean(shares[20:]) == pytest.approx(0.3, abs=0.06)
 
@@ -72,7 +72,7 @@ def test_talk_continues_in_the_next_batch_with_its_state(batches):
     for _ in range(20):
         before = batches.carried["talk"].clone()
         batches.carried |= {name: mark.clone() for name, mark in marks.items()}
-        batches._choose_rows()
+        batches.choose_rows()
         was_talk = before >= 0
         # The words after it, too, begin in the state that it left behind.
         assert (batches.carried["layer0"].flatten(1).amin(dim=1)[was_talk] == 1).all()
