@@ -1,4 +1,4 @@
-"""Where a word begins and ends in a stream, by its level in the band of speech."""
+"""Finds where words start and end in a stream, by the level in the speech band."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -10,35 +10,35 @@ from numpy.typing import NDArray
 from speechgru.audio.levels import clipped_frames, decibels
 from speechgru.audio.samples import Samples
 
-#: What is wrong with a take; None where nothing is.
+#: What is wrong with a take.
 Fault = Literal["clipped", "faint", "cut off", "too long"]
 
 _FRAME_S = 0.02
-#: Thumps, hum and rumble lie below it; an "s" lies high in it.
+#: Thumps, hum and rumble are below it; an "s" is high in it.
 _BAND_HZ = (250.0, 7_000.0)
-#: A word begins where three of four frames rise so much over the room's level, and lies where
-#: they are this much over it; below the second no frame is speech.
+#: A word starts where three of four frames are this much louder than the room, and goes on while
+#: frames are this much louder; no frame below the third level is speech.
 _ONSET_DB, _HOLD_DB, _LOWEST_DB = 10.0, 6.0, -65.0
-#: A room that is louder would drown the words: what is louder from the start on is speech.
+#: No room is louder: what is louder from the start on is speech.
 _LOUDEST_ROOM_DB = -38.0
-#: The room's level is the lower quartile of the last seconds; so much is heard before a word may
-#: begin, as the level is not known yet.
+#: The room's level is the lower quartile of the last seconds. Before a word may start, this much
+#: must have passed, as the level is still unknown.
 _ROOM_S, _SETTLE_S, _QUARTILE = 3.0, 0.3, 0.25
-#: Shorter is a click. A pause inside a phrase, as before the t of "right", is shorter than the end.
+#: Anything shorter is a click.
 _SHORTEST_S = 0.1
-#: Kept before and after what is spoken.
+#: Belongs to a take before and after what is spoken.
 MARGIN_S = 0.15
-#: A take that is this little over the room, or whose loudest sample is this low, is faint.
+#: A take less than this over the room, or with a lower peak, is faint.
 _FAINT_OVER_ROOM_DB, _FAINT_PEAK_DB = 12.0, -36.0
-#: More samples at full scale than this are heard as distortion.
+#: More samples at full scale than this are audible.
 _CLIPPED_SAMPLES = 4
 
 
 @dataclass(frozen=True)
 class Take:
-    """A word or phrase that was spoken: (S,) with `MARGIN_S` on either side, and its fault.
+    """A spoken word or phrase, (S,) with `MARGIN_S` on either side, and what is wrong with it.
 
-    Times are those of the stream. `over_room_db` is how much louder than the room it is.
+    Times are in the stream. `over_room_db` is how much louder than the room it is.
     """
 
     samples: Samples
@@ -54,8 +54,8 @@ class EndpointDetector:
 
     Args:
         rate: hertz.
-        end_s: a word is over after so much quiet.
-        longest_s: what goes on for longer is too long.
+        end_s: a word ends with a pause of this length.
+        longest_s: takes that are longer are faulty.
     """
 
     def __init__(self, rate: int, end_s: float = 0.5, longest_s: float = 4.0) -> None:
@@ -65,15 +65,15 @@ class EndpointDetector:
         self._band = (hertz >= _BAND_HZ[0]) & (hertz <= _BAND_HZ[1])
         self._window = np.hanning(self._size)
         self._levels_db: deque[float] = deque(maxlen=round(_ROOM_S / _FRAME_S))
-        #: Level of the last frame in the band of speech, for a meter.
+        #: Level of the last frame in the speech band, for a meter.
         self.level_db = decibels(0.0)
         self._rest = np.zeros(0, np.float32)
-        self._kept: deque[Samples] = deque()
+        self._recent_frames: deque[Samples] = deque()
         self._frames = 0
         self.rearm()
 
     def rearm(self) -> None:
-        """Wait for the next word, which must not have begun yet; the room's level stays known."""
+        """Wait for the next word, which must not have started; the room's level is remembered."""
         self._armed_at = self._frames
         self._recent: deque[bool] = deque(maxlen=4)
         self._first: int | None = None
@@ -81,12 +81,12 @@ class EndpointDetector:
 
     @property
     def time_s(self) -> float:
-        """Seconds of the stream that were heard."""
+        """Seconds of the stream so far."""
         return self._frames * _FRAME_S
 
     @property
     def room_db(self) -> float:
-        """The room's level in the band of speech."""
+        """The room's level in the speech band."""
         if not self._levels_db:
             return _LOWEST_DB
         level_db = float(np.quantile(list(self._levels_db), _QUARTILE))
@@ -94,11 +94,11 @@ class EndpointDetector:
 
     @property
     def is_speaking(self) -> bool:
-        """Whether a word has begun and is not over."""
+        """Whether a word has started and has not ended."""
         return self._first is not None
 
     def push(self, samples: Samples) -> list[Take]:
-        """The next samples, (S,); gives the takes that are over."""
+        """The next samples, (S,); returns the takes that have ended."""
         samples = np.concatenate([self._rest, samples])
         whole = len(samples) // self._size * self._size
         self._rest = samples[whole:]
@@ -110,11 +110,11 @@ class EndpointDetector:
         return takes
 
     def flush(self) -> list[Take]:
-        """The stream is over: a word that goes on is a take, without all of its margin."""
+        """The end of the stream: a word that has not ended is a take, without its full margin."""
         return [self._finish()] if self._first is not None else []
 
     def _push_frame(self, frame: Samples) -> Take | None:
-        self._kept.append(frame)
+        self._recent_frames.append(frame)
         room_db, level_db = self.room_db, self._level_db(frame)
         self.level_db = level_db
         self._frames += 1
@@ -139,13 +139,13 @@ class EndpointDetector:
 
     def _finish(self) -> Take:
         assert self._first is not None
-        oldest = self._frames - len(self._kept)
+        oldest = self._frames - len(self._recent_frames)
         margin = round(MARGIN_S / _FRAME_S)
         start = max(oldest, self._first - margin)
         stop = min(self._frames, self._last_speech + margin)
-        samples = np.concatenate(list(self._kept)[start - oldest : stop - oldest])
+        samples = np.concatenate(list(self._recent_frames)[start - oldest : stop - oldest])
         first, last = self._first - oldest, self._last_speech - oldest
-        spoken = np.concatenate(list(self._kept)[first : max(last, first + 1)])
+        spoken = np.concatenate(list(self._recent_frames)[first : max(last, first + 1)])
         peak_db = decibels(float(np.abs(samples).max(initial=0.0)))
         over_room_db = self._loudness_db(spoken) - self._room_db
         take = Take(
@@ -156,7 +156,9 @@ class EndpointDetector:
             round(over_room_db, 1),
             self._fault(samples, peak_db, over_room_db),
         )
-        self._levels_db.extend(self._level_db(frame) for frame in list(self._kept)[last + margin :])
+        self._levels_db.extend(
+            self._level_db(frame) for frame in list(self._recent_frames)[last + margin :]
+        )
         self.rearm()
         self._forget()
         return take
@@ -174,17 +176,17 @@ class EndpointDetector:
         return None
 
     def _level_db(self, frame: NDArray[np.floating]) -> float:
-        """Level of a frame in the band of speech, dB of full scale."""
+        """Level of a frame in the speech band, in dB of full scale."""
         spectrum = np.fft.rfft(frame * self._window)
         power = 2 * np.square(np.abs(spectrum[self._band])).sum()
         return decibels(float(np.sqrt(power / (self._size * np.square(self._window).sum()))))
 
     def _loudness_db(self, samples: Samples) -> float:
-        """The level that the loudest tenth of its frames reach."""
+        """The level that a tenth of the frames reach."""
         frames = samples.reshape(-1, self._size)
         return float(np.quantile([self._level_db(frame) for frame in frames], 0.9))
 
     def _forget(self) -> None:
-        """Keep what a margin, and the frames that an onset needs, may still take."""
-        while len(self._kept) > round(MARGIN_S / _FRAME_S) + 4:
-            self._kept.popleft()
+        """Drop frames that neither a margin nor an onset can still need."""
+        while len(self._recent_frames) > round(MARGIN_S / _FRAME_S) + 4:
+            self._recent_frames.popleft()

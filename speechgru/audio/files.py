@@ -14,15 +14,23 @@ import soundfile
 
 from speechgru.audio.containers import missing_bytes, open_unfinished_wav
 from speechgru.audio.pyav import DEMUXERS, PyavFile, demuxer_of, is_installed
-from speechgru.audio.samples import SAMPLE_RATE, Samples, StreamResampler, check_channel, to_mono
+from speechgru.audio.samples import (
+    MAX_RATE,
+    MIN_RATE,
+    SAMPLE_RATE,
+    Samples,
+    StreamResampler,
+    check_channel,
+    to_mono,
+)
 from speechgru.errors import DataError
 
 #: What libsndfile reads.
 _SUFFIXES = ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .w64 .rf64 .caf"
 SOUNDFILE_SUFFIXES = frozenset(_SUFFIXES.split())
 
-#: Beyond these a header is wrong, or made to exhaust the memory.
-MIN_RATE, MAX_RATE, MAX_CHANNELS = 1_000, 768_000, 64
+#: A header that declares more is wrong, or made to exhaust the memory.
+MAX_CHANNELS = 64
 MAX_HOURS_VARIABLE = "SPEECHGRU_MAX_HOURS"
 #: Of a recording that is read as a whole. Streams are not limited.
 _MAX_HOURS = 1.0

@@ -12,8 +12,8 @@ import numpy as np
 from speechgru.audio.devices import COMMON_RATES, Device, find_device
 from speechgru.audio.levels import SignalWatch, Verdict, peak_db, rms_db, verdict
 from speechgru.audio.portaudio import load_portaudio, quiet_native_code, restart_portaudio
-from speechgru.audio.samples import Samples
-from speechgru.errors import AudioDeviceError, UsageError
+from speechgru.audio.samples import Samples, check_channel, check_rate
+from speechgru.errors import AudioDeviceError
 
 BLOCK_S = 0.02
 #: Asked of the driver: some stalled with less; 0.1 s never lost a sample under load.
@@ -87,10 +87,12 @@ class Microphone:
         rate: hertz to open it at; None is its own.
         tell: called with sentences about what is wrong with it, and when it is right again.
         queue_s: seconds of sound that wait for a listener who pauses; what comes then is dropped.
+        channel: the channel that the listener will take, from 1: so many are opened.
 
     Raises:
-        AudioDeviceError: no such device, no PortAudio, a busy device, or an unsupported rate.
-        UsageError: the rate is not positive.
+        AudioDeviceError: no such device or channel, no PortAudio, a busy device, or an unsupported
+            rate.
+        UsageError: an impossible rate or channel.
     """
 
     def __init__(
@@ -99,10 +101,12 @@ class Microphone:
         rate: int | None = None,
         tell: Callable[[str], None] = lambda sentence: None,
         queue_s: float = QUEUE_S,
+        channel: int | None = None,
     ) -> None:
-        if rate is not None and rate < 1:
-            raise UsageError(f"--rate {rate}: a positive number of hertz is needed")
-        self._rate, self._tell, self._queue_s = rate, tell, queue_s
+        if rate is not None:
+            check_rate(rate)
+        check_channel(channel)
+        self._rate, self._tell, self._queue_s, self._channel = rate, tell, queue_s, channel
         self._earlier_overruns = 0
         self._reported_overruns = False
         #: Times that the device was unplugged and came back.
@@ -110,7 +114,7 @@ class Microphone:
         self.device = find_device(wanted)
         # Ids change when devices are plugged in; names do not.
         self._wanted = None if wanted is None else self.device.name
-        self._stream = _Stream(self.device, rate, queue_s)
+        self._stream = _Stream(self.device, rate, queue_s, channel)
 
     @property
     def rate(self) -> int:
@@ -175,7 +179,7 @@ class Microphone:
             try:
                 restart_portaudio()
                 self.device = find_device(self._wanted)
-                self._stream = _Stream(self.device, self._rate, self._queue_s)
+                self._stream = _Stream(self.device, self._rate, self._queue_s, self._channel)
             except AudioDeviceError:
                 time.sleep(_RETRY_S)
                 continue
@@ -190,7 +194,9 @@ class Microphone:
 class _Stream:
     """An open device, and the queue between PortAudio's thread and ours."""
 
-    def __init__(self, device: Device, rate: int | None, queue_s: float) -> None:
+    def __init__(
+        self, device: Device, rate: int | None, queue_s: float, channel: int | None = None
+    ) -> None:
         self._queue: queue.Queue[Captured] = queue.Queue(max(1, round(queue_s / BLOCK_S)))
         self.overruns = 0
         self._finished = False
@@ -199,7 +205,13 @@ class _Stream:
         self._timeout_s = _FIRST_BLOCK_TIMEOUT_S
         rates = dict.fromkeys((device.rate, *COMMON_RATES)) if rate is None else (rate,)
         self._portaudio = load_portaudio()
-        self._stream, self.rate, self.channels = self._open(device, list(rates))
+        least = channel or 1
+        if least > device.channels:
+            raise AudioDeviceError(
+                f"--channel {least}: microphone {device.id} ({device.name}) has "
+                f"{device.channels} channels"
+            )
+        self._stream, self.rate, self.channels = self._open(device, list(rates), least)
 
     def get(self) -> Captured | None:
         """The next block; None once the device gives no more."""
@@ -225,9 +237,10 @@ class _Stream:
         with quiet_native_code():
             self._stream.close(ignore_errors=True)
 
-    def _open(self, device: Device, rates: list[int]) -> tuple[Any, int, int]:
-        """Open at the first rate, with the fewest of 1, 2 and all channels, that it accepts."""
-        counts = [n for n in dict.fromkeys((1, 2, device.channels)) if n <= device.channels]
+    def _open(self, device: Device, rates: list[int], least: int) -> tuple[Any, int, int]:
+        """Open at the first rate, with the fewest channels from `least` on, that it accepts."""
+        candidates = dict.fromkeys((least, 1, 2, device.channels))
+        counts = sorted(n for n in candidates if least <= n <= device.channels)
         for rate in rates:
             for channels in counts:
                 try:

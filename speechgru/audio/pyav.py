@@ -26,6 +26,8 @@ _SIGNATURES = (
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
     (0, b"#!AMR", "amr"),
 )
+#: WAV, FLAC, Ogg, AIFF and AU under another name.
+_LIBSNDFILE_SIGNATURES = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd")
 
 
 @cache
@@ -41,6 +43,8 @@ def demuxer_of(path: Path) -> str | None:
     for position, signature, demuxer in _SIGNATURES:
         if start[position:].startswith(signature):
             return demuxer
+    if start.startswith(_LIBSNDFILE_SIGNATURES):
+        return None
     return DEMUXERS.get(path.suffix.lower())
 
 
@@ -71,7 +75,7 @@ class PyavFile:
             self.subtype = self._stream.codec_context.name.upper()
         except self._errors as error:
             self._file.close()
-            raise DataError(f"{path}: not a readable audio file: {error}") from error
+            raise DataError(f"{path}: not a readable audio file: {_reason(error)}") from error
         except DataError:
             self._file.close()
             raise
@@ -117,4 +121,8 @@ class PyavFile:
                         raise DataError(f"{self._path}: changes its rate or channels")
                     yield block
         except self._errors as error:
-            raise DataError(f"{self._path}: cannot be decoded: {error}") from error
+            raise DataError(f"{self._path}: cannot be decoded: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from speechgru.errors import DataError, UsageError
 
 SAMPLE_RATE = 16_000
+#: Beyond these a rate is wrong, or made to exhaust the memory.
+MIN_RATE, MAX_RATE = 1_000, 768_000
 
 Samples = NDArray[np.float32]
 
@@ -100,10 +102,18 @@ def loudest_start(samples: Samples | NDArray[np.int16], length_samples: int) -> 
     return int(np.argmax(energy[length_samples:] - energy[:-length_samples]))
 
 
-def check_channel(channel: int | None) -> None:
-    """Raise UsageError for a channel below 1; they are counted from 1, as devices label them."""
+def check_rate(rate: int) -> None:
+    """Raise UsageError for a rate that no recording has."""
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise UsageError(f"--rate {rate}: {MIN_RATE:,} to {MAX_RATE:,} Hz are supported")
+
+
+def check_channel(channel: int | None, channels: int | None = None) -> None:
+    """Raise UsageError unless a channel, counted from 1, is one of so many."""
     if channel is not None and channel < 1:
         raise UsageError(f"--channel {channel}: channels are counted from 1")
+    if channel is not None and channels is not None and channel > channels:
+        raise UsageError(f"--channel {channel}: there are {channels} channels (--channels)")
 
 
 def _mix(

@@ -9,8 +9,7 @@ from typing import Protocol
 from speechgru.audio.files import blocks
 from speechgru.audio.microphone import Microphone
 from speechgru.audio.pcm import PcmDecoder, PcmFormat
-from speechgru.audio.samples import Samples, StreamResampler
-from speechgru.errors import UsageError
+from speechgru.audio.samples import Samples, StreamResampler, check_channel, check_rate
 
 _FILE_BLOCK_S = 1.0
 _REALTIME_BLOCK_S = 0.02
@@ -39,17 +38,20 @@ class ByteStream(Protocol):
         ...
 
 
-def file_blocks(path: Path, rate: int, realtime: bool = False) -> Iterator[Block]:
-    """A recording, as fast as it is read, or in real time.
+def file_blocks(
+    path: Path, rate: int, realtime: bool = False, channel: int | None = None
+) -> Iterator[Block]:
+    """A recording, as fast as it is read, or in real time; one channel, or the average of all.
 
     Raises:
-        DataError: missing, empty, truncated or no audio file, or samples that are not finite.
+        DataError: missing, empty, truncated or not an audio file; samples that are not finite; no
+            such channel.
     """
     start_clock_s = time.monotonic() if realtime else None
     resampler: StreamResampler | None = None
     read_s = 0.0
     for frames, from_rate in blocks(path, _REALTIME_BLOCK_S if realtime else _FILE_BLOCK_S):
-        resampler = resampler or StreamResampler(from_rate, rate, name=str(path))
+        resampler = resampler or StreamResampler(from_rate, rate, str(path), channel)
         read_s += len(frames) / from_rate
         if start_clock_s is not None:
             time.sleep(max(0.0, start_clock_s + read_s - time.monotonic()))
@@ -66,17 +68,18 @@ def pcm_blocks(
     channels: int = 1,
     tell: Tell = lambda sentence: None,
     name: str = "stdin",
+    channel: int | None = None,
 ) -> Iterator[Block]:
     """Raw PCM from a pipe; `tell` is called where it ends within a sample.
 
     Raises:
         DataError: a sample is NaN or infinite.
-        UsageError: an impossible rate or number of channels.
+        UsageError: an impossible rate, number of channels or channel.
     """
-    if from_rate < 1:
-        raise UsageError(f"--rate {from_rate}: a positive number of hertz is needed")
+    check_rate(from_rate)
+    check_channel(channel, channels)
     decoder = PcmDecoder(sample_format, channels)
-    resampler = StreamResampler(from_rate, rate, name)
+    resampler = StreamResampler(from_rate, rate, name, channel)
     while content := stream.read1(_PIPE_BYTES):
         yield Block(resampler.push(decoder.push(content)))
     yield Block(resampler.flush())
@@ -87,14 +90,16 @@ def pcm_blocks(
         )
 
 
-def microphone_blocks(microphone: Microphone, rate: int) -> Iterator[Block]:
+def microphone_blocks(
+    microphone: Microphone, rate: int, channel: int | None = None
+) -> Iterator[Block]:
     """What a microphone captures, without end; time stands still while it is unplugged."""
     from_rate = 0
     captured_s = 0.0
     for captured in microphone.blocks():
         if captured.rate != from_rate:  # at the start, and where another device came back
             from_rate = captured.rate
-            resampler = StreamResampler(from_rate, rate, name=microphone.device.name)
+            resampler = StreamResampler(from_rate, rate, microphone.device.name, channel)
         samples = resampler.push(captured.frames)
         captured_s += len(captured.frames) / from_rate
         yield Block(samples, captured.at - captured_s)

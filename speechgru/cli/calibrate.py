@@ -85,6 +85,7 @@ def calibrate(
         bool,
         typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=OUTPUT),
     ] = False,
+    channel: options.Channel = None,
     device: options.Device = "auto",
 ) -> None:
     """Set thresholds for a wanted rate of false alarms.
@@ -97,6 +98,7 @@ def calibrate(
     target = _Target(path, output, dry_run, picture)
     target.check(model, data is not None, max_false_alarms_per_hour)
     from speechgru.backends.loader import open_backend, write_metadata
+    from speechgru.cli.tables.corpus import print_skipped
     from speechgru.corpora.streams import StreamPlan
     from speechgru.decoding.factory import decoder_settings
     from speechgru.evaluation.ambient import open_ambient, too_short
@@ -106,11 +108,12 @@ def calibrate(
     from speechgru.recognition.recognizer import stream_settings
 
     backend = open_backend(path, device)
-    sound = open_ambient(ambient, backend.sample_rate)
+    sound = open_ambient(ambient, backend.sample_rate, channel)
+    print_skipped(sound.skipped)
     config = decoder_settings(backend.info)
     _, policy = stream_settings(backend.metadata, mode=state)
     plan = StreamPlan(minutes=minutes, seed=seed)
-    audio = open_split(backend, data, protocol, "validation") if data is not None else None
+    audio = open_split(backend, data, protocol, "validation", channel) if data is not None else None
     case = split_case(audio, plan) if audio else None
     with progress_bar("listening, in seconds of audio") as progress:
         found = choose(backend, sound, case, max_false_alarms_per_hour, config, policy, progress)

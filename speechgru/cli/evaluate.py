@@ -204,6 +204,7 @@ def evaluate(
             help="Draw the confusion matrix or, with --streaming, the DET curve.",
         ),
     ] = None,
+    channel: options.Channel = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
@@ -223,13 +224,16 @@ def evaluate(
     if keep:
         options.check_writable(model, path, "--keep")
     from speechgru.backends.loader import open_backend
+    from speechgru.cli.tables.corpus import print_skipped
     from speechgru.evaluation.ambient import open_ambient
 
     backend = open_backend(path, device)
     if carry_state or streaming or sequences:
         backend.check_streams()
-    ambient_sound = open_ambient(ambient, backend.sample_rate) if ambient is not None else None
-    split_audio = open_split(backend, data, protocol, split) if data is not None else None
+    ambient_sound = (
+        open_ambient(ambient, backend.sample_rate, channel) if ambient is not None else None
+    )
+    split_audio = open_split(backend, data, protocol, split, channel) if data is not None else None
     results = Results()
     if split_audio is not None:
         results.clips, results.carried = _evaluate_clips(
@@ -242,6 +246,7 @@ def evaluate(
             backend, stream_options, plan, split_audio, results.stream
         )
     if ambient_sound is not None:
+        print_skipped(ambient_sound.skipped)
         results.ambient = evaluate_ambient(backend, ambient_sound, stream_options, results.stream)
     if json:
         print_json(results.as_dict())

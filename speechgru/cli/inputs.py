@@ -50,7 +50,9 @@ def start_from(model: str | None) -> list[str]:
     return [f"training.begin_with='{name}'"]  # a TOML literal string: backslashes stay as they are
 
 
-def open_split(backend: "Backend", data: str, protocol: str | None, split: str) -> "SplitAudio":
+def open_split(
+    backend: "Backend", data: str, protocol: str | None, split: str, channel: int | None = None
+) -> "SplitAudio":
     """A split under the model's own protocol, unless another is named.
 
     Raises:
@@ -63,4 +65,5 @@ def open_split(backend: "Backend", data: str, protocol: str | None, split: str) 
     if not protocol:
         raise UsageError("--protocol is needed: the model does not say which one it was trained on")
     with progress_bar("decoding") as progress:
-        return open_split_audio(data, protocol, split, backend.sample_rate, progress)
+        rate = backend.sample_rate
+        return open_split_audio(data, protocol, split, rate, progress, channel)

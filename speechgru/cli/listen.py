@@ -79,6 +79,7 @@ def listen(
             metavar="N", help="Channels of PCM on stdin. [default: 1]", rich_help_panel=SOUND
         ),
     ] = None,
+    channel: options.Channel = None,
     threshold: Annotated[
         list[str] | None,
         typer.Option(
@@ -154,7 +155,7 @@ def listen(
     # What is wrong with the options is reported before torch takes its seconds to load.
     if path.suffix.lower() in audio_suffixes():
         raise UsageError(f"{path}: is a recording, not a model; use --input {path}")
-    source = SourceOptions(input_, device, realtime, rate, format_, channels)
+    source = SourceOptions(input_, device, realtime, rate, format_, channels, channel)
     source.check()
     hooks = [parse_hook(text) for text in on or []]
     for warning in filter(None, map(shell_warning, on or [])):

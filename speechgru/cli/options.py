@@ -58,6 +58,14 @@ Split = Annotated[
         autocompletion=complete_split,
     ),
 ]
+Channel = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Use one channel of several, from 1. [default: their average]",
+    ),
+]
 Beam = Annotated[
     int | None,
     typer.Option(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from speechgru.cli import options
 from speechgru.cli.completion import complete_model
 from speechgru.cli.help import examples
 from speechgru.cli.terminal import err, out, plain, print_error, print_json
@@ -33,6 +34,7 @@ def recognize(
     top: Annotated[
         int, typer.Option(min=1, metavar="N", help="Labels to show for each, best first.")
     ] = 3,
+    channel: options.Channel = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON array on stdout.")] = False,
 ) -> None:
     """Recognize one word in each recording.
@@ -51,7 +53,7 @@ def recognize(
     rows: list[dict[str, Any]] = []
     for file in files:
         try:
-            recognition = recognize_file(backend, file, top)
+            recognition = recognize_file(backend, file, top, channel)
         except DataError as error:
             rows.append({"file": str(file), "error": str(error)})
             print_error(str(error))

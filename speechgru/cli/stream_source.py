@@ -41,6 +41,7 @@ class SourceOptions:
     rate: int | None
     format: str | None
     channels: int | None
+    channel: int | None = None
 
     @property
     def is_microphone(self) -> bool:
@@ -93,14 +94,16 @@ class SourceOptions:
         if self.is_microphone:
             from speechgru.audio.microphone import Microphone
 
-            with Microphone(self.device, self.rate, tell) as microphone:
+            with Microphone(self.device, self.rate, tell, channel=self.channel) as microphone:
                 name = f"microphone {microphone.device.name}, {microphone.rate} Hz"
-                yield Sound(name, sources.microphone_blocks(microphone, model_rate), microphone)
+                blocks = sources.microphone_blocks(microphone, model_rate, self.channel)
+                yield Sound(name, blocks, microphone)
         elif self.is_pipe:
             yield Sound("stdin", self._pipe_blocks(model_rate, tell))
         else:
             path = Path(self.input or "")
-            yield Sound(str(path), sources.file_blocks(path, model_rate, self.realtime))
+            blocks = sources.file_blocks(path, model_rate, self.realtime, self.channel)
+            yield Sound(str(path), blocks)
 
     def _pipe_blocks(self, model_rate: int, tell: Callable[[str], None]) -> "Iterator[Block]":
         from speechgru.audio.pcm import parse_format
@@ -113,10 +116,12 @@ class SourceOptions:
             parse_format(self.format or PIPE_FORMAT),
             self.channels or PIPE_CHANNELS,
             tell,
+            channel=self.channel,
         )
 
     def _check_pipe(self) -> None:
         from speechgru.audio.pcm import PcmDecoder, parse_format
+        from speechgru.audio.samples import check_channel, check_rate
 
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError(
@@ -125,5 +130,6 @@ class SourceOptions:
             )
         channels = PIPE_CHANNELS if self.channels is None else self.channels
         PcmDecoder(parse_format(self.format or PIPE_FORMAT), channels)
-        if self.rate is not None and self.rate < 1:
-            raise UsageError(f"--rate {self.rate}: a positive number of hertz is needed")
+        check_channel(self.channel, channels)
+        if self.rate is not None:
+            check_rate(self.rate)

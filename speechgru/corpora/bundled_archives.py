@@ -25,8 +25,8 @@ def unpacked(name: str, cache_dir: Path | None = None) -> Path:
     """The folder with the content of an archive.
 
     It is unpacked once, into `<name>-<hash of the archive>` under `cache_dir`, `$SPEECHGRU_CACHE`
-    or ~/.cache/speechgru. After that its files are compared with the archive's checksums, and what
-    is missing or damaged is written again. Several processes may do this at once.
+    or ~/.cache/speechgru. After that its files are compared with the archive's checksums, and
+    missing or damaged ones are written again. Several processes may do this at once.
 
     Raises:
         SpeechGRUError: the cache cannot be written, or the disk is full.
@@ -42,12 +42,12 @@ def unpacked(name: str, cache_dir: Path | None = None) -> Path:
 
 
 def _unpack(archive: ZipFile, folder: Path, name: str) -> None:
-    """Unpack beside `folder` and rename: it is there whole or not at all."""
+    """Unpack beside `folder` and rename, so that it is complete or does not exist."""
     prefix = f".{folder.name}."
     with lock_file(folder.parent / f".{name}.lock", hint=HINT):
         if folder.is_dir():  # another process was first
             return
-        # The lock is ours: what lies here half unpacked is of a process that was killed.
+        # We hold the lock: anything half unpacked was left by a killed process.
         for leftover in folder.parent.glob(f"{prefix}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         try:
@@ -62,7 +62,7 @@ def _unpack(archive: ZipFile, folder: Path, name: str) -> None:
 
 
 def _damaged(archive: ZipFile, folder: Path) -> Iterator[ZipInfo]:
-    """The members of the archive that are not on disk as they are in it."""
+    """The members of the archive that are missing on disk, or differ there."""
     for member in archive.infolist():
         try:
             content = (folder / member.filename).read_bytes()

@@ -64,7 +64,7 @@ class Seal(NamedTuple):
     def of(cls, file: Path, crc32: int | None = None) -> "Seal":
         """The seal of a file; it is read, unless its checksum is known."""
         stat = file.stat()
-        crc32 = _crc32(file) if crc32 is None else crc32
+        crc32 = file_crc32(file) if crc32 is None else crc32
         return cls(crc32, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
     def fits(self, file: Path) -> bool:
@@ -77,11 +77,12 @@ class Seal(NamedTuple):
         if stat.st_size != self.size_bytes:
             return False
         same_times = (stat.st_mtime_ns, stat.st_ctime_ns) == (self.mtime_ns, self.ctime_ns)
-        return same_times or _crc32(file) == self.crc32
+        return same_times or file_crc32(file) == self.crc32
 
 
-def _crc32(file: Path) -> int:
-    total = 0
+def file_crc32(file: Path, start: int = 0) -> int:
+    """The CRC-32 of a file's content, continued from that of other files."""
+    total = start
     with file.open("rb") as opened:
         while block := opened.read(_BLOCK_BYTES):
             total = zlib.crc32(block, total)

@@ -1,4 +1,4 @@
-"""What is wrong with a corpus: its files one by one, and what they are to each other."""
+"""What is wrong with a corpus: with single files, and with files taken together."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -14,19 +14,22 @@ from speechgru.common.progress import Progress
 from speechgru.common.threads import in_threads
 from speechgru.corpora.corpus import SPLIT_RULES, SPLITS, Clip, Corpus
 from speechgru.corpora.fingerprint import name_in
+from speechgru.corpora.listing import Skipped
 from speechgru.errors import DataError
 
-#: Below this peak (-60 dBFS) a clip is silent.
+#: Below this peak (-60 dBFS) a clip is silent, as the recognizer gets it: mixed to one channel.
 SILENT_PEAK = 1e-3
 #: A clip is clipped where this share of its samples is at full scale.
 CLIPPED_SHARE = 0.01
 FULL_SCALE = 0.999
-#: A clip is odd in length beyond this multiple, or under this fraction, of the median.
+#: The average of all channels loses sound where it is this much quieter than the loudest one.
+CANCELLED_DB = 9.0
+#: A clip's length is odd beyond this multiple, or under this fraction, of the median.
 ODD_LENGTH_FACTOR = 3.0
-#: A word with fewer clips in training than this is hardly learned.
+#: A word needs at least this many clips in training.
 FEW_CLIPS = 10
 
-#: Every kind of finding, in the order of a report, and how it is called.
+#: Every kind of finding, in the order of a report, and what it is called there.
 ERRORS = {
     "empty": "empty files (0 bytes)",
     "corrupt": "corrupt files",
@@ -40,6 +43,7 @@ ERRORS = {
 WARNINGS = {
     "silent": "silent clips",
     "clipped": "clipped clips",
+    "channels": "channels that differ",
     "odd_rate": "odd sample rates",
     "odd_length": "odd lengths",
     "repeated": "same audio, same word",
@@ -50,9 +54,9 @@ WARNINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: its kind, a clause that tells it, the files it is about.
+    """Something that is wrong: its kind, a description, and the files concerned.
 
-    Files are relative to the corpus where they lie in it.
+    Files inside the corpus have relative names.
     """
 
     kind: str
@@ -61,7 +65,7 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """Whether training or a figure would be spoilt ("error"), or might be ("warning")."""
+        """ "error" if training or a figure would be wrong, "warning" if it might be."""
         return "error" if self.kind in ERRORS else "warning"
 
     def __str__(self) -> str:
@@ -70,25 +74,32 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Everything that was found in a corpus, by kind in the order of `ERRORS` and `WARNINGS`."""
+    """All findings about a corpus, by kind in the order of `ERRORS` and `WARNINGS`.
+
+    `guessed_speakers` were read off file names; `skipped` lies among the recordings but is not
+    used.
+    """
 
     root: Path
     clips: int
     noises: int
     findings: tuple[Finding, ...]
+    split_by: str = "lists"
+    guessed_speakers: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def errors(self) -> int:
-        """How many findings are errors."""
+        """Number of findings that are errors."""
         return sum(finding.severity == "error" for finding in self.findings)
 
     @property
     def warnings(self) -> int:
-        """How many findings are warnings."""
+        """Number of findings that are warnings."""
         return len(self.findings) - self.errors
 
     def by_kind(self) -> dict[str, tuple[Finding, ...]]:
-        """The findings of each kind that has any."""
+        """The findings by kind, for kinds that have any."""
         kinds = ((kind, self._of(kind)) for kind in (*ERRORS, *WARNINGS))
         return {kind: findings for kind, findings in kinds if findings}
 
@@ -98,6 +109,9 @@ class CheckReport:
             "root": str(self.root),
             "clips": self.clips,
             "noises": self.noises,
+            "split_by": self.split_by,
+            "guessed_speakers": list(self.guessed_speakers),
+            "skipped": [{"file": name, "reason": reason} for name, reason in self.skipped],
             "errors": self.errors,
             "warnings": self.warnings,
             "counts": {kind: len(self._of(kind)) for kind in (*ERRORS, *WARNINGS)},
@@ -116,8 +130,8 @@ class CheckReport:
         return tuple(finding for finding in self.findings if finding.kind == kind)
 
 
-class _Heard(NamedTuple):
-    """What one file holds; `fault` is a kind of error where it cannot be used."""
+class _Measured(NamedTuple):
+    """What a file holds; `fault` is a kind of error if it cannot be used."""
 
     fault: str = ""
     detail: str = ""
@@ -125,68 +139,84 @@ class _Heard(NamedTuple):
     duration_s: float = 0.0
     peak: float = 0.0
     clipped_share: float = 0.0
+    loudest_channel: int = 1
+    lost_db: float = 0.0
     digest: bytes = b""
-
-
-def check(corpus: Corpus, progress: Progress | None = None) -> CheckReport:
-    """Decode every recording and tell what is wrong with it, or with the whole.
-
-    A bad file is a finding, never an exception. `_silence_` clips may be silent and of any length.
-    """
-    files = (*(clip.path for clip in corpus.clips), *corpus.noises)
-    heard = in_threads(_hear, files, progress)
-    named = [name_in(corpus.root, path) for path in files]
-    clips = [
-        _CheckedClip(clip, name, sound)
-        for clip, name, sound in zip(corpus.clips, named, heard, strict=False)
-    ]
-    found = [
-        *_faults(named, heard),
-        *_duplicates(clips),
-        *_speakers(corpus),
-        *_splits(corpus),
-        *_levels(clips),
-        *_outliers(clips),
-        *_few(corpus),
-    ]
-    order = {kind: position for position, kind in enumerate((*ERRORS, *WARNINGS))}
-    found.sort(key=lambda finding: order[finding.kind])
-    return CheckReport(corpus.root, len(corpus.clips), len(corpus.noises), tuple(found))
 
 
 class _CheckedClip(NamedTuple):
     clip: Clip
     name: str
-    heard: _Heard
+    measured: _Measured
 
 
-def _hear(path: Path) -> _Heard:
+def check(corpus: Corpus, progress: Progress | None = None) -> CheckReport:
+    """Decode every recording, and report what is wrong with it or with the corpus.
+
+    A bad file is a finding, never an exception. `_silence_` clips may be silent and of any length.
+    """
+    files = (*(clip.path for clip in corpus.clips), *corpus.noises)
+    measured = in_threads(_measure, files, progress)
+    names = [name_in(corpus.root, path) for path in files]
+    clips = [
+        _CheckedClip(clip, name, of_file)
+        for clip, name, of_file in zip(corpus.clips, names, measured, strict=False)
+    ]
+    findings = [
+        *_faults(names, measured),
+        *_duplicates(clips),
+        *_speakers(corpus),
+        *_splits(corpus),
+        *_levels(clips),
+        *_outliers(clips),
+        *_few_clips(corpus),
+    ]
+    order = {kind: position for position, kind in enumerate((*ERRORS, *WARNINGS))}
+    findings.sort(key=lambda finding: order[finding.kind])
+    return CheckReport(
+        corpus.root,
+        len(corpus.clips),
+        len(corpus.noises),
+        tuple(findings),
+        corpus.split_by,
+        corpus.guessed_speakers,
+        corpus.skipped,
+    )
+
+
+def _measure(path: Path) -> _Measured:
     digest = hashlib.blake2b(digest_size=16)
     samples = bad = clipped = values = rate = 0
-    peak = 0.0
+    peak, mixed_power, power = 0.0, 0.0, np.zeros(1)
     try:
         for frames, block_rate in blocks(path):
-            rate, mono, level = block_rate, frames.mean(axis=1), np.abs(frames)
-            bad += int(np.count_nonzero(~np.isfinite(mono)))
-            samples, values = samples + len(mono), values + level.size
-            peak = max(peak, float(level.max()))
+            mixed, level = frames.mean(axis=1), np.abs(frames)
+            finite = np.isfinite(mixed)
+            bad += int(np.count_nonzero(~finite))
+            rate, samples, values = block_rate, samples + len(mixed), values + level.size
+            peak = max(peak, float(np.abs(mixed[finite]).max(initial=0.0)))
             clipped += int(np.count_nonzero(level >= FULL_SCALE))
-            digest.update(mono.tobytes())
+            power = power + np.square(frames[finite], dtype=np.float64).sum(axis=0)
+            mixed_power += float(np.square(mixed[finite], dtype=np.float64).sum())
+            digest.update(mixed.tobytes())
     except DataError as error:
-        return _Heard(_fault(path), str(error).removeprefix(f"{path}: "))
+        return _Measured(_fault(path), str(error).removeprefix(f"{path}: "))
     if bad:
-        return _Heard("not_finite", f"{bad:,} of {samples:,} samples are not finite")
-    return _Heard(
+        return _Measured("not_finite", f"{bad:,} of {samples:,} samples are not finite")
+    lost_db = 10 * np.log10(max(power.max(), 1e-20) / max(mixed_power, 1e-20))
+    return _Measured(
         rate=rate,
         duration_s=samples / rate,
         peak=peak,
         clipped_share=clipped / values,
+        loudest_channel=int(power.argmax()) + 1,
+        lost_db=float(lost_db),
         digest=digest.digest(),
     )
 
 
 def _fault(path: Path) -> str:
-    """Which kind of error a file is that cannot be decoded."""
+    """The kind of error of a file that cannot be decoded."""
     if path.is_file() and path.stat().st_size == 0:
         return "empty"
     try:
@@ -195,18 +225,18 @@ def _fault(path: Path) -> str:
         return "corrupt"
 
 
-def _faults(names: Sequence[str], heard: Sequence[_Heard]) -> Iterator[Finding]:
-    for name, sound in zip(names, heard, strict=True):
-        if sound.fault:
-            yield Finding(sound.fault, sound.detail, (name,))
+def _faults(names: Sequence[str], measured: Sequence[_Measured]) -> Iterator[Finding]:
+    for name, of_file in zip(names, measured, strict=True):
+        if of_file.fault:
+            yield Finding(of_file.fault, of_file.detail, (name,))
 
 
 def _duplicates(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:
-    """The same samples more than once; silence is like silence and does not count."""
+    """The same samples more than once, except silence."""
     same: dict[tuple[int, bytes], list[_CheckedClip]] = defaultdict(list)
     for checked in clips:
-        if checked.heard.peak >= SILENT_PEAK:
-            same[checked.heard.rate, checked.heard.digest].append(checked)
+        if checked.measured.peak >= SILENT_PEAK:
+            same[checked.measured.rate, checked.measured.digest].append(checked)
     for group in same.values():
         if len(group) == 1:
             continue
@@ -231,8 +261,8 @@ def _speakers(corpus: Corpus) -> Iterator[Finding]:
             clips[clip.speaker][clip.split] += 1
     for speaker, counts in sorted(clips.items()):
         if len(counts) > 1:
-            told = ", ".join(f"{counts[split]} in {split}" for split in SPLITS if split in counts)
-            yield Finding("speaker_in_two_splits", f"{speaker}: {told}")
+            shares = ", ".join(f"{counts[split]} in {split}" for split in SPLITS if split in counts)
+            yield Finding("speaker_in_two_splits", f"{speaker}: {shares}")
 
 
 def _splits(corpus: Corpus) -> Iterator[Finding]:
@@ -244,34 +274,41 @@ def _splits(corpus: Corpus) -> Iterator[Finding]:
 
 
 def _levels(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:
-    for clip, name, heard in clips:
-        if heard.fault or clip.word.startswith("_"):
+    for clip, name, measured in clips:
+        if measured.fault or clip.word.startswith("_"):
             continue
-        if heard.peak < SILENT_PEAK:
-            told = f"peak {20 * np.log10(heard.peak):.0f} dBFS" if heard.peak else "all zeros"
-            yield Finding("silent", told, (name,))
-        if heard.clipped_share >= CLIPPED_SHARE:
-            told = f"{heard.clipped_share:.1%} of the samples at full scale"
-            yield Finding("clipped", told, (name,))
+        if measured.lost_db >= CANCELLED_DB:
+            channel = f"channel {measured.loudest_channel}"
+            yield Finding(
+                "channels",
+                f"their average is {measured.lost_db:.0f} dB quieter than {channel} alone",
+                (name,),
+            )
+        if measured.peak < SILENT_PEAK:
+            peak_db = 20 * np.log10(measured.peak) if measured.peak else 0.0
+            yield Finding("silent", f"peak {peak_db:.0f} dBFS" if peak_db else "all zeros", (name,))
+        if measured.clipped_share >= CLIPPED_SHARE:
+            share = f"{measured.clipped_share:.1%} of the samples at full scale"
+            yield Finding("clipped", share, (name,))
 
 
 def _outliers(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:
-    """Rates and lengths that stand out from those of most clips."""
-    usual = [c for c in clips if not c.heard.fault and not c.clip.word.startswith("_")]
-    if not usual:
+    """Rates and lengths that differ from those of most clips."""
+    words = [c for c in clips if not c.measured.fault and not c.clip.word.startswith("_")]
+    if not words:
         return
-    rate = Counter(checked.heard.rate for checked in usual).most_common(1)[0][0]
-    median_s = float(np.median([checked.heard.duration_s for checked in usual]))
-    for _clip, name, heard in usual:
-        if heard.rate != rate:
-            yield Finding("odd_rate", f"{heard.rate} Hz; most have {rate} Hz", (name,))
-        ratio = heard.duration_s / median_s
+    rate = Counter(checked.measured.rate for checked in words).most_common(1)[0][0]
+    median_s = float(np.median([checked.measured.duration_s for checked in words]))
+    for _clip, name, measured in words:
+        if measured.rate != rate:
+            yield Finding("odd_rate", f"{measured.rate} Hz; most have {rate} Hz", (name,))
+        ratio = measured.duration_s / median_s
         if not 1 / ODD_LENGTH_FACTOR <= ratio <= ODD_LENGTH_FACTOR:
-            told = f"{heard.duration_s:.2f} s; the median is {median_s:.2f} s"
-            yield Finding("odd_length", told, (name,))
+            length = f"{measured.duration_s:.2f} s; the median is {median_s:.2f} s"
+            yield Finding("odd_length", length, (name,))
 
 
-def _few(corpus: Corpus) -> Iterator[Finding]:
+def _few_clips(corpus: Corpus) -> Iterator[Finding]:
     training = Counter(clip.word for clip in corpus.split("training"))
     if not training:
         return

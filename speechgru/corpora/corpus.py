@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from speechgru.corpora.listing import Skipped
 from speechgru.errors import DataError
 
 SPLITS = ("training", "validation", "testing")
@@ -34,6 +35,8 @@ class Corpus:
     """All clips under a directory or in a manifest, and its background recordings.
 
     `layout` is "speech-commands", "folders" or "manifest"; `split_by` is a key of `SPLIT_RULES`.
+    `speakers_guessed` says that speakers were read off file names. `skipped` has what lies among
+    the recordings and is not used.
     """
 
     root: Path
@@ -41,12 +44,21 @@ class Corpus:
     clips: tuple[Clip, ...]
     noises: tuple[Path, ...] = ()
     split_by: str = "lists"
+    speakers_guessed: bool = False
+    skipped: tuple[Skipped, ...] = ()
 
     def split(self, name: str) -> tuple[Clip, ...]:
         """The clips of one split, in the order of their paths."""
         if name not in SPLITS:
             raise DataError(f"split {name!r}: a split is one of {', '.join(SPLITS)}")
         return tuple(clip for clip in self.clips if clip.split == name)
+
+    @property
+    def guessed_speakers(self) -> tuple[str, ...]:
+        """Sorted speakers, if they were read off file names; else none."""
+        if not self.speakers_guessed:
+            return ()
+        return tuple(sorted({clip.speaker for clip in self.clips if clip.speaker}))
 
     @property
     def words(self) -> tuple[str, ...]:

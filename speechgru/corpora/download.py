@@ -253,8 +253,8 @@ def _receipt_path(folder: Path) -> Path:
 
 def _measure(folder: Path) -> tuple[int, int]:
     """How many recordings the folder holds, and their bytes; other files do not count."""
-    listing = list_words(folder)
-    sizes = [(folder / word / name).stat().st_size for word in listing for name in listing[word]]
+    listed = list_words(folder).folders
+    sizes = [(folder / word / name).stat().st_size for word in listed for name in listed[word]]
     return len(sizes), sum(sizes)
 
 

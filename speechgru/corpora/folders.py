@@ -6,14 +6,15 @@ from speechgru.corpora.corpus import Clip, Corpus
 from speechgru.corpora.listing import (
     BACKGROUND_NOISE,
     Listing,
+    Skipped,
     folders,
     has_recordings,
-    label,
     list_words,
+    normalized,
 )
-from speechgru.corpora.speakers import Found, split_found
+from speechgru.corpora.speakers import Recording, split_recordings
 
-#: Folders that are splits, where a directory has no others.
+#: Folders that are splits, if a directory has no others.
 SPLIT_FOLDERS = {
     "training": "training",
     "train": "training",
@@ -27,9 +28,10 @@ SPLIT_FOLDERS = {
 
 
 def read_folders(root: Path, listing: Listing, noises: tuple[Path, ...]) -> Corpus:
-    """The corpus of a directory with a folder a word, split by speaker."""
-    clips, split_by = split_found(found_in(root, listing))
-    return Corpus(root, "folders", clips, noises, split_by)
+    """The corpus of a directory with a folder for each word, split by speaker."""
+    split = split_recordings(_recordings(root, listing))
+    skipped = tuple(listing.skipped)
+    return Corpus(root, "folders", split.clips, noises, split.rule, split.is_guess, skipped)
 
 
 def split_folders(root: Path) -> list[str]:
@@ -41,25 +43,29 @@ def split_folders(root: Path) -> list[str]:
 
 
 def read_split_folders(root: Path, names: list[str], noises: tuple[Path, ...]) -> Corpus:
-    """The corpus of a directory whose folders are splits, each with a folder a word."""
+    """The corpus of a directory whose folders are splits, each with a folder for each word."""
     clips: list[Clip] = []
+    skipped: list[Skipped] = []
+    is_guess = False
     for name in names:
         listing = list_words(root / name)
-        noises += tuple(
-            root / name / BACKGROUND_NOISE / n for n in listing.pop(BACKGROUND_NOISE, [])
-        )
+        background = listing.folders.pop(BACKGROUND_NOISE, [])
+        noises += tuple(root / name / BACKGROUND_NOISE / file for file in background)
+        found = split_recordings(_recordings(root / name, listing))
         split = SPLIT_FOLDERS[name.lower()]
-        spoken, _ = split_found(found_in(root / name, listing))
-        clips += [Clip(clip.path, clip.word, clip.speaker, split) for clip in spoken]
-    return Corpus(root, "folders", tuple(sorted(clips, key=lambda c: c.path)), noises, "folders")
+        clips += [Clip(clip.path, clip.word, clip.speaker, split) for clip in found.clips]
+        skipped += [Skipped(f"{name}/{file}", reason) for file, reason in listing.skipped]
+        is_guess |= found.is_guess
+    clips.sort(key=lambda clip: clip.path)
+    return Corpus(root, "folders", tuple(clips), noises, "folders", is_guess, tuple(skipped))
 
 
-def found_in(root: Path, listing: Listing) -> list[Found]:
+def _recordings(root: Path, listing: Listing) -> list[Recording]:
     """The recordings of a listing; a folder inside a word's folder is a speaker."""
-    found = []
-    for folder, names in listing.items():
-        word, base = label(folder), root / folder
+    recordings = []
+    for folder, names in listing.folders.items():
+        word, base = normalized(folder), root / folder
         for name in names:
-            speaker = label(name.partition("/")[0]) if "/" in name else ""
-            found.append(Found(base / name, f"{folder}/{name}", word, speaker))
-    return found
+            speaker = normalized(name.partition("/")[0]) if "/" in name else ""
+            recordings.append(Recording(base / name, f"{folder}/{name}", word, speaker))
+    return recordings

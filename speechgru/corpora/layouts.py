@@ -1,15 +1,24 @@
 """Open any corpus: a Speech Commands directory, a folder of word folders, or a manifest."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from speechgru.corpora.corpus import Corpus
 from speechgru.corpora.embedded import embedded_corpus
+from speechgru.corpora.fingerprint import name_in
 from speechgru.corpora.folders import read_folders, read_split_folders, split_folders
-from speechgru.corpora.listing import BACKGROUND_NOISE, list_words
+from speechgru.corpora.listing import (
+    BACKGROUND_NOISE,
+    RESERVED,
+    Skipped,
+    list_words,
+    summarize_skipped,
+)
 from speechgru.corpora.manifest import read_manifest
-from speechgru.corpora.speech_commands import read_speech_commands, splitting
+from speechgru.corpora.speech_commands import read_speech_commands, split_rule
 from speechgru.errors import DataError
+from speechgru.labels import NOT_WORDS
 
 #: The name under which the corpus in the package is opened.
 EMBEDDED = "embedded"
@@ -22,8 +31,7 @@ def open_corpus(path: str | os.PathLike[str]) -> Corpus:
     paths (of the lines, in a manifest), the same on every system.
 
     Raises:
-        DataError: no such directory, nothing in it that is a corpus, or a line of a manifest that
-            is wrong.
+        DataError: no such directory, no corpus in it, or a line of a manifest that is wrong.
     """
     path = embedded_corpus() if os.fspath(path) == EMBEDDED else Path(path).expanduser()
     if path.is_dir():
@@ -34,16 +42,39 @@ def open_corpus(path: str | os.PathLike[str]) -> Corpus:
         raise DataError(
             f"{path}: not found; a directory of word folders or a CSV manifest is needed"
         )
+    corpus = _without_reserved(corpus)
     if not corpus.words:
-        raise DataError(f"{path}: no folder with recordings of a word; needed is DIR/word/file.wav")
+        raise DataError(
+            f"{path}: no folder with recordings of a word; needed is DIR/word/file.wav"
+            + "".join(f"; {line}" for line in summarize_skipped(corpus.skipped)[:3])
+        )
     return corpus
 
 
 def _read_directory(root: Path) -> Corpus:
     listing = list_words(root)
-    noises = tuple(root / BACKGROUND_NOISE / name for name in listing.pop(BACKGROUND_NOISE, []))
-    if split_by := splitting(root, listing):
-        return read_speech_commands(root, listing, noises, split_by)
+    background = listing.folders.pop(BACKGROUND_NOISE, [])
+    noises = tuple(root / BACKGROUND_NOISE / name for name in background)
+    if rule := split_rule(root, listing):
+        return read_speech_commands(root, listing, noises, rule)
     if splits := split_folders(root):
         return read_split_folders(root, splits, noises)
     return read_folders(root, listing, noises)
+
+
+def _without_reserved(corpus: Corpus) -> Corpus:
+    """The same corpus; clips of a word such as `_other_`, which no task uses, are skipped."""
+    reserved = {
+        clip.word
+        for clip in corpus.clips
+        if clip.word.startswith("_") and clip.word not in NOT_WORDS
+    }
+    if not reserved:
+        return corpus
+    skipped = [
+        Skipped(name_in(corpus.root, clip.path), RESERVED)
+        for clip in corpus.clips
+        if clip.word in reserved
+    ]
+    clips = tuple(clip for clip in corpus.clips if clip.word not in reserved)
+    return replace(corpus, clips=clips, skipped=(*corpus.skipped, *skipped))

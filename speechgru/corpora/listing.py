@@ -1,29 +1,73 @@
-"""What lies in a directory of word folders, listed fast and in one order everywhere."""
+"""What lies in a directory of word folders: recordings, and files that are skipped, and why."""
 
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from speechgru.audio.files import audio_suffixes
+from speechgru.audio.pyav import DEMUXERS
 from speechgru.errors import DataError
 
 BACKGROUND_NOISE = "_background_noise_"
 
-#: Folder -> the names of the recordings in it, relative to the folder ("x.wav", "anna/x.wav").
-Listing = dict[str, list[str]]
+NEEDS_PYAV = "{suffix} files need PyAV (pip install 'speechgru[av]') or conversion to WAV"
+NOT_AUDIO = "not an audio file by its suffix"
+DEAD_LINK = "a link to a file that does not exist"
+LINKED_FOLDER = "a link to a folder, inside a word's folder"
+LOOSE = "a recording in no word's folder"
+RESERVED = "in a folder whose name begins with _ but has no meaning"
+
+
+class Skipped(NamedTuple):
+    """A file or folder that is not used: its path below the directory, and the reason."""
+
+    name: str
+    reason: str
+
+
+class Listing(NamedTuple):
+    """Folder -> its recordings, relative to the folder ("x.wav", "anna/x.wav"); what is skipped."""
+
+    folders: dict[str, list[str]]
+    skipped: list[Skipped]
 
 
 def list_words(root: Path) -> Listing:
-    """Every folder of `root` that holds recordings, with their names; both sorted.
+    """Every folder of `root` that holds recordings, with their names; all sorted.
 
-    Hidden files and folders, and files that are no audio by their suffix, do not count.
+    Hidden files and folders do not count at all.
 
     Raises:
         DataError: a folder cannot be read.
     """
-    listing = {folder: sorted(_names(os.fspath(root / folder))) for folder in folders(root)}
-    return {folder: names for folder, names in listing.items() if names}
+    listed: dict[str, list[str]] = {}
+    skipped: list[Skipped] = []
+    for entry in _entries(os.fspath(root)):
+        if entry.is_dir():
+            names: list[str] = []
+            _walk(entry.path, "", f"{entry.name}/", names, skipped)
+            if names:
+                listed[entry.name] = sorted(names)
+        elif (reason := _reason(entry)) is None:
+            skipped.append(Skipped(entry.name, LOOSE))
+        elif reason != NOT_AUDIO:  # lists, licences and manifests belong here
+            skipped.append(Skipped(entry.name, reason))
+    return Listing(dict(sorted(listed.items())), sorted(skipped))
+
+
+def list_recordings(root: Path) -> tuple[list[Path], list[Skipped]]:
+    """Every recording under `root`, and what is skipped there, sorted; hidden ones do not count.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    names: list[str] = []
+    skipped: list[Skipped] = []
+    _walk(os.fspath(root), "", "", names, skipped)
+    return [root / name for name in sorted(names)], sorted(skipped)
 
 
 def folders(root: Path) -> list[str]:
@@ -32,41 +76,55 @@ def folders(root: Path) -> list[str]:
 
 
 def has_recordings(root: Path) -> bool:
-    """Whether recordings lie in `root` itself, in no folder."""
-    return any(_is_audio(entry) for entry in _entries(os.fspath(root)))
+    """Whether recordings lie in `root` itself rather than in a folder."""
+    return any(not entry.is_dir() and _reason(entry) is None for entry in _entries(os.fspath(root)))
 
 
-def list_recordings(root: Path) -> list[Path]:
-    """Every recording under `root`, in its folders too, sorted; hidden ones do not count.
-
-    Raises:
-        DataError: a folder cannot be read.
-    """
-    return [root / name for name in sorted(_names(os.fspath(root)))]
-
-
-def label(name: str) -> str:
-    """A word or a speaker as a folder's name spells it, composed (NFC): some systems decompose."""
+def normalized(name: str) -> str:
+    """A word's or a speaker's name, composed (NFC): some file systems decompose it."""
     return unicodedata.normalize("NFC", name)
 
 
-def _names(folder: str, prefix: str = "") -> Iterator[str]:
+def summarize_skipped(skipped: Iterable[Skipped]) -> list[str]:
+    """A line for each reason: how many, why, and an example.
+
+    >>> summarize_skipped([Skipped("a.txt", NOT_AUDIO), Skipped("b.txt", NOT_AUDIO)])
+    ['2 skipped: not an audio file by its suffix (a.txt)']
+    """
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for name, reason in skipped:
+        by_reason[reason].append(name)
+    most_first = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    return [f"{len(names):,} skipped: {reason} ({names[0]})" for reason, names in most_first]
+
+
+def _walk(folder: str, below: str, prefix: str, names: list[str], skipped: list[Skipped]) -> None:
+    """Collect recordings, named from the folder on, and skipped entries, named with a prefix."""
     for entry in _entries(folder):
-        if _is_audio(entry):
-            yield prefix + entry.name
-        elif entry.is_dir(follow_symlinks=False):
-            yield from _names(entry.path, f"{prefix}{entry.name}/")
+        name = below + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            _walk(entry.path, f"{name}/", prefix, names, skipped)
+        elif (reason := _reason(entry)) is None:
+            names.append(name)
+        else:
+            skipped.append(Skipped(prefix + name, reason))
 
 
-def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            yield from (entry for entry in entries if not entry.name.startswith("."))
+            return [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed: {error.strerror or error}") from error
 
 
-def _is_audio(entry: os.DirEntry[str]) -> bool:
+def _reason(entry: os.DirEntry[str]) -> str | None:
+    """Why an entry, which is no folder, is no recording; None if it is one."""
     # No Path here: a corpus has 100,000 of these.
     _, dot, suffix = entry.name.rpartition(".")
-    return (dot + suffix).lower() in audio_suffixes() and entry.is_file()
+    suffix = (dot + suffix).lower()
+    if entry.is_dir():
+        return LINKED_FOLDER
+    if suffix in audio_suffixes():
+        return None if entry.is_file() else DEAD_LINK
+    return NEEDS_PYAV.format(suffix=suffix) if suffix in DEMUXERS else NOT_AUDIO

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from speechgru.common.wording import did_you_mean
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus
-from speechgru.corpora.listing import BACKGROUND_NOISE, label
-from speechgru.corpora.speakers import Found, split_found
+from speechgru.corpora.listing import BACKGROUND_NOISE, normalized
+from speechgru.corpora.speakers import Recording, split_recordings
 from speechgru.errors import DataError
 
 REQUIRED = ("file", "word")
@@ -17,20 +17,20 @@ COLUMNS = (*REQUIRED, "speaker", "split")
 def read_manifest(path: Path) -> Corpus:
     """Read a manifest; files are relative to its directory, in the order of its lines.
 
-    `speaker` and `split` may be left out: speakers are then read off the names, and the split is
-    made by speaker. The word `_background_noise_` marks background recordings.
+    `speaker` and `split` are optional: without them speakers are read off the file names, and the
+    split is by speaker. The word `_background_noise_` marks background recordings.
 
     Raises:
         DataError: names the line, what was found and what is needed.
     """
-    found: list[Found] = []
+    found: list[Recording] = []
     splits: list[str] = []
     noises: list[Path] = []
     lines: dict[Path, int] = {}
     for line, row in _rows(path):
         recording = _recording(path, line, row)
         if (first := lines.setdefault(recording.path, line)) != line:
-            raise DataError(f"{path}, line {line}: {recording.name} is in line {first} too")
+            raise DataError(f"{path}, line {line}: {recording.name} is also in line {first}")
         if recording.word == BACKGROUND_NOISE:
             noises.append(recording.path)
             continue
@@ -42,20 +42,20 @@ def read_manifest(path: Path) -> Corpus:
         if bool(splits[-1]) != bool(splits[0]):
             raise DataError(
                 f"{path}, line {line}: split {splits[-1]!r} after {splits[0]!r}; either every line "
-                "has a split or none"
+                "needs a split, or none"
             )
     if not found:
-        raise DataError(f"{path}: no line with a word after the first; each names a recording")
-    clips, split_by = split_found(found)
+        raise DataError(f"{path}: no recordings; each line after the first names one")
+    clips, rule, is_guess = split_recordings(found)
     if any(splits):
         pairs = zip(clips, splits, strict=True)
         clips = tuple(Clip(clip.path, clip.word, clip.speaker, split) for clip, split in pairs)
-        split_by = "manifest"
-    return Corpus(path.parent, "manifest", clips, tuple(noises), split_by)
+        rule = "manifest"
+    return Corpus(path.parent, "manifest", clips, tuple(noises), rule, is_guess)
 
 
-def _recording(path: Path, line: int, row: dict[str, str]) -> Found:
-    word = label(row["word"].strip())
+def _recording(path: Path, line: int, row: dict[str, str]) -> Recording:
+    word = normalized(row["word"].strip())
     if not word:
         raise DataError(
             f"{path}, line {line}: the word is empty; each line needs a file and a word"
@@ -64,13 +64,13 @@ def _recording(path: Path, line: int, row: dict[str, str]) -> Found:
     file = path.parent / name
     if not name or not file.is_file():
         raise DataError(
-            f"{path}, line {line}: {file} is no file; paths are relative to the manifest"
+            f"{path}, line {line}: there is no file {file}; paths are relative to the manifest"
         )
-    return Found(file, name, word, label(row.get("speaker", "").strip()))
+    return Recording(file, name, word, normalized(row.get("speaker", "").strip()))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells by column of each line after the first; blank lines do not count."""
+    """Line number and cells by column of each line after the first, without blank lines."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -82,7 +82,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 if len(cells) != len(header):
                     raise DataError(
                         f"{path}, line {reader.line_num}: {len(cells)} cells under the "
-                        f"{len(header)} columns {','.join(header)}; quote a cell that has a comma"
+                        f"{len(header)} columns {','.join(header)}; quote cells that have a comma"
                     )
                 yield reader.line_num, dict(zip(header, cells, strict=True))
     except (csv.Error, UnicodeDecodeError) as error:
@@ -100,4 +100,4 @@ def _check_header(path: Path, header: list[str]) -> None:
             hint = did_you_mean(column, COLUMNS) or f"; {needed}"
             raise DataError(f"{path}, line 1: unknown column {column!r}{hint}")
         if header.count(column) > 1:
-            raise DataError(f"{path}, line 1: column {column!r} is there twice; {needed}")
+            raise DataError(f"{path}, line 1: column {column!r} appears twice; {needed}")

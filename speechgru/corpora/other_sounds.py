@@ -1,4 +1,4 @@
-"""Other speech and noise that ship with the package, for words that have none of their own.
+"""Other speech and noise that ship with the package, for corpora that have only words.
 
 46 minutes: half of AN4's speakers, LibriSpeech utterances and ESC-10 recordings.
 `recipes/make_other_sounds.py` made the archive; licences and attribution lie in it.
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from speechgru.corpora.bundled_archives import unpacked
 
-#: Of every so many speakers, and noises, one chooses weights and thresholds; the others train.
-_CHOOSES_EVERY = 6
+#: One speaker, and one noise, of so many is for validation.
+_VALIDATION_EVERY = 6
 
 
 @dataclass(frozen=True)
 class OtherSpeech:
-    """An utterance; `transcript` is in lower case, and None where there is none."""
+    """An utterance; `transcript` is in lower case, or None."""
 
     path: Path
     speaker: str
@@ -32,7 +32,7 @@ class OtherSounds:
     noises: tuple[tuple[Path, str], ...]
 
     def speech(self, split: str, without: Collection[str] = ()) -> tuple[Path, ...]:
-        """The utterances of a split in which none of the words `without` is known to be said."""
+        """The utterances of a split, without those whose transcript has one of these words."""
         unwanted = {word.lower() for word in without}
         return tuple(
             utterance.path
@@ -42,12 +42,12 @@ class OtherSounds:
         )
 
     def noise(self, split: str) -> tuple[Path, ...]:
-        """The recordings of noise of a split."""
+        """The noise recordings of a split."""
         return tuple(path for path, of_split in self.noises if of_split == split)
 
 
 def other_sounds(cache_dir: Path | None = None) -> OtherSounds:
-    """What ships, unpacked into the cache. No speaker is in both splits.
+    """Unpack what ships into the cache. No speaker is in both splits.
 
     Raises:
         SpeechGRUError: the cache cannot be written, or the disk is full.
@@ -58,18 +58,18 @@ def other_sounds(cache_dir: Path | None = None) -> OtherSounds:
     recordings = sorted((folder / "speech").glob("*.ogg"))
     # <set>-<speaker>-<utterance>
     speakers = ["-".join(path.stem.split("-")[:2]) for path in recordings]
-    choosing = set(sorted(set(speakers))[_CHOOSES_EVERY // 2 :: _CHOOSES_EVERY])
+    validating = set(sorted(set(speakers))[_VALIDATION_EVERY // 2 :: _VALIDATION_EVERY])
     utterances = [
         OtherSpeech(
             path,
             speaker,
             transcripts.get(f"speech/{path.name}"),
-            "validation" if speaker in choosing else "training",
+            "validation" if speaker in validating else "training",
         )
         for path, speaker in zip(recordings, speakers, strict=True)
     ]
     noises = [
-        (path, "validation" if place % _CHOOSES_EVERY == _CHOOSES_EVERY // 2 else "training")
+        (path, "validation" if place % _VALIDATION_EVERY == _VALIDATION_EVERY // 2 else "training")
         for place, path in enumerate(sorted((folder / "noise").glob("*.ogg")))
     ]
     return OtherSounds(tuple(utterances), tuple(noises))

@@ -1,4 +1,4 @@
-"""A folder of one's own recordings as it grows: `word/speaker_3.wav`, room noise, other speech."""
+"""Writes a corpus of one's own recordings: `word/speaker_3.wav`, room noise, other speech."""
 
 import re
 import wave
@@ -13,43 +13,41 @@ from speechgru.corpora.listing import BACKGROUND_NOISE
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.labels import UNKNOWN
 
-#: What a word's folder and a speaker's name may not hold: separators, and what a shell expands.
+#: Not allowed in names: separators, what a shell expands, and what Windows refuses.
 _UNSAFE = re.compile(r'[\x00-\x1f/\\:*?"<>|]')
 
 
 class OwnRecordings:
-    """Writes recordings of words into `root`, numbered by speaker; each is there whole or not.
+    """Writes recordings of words into `root`, atomically, numbered by speaker.
 
     Args:
-        speaker: stands before the number in each file's name, and keeps a speaker in one split.
+        speaker: precedes the number in each file name, and keeps a speaker in one split.
 
     Raises:
-        UsageError: the speaker's name, or that of a word, cannot be a file's name.
-        SpeechGRUError: the folder cannot be made.
+        UsageError: the name of the speaker, or of a word, cannot be a file name.
+        SpeechGRUError: the folder cannot be created.
     """
 
     def __init__(self, root: Path, speaker: str, rate: int) -> None:
         self.root, self.speaker, self.rate = Path(root), _checked(speaker, "--speaker"), rate
         if "_" in speaker or "-" in speaker:
             raise UsageError(
-                f"--speaker {speaker}: without _ and -, which end a speaker's name in a file's"
+                f"--speaker {speaker}: must not contain _ or -, which end a speaker's name"
             )
         if speaker.isdigit():
-            raise UsageError(f"--speaker {speaker}: a name is needed; a number alone is nobody")
+            raise UsageError(f"--speaker {speaker}: a name is needed, not only a number")
         self._written: list[Path] = []
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SpeechGRUError(
-                f"{root}: cannot be made a folder: {error.strerror or error}"
-            ) from error
+            raise SpeechGRUError(f"{root}: cannot be created: {error.strerror or error}") from error
 
     def count(self, word: str) -> int:
         """How many recordings of a word this speaker has."""
         return len(list(self._of(_checked(word, "WORD"))))
 
     def add(self, word: str, samples: Samples) -> Path:
-        """Write a recording of a word, (S,); gives its path.
+        """Write a recording of a word, (S,); returns its path.
 
         Raises:
             SpeechGRUError: it cannot be written.
@@ -57,15 +55,15 @@ class OwnRecordings:
         return self._write(_checked(word, "WORD"), self.speaker, samples)
 
     def add_room(self, samples: Samples) -> Path:
-        """Write what the room sounds like, (S,), as background noise."""
+        """Write a recording of the room, (S,), as background noise."""
         return self._write(BACKGROUND_NOISE, f"room_{self.speaker}", samples)
 
     def add_talk(self, samples: Samples) -> Path:
-        """Write running speech that has none of the words, (S,)."""
+        """Write running speech without any of the words, (S,)."""
         return self._write(UNKNOWN, self.speaker, samples)
 
     def undo(self) -> Path | None:
-        """Delete the recording that was written last; None where there is none of this session."""
+        """Delete the last recording of this session; None if there is none left."""
         if not self._written:
             return None
         path = self._written.pop()
@@ -73,7 +71,7 @@ class OwnRecordings:
         return path
 
     def _of(self, folder: str, prefix: str | None = None) -> Iterable[int]:
-        """The numbers that are taken."""
+        """The numbers in use."""
         name = re.compile(re.escape(prefix or self.speaker) + r"_(\d+)\.\w+")
         for path in (self.root / folder).glob("*"):
             if match := name.fullmatch(path.name):
@@ -100,7 +98,7 @@ class OwnRecordings:
 def _checked(name: str, option: str) -> str:
     if not name.strip() or _UNSAFE.search(name) or name.startswith((".", "_")) or len(name) > 60:
         raise UsageError(
-            f"{option} {name!r:.80}: letters, digits, spaces and the like are needed, at most 60; "
+            f"{option} {name!r:.80}: up to 60 letters, digits, spaces and the like are needed; "
             'none of / \\ : * ? " < > | and no . or _ in front'
         )
     return name

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import zlib
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,22 +18,30 @@ from numpy.typing import NDArray
 
 from speechgru.audio.files import read
 from speechgru.audio.pcm import Packed, to_packed
-from speechgru.audio.samples import SAMPLE_RATE, loudest_start
+from speechgru.audio.samples import SAMPLE_RATE, check_channel, loudest_start
 from speechgru.common.files import atomic_path, remove_leftovers, write_atomic
 from speechgru.common.progress import Progress
-from speechgru.corpora.cache import INDEX, Seal, default_cache_dir, locked, note_use, prune
+from speechgru.corpora.cache import (
+    INDEX,
+    Seal,
+    default_cache_dir,
+    locked,
+    note_use,
+    prune,
+)
 from speechgru.corpora.corpus import Corpus, Example
 from speechgru.corpora.fingerprint import files_fingerprint
 from speechgru.errors import DataError, SpeechGRUError
 
 FORMAT = "speechgru-packed-audio"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 #: Digits of the fingerprint in a folder's name.
 _NAME_DIGITS = 20
 _NAME = re.compile(f"[0-9a-f]{{{_NAME_DIGITS}}}")
 _SAMPLES = "samples.s16"
-_BATCH = 64
+#: Recordings that are decoded at a time; each may last an hour.
+_THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,7 @@ def pack(
     rate: int = SAMPLE_RATE,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
+    channel: int | None = None,
 ) -> PackedAudio:
     """Decode recordings (of a corpus, its clips and noises) once; later, only open the result.
 
@@ -122,14 +132,15 @@ def pack(
     ~/.cache/speechgru, named after the files' names, sizes and times of change: where one of them
     changes, or the result is damaged, everything is decoded again. A folder there may be deleted at
     any time; one that was not opened for a month is deleted when another is made. `progress` counts
-    the recordings that are decoded.
+    the recordings that are decoded. All channels are averaged, unless one is chosen, from 1.
 
     Raises:
         DataError: recordings cannot be decoded; names the first and how many.
         SpeechGRUError: the cache cannot be written, or the disk is full.
     """
     root, paths = _recordings(recordings)
-    fingerprint = files_fingerprint(root, paths, FORMAT, FORMAT_VERSION, rate)
+    check_channel(channel)
+    fingerprint = files_fingerprint(root, paths, FORMAT, FORMAT_VERSION, rate, channel)
     cache = cache_dir or default_cache_dir()
     folder = cache / fingerprint[:_NAME_DIGITS]
     found = _open(folder, paths, rate, fingerprint)
@@ -141,7 +152,7 @@ def pack(
         # Another process may have packed these recordings while this one waited.
         found = _open(folder, paths, rate, fingerprint)
         if found is None:
-            _write(folder, root, paths, rate, fingerprint, progress)
+            _write(folder, root, paths, rate, channel, fingerprint, progress)
             found = _open(folder, paths, rate, fingerprint)
     if found is None:
         raise SpeechGRUError(f"{folder}: was changed by another program during writing")
@@ -182,13 +193,14 @@ def _write(
     root: Path,
     paths: tuple[Path, ...],
     rate: int,
+    channel: int | None,
     fingerprint: str,
     progress: Progress | None,
 ) -> None:
     file = folder / _SAMPLES
     remove_leftovers(file)
     with atomic_path(file) as temporary, temporary.open("wb") as opened:
-        lengths, crc32 = _decode_into(opened, root, paths, rate, progress)
+        lengths, crc32 = _decode_into(opened, root, paths, rate, channel, progress)
     index = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -210,33 +222,39 @@ def _decode_into(
     root: Path,
     paths: tuple[Path, ...],
     rate: int,
+    channel: int | None,
     progress: Progress | None,
 ) -> tuple[list[int], int]:
-    """Append all recordings to an open file; returns their lengths in samples, and the CRC-32."""
+    """Append all recordings to an open file.
+
+    Returns their lengths in samples, and the CRC-32 of the samples.
+    """
     lengths: list[int] = []
     crc32 = 0
     errors: list[DataError] = []
 
     def decode(path: Path) -> Packed | DataError:
         try:
-            return to_packed(read(path, rate))
+            return to_packed(read(path, rate, channel))
         except DataError as error:
             return error
+        except OSError as error:
+            return DataError(f"{path}: cannot be read: {error.strerror or error}")
 
     waiting = iter(paths)
-    done = 0
-    # Decoding and resampling release the interpreter's lock. A batch bounds the memory.
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        while batch := list(islice(waiting, _BATCH)):
-            for decoded in pool.map(decode, batch):
-                if isinstance(decoded, DataError):
-                    errors.append(decoded)
-                elif not errors:
-                    file.write(decoded.data)
-                    crc32 = zlib.crc32(decoded.data, crc32)
-                    lengths.append(len(decoded))
-            done += len(batch)
-            if progress is not None:
+    # Decoding and resampling release the interpreter's lock. Few at a time bound the memory.
+    with ThreadPoolExecutor(_THREADS) as pool:
+        pending = deque(pool.submit(decode, path) for path in islice(waiting, 2 * _THREADS))
+        for done in range(1, len(paths) + 1):
+            decoded = pending.popleft().result()
+            pending.extend(pool.submit(decode, path) for path in islice(waiting, 1))
+            if isinstance(decoded, DataError):
+                errors.append(decoded)
+            elif not errors:
+                file.write(decoded.data)
+                crc32 = zlib.crc32(decoded.data, crc32)
+                lengths.append(len(decoded))
+            if progress is not None and (done % 64 == 0 or done == len(paths)):
                 progress(done, len(paths))
     if errors:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Protocols: which clips a task has in each split, and under which labels.
+"""Protocols: the clips of a task in each split, and their labels.
 
 The 12 classes are silence, unknown and the ten commands. Where TensorFlow's example defines them
 (`v2-12`, `v1-12`: tensorflow/examples/speech_commands/input_data.py), each split, training too,
@@ -32,8 +32,8 @@ _NO_WORD = (SILENCE, UNKNOWN)
 TWELVE = (*_NO_WORD, *COMMANDS)
 
 _PROBED, _SHORTEST_S, _LONGEST_S = 300, 0.5, 5.0
-#: A recording that is no longer is a clip as it is; in a longer one the words are looked for, and
-#: so much before and after them belongs to the clip.
+#: A recording up to this length is a clip as it is; of a longer one, what is spoken in it is a
+#: clip, with this margin before and after.
 _WORD_S, _MARGIN_S = 1.2, 0.25
 
 Examples = tuple[Example, ...]
@@ -45,25 +45,25 @@ def make_task(
     """Apply a protocol to a corpus: the labels, and the examples of every split.
 
     The same corpus and seed give the same examples on every system. `words` restricts `folder` to
-    some of the words, in that order; the others count as unknown. A split may come out empty:
-    `Task.split` says so when it is needed.
+    some of the words, in that order; the others count as unknown. A split may be empty: then
+    `Task.split` raises an error.
 
     Raises:
-        UsageError: there is no such protocol, or `words` is given to another one than `folder`.
-        DataError: a word is missing from the corpus, or no split has a clip.
+        UsageError: there is no such protocol, or `words` is given for another one than `folder`.
+        DataError: the corpus lacks a word, or no split has a clip.
     """
     if protocol not in _RULES:
         hint = f"{did_you_mean(protocol, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}"
         raise UsageError(f"protocol {protocol!r} is unknown{hint}")
     if words is not None and protocol != "folder":
-        raise UsageError(f"words are chosen with protocol folder only; {protocol} has its own")
+        raise UsageError(f"only protocol folder takes words; {protocol} has its own")
     description, labels, examples_of = _RULES[protocol]
     if protocol == "folder":
         labels += tuple(words) if words is not None else corpus.words
     _check(protocol, corpus, labels)
     splits = {split: examples_of(corpus, split, labels, seed) for split in SPLITS}
     if not any(splits.values()):
-        raise DataError(f"{corpus.root}: protocol {protocol} finds no clip in any split")
+        raise DataError(f"{corpus.root}: protocol {protocol} finds no clips in any split")
     clip_s = _usual_length_s(corpus, labels[len(_NO_WORD) :]) if protocol == "folder" else 1.0
     return Task(protocol, labels, splits, clip_s, description)
 
@@ -73,7 +73,7 @@ def _check(protocol: str, corpus: Corpus, labels: tuple[str, ...]) -> None:
     if missing := [word for word in needed if word not in corpus.words]:
         raise DataError(
             f"{corpus.root}: protocol {protocol} needs {len(needed)} words; "
-            f"without a clip: {', '.join(missing)}"
+            f"there are no clips of {', '.join(missing)}"
         )
     if not needed or len(set(needed)) < len(needed):
         raise UsageError(f"words {', '.join(needed)}: at least one is needed, each once")
@@ -85,13 +85,13 @@ def _check(protocol: str, corpus: Corpus, labels: tuple[str, ...]) -> None:
 
 
 def _all_words(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:
-    """Each clip of a word under its own label."""
+    """Each clip of a word, labelled with it."""
     wanted = frozenset(labels)
     return _labelled(clip for clip in corpus.split(split) if clip.word in wanted)
 
 
 def _folder(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:
-    """Every word; to train on, silence and other speech too, which no figure counts."""
+    """Every word; for training also silence and other speech, which is not scored."""
     spoken = labels[len(_NO_WORD) :]
     words = _all_words(corpus, split, spoken, seed)
     if split != "training":
@@ -108,25 +108,25 @@ def _folder(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> E
 
 
 def _tensorflow_12(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:
-    """Unknown: a seeded choice of 10 %. Silence: zeros, but cut noise in training."""
+    """Unknown: a random 10 % of other words. Silence: zeros, in training cuts of noise."""
     clips = corpus.split(split)
     commands = _labelled(clip for clip in clips if clip.word in COMMANDS)
     count = tenth(commands)
     others = [clip for clip in clips if clip.word not in COMMANDS and not clip.word.startswith("_")]
-    chosen = sorted(others, key=lambda clip: _lot(seed, clip))[:count]
+    chosen = sorted(others, key=lambda clip: _random_key(seed, clip))[:count]
     noises = corpus.noises if split == "training" else ()
     return commands + _labelled(chosen, UNKNOWN) + cut_silence(noises, split, count, seed)
 
 
 def _official_12(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:
-    """Training and validation as `v2-12`; testing only from an official test archive."""
+    """Training and validation as in `v2-12`; testing only with an official test archive."""
     if corpus.split_by == "archive":
         return _commands_12(corpus, split, labels, seed) if split == "testing" else ()
     return () if split == "testing" else _tensorflow_12(corpus, split, labels, seed)
 
 
 def _commands_12(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:
-    """Unknown: every other word. Silence: `_silence_` where the split has it, else cut noise."""
+    """Unknown: all other words. Silence: `_silence_` if the split has it, else cuts of noise."""
     clips = corpus.split(split)
     commands = _labelled(clip for clip in clips if clip.word in COMMANDS)
     others = (clip for clip in clips if clip.word not in (*COMMANDS, SILENCE))
@@ -135,16 +135,15 @@ def _commands_12(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int)
 
 
 def _silence(corpus: Corpus, split: str, count: int, seed: int, clip_s: float = 1.0) -> Examples:
-    """What is recorded as `_silence_`; where the split has none, cut noise."""
+    """The clips of `_silence_`; if the split has none, cuts of noise."""
     recorded = _labelled(clip for clip in corpus.split(split) if clip.word == SILENCE)
     return recorded or cut_silence(corpus.noises, split, count, seed, clip_s)
 
 
 def _cut_speech(clips: Iterable[Clip], clip_s: float) -> Iterator[Example]:
-    """Clips as `_unknown_`; a recording in `_unknown_/` of two clips' length or more is cut up.
+    """Clips as `_unknown_`; a recording in `_unknown_/` of two clips' length or more is cut.
 
-    Its pieces of `clip_s` lie end to end; what is left at the recording's end, less than a piece,
-    is not used.
+    Its pieces of `clip_s` follow each other; a rest at its end, shorter than a piece, is not used.
 
     Raises:
         DataError: a recording's header cannot be read.
@@ -157,12 +156,12 @@ def _cut_speech(clips: Iterable[Clip], clip_s: float) -> Iterator[Example]:
 
 
 def tenth(examples: Examples) -> int:
-    """How many clips of silence, and of unknown words, stand beside the clips of the commands."""
+    """How many clips of silence, and of unknown words, go with the clips of commands."""
     return ceil(len(examples) / 10)
 
 
 class _Rule(NamedTuple):
-    """What a protocol is; `folder` takes its words from the corpus."""
+    """A protocol; `folder` takes its words from the corpus."""
 
     description: str
     labels: tuple[str, ...]
@@ -172,30 +171,30 @@ class _Rule(NamedTuple):
 _RULES = {
     "v2-35": _Rule("the 35 words of Speech Commands v0.02", WORDS_V2, _all_words),
     "v2-12": _Rule(
-        "ten commands of v0.02, 10 % unknown words, 10 % digital silence (as TensorFlow has it)",
+        "ten commands of v0.02, 10 % unknown words, 10 % digital silence (as in TensorFlow)",
         TWELVE,
         _tensorflow_12,
     ),
     "v2-12-official": _Rule(
-        "trained as v2-12; testing is the official test archive, opened as the corpus",
+        "trained as v2-12, tested on the official test archive",
         TWELVE,
         _official_12,
     ),
     "v1-30": _Rule("the 30 words of Speech Commands v0.01", WORDS_V1, _all_words),
     "v1-12": _Rule(
-        "ten commands of v0.01, 10 % unknown words, 10 % digital silence (as TensorFlow has it)",
+        "ten commands of v0.01, 10 % unknown words, 10 % digital silence (as in TensorFlow)",
         TWELVE,
         _tensorflow_12,
     ),
     "folder": _Rule("every word of a directory or manifest", _NO_WORD, _folder),
     "commands-12": _Rule(
-        "ten commands, every other word as unknown, _silence_ or cut noise as silence",
+        "ten commands, all other words as unknown, _silence_ or cuts of noise as silence",
         TWELVE,
         _commands_12,
     ),
 }
 
-#: The protocols by name, each in one line.
+#: The protocols by name, with descriptions.
 PROTOCOLS = {name: rule.description for name, rule in _RULES.items()}
 
 
@@ -203,16 +202,15 @@ def _labelled(clips: Iterable[Clip], label: str | None = None) -> Examples:
     return tuple(Example(c.path, label or c.word, c.word, c.speaker) for c in clips)
 
 
-def _lot(seed: int, clip: Clip) -> str:
-    """A clip's place in the drawing of lots: the same on every system and in every format."""
+def _random_key(seed: int, clip: Clip) -> str:
+    """A key that sorts clips at random, the same on every system and for every format."""
     return sha1(f"{seed}/{clip.word}/{clip.speaker}/{clip.path.stem}".encode()).hexdigest()
 
 
 def _usual_length_s(corpus: Corpus, words: tuple[str, ...]) -> float:
-    """What 95 % of the training clips do not exceed, in steps of 0.1 s; from a few hundred of them.
+    """The 95 % quantile of the training clips' lengths, in steps of 0.1 s, of a few hundred clips.
 
-    That is the length of the recordings by their headers; where these are longer than a word, it is
-    the length of what is said in them with a margin.
+    Of recordings that are longer than a word, only what is spoken counts, with a margin.
 
     Raises:
         DataError: a recording cannot be read.
@@ -229,11 +227,11 @@ def _usual_length_s(corpus: Corpus, words: tuple[str, ...]) -> float:
 
 
 def _usual(lengths_s: Sequence[float]) -> float:
-    """What 95 % of them do not exceed."""
+    """The 95 % quantile."""
     return sorted(lengths_s)[ceil(0.95 * len(lengths_s)) - 1]
 
 
 def _spoken_s(path: Path) -> float:
-    """Seconds from the first word in a recording to the end of the last one."""
+    """Seconds from the start of the first word in a recording to the end of the last."""
     start_s, end_s = word_bounds_s(read(path), SAMPLE_RATE)
     return end_s - start_s

@@ -1,4 +1,4 @@
-"""Who speaks, and into which split: a speaker never changes it when recordings are added."""
+"""Speakers, and the split of each: it never changes when recordings are added."""
 
 import re
 from collections import Counter, defaultdict
@@ -8,13 +8,29 @@ from pathlib import Path
 from typing import NamedTuple
 
 from speechgru.corpora.corpus import SPLITS, Clip
-from speechgru.corpora.listing import label
+from speechgru.corpora.listing import normalized
 
 NOHASH = "_nohash_"
 _HASHES = 2**27
 
+#: A number that counts takes, after what is said of the speaker: "anna_1", "anna.1", "anna (1)".
+_TAKE = re.compile(r"[\s._-]+\(?\d+\)?$|\(\d+\)$")
+#: In front it counts takes, or is a date: "01_anna".
+_NUMBER = re.compile(r"^\d+(?:[\s._-]+|$)")
+#: "anna1" is the first take of anna, "speaker1" a speaker.
+_NUMBERED = re.compile(r"(.*[^\W\d_])\d+")
+_NUMBERED_SPEAKERS = frozenset(
+    ["f", "id", "m", "p", "person", "s", "sp", "speaker", "spk", "subject", "u", "user"]
+)
+#: What recorders, telephones and people call recordings of nobody in particular.
+_DEVICE_WORDS = (
+    "at aud audio aufnahme background clip copy file memo neue new noise ptt rec record recording "
+    "room sample silence sound take track untitled vn voice wav whatsapp"
+)
+_DEVICE_NAMES = frozenset(_DEVICE_WORDS.split())
 
-class Found(NamedTuple):
+
+class Recording(NamedTuple):
     """A recording before it has a split; `name` is its path as the corpus spells it.
 
     `speaker` is what a folder or a manifest says; where it is empty, the file's name may tell.
@@ -24,6 +40,14 @@ class Found(NamedTuple):
     name: str
     word: str
     speaker: str = ""
+
+
+class Split(NamedTuple):
+    """Clips with their splits; the rule, a key of `SPLIT_RULES`; whether it rests on file names."""
+
+    clips: tuple[Clip, ...]
+    rule: str
+    is_guess: bool
 
 
 def hash_percent(name: str) -> float:
@@ -38,58 +62,68 @@ def hash_split(name: str) -> str:
     return "validation" if percent < 10 else "testing" if percent < 20 else "training"
 
 
-def split_found(found: Sequence[Found]) -> tuple[tuple[Clip, ...], str]:
-    """Give each recording its split by the hash of its speaker; the clips, and the rule used.
+def split_recordings(recordings: Sequence[Recording]) -> Split:
+    """Give each recording its split by the hash of its speaker.
 
-    Where fewer than three speakers can be told apart ("file"), each word's files are split
-    instead, by the hash of their names.
+    Where fewer than three speakers are known ("file"), the files of each word are split instead, by
+    the hash of their names.
     """
-    speakers = _speakers(found)
-    said: dict[str, set[str]] = defaultdict(set)
-    for recording, speaker in zip(found, speakers, strict=True):
+    speakers = _speakers(recordings)
+    words: dict[str, set[str]] = defaultdict(set)
+    for recording, speaker in zip(recordings, speakers, strict=True):
         if speaker:
-            said[speaker].add(recording.word)
-    if len(said) >= len(SPLITS):
-        files = _split_files([r for r, s in zip(found, speakers, strict=True) if not s])
-        splits, rule = share_out(said), "speaker"
+            words[speaker].add(recording.word)
+    if len(words) >= len(SPLITS):
+        unknown = [r for r, speaker in zip(recordings, speakers, strict=True) if not speaker]
+        files, splits, rule = _split_files(unknown), split_speakers(words), "speaker"
     else:
-        files, splits, rule = _split_files(found), {}, "file"
-    clips = (
+        files, splits, rule = _split_files(recordings), {}, "file"
+    clips = tuple(
         Clip(r.path, r.word, speaker, files.get(r.name) or splits[speaker])
-        for r, speaker in zip(found, speakers, strict=True)
+        for r, speaker in zip(recordings, speakers, strict=True)
     )
-    return tuple(clips), rule
+    guessed = any(
+        speaker and not r.speaker and NOHASH not in r.name
+        for r, speaker in zip(recordings, speakers, strict=True)
+    )
+    return Split(clips, rule, guessed)
 
 
-def share_out(said: Mapping[str, Collection[str]]) -> dict[str, str]:
-    """Speaker -> split, by hash, given the words that each has said.
+def split_speakers(words_of: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """Speaker -> split, by hash, given the words of each.
 
-    Where the hash leaves a split without a speaker (there are few), it takes those whom their
-    splits can spare: who says most of the words it lacks, the lowest hash first, until it has
-    every word that three speakers say. Fewer than three speakers are all training.
+    Where the hash leaves a split without a speaker (there are few), it takes those that their
+    splits can spare: the speakers with most of the words it lacks, the lowest hash first, until it
+    has every word that three speakers have. Fewer than three speakers are all training. A word that
+    would be missing in training gets a speaker there.
     """
-    if len(said) < len(SPLITS):
-        return dict.fromkeys(said, "training")
-    splits = {speaker: hash_split(speaker) for speaker in said}
+    if len(words_of) < len(SPLITS):
+        return dict.fromkeys(words_of, "training")
+    splits = {speaker: hash_split(speaker) for speaker in words_of}
     if len(set(splits.values())) == len(SPLITS):
-        return _with_training(splits, said)
-    order = sorted(said, key=lambda speaker: (hash_percent(speaker), speaker))
+        return _with_training(splits, words_of)
+    order = sorted(words_of, key=lambda speaker: (hash_percent(speaker), speaker))
     splits = {speaker: splits[speaker] for speaker in order}
-    counts = Counter(word for speaker in order for word in set(said[speaker]))
-    words = {speaker: {w for w in said[speaker] if counts[w] >= len(SPLITS)} for speaker in order}
+    counts = Counter(word for speaker in order for word in set(words_of[speaker]))
+    common = {
+        speaker: {word for word in words_of[speaker] if counts[word] >= len(SPLITS)}
+        for speaker in order
+    }
     for split in SPLITS:
         if split not in splits.values():
-            _fill(split, splits, words)
+            _fill(split, splits, common)
     return splits
 
 
-def _with_training(splits: dict[str, str], said: Mapping[str, Collection[str]]) -> dict[str, str]:
-    """The same splits, but for words that nobody in training says: one of their speakers trains.
+def _with_training(
+    splits: dict[str, str], words_of: Mapping[str, Collection[str]]
+) -> dict[str, str]:
+    """The same splits, but each word that has no speaker in training gets one of its speakers.
 
-    Not one whose split would be left without a speaker.
+    Never one that is alone in a split.
     """
-    for word in sorted({word for words in said.values() for word in words}):
-        speakers = [speaker for speaker, words in said.items() if word in words]
+    for word in sorted({word for words in words_of.values() for word in words}):
+        speakers = [speaker for speaker, words in words_of.items() if word in words]
         if any(splits[speaker] == "training" for speaker in speakers):
             continue
         counts = Counter(splits.values())
@@ -100,71 +134,108 @@ def _with_training(splits: dict[str, str], said: Mapping[str, Collection[str]]) 
 
 
 def _fill(split: str, splits: dict[str, str], words: dict[str, set[str]]) -> None:
-    """Move speakers into an empty split, so that theirs keeps someone and, if it can, its words."""
+    """Move speakers into an empty split; theirs keeps a speaker and, if possible, its words."""
 
-    def spared(speaker: str, strictly: bool) -> bool:
-        rest = [s for s in splits if splits[s] == splits[speaker] and s != speaker]
-        kept = set().union(*(words[s] for s in rest))
-        return splits[speaker] != split and bool(rest) and (words[speaker] <= kept or not strictly)
+    def is_spared(speaker: str, strictly: bool) -> bool:
+        others = [s for s in splits if splits[s] == splits[speaker] and s != speaker]
+        remaining = set().union(*(words[s] for s in others))
+        keeps_words = words[speaker] <= remaining or not strictly
+        return splits[speaker] != split and bool(others) and keeps_words
 
-    lacking = set().union(*words.values())
+    missing = set().union(*words.values())
     while True:
-        candidates = [s for s in splits if spared(s, strictly=True)]
+        candidates = [s for s in splits if is_spared(s, strictly=True)]
         if split not in splits.values():
-            candidates = candidates or [s for s in splits if spared(s, strictly=False)]
-        best = max(candidates, key=lambda s: len(words[s] & lacking), default=None)
-        if best is None or (split in splits.values() and not words[best] & lacking):
+            candidates = candidates or [s for s in splits if is_spared(s, strictly=False)]
+        best = max(candidates, key=lambda s: len(words[s] & missing), default=None)
+        if best is None or (split in splits.values() and not words[best] & missing):
             return
         splits[best] = split
-        lacking -= words[best]
+        missing -= words[best]
 
 
-def _split_files(found: Sequence[Found]) -> dict[str, str]:
-    """File name -> split; each word is shared out on its own, so that no split lacks it."""
+def _split_files(recordings: Sequence[Recording]) -> dict[str, str]:
+    """File name -> split; each word is split on its own, so that every split has it."""
     stems: dict[str, dict[str, str]] = defaultdict(dict)
-    for recording in found:
+    for recording in recordings:
         stems[recording.word][recording.name] = recording.name.rpartition(".")[0]
     splits = {}
     for word, names in stems.items():
-        shared = share_out({stem: {word} for stem in names.values()})
-        splits.update({name: shared[stem] for name, stem in names.items()})
+        of_stems = split_speakers({stem: {word} for stem in names.values()})
+        splits.update({name: of_stems[stem] for name, stem in names.items()})
     return splits
 
 
-def _speakers(found: Sequence[Found]) -> list[str]:
-    """The speaker of each recording, "" where nobody can tell.
+def _speakers(recordings: Sequence[Recording]) -> list[str]:
+    """The speaker of each recording, "" where it is unknown.
 
-    Names are believed where at least half of the recordings that depend on them seem to be by
-    speakers who say two words or more; `yes/yes_1.wav` and `yes/7f3a.wav` tell of none.
+    Names are believed if at least half of the recordings that depend on them then have speakers
+    with two words or more: not those in `yes/yes_1.wav` and `yes/7f3a.wav`.
     """
-    guesses = [r.speaker or speaker_in_name(r.name, r.word) for r in found]
+    guesses = [r.speaker or speaker_in_name(r.name, r.word) for r in recordings]
     unsure = [
-        (guess, r.word)
-        for r, guess in zip(found, guesses, strict=True)
+        (guess.casefold(), r.word)
+        for r, guess in zip(recordings, guesses, strict=True)
         if not r.speaker and NOHASH not in r.name
     ]
     words: dict[str, set[str]] = defaultdict(set)
     for guess, word in unsure:
         words[guess].add(word)
-    telling = sum(bool(guess) and len(words[guess]) > 1 for guess, _ in unsure)
-    believed = 2 * telling >= len(unsure) and len(words) > 1
+    plausible = sum(bool(guess) and len(words[guess]) > 1 for guess, _ in unsure)
+    believed = 2 * plausible >= len(unsure) and len(words) > 1
+    spellings = _spellings(guesses)
     return [
-        guess if believed or r.speaker or NOHASH in r.name else ""
-        for r, guess in zip(found, guesses, strict=True)
+        guess if r.speaker or NOHASH in r.name else spellings.get(guess.casefold(), "") * believed
+        for r, guess in zip(recordings, guesses, strict=True)
     ]
 
 
-def speaker_in_name(name: str, word: str) -> str:
-    """Whom a file's name seems to tell: `anna_3.wav`, `yes-anna-3.wav`, `anna.wav`; else "".
+def _spellings(names: Sequence[str]) -> dict[str, str]:
+    """The most common spelling of each name: Anna, anna and ANNA are one speaker."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for name in names:
+        counts[name.casefold()][name] += 1
+    return {
+        folded: min(spellings, key=lambda name: (-spellings[name], name))
+        for folded, spellings in counts.items()
+    }
 
-    That is what stands before `_nohash_`, else before the first `_` or `-`, the word itself left
-    out; a mere number is nobody.
+
+def speaker_in_name(name: str, word: str) -> str:
+    """The speaker that a file's name seems to tell; "" if it tells none.
+
+    That is what precedes `_nohash_`; else the part before the first `_` or `-`, without the word
+    and without numbers, which count takes or are dates.
+
+    >>> names = ["anna_3", "yes-anna-3", "anna (3)", "anna3", "03_anna", "20260105_1003", "Rec 3"]
+    >>> [speaker_in_name(f"yes/{name}.wav", "yes") for name in names]
+    ['anna', 'anna', 'anna', 'anna', 'anna', '', '']
     """
-    stem = label(name.rpartition("/")[2].rpartition(".")[0])
+    stem = normalized(name.rpartition("/")[2].rpartition(".")[0])
     before, nohash, _ = stem.partition(NOHASH)
     if nohash:
         return before
-    separated = re.split("[_-]", stem.removeprefix(f"{word}_").removeprefix(f"{word}-"))
-    if len(separated) == 1 and (separated[0].isdigit() or separated[0] == word):
+    stem = _without_word(stem, word)
+    while stem != (shorter := _NUMBER.sub("", stem)):
+        stem = shorter
+    has_take = False
+    while stem != (shorter := _TAKE.sub("", stem)):
+        stem, has_take = shorter, True
+    speaker, *more = re.split("[_-]", stem)
+    speaker = speaker.strip(" .")
+    numbered = _NUMBERED.fullmatch(speaker)
+    if numbered and not (has_take or more or numbered[1].casefold() in _NUMBERED_SPEAKERS):
+        speaker = numbered[1].rstrip(" .")
+    words = speaker.casefold().split()
+    if speaker.casefold() == word.casefold() or all(
+        part in _DEVICE_NAMES or part.isdigit() for part in words
+    ):
         return ""
-    return separated[0]
+    return speaker
+
+
+def _without_word(stem: str, word: str) -> str:
+    """A name without the word before or after it: `yes_anna_3`, `anna_yes`, `yes (3)`."""
+    pattern = re.escape(word)
+    stem = re.sub(rf"^{pattern}(?=[\s._-]|\(|$)[\s._-]*", "", stem, flags=re.IGNORECASE)
+    return re.sub(rf"[\s._-]+{pattern}$", "", stem, flags=re.IGNORECASE)

@@ -27,10 +27,12 @@ def open_split_audio(
     split: str,
     rate: int,
     progress: Progress | None = None,
+    channel: int | None = None,
 ) -> SplitAudio:
     """Open a directory, a CSV manifest or the embedded corpus, and decode one split of it.
 
-    Without a protocol it is `commands-12` where all of its commands are, else `folder`.
+    Without a protocol it is `commands-12` for a corpus with all of its commands, else `folder`.
+    All channels are averaged, unless one is chosen, from 1.
 
     Raises:
         UsageError: there is no such protocol.
@@ -38,9 +40,9 @@ def open_split_audio(
     """
     corpus = open_corpus(data)
     task = make_task(protocol or _usual_protocol(corpus), corpus)
-    task.split(split)  # tells of an empty split before anything is decoded
+    task.split(split)  # raises for an empty split before anything is decoded
     only = replace(corpus, clips=corpus.split(split))
-    return SplitAudio(corpus, task, split, pack(only, rate, progress=progress))
+    return SplitAudio(corpus, task, split, pack(only, rate, progress=progress, channel=channel))
 
 
 def _usual_protocol(corpus: Corpus) -> str:

@@ -11,6 +11,7 @@ from speechgru.audio.files import AudioInfo, probe
 from speechgru.common.progress import Progress
 from speechgru.common.threads import in_threads
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus
+from speechgru.corpora.listing import Skipped
 from speechgru.errors import DataError
 
 _Readable = tuple[Clip, AudioInfo]
@@ -45,10 +46,13 @@ class CorpusStats:
     noises: int
     noise_hours: float
     unreadable: tuple[str, ...]
+    guessed_speakers: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
-        return asdict(self) | {"root": str(self.root)}
+        skipped = [{"file": name, "reason": reason} for name, reason in self.skipped]
+        return asdict(self) | {"root": str(self.root), "skipped": skipped}
 
 
 def stats(corpus: Corpus, progress: Progress | None = None) -> CorpusStats:
@@ -78,6 +82,8 @@ def stats(corpus: Corpus, progress: Progress | None = None) -> CorpusStats:
         unreadable=tuple(
             str(path) for path, info in zip(paths, infos, strict=True) if info is None
         ),
+        guessed_speakers=corpus.guessed_speakers,
+        skipped=corpus.skipped,
     )
 
 

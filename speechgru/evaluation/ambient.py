@@ -11,7 +11,7 @@ from typing import Any
 from speechgru.audio.samples import Samples
 from speechgru.common.progress import Progress
 from speechgru.corpora.fingerprint import recordings_fingerprint
-from speechgru.corpora.listing import list_recordings
+from speechgru.corpora.listing import Skipped, list_recordings, summarize_skipped
 from speechgru.decoding.events import Event
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.decoding.grammar import Grammar
@@ -34,6 +34,9 @@ class AmbientSound:
     root: Path
     paths: tuple[Path, ...]
     rate: int
+    #: What lies among them and is not used.
+    skipped: tuple[Skipped, ...] = ()
+    channel: int | None = None
 
     @cached_property
     def duration_s(self) -> float:
@@ -43,7 +46,7 @@ class AmbientSound:
     def __iter__(self) -> Iterator[Samples]:
         """From the start; raises DataError as `audio.blocks`."""
         for path in self.paths:
-            yield from FileSound(path, self.rate)
+            yield from FileSound(path, self.rate, self.channel)
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -55,17 +58,18 @@ class AmbientSound:
         }
 
 
-def open_ambient(path: Path, rate: int) -> AmbientSound:
-    """A recording, or all recordings in a folder and its subfolders.
+def open_ambient(path: Path, rate: int, channel: int | None = None) -> AmbientSound:
+    """A recording, or all recordings in a folder and its subfolders; one channel, or their average.
 
     Raises:
         DataError: there is no recording, or a header cannot be read.
     """
     root = Path(path).expanduser().absolute()
-    paths = tuple(list_recordings(root)) if root.is_dir() else (root,)
+    paths, skipped = list_recordings(root) if root.is_dir() else ([root], [])
     if not paths:
-        raise DataError(f"{path}: holds no recording; ambient audio is needed")
-    sound = AmbientSound(root, paths, rate)
+        reasons = "".join(f"; {line}" for line in summarize_skipped(skipped)[:3])
+        raise DataError(f"{path}: holds no recording; ambient audio is needed{reasons}")
+    sound = AmbientSound(root, tuple(paths), rate, tuple(skipped), channel)
     if not sound.duration_s > 0:
         raise DataError(f"{path}: 0 samples; ambient audio is needed")
     return sound

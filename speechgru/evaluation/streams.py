@@ -68,6 +68,7 @@ class FileSound:
 
     path: Path
     rate: int
+    channel: int | None = None
 
     @property
     def duration_s(self) -> float:
@@ -78,7 +79,7 @@ class FileSound:
         """Ten seconds at a time; raises DataError as `audio.blocks`."""
         resampler: StreamResampler | None = None
         for frames, rate in blocks(self.path, BLOCK_S):
-            resampler = resampler or StreamResampler(rate, self.rate, str(self.path))
+            resampler = resampler or StreamResampler(rate, self.rate, str(self.path), self.channel)
             yield resampler.push(frames)
         if resampler is not None:
             yield resampler.flush()

@@ -47,13 +47,15 @@ class Recognition:
         return {"file": str(self.path), "word": self.word, "score": self.score, "top": top}
 
 
-def recognize(backend: Backend, path: Path, top: int = 3) -> Recognition:
+def recognize(
+    backend: Backend, path: Path, top: int = 3, channel: int | None = None
+) -> Recognition:
     """Recognize the one word of a recording, from its loudest stretch of the model's clip length.
 
     Raises:
         DataError: missing, empty, truncated or no audio file, or samples that are not finite.
     """
-    samples = read(path, backend.sample_rate)
+    samples = read(path, backend.sample_rate, channel)
     length, rate = clip_samples(backend), backend.sample_rate
     start_s = loudest_start(samples, length) / rate if len(samples) > length else None
     scores = np.exp(score_clips(backend, fit(samples, length)[np.newaxis])[0])

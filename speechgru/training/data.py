@@ -19,6 +19,7 @@ from speechgru.common.progress import Progress
 from speechgru.corpora import open_corpus
 from speechgru.corpora.corpus import Corpus, Example, Task
 from speechgru.corpora.fingerprint import corpus_fingerprint
+from speechgru.corpora.listing import summarize_skipped
 from speechgru.corpora.other_sounds import OtherSounds, other_sounds
 from speechgru.corpora.packed import PackedAudio, pack
 from speechgru.corpora.protocols import make_task
@@ -74,9 +75,10 @@ def prepare(recipe: Recipe, progress: Progress | None = None) -> TrainingData:
         task = replace(task, clip_s=recipe.data.clip_s)
     # An empty split should be reported before minutes of decoding.
     task.split("training"), task.split("validation")
-    packed = pack(corpus, recipe.features.sample_rate, progress=progress)
+    channel = recipe.data.channel or None
+    packed = pack(corpus, recipe.features.sample_rate, progress=progress, channel=channel)
     other = other_sounds() if recipe.data.other_sounds else None
-    notes = tuple(_cut_recordings(task, packed))
+    notes = (*summarize_skipped(corpus.skipped), *_cut_recordings(task, packed))
     return TrainingData(corpus, task, packed, corpus_fingerprint(corpus), other, notes)
 
 

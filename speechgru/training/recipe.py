@@ -33,6 +33,8 @@ class DataConfig(_Section):
     other_sounds: bool = False
     #: Length of a training clip; 0 is the protocol's.
     clip_s: float = Field(0.0, ge=0.0, le=10.0)
+    #: The channel of recordings with several, from 1; 0 averages them.
+    channel: int = Field(0, ge=0, le=64)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

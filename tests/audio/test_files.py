@@ -48,7 +48,7 @@ def written(
         ("aiff", "PCM_24", 24),
     ],
 )
-def test_every_depth_gives_the_samples_to_its_last_bit(tmp_path, suffix, subtype, bits):
+def test_samples_are_exact_to_the_last_bit(tmp_path, suffix, subtype, bits):
     samples = RANDOM.uniform(-0.99, 0.99, 4_000)
     heard = read(written(tmp_path / f"a.{suffix}", samples, subtype=subtype))
     assert heard.dtype == np.float32
@@ -89,7 +89,7 @@ def test_resampling_keeps_frequency_level_and_duration(tmp_path, rate):
     assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=1e-3)
 
 
-def test_resampling_lets_nothing_fold_back(tmp_path):
+def test_resampling_does_not_alias(tmp_path):
     """12 kHz is above half of 16 kHz: it must vanish, not turn up at 4 kHz."""
     heard = read(written(tmp_path / "a.wav", tone(12_000, 48_000), 48_000))
     assert np.abs(heard[1_000:-1_000]).max() < 1e-3
@@ -109,7 +109,7 @@ def test_ten_minutes_are_read_whole(tmp_path):
     assert strongest_hertz(heard[-SAMPLE_RATE:]) == pytest.approx(440, abs=1)
 
 
-def test_the_header_is_told_without_decoding(tmp_path):
+def test_probe_reads_the_header(tmp_path):
     path = written(tmp_path / "a.wav", RANDOM.uniform(-1, 1, (1_200, 2)), 48_000, "PCM_24")
     info = probe(path)
     assert (info.rate, info.channels, info.frames, info.subtype) == (48_000, 2, 1_200, "PCM_24")
@@ -145,7 +145,7 @@ def broken(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "problem"),
     [
         ("empty.wav", "empty file (0 bytes)"),
         ("header-only.wav", "truncated: it has 44 of 32044 bytes"),
@@ -158,18 +158,18 @@ def broken(path: Path) -> Path:
         ("random.flac", "not a readable audio file"),
     ],
 )
-def test_a_broken_file_is_named_in_one_sentence(tmp_path, name, said):
+def test_a_broken_file_is_named_in_one_sentence(tmp_path, name, problem):
     path = broken(tmp_path / name)
     with pytest.raises(DataError) as caught:
         read(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
-    assert said in message
+    assert problem in message
     assert "\n" not in message
 
 
 @pytest.mark.parametrize("unknown", [0x7FFFFFFF, 0x7FFFF000, 0xFFFFFFFF])
-def test_a_length_that_the_writer_could_not_know_is_no_truncation(tmp_path, unknown):
+def test_unknown_lengths_are_not_truncations(tmp_path, unknown):
     """What a program that writes WAV into a pipe leaves in the header."""
     path = written(tmp_path / "a.wav", tone(440), subtype="PCM_16")
     content = bytearray(path.read_bytes())
@@ -268,7 +268,7 @@ def hostile(folder: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "problem"),
     [
         ("1 Hz", r"1 Hz; 1,000 to 768,000 Hz can be read"),
         ("2 GHz", r"2000000000 Hz; 1,000 to"),
@@ -277,12 +277,12 @@ def hostile(folder: Path, kind: str) -> Path:
         ("hours of zeros", r"lasts more than 0\.05 h; SPEECHGRU_MAX_HOURS sets the limit"),
     ],
 )
-def test_hostile_headers_are_refused_before_memory_is_taken(tmp_path, monkeypatch, kind, said):
+def test_hostile_headers_are_refused_before_memory_is_taken(tmp_path, monkeypatch, kind, problem):
     monkeypatch.setenv("SPEECHGRU_MAX_HOURS", "0.05")
     path = hostile(tmp_path, kind)
     assert path.stat().st_size < 4_000_000
     tracemalloc.start()
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=problem):
         read(path)
     assert tracemalloc.get_traced_memory()[1] < 120_000_000
     tracemalloc.stop()
@@ -328,7 +328,7 @@ def test_pipes_and_devices_are_no_empty_files(tmp_path):
             read(path)
 
 
-def test_what_is_no_file_is_named(tmp_path):
+def test_directories_and_missing_files_are_named(tmp_path):
     with pytest.raises(DataError, match=r"is a directory; an audio file is needed"):
         read(tmp_path)
     with pytest.raises(DataError, match=r"nothing\.wav: cannot be read: No such file"):
@@ -338,7 +338,7 @@ def test_what_is_no_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_sample_that_is_not_finite_is_named_with_its_place(tmp_path, value):
+def test_non_finite_samples_are_named_with_their_position(tmp_path, value):
     samples = tone(440).astype(np.float32)
     samples[1_234] = value
     path = written(tmp_path / "a.wav", samples, subtype="FLOAT")
@@ -367,7 +367,7 @@ def test_fit_pads_at_the_end_and_keeps_the_loudest_stretch():
     np.testing.assert_array_equal(fit(quiet, 1_000), quiet)
 
 
-def test_the_loudest_stretch_is_found_as_by_trying_each():
+def test_loudest_start_equals_brute_force():
     samples = RANDOM.standard_normal(300).astype(np.float32)
     energies = [np.sum(samples[i : i + 50].astype(float) ** 2) for i in range(251)]
     assert loudest_start(samples, 50) == int(np.argmax(energies))

@@ -71,7 +71,7 @@ def correlation(heard, played):
 
 
 @pytest.mark.parametrize("rate", [44_100, 48_000])
-def test_what_is_played_is_captured_without_a_lost_sample(plug, spoken, rate):
+def test_capture_loses_no_sample(plug, spoken, rate):
     path, played = spoken
     with Microphone(rate=rate) as microphone:
         assert microphone.rate == rate
@@ -84,10 +84,10 @@ def test_what_is_played_is_captured_without_a_lost_sample(plug, spoken, rate):
     assert correlation(heard, played) > 0.95
 
 
-def test_a_microphone_that_goes_away_and_comes_back_is_heard_again(plug, spoken):
+def test_capture_continues_after_unplugging(plug, spoken):
     path, played = spoken
-    told = []
-    with Microphone(tell=told.append) as microphone:
+    reported = []
+    with Microphone(tell=reported.append) as microphone:
         assert len(hear(microphone, 0.2))
         plug("unplug")
         back = threading.Timer(0.5, plug, ["plug"])
@@ -100,27 +100,27 @@ def test_a_microphone_that_goes_away_and_comes_back_is_heard_again(plug, spoken)
         heard = hear(microphone, len(played) / RATE + 1.0)
     player.join()
     assert correlation(heard, played) > 0.95
-    gone, returned = told
+    gone, returned = reported
     assert gone == "microphone default: gives no more sound; waiting for it to come back"
     assert returned.startswith("microphone default: is back after ")
 
 
-def test_blocks_that_nobody_takes_are_dropped_counted_and_told(plug):
-    told = []
-    with Microphone(tell=told.append, queue_s=0.1) as microphone:
+def test_blocks_that_are_not_read_are_dropped_and_counted(plug):
+    reported = []
+    with Microphone(tell=reported.append, queue_s=0.1) as microphone:
         deadline = time.monotonic() + 10.0
         while microphone.overruns < 3:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         hear(microphone, 0.3)
         assert microphone.overruns >= 3
-    assert told == [
+    assert reported == [
         "microphone default: dropped samples: this computer is too slow; "
         "the total follows at the end"
     ]
 
 
-def test_devices_are_found_by_id_and_by_a_part_of_the_name(plug):
+def test_devices_are_found_by_id_and_part_of_the_name(plug):
     known = devices()
     assert sum(device.default for device in known) == 1
     assert find_device() == next(device for device in known if device.default)
@@ -132,7 +132,7 @@ def test_devices_are_found_by_id_and_by_a_part_of_the_name(plug):
             find_device(unknown)
 
 
-def test_several_that_fit_are_named_unless_one_fits_exactly(monkeypatch):
+def test_ambiguous_names_are_errors_unless_one_is_exact(monkeypatch):
     def there(*named):
         known = [Device(i, name, host, 1, 48_000, i == 0) for i, (name, host) in enumerate(named)]
         monkeypatch.setattr(devices_module, "devices", lambda: known)
@@ -145,12 +145,12 @@ def test_several_that_fit_are_named_unless_one_fits_exactly(monkeypatch):
         find_device("usb")
 
 
-def test_a_rate_that_is_refused_is_told(plug):
+def test_unsupported_rates_are_errors(plug):
     with pytest.raises(
-        AudioDeviceError, match="does not support 1234567 Hz; without --rate it is opened"
+        AudioDeviceError, match="does not support 767999 Hz; without --rate it is opened"
     ):
-        Microphone(rate=1_234_567)
-    with pytest.raises(UsageError, match="--rate 0"):
+        Microphone(rate=767_999)
+    with pytest.raises(UsageError, match="--rate 0: 1,000 to 768,000 Hz"):
         Microphone(rate=0)
 
 
@@ -166,7 +166,7 @@ def opened_by(monkeypatch, refuses):
     monkeypatch.setattr(load_portaudio(), "InputStream", input_stream)
 
 
-def test_a_device_that_is_stereo_only_is_mixed_down(plug, spoken, monkeypatch):
+def test_stereo_devices_are_mixed_down(plug, spoken, monkeypatch):
     path, played = spoken
     opened_by(monkeypatch, lambda options: -9998 if options["channels"] == 1 else None)
     with Microphone() as microphone:
@@ -177,7 +177,17 @@ def test_a_device_that_is_stereo_only_is_mixed_down(plug, spoken, monkeypatch):
     assert correlation(heard, played) > 0.95
 
 
-def test_a_device_that_refuses_its_own_rate_is_opened_at_another(plug, monkeypatch):
+def test_the_channels_up_to_the_wanted_one_are_opened(plug, monkeypatch):
+    counts = []
+    opened_by(monkeypatch, lambda options: counts.append(options["channels"]))
+    with Microphone(channel=2) as microphone:
+        assert microphone.channels == 2
+    assert counts == [2]
+    with pytest.raises(AudioDeviceError, match=r"--channel 9000: microphone .* has \d+ channels"):
+        Microphone(channel=9_000)
+
+
+def test_another_rate_is_tried_if_a_device_refuses_its_own(plug, monkeypatch):
     own = find_device().rate
     opened_by(monkeypatch, lambda options: -9997 if options["samplerate"] == own else None)
     with Microphone() as microphone:
@@ -185,11 +195,11 @@ def test_a_device_that_refuses_its_own_rate_is_opened_at_another(plug, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("code", "said"), [(-9985, "is busy"), (-9996, "is no longer an input device")]
+    ("code", "message"), [(-9985, "is busy"), (-9996, "is no longer an input device")]
 )
-def test_why_a_device_cannot_be_opened_is_told(plug, monkeypatch, code, said):
+def test_reasons_for_unusable_devices_are_named(plug, monkeypatch, code, message):
     opened_by(monkeypatch, lambda options: code)
-    with pytest.raises(AudioDeviceError, match=rf"microphone \d \(default\) {said}"):
+    with pytest.raises(AudioDeviceError, match=rf"microphone \d \(default\) {message}"):
         Microphone()
 
 
@@ -197,9 +207,9 @@ def test_the_devices_verb_lists_and_tests(plug, capsys):
     assert main(["devices"]) == 0
     assert "default (default)" in capsys.readouterr().out
     assert main(["devices", "--device", "default", "--test", "--seconds", "0.2", "--json"]) == 0
-    (told,) = json.loads(capsys.readouterr().out)["devices"]
-    assert {44_100, 48_000} <= set(told["rates"])
-    assert told["test"]["verdict"] == "silent"
+    (reported,) = json.loads(capsys.readouterr().out)["devices"]
+    assert {44_100, 48_000} <= set(reported["rates"])
+    assert reported["test"]["verdict"] == "silent"
 
 
 def run(code, **environment):
@@ -210,15 +220,15 @@ def run(code, **environment):
     return done.returncode, done.stderr
 
 
-def test_without_portaudio_it_is_said_what_to_install():
+def test_help_is_given_without_portaudio():
     code = (
         "import ctypes.util, sys; ctypes.util.find_library = lambda name: None\n"
         "from speechgru.cli import main; sys.exit(main(['devices']))"
     )
-    exit_code, said = run(code)
+    exit_code, message = run(code)
     assert exit_code == 3
-    assert "PortAudio is not installed" in said
-    assert "libportaudio2" in said or sys.platform != "linux"
+    assert "PortAudio is not installed" in message
+    assert "libportaudio2" in message or sys.platform != "linux"
 
 
 def portaudio_sees_hardware(environment):
@@ -226,11 +236,11 @@ def portaudio_sees_hardware(environment):
     return run(code, **environment)[0] != 0
 
 
-def test_without_a_microphone_it_is_said_what_to_do(tmp_path):
+def test_help_is_given_without_a_microphone(tmp_path):
     code = "import sys; from speechgru.cli import main; sys.exit(main(['devices']))"
     nowhere = {"XDG_RUNTIME_DIR": str(tmp_path), "PULSE_SERVER": f"unix:{tmp_path}/none"}
     if portaudio_sees_hardware(nowhere):
         pytest.skip("this machine has a microphone")
-    exit_code, said = run(code, **nowhere)
+    exit_code, message = run(code, **nowhere)
     assert exit_code == 3
-    assert said.startswith("error: no microphone was found")
+    assert message.startswith("error: no microphone was found")

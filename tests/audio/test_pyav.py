@@ -1,9 +1,10 @@
-"""Recordings of phones and browsers, which PyAV decodes; and what is said without it."""
+"""Recordings of phones and browsers, which PyAV decodes; and what happens without it."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from speechgru.audio import pyav
 from speechgru.audio.files import audio_suffixes, blocks, probe, read
@@ -42,7 +43,7 @@ def strongest_hertz(samples: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("suffix", CODECS)
-def test_a_tone_is_what_it_was(tmp_path, suffix):
+def test_tones_survive_encoding(tmp_path, suffix):
     path = write(tmp_path / f"tone{suffix}")
     assert suffix in audio_suffixes()
     samples = read(path)
@@ -66,8 +67,13 @@ def test_the_content_decides_not_the_name(tmp_path):
     assert strongest_hertz(read(path)) == pytest.approx(440, abs=1.5)
 
 
+def test_a_wav_by_another_name_is_read(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(1_600), 16_000)
+    assert len(read((tmp_path / "a.wav").rename(tmp_path / "a.m4a"))) == 1_600
+
+
 @pytest.mark.parametrize("suffix", [".m4a", ".webm", ".aac"])
-def test_what_is_broken_is_named(tmp_path, suffix):
+def test_broken_files_are_named(tmp_path, suffix):
     content = write(tmp_path / f"a{suffix}").read_bytes()
     for number, wrong in enumerate((content[:40], b"no sound at all" * 40)):
         path = tmp_path / f"{number}{suffix}"
@@ -85,7 +91,7 @@ def test_playlists_are_not_followed(tmp_path):
         read(tmp_path / "list.m4a")
 
 
-def test_without_pyav_it_is_said_how_to_convert(tmp_path, monkeypatch):
+def test_help_is_given_without_pyav(tmp_path, monkeypatch):
     path = write(tmp_path / "anna 1.m4a")
     monkeypatch.setattr(pyav, "find_spec", lambda name: None)
     pyav.is_installed.cache_clear()

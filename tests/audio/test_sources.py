@@ -33,7 +33,7 @@ def joined(blocks):
     cuts=st.lists(st.integers(0, 3_000), max_size=12),
     channels=st.integers(1, 3),
 )
-def test_a_stream_is_resampled_as_the_whole_is(from_rate, cuts, channels):
+def test_streamed_resampling_equals_the_whole(from_rate, cuts, channels):
     frames = sound(0.1, from_rate, channels)
     resampler = StreamResampler(from_rate)
     pieces = [resampler.push(piece) for piece in np.split(frames, sorted(cuts))]
@@ -41,7 +41,7 @@ def test_a_stream_is_resampled_as_the_whole_is(from_rate, cuts, channels):
     assert np.array_equal(streamed, to_mono(frames, from_rate, RATE))
 
 
-def test_a_stream_comes_out_within_its_stated_delay():
+def test_resampling_delay_is_bounded():
     for from_rate, delay_s in ((44_100, 0.041), (48_000, 0.041), (96_000, 0.081)):
         resampler, block = StreamResampler(from_rate), from_rate // 50
         heard = given_back = 0
@@ -52,7 +52,7 @@ def test_a_stream_comes_out_within_its_stated_delay():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_sample_that_is_not_finite_is_told_by_its_place_in_the_stream(value):
+def test_non_finite_samples_of_a_stream_are_named_with_their_position(value):
     resampler = StreamResampler(48_000, name="stdin")
     resampler.push(np.zeros(1_000, np.float32))
     broken = np.zeros(500, np.float32)
@@ -62,7 +62,7 @@ def test_a_sample_that_is_not_finite_is_told_by_its_place_in_the_stream(value):
 
 
 @pytest.mark.filterwarnings("error")
-def test_channels_without_a_finite_mean_are_told_in_words_alone():
+def test_channels_without_a_finite_mean_cause_no_numpy_warnings():
     for frame in ([np.inf, -np.inf], [3e38, 3e38]):
         with pytest.raises(DataError, match=r"stdin: sample 0 is (nan|inf)"):
             StreamResampler(RATE, name="stdin").push(np.array([frame], np.float32))
@@ -89,16 +89,33 @@ def test_full_scale_pcm_is_full_scale():
     assert decoded[1, 0] == pytest.approx(1.0, abs=1e-4)
 
 
-def test_what_is_wrong_with_pcm_options_is_named():
+def test_wrong_pcm_options_are_named():
     with pytest.raises(UsageError, match="--format mp3: s16le or f32le"):
         parse_format("mp3")
     with pytest.raises(UsageError, match="--channels 0"):
         PcmDecoder("s16le", 0)
-    with pytest.raises(UsageError, match="--rate 0"):
-        list(pcm_blocks(io.BytesIO(b""), RATE, 0))
+    for rate in (0, 1, 2_000_000_000):
+        with pytest.raises(UsageError, match=f"--rate {rate}: 1,000 to 768,000 Hz"):
+            list(pcm_blocks(io.BytesIO(b""), RATE, rate))
+    with pytest.raises(UsageError, match="--channel 3: there are 2 channels"):
+        list(pcm_blocks(io.BytesIO(b""), RATE, RATE, channels=2, channel=3))
 
 
-def test_a_pipe_gives_what_was_written_into_it():
+@pytest.mark.parametrize("channel", [1, 6])
+def test_one_channel_of_an_array_is_used(tmp_path, channel):
+    frames = sound(0.5, 48_000, 6)
+    wanted = to_mono(frames[:, channel - 1], 48_000, RATE)
+    soundfile.write(tmp_path / "six.wav", frames, 48_000, "FLOAT")
+    played = joined(file_blocks(tmp_path / "six.wav", RATE, channel=channel))
+    np.testing.assert_array_equal(played, wanted)
+    content = frames.astype("<f4").tobytes()
+    piped = joined(pcm_blocks(io.BytesIO(content), RATE, 48_000, "f32le", 6, channel=channel))
+    np.testing.assert_array_equal(piped, wanted)
+    with pytest.raises(DataError, match=r"six\.wav: there is no channel 7; it has 6 channels"):
+        list(file_blocks(tmp_path / "six.wav", RATE, channel=7))
+
+
+def test_a_pipe_gives_what_was_written():
     frames = sound(1.5, 48_000, 2)
     content = (frames * 32_768).astype("<i2").tobytes()
     heard = joined(pcm_blocks(io.BytesIO(content), RATE, 48_000, "s16le", 2))
@@ -106,36 +123,36 @@ def test_a_pipe_gives_what_was_written_into_it():
     assert np.abs(heard - to_mono(frames, 48_000, RATE)).max() < 1e-4
 
 
-def test_a_pipe_that_ends_within_a_sample_is_told_and_heard_to_there():
-    told = []
+def test_a_pipe_may_end_within_a_sample():
+    reported = []
     content = np.zeros((100, 2), "<f4").tobytes()[:-3]
-    heard = joined(pcm_blocks(io.BytesIO(content), RATE, RATE, "f32le", 2, told.append))
+    heard = joined(pcm_blocks(io.BytesIO(content), RATE, RATE, "f32le", 2, reported.append))
     assert len(heard) == 99
-    assert told == ["stdin: ends within a sample; its 5 of 8 bytes are skipped"]
+    assert reported == ["stdin: ends within a sample; its 5 of 8 bytes are skipped"]
 
 
-def test_a_pipe_that_sends_nan_is_an_error_with_its_place():
+def test_nan_in_a_pipe_is_an_error_with_its_position():
     samples = np.zeros(2_000, "<f4")
     samples[1_234] = np.nan
     with pytest.raises(DataError, match="stdin: sample 1234 is nan"):
         list(pcm_blocks(io.BytesIO(samples.tobytes()), RATE, RATE, "f32le"))
 
 
-def test_an_empty_pipe_has_no_samples_and_no_complaint():
-    told = []
-    assert len(joined(pcm_blocks(io.BytesIO(b""), RATE, 48_000, tell=told.append))) == 0
-    assert told == []
+def test_an_empty_pipe_has_no_samples():
+    reported = []
+    assert len(joined(pcm_blocks(io.BytesIO(b""), RATE, 48_000, tell=reported.append))) == 0
+    assert reported == []
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
-def test_a_file_in_blocks_is_the_file_as_a_whole(tmp_path, rate, suffix):
+def test_blocks_of_a_file_equal_the_whole_file(tmp_path, rate, suffix):
     path = tmp_path / f"sound.{suffix}"
     soundfile.write(path, sound(2.3, rate, 2), rate)
     assert np.array_equal(joined(file_blocks(path, RATE)), read(path))
 
 
-def test_a_file_in_real_time_takes_as_long_as_it_lasts(tmp_path):
+def test_realtime_playback_takes_as_long_as_the_file(tmp_path):
     path = tmp_path / "sound.wav"
     soundfile.write(path, sound(0.3), RATE)
     began = time.monotonic()
@@ -149,7 +166,7 @@ def test_a_file_in_real_time_takes_as_long_as_it_lasts(tmp_path):
     assert np.array_equal(joined(blocks), read(path))
 
 
-def test_a_file_that_breaks_off_or_is_none_is_named(tmp_path):
+def test_truncated_and_other_files_are_named(tmp_path):
     whole = tmp_path / "whole.wav"
     soundfile.write(whole, sound(0.5), RATE)
     broken = tmp_path / "broken.wav"

@@ -162,7 +162,7 @@ def test_explain_reports_words_below_the_threshold(listen, tone_stream):
         ),
         (["--input", "-", "--realtime"], 2, "--realtime: has no effect when the source is stdin"),
         (["--input", "-", "--format", "mp3"], 2, "--format mp3: s16le or f32le"),
-        (["--input", "-", "--rate", "0"], 2, "--rate 0: a positive number"),
+        (["--input", "-", "--rate", "0"], 2, "--rate 0: 1,000 to 768,000 Hz"),
         (["--input", "-", "--channels", "0"], 2, "--channels 0: 1 to 64"),
         (["--input", "FILE", "--on", "low"], 2, "WORD=COMMAND is needed"),
         (["--input", "FILE", "--on", "low=no-such-program"], 2, "is no program"),

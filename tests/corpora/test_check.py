@@ -30,7 +30,7 @@ def run(corpus: Corpus, *options: str) -> int:
     return main(["data", "check", str(corpus.manifest), *options])
 
 
-def test_a_sound_corpus_has_nothing_wrong(corpus, capsys):
+def test_a_good_corpus_has_no_findings(corpus, capsys):
     assert found(corpus) == []
     assert run(corpus, "--strict") == 0
     assert "no errors and no warnings" in capsys.readouterr().out
@@ -39,27 +39,27 @@ def test_a_sound_corpus_has_nothing_wrong(corpus, capsys):
 # Files
 
 
-def test_an_empty_file(corpus):
+def test_empty_files_are_errors(corpus):
     corpus.list("yes/empty.wav", "yes", "anna", "training").touch()
     assert found(corpus) == [("empty", ("yes/empty.wav",))]
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"RIFF\x00\x00\x00\x00WAVEfmt ", b"\x00" * 999])
-def test_a_file_that_is_no_audio(corpus, content):
+def test_files_that_are_not_audio_are_corrupt(corpus, content):
     corpus.list("yes/text.wav", "yes", "anna", "training").write_bytes(content)
     assert found(corpus) == [("corrupt", ("yes/text.wav",))]
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "aiff"])
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
-def test_a_file_that_breaks_off(corpus, suffix, share):
+def test_truncated_files_are_corrupt(corpus, suffix, share):
     name = corpus.add("yes", suffix=suffix)
     path = corpus.root / name
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     assert found(corpus) == [("corrupt", (name,))]
 
 
-def test_a_recording_whose_writer_could_not_know_its_length(corpus):
+def test_unknown_lengths_are_fine(corpus):
     path = corpus.root / corpus.add("yes")
     content = bytearray(path.read_bytes())
     content[4:8] = content[40:44] = b"\xff\xff\xff\x7f"
@@ -67,13 +67,13 @@ def test_a_recording_whose_writer_could_not_know_its_length(corpus):
     assert found(corpus) == []
 
 
-def test_a_recording_without_a_sample(corpus):
+def test_recordings_without_samples_are_errors(corpus):
     name = corpus.add("yes", np.zeros(0, np.float32))
     assert found(corpus) == [("no_samples", (name,))]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_samples_that_are_not_finite(corpus, value):
+def test_non_finite_samples_are_errors(corpus, value):
     samples = noise(99)
     samples[5:8] = value
     name = corpus.add("yes", samples, subtype="FLOAT")
@@ -83,19 +83,55 @@ def test_samples_that_are_not_finite(corpus, value):
 
 
 @pytest.mark.parametrize(("peak", "silent"), [(0.0, True), (0.0005, True), (0.002, False)])
-def test_silence(corpus, peak, silent):
+def test_silent_clips_are_warnings(corpus, peak, silent):
     name = corpus.add("yes", peak * np.sign(noise(99)), subtype="PCM_24")
     assert found(corpus) == ([("silent", (name,))] if silent else [])
 
 
-def test_silence_is_no_copy_of_silence(corpus):
+def test_channels_that_cancel_each_other_are_a_warning(corpus):
+    """The recognizer gets their average."""
+    samples = noise(99)
+    opposed = corpus.add("yes", np.stack([samples, -0.9 * samples], axis=1))
+    array = np.zeros((len(samples), 6), np.float32)
+    array[:, 2] = noise(98)
+    one_of_six = corpus.add("yes", array)
+    stereo = np.stack([noise(97), 0.5 * noise(96)], axis=1)
+    corpus.add("yes", stereo)
+    report = checked(corpus)
+    assert [(f.kind, f.files) for f in report.findings] == [
+        ("channels", (opposed,)),
+        ("channels", (one_of_six,)),
+    ]
+    assert report.findings[1].detail == "their average is 16 dB quieter than channel 3 alone"
+
+
+def test_skipped_files_and_guessed_speakers_are_reported(tmp_path, capsys):
+    for word in ("yes", "no"):
+        (tmp_path / word).mkdir()
+        for number, speaker in enumerate(("anna", "boris", "clara", "dora")):
+            samples = noise(number + 10 * len(word))
+            soundfile.write(tmp_path / word / f"{speaker}_1.wav", samples, RATE)
+    (tmp_path / "no" / "notes.txt").write_text("clara speaks softly")
+    assert main(["data", "check", str(tmp_path)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1 skipped: not an audio file by its suffix (no/notes.txt)" in shown
+    assert "4 speakers, by the file names: anna, boris, clara, ..." in shown
+    assert main(["data", "check", str(tmp_path), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["guessed_speakers"] == ["anna", "boris", "clara", "dora"]
+    assert [skipped["file"] for skipped in report["skipped"]] == ["no/notes.txt"]
+    assert main(["data", "stats", str(tmp_path)]) == 0
+    assert "no/notes.txt" in capsys.readouterr().out
+
+
+def test_silent_clips_are_not_duplicates(corpus):
     corpus.add("yes", np.zeros(RATE))
     corpus.add("no", np.zeros(RATE))
     assert {kind for kind, _ in found(corpus)} == {"silent"}
 
 
 @pytest.mark.parametrize(("gain", "clipped"), [(100.0, True), (3.4, False)])
-def test_clipping(corpus, gain, clipped):
+def test_clipped_clips_are_warnings(corpus, gain, clipped):
     samples = np.clip(gain * noise(99), -1, 1)
     share = (np.abs(samples) == 1).mean()
     assert (share > 0.9) if clipped else (0 < share < 0.01)
@@ -103,7 +139,7 @@ def test_clipping(corpus, gain, clipped):
     assert found(corpus) == ([("clipped", (name,))] if clipped else [])
 
 
-def test_a_rate_that_others_do_not_have(corpus):
+def test_odd_rates_are_warnings(corpus):
     name = corpus.add("yes", rate=8_000)
     report = checked(corpus)
     assert [(f.kind, f.files) for f in report.findings] == [("odd_rate", (name,))]
@@ -111,7 +147,7 @@ def test_a_rate_that_others_do_not_have(corpus):
 
 
 @pytest.mark.parametrize(("seconds", "odd"), [(0.3, 1), (0.35, 0), (2.9, 0), (3.1, 1)])
-def test_a_length_that_others_do_not_have(corpus, seconds, odd):
+def test_odd_lengths_are_warnings(corpus, seconds, odd):
     name = corpus.add("yes", noise(99, seconds))
     assert found(corpus) == ([("odd_length", (name,))] if odd else [])
 
@@ -177,7 +213,7 @@ def test_nearly_the_same_audio_is_not_the_same(corpus):
     assert found(corpus) == []
 
 
-def test_a_speaker_in_two_splits(corpus):
+def test_speakers_in_two_splits_are_errors(corpus):
     corpus.add("yes", speaker="anna", split="testing")
     (finding,) = checked(corpus).findings
     assert finding.kind == "speaker_in_two_splits"
@@ -185,7 +221,7 @@ def test_a_speaker_in_two_splits(corpus):
 
 
 @pytest.mark.parametrize("split", ["training", "validation", "testing"])
-def test_an_empty_split(tmp_path, split):
+def test_empty_splits_are_errors(tmp_path, split):
     corpus = Corpus(tmp_path)
     for other in {"training", "validation", "testing"} - {split}:
         for word in ("yes", "no"):
@@ -197,7 +233,7 @@ def test_an_empty_split(tmp_path, split):
     assert run(corpus) == 4
 
 
-def test_words_with_few_clips_in_training(corpus):
+def test_words_with_few_clips_are_warnings(corpus):
     for _ in range(9):
         corpus.add("maybe")
     corpus.add("never", speaker="clara", split="testing")
@@ -209,7 +245,7 @@ def test_words_with_few_clips_in_training(corpus):
     assert {finding.kind for finding in report.findings} == {"few_clips"}
 
 
-def test_a_folder_whose_speakers_nobody_can_tell_says_so(tmp_path):
+def test_unknown_speakers_are_a_warning(tmp_path):
     for word in ("yes", "no"):
         (tmp_path / word).mkdir()
         for number in range(40):
@@ -234,32 +270,32 @@ def broken(corpus) -> Corpus:
     return corpus
 
 
-def test_the_table_has_a_line_a_kind_with_a_few_examples(broken, capsys):
+def test_the_table_has_a_line_for_each_kind(broken, capsys):
     assert run(broken) == 4
-    said = capsys.readouterr()
-    lines = said.out.splitlines()
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
     assert [line.split()[:2] for line in lines if line.startswith(("error", "warning"))] == [
         ["error", "empty"],
         ["error", "corrupt"],
         ["error", "same"],
         ["warning", "silent"],
     ]
-    assert "yes/[bold]0.wav" in said.out
-    assert "and 2 more" in said.out
-    assert "yes/[bold]4.wav" not in said.out
-    assert "7 errors" in said.err
+    assert "yes/[bold]0.wav" in shown.out
+    assert "and 2 more" in shown.out
+    assert "yes/[bold]4.wav" not in shown.out
+    assert "7 errors" in shown.err
     assert max(map(len, lines[1:])) <= 80
 
 
 def test_json_lists_everything(broken, capsys):
     assert run(broken, "--json") == 4
-    told = json.loads(capsys.readouterr().out)
-    assert told["clips"] == 33
-    assert told["errors"] == 7
-    assert told["warnings"] == 1
-    assert set(told["counts"]) == {*ERRORS, *WARNINGS}
-    assert told["counts"]["corrupt"] == 5
-    corrupt = [finding for finding in told["findings"] if finding["kind"] == "corrupt"]
+    reported = json.loads(capsys.readouterr().out)
+    assert reported["clips"] == 33
+    assert reported["errors"] == 7
+    assert reported["warnings"] == 1
+    assert set(reported["counts"]) == {*ERRORS, *WARNINGS}
+    assert reported["counts"]["corrupt"] == 5
+    corrupt = [finding for finding in reported["findings"] if finding["kind"] == "corrupt"]
     assert [finding["files"] for finding in corrupt] == [
         [f"yes/[bold]{number}.wav"] for number in range(5)
     ]
@@ -267,7 +303,7 @@ def test_json_lists_everything(broken, capsys):
     assert all(finding["detail"] for finding in corrupt)
 
 
-def test_what_is_no_corpus_is_a_sentence(tmp_path, capsys):
+def test_directories_without_a_corpus_are_errors(tmp_path, capsys):
     assert main(["data", "check", str(tmp_path / "nowhere")]) == 4
     assert "nowhere: not found" in capsys.readouterr().err
     assert main(["data", "check", str(tmp_path)]) == 4
@@ -276,22 +312,22 @@ def test_what_is_no_corpus_is_a_sentence(tmp_path, capsys):
 
 def test_ctrl_c_ends_a_check_at_once(corpus, monkeypatch, capsys):
     opened = open_corpus(corpus.manifest)
-    told = []
+    reported = []
 
     def progress(done, total):
-        told.append(done)
+        reported.append(done)
         if done == 3:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         check(opened, progress)
-    assert told == [1, 2, 3]
+    assert reported == [1, 2, 3]
 
 
 def test_progress_counts_every_recording(corpus):
-    told = []
-    check(open_corpus(corpus.manifest), lambda done, total: told.append((done, total)))
-    assert told == [(done, 24) for done in range(1, 25)]
+    reported = []
+    check(open_corpus(corpus.manifest), lambda done, total: reported.append((done, total)))
+    assert reported == [(done, 24) for done in range(1, 25)]
 
 
 # Real recordings

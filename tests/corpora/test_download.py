@@ -1,4 +1,4 @@
-"""`data download` against a real server: what is there, what is kept, what is told."""
+"""`data download` against a real server: what is there, what is kept, what is reported."""
 
 import dataclasses
 import json
@@ -63,7 +63,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_archive_leaves_nothing_anywhere(kind, tmp_path, capsys):
+def test_hostile_archives_leave_no_files(kind, tmp_path, capsys):
     inner = tmp_path / "inner"
     with serving(Mirror(HOSTILE[kind])) as hostile:
         assert download(hostile, inner / "corpus") == 4
@@ -74,35 +74,33 @@ def test_a_hostile_archive_leaves_nothing_anywhere(kind, tmp_path, capsys):
     assert not Path("/tmp/escaped.wav").exists()
 
 
-def test_a_download_becomes_a_directory_and_leaves_nothing_beside_it(
-    corpus_mirror, tmp_path, capsys
-):
+def test_a_download_leaves_only_its_directory(corpus_mirror, tmp_path, capsys):
     target = tmp_path / "corpus"
     assert download(corpus_mirror, target) == 0
-    said = capsys.readouterr()
+    shown = capsys.readouterr()
     assert recordings_in(target) == RECORDINGS
     assert (target / "README.md").read_bytes() == CORPUS["./README.md"]
     assert names_in(tmp_path) == ["corpus"]
-    assert said.out == f"{target}: 10 recordings, 200.0 kB\n"
-    assert "112.6 MB to download, about 192.2 MB unpacked" in said.err
+    assert shown.out == f"{target}: 10 recordings, 200.0 kB\n"
+    assert "112.6 MB to download, about 192.2 MB unpacked" in shown.err
 
 
-def test_what_is_there_already_is_not_downloaded_again(corpus_mirror, tmp_path, capsys):
+def test_complete_downloads_are_not_repeated(corpus_mirror, tmp_path, capsys):
     target = tmp_path / "corpus"
     target.mkdir()
     assert download(corpus_mirror, target) == 0
     capsys.readouterr()
     assert download(corpus_mirror, target, "--json") == 0
-    said = capsys.readouterr()
-    assert "is already there, complete" in said.err
-    told = json.loads(said.out)
-    assert told["directory"] == str(target)
-    assert told["files"] == len(RECORDINGS)
-    assert told["sha256"] == corpus_mirror.sha256
+    shown = capsys.readouterr()
+    assert "is already there, complete" in shown.err
+    reported = json.loads(shown.out)
+    assert reported["directory"] == str(target)
+    assert reported["files"] == len(RECORDINGS)
+    assert reported["sha256"] == corpus_mirror.sha256
     assert len(corpus_mirror.requests) == 1
 
 
-def test_a_directory_that_lost_a_recording_is_not_complete(corpus_mirror, tmp_path, capsys):
+def test_a_missing_recording_is_noticed(corpus_mirror, tmp_path, capsys):
     target = tmp_path / "corpus"
     download(corpus_mirror, target)
     next(target.glob("yes/*.wav")).unlink()
@@ -110,7 +108,7 @@ def test_a_directory_that_lost_a_recording_is_not_complete(corpus_mirror, tmp_pa
     assert "9 of 10 files" in capsys.readouterr().err
 
 
-def test_a_directory_of_something_else_is_left_alone(corpus_mirror, tmp_path, capsys):
+def test_other_directories_are_left_alone(corpus_mirror, tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine")
     assert download(corpus_mirror, tmp_path) == 1
     assert "exists already" in capsys.readouterr().err
@@ -118,7 +116,7 @@ def test_a_directory_of_something_else_is_left_alone(corpus_mirror, tmp_path, ca
     assert not corpus_mirror.requests
 
 
-def test_a_break_in_the_middle_goes_unnoticed(corpus_mirror, tmp_path):
+def test_a_broken_connection_is_resumed(corpus_mirror, tmp_path):
     corpus_mirror.breaks = [len(corpus_mirror.content) // 2]
     assert download(corpus_mirror, tmp_path / "corpus") == 0
     assert recordings_in(tmp_path / "corpus") == RECORDINGS
@@ -131,13 +129,13 @@ def test_a_mirror_with_a_wrong_file_is_refused(corpus_mirror, tmp_path, capsys):
     assert "a wrong file" in capsys.readouterr().err
     wanted = "0" * 64
     assert main([*arguments, "--url", corpus_mirror.url, "--sha256", wanted]) == 4
-    said = capsys.readouterr().err
-    assert corpus_mirror.sha256 in said
-    assert wanted in said
+    message = capsys.readouterr().err
+    assert corpus_mirror.sha256 in message
+    assert wanted in message
     assert names_in(tmp_path) == []
 
 
-def test_a_kept_archive_serves_a_second_directory(corpus_mirror, tmp_path):
+def test_a_kept_archive_is_used_again(corpus_mirror, tmp_path):
     assert download(corpus_mirror, tmp_path / "corpus", "--keep-archive") == 0
     assert (tmp_path / ARCHIVE).read_bytes() == corpus_mirror.content
     assert names_in(tmp_path) == ["corpus", ARCHIVE]
@@ -147,14 +145,14 @@ def test_a_kept_archive_serves_a_second_directory(corpus_mirror, tmp_path):
     assert len(corpus_mirror.requests) == 1
 
 
-def test_an_archive_of_ones_own_that_is_wrong_is_not_removed(corpus_mirror, tmp_path, capsys):
+def test_wrong_archives_of_the_user_are_not_deleted(corpus_mirror, tmp_path, capsys):
     (tmp_path / ARCHIVE).write_bytes(b"mine")
     assert download(corpus_mirror, tmp_path / "corpus") == 4
     assert f"{ARCHIVE}: its SHA-256 is" in capsys.readouterr().err
     assert names_in(tmp_path) == [ARCHIVE]
 
 
-def test_too_small_a_disk_is_told_before_anything_is_asked(corpus_mirror, tmp_path):
+def test_disk_space_is_checked_before_the_download(corpus_mirror, tmp_path):
     job = Download(NAME, tmp_path / "corpus", corpus_mirror.url, corpus_mirror.sha256)
     job.source = dataclasses.replace(job.source, clips=10**15)
     with pytest.raises(SpeechGRUError, match=r"are free; .* needs .* unpacked\)") as failure:
@@ -163,7 +161,7 @@ def test_too_small_a_disk_is_told_before_anything_is_asked(corpus_mirror, tmp_pa
     assert not corpus_mirror.requests
 
 
-def test_a_disk_that_fills_up_while_unpacking_leaves_no_half_directory(tmp_path):
+def test_a_full_disk_leaves_no_partial_directory(tmp_path):
     with serving(Mirror(tar_gz({"yes/long.wav": bytes(500_000)}))) as mirror:
         job = Download(NAME, tmp_path / "corpus", mirror.url, mirror.sha256)
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -179,7 +177,7 @@ def test_a_disk_that_fills_up_while_unpacking_leaves_no_half_directory(tmp_path)
         assert len(mirror.requests) == 1
 
 
-def test_two_processes_do_not_write_one_file(corpus_mirror, tmp_path):
+def test_two_processes_do_not_download_the_same_file(corpus_mirror, tmp_path):
     halfway, go_on = threading.Event(), threading.Event()
 
     def hold(sent: int) -> None:
@@ -202,9 +200,7 @@ def test_two_processes_do_not_write_one_file(corpus_mirror, tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["downloading", "verifying", "unpacking"])
-def test_ctrl_c_in_any_stage_keeps_the_archive_and_says_how_to_go_on(
-    corpus_mirror, tmp_path, stage
-):
+def test_ctrl_c_keeps_the_archive_in_every_stage(corpus_mirror, tmp_path, stage):
     @contextmanager
     def interrupted(name):
         def progress(done, total):
@@ -225,7 +221,7 @@ def test_ctrl_c_in_any_stage_keeps_the_archive_and_says_how_to_go_on(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_a_stopped_process_loses_nothing(corpus_mirror, tmp_path, number, code):
+def test_interrupted_downloads_resume(corpus_mirror, tmp_path, number, code):
     part = tmp_path / f"{ARCHIVE}.part"
     halfway, go_on = threading.Event(), threading.Event()
 
@@ -245,23 +241,23 @@ def test_a_stopped_process_loses_nothing(corpus_mirror, tmp_path, number, code):
     try:
         assert halfway.wait(30)
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, message = process.communicate(timeout=30)
     finally:
         process.kill()
         go_on.set()
     assert process.returncode == code
-    assert code < 0 or "the same command resumes" in said
+    assert code < 0 or "the same command resumes" in message
     held = part.stat().st_size
     assert download(corpus_mirror, tmp_path / "corpus") == 0
     assert corpus_mirror.ranges == [None, f"bytes={held}-"]
     assert recordings_in(tmp_path / "corpus") == RECORDINGS
 
 
-def test_unknown_names_and_options_without_sense(capsys):
+def test_unknown_names_and_invalid_options(capsys):
     start = ["data", "download"]
     assert main([*start, "speech-commands-v3"]) == 2
-    said = capsys.readouterr().err
-    assert all(name in said for name in SOURCES)
+    message = capsys.readouterr().err
+    assert all(name in message for name in SOURCES)
     assert main([*start, NAME, "--sha256", "0" * 64]) == 2
     assert main([*start, NAME, "--url", "http://x/y", "--sha256", "abc"]) == 2
     assert "64 hexadecimal digits" in capsys.readouterr().err

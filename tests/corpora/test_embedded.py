@@ -37,17 +37,17 @@ def corpus(tmp_path_factory) -> Corpus:
     return open_corpus(embedded_corpus(tmp_path_factory.mktemp("cache")))
 
 
-def test_every_voice_says_every_word_once_and_ten_words_are_the_commands(corpus):
+def test_every_voice_says_every_word_once(corpus):
     assert corpus.layout == "speech-commands"
     voices = {clip.speaker for clip in corpus.clips}
     assert set(COMMANDS) < set(corpus.words)
     assert len(corpus.words) == 20
     assert len(voices) == 74
-    said = Counter((clip.speaker, clip.word) for clip in corpus.clips)
-    assert said == Counter((voice, word) for voice in voices for word in corpus.words)
+    message = Counter((clip.speaker, clip.word) for clip in corpus.clips)
+    assert message == Counter((voice, word) for voice in voices for word in corpus.words)
 
 
-def test_a_voice_is_in_one_split_and_so_is_its_timbre_whatever_the_accent(corpus):
+def test_voices_and_their_timbres_are_in_one_split(corpus):
     voices = [{clip.speaker for clip in corpus.split(split)} for split in SPLITS]
     assert all(len(of_split) >= 8 for of_split in voices)
     timbres = [{voice.rpartition("-")[2] for voice in of_split} for of_split in voices]
@@ -87,25 +87,25 @@ def test_background_noises_are_long_and_unlike_one_another(corpus):
         assert np.abs(spectra[a] - spectra[b]).max() > 1
 
 
-def test_the_archive_is_small_and_has_nothing_but_audio_and_the_two_lists(archived):
+def test_the_archive_has_only_audio_and_lists(archived):
     assert len(embedded_archive()) <= 2_000_000
     others = {name for name in archived if not name.endswith(".ogg")}
     assert others == {"validation_list.txt", "testing_list.txt"}
 
 
-def test_what_is_unpacked_is_what_was_packed(tmp_path, archived):
+def test_unpacked_files_equal_the_archive(tmp_path, archived):
     assert contents(embedded_corpus(tmp_path)) == archived
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == [embedded_corpus(tmp_path)]
 
 
-def test_a_second_time_writes_nothing(tmp_path):
+def test_the_second_time_nothing_is_written(tmp_path):
     folder = embedded_corpus(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert embedded_corpus(tmp_path) == folder
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_a_damaged_copy_is_repaired(tmp_path, archived):
+def test_damaged_files_are_repaired(tmp_path, archived):
     folder = embedded_corpus(tmp_path)
     clips = sorted(folder.glob("*/*.ogg"))
     clips[0].unlink()
@@ -118,7 +118,7 @@ def test_a_damaged_copy_is_repaired(tmp_path, archived):
     assert contents(embedded_corpus(tmp_path)) == archived
 
 
-def test_what_a_kill_left_half_unpacked_goes(tmp_path, archived):
+def test_leftovers_of_a_kill_are_deleted(tmp_path, archived):
     folder = embedded_corpus(tmp_path)
     folder.rename(tmp_path / f".{folder.name}.killed")
     assert contents(embedded_corpus(tmp_path)) == archived

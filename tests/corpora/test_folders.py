@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speechgru.audio import pyav
 from speechgru.corpora import SPLITS, Corpus, open_corpus
-from speechgru.corpora.speakers import hash_percent, hash_split, share_out, speaker_in_name
+from speechgru.corpora.listing import (
+    DEAD_LINK,
+    LINKED_FOLDER,
+    LOOSE,
+    NEEDS_PYAV,
+    NOT_AUDIO,
+    RESERVED,
+)
+from speechgru.corpora.speakers import hash_percent, hash_split, speaker_in_name, split_speakers
 from speechgru.errors import DataError
 
 WORDS = ("auf", "zu")
@@ -62,6 +71,86 @@ def test_names_that_tell_no_speaker_split_each_word_by_file(tmp_path: Path, patt
         assert {clip.word for clip in corpus.split(split)} == {"auf", "zu"}
 
 
+WHO = ("anna", "bob", "cleo", "dan")
+#: How one speaker's recordings are called in practice.
+NAMINGS = {
+    "Windows": lambda word, n: f"{WHO[n // 3]} ({n % 3 + 1})",
+    "glued": lambda word, n: f"{WHO[n // 3]}{n % 3 + 1}",
+    "dots": lambda word, n: f"{WHO[n // 3]}.{n % 3 + 1}",
+    "case": lambda word, n: f"{(WHO[n // 3], WHO[n // 3].title(), WHO[n // 3].upper())[n % 3]}_{n}",
+    "word behind": lambda word, n: f"{WHO[n // 3]}{n % 3 + 1}_{word}",
+    "number in front": lambda word, n: f"{n:02d}_{WHO[n // 3]}",
+}
+
+
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_no_naming_of_takes_leaks_a_speaker(tmp_path: Path, naming: str) -> None:
+    make(tmp_path, *(f"{w}/{NAMINGS[naming](w, n)}.wav" for w in WORDS for n in range(12)))
+    corpus = open_corpus(tmp_path)
+    assert corpus.split_by == "speaker"
+    assert {clip.speaker.casefold() for clip in corpus.clips} == set(WHO)
+    splits = defaultdict(set)
+    for clip in corpus.clips:
+        splits[next(who for who in WHO if who in clip.path.stem.casefold())].add(clip.split)
+    assert all(len(of_speaker) == 1 for of_speaker in splits.values())
+    assert len(corpus.guessed_speakers) == 4
+
+
+@pytest.mark.parametrize(
+    "naming",
+    [
+        lambda word, n: f"{n + 1:02d}_{word}",
+        lambda word, n: f"202601{5 + n // 3:02d}_10{n:02d}{len(word):02d}",
+        lambda word, n: f"{n // 3:03d}_{n % 3}",
+        lambda word, n: f"Recording ({n})",
+    ],
+    ids=["takes", "dates", "numbers", "recorder"],
+)
+def test_numbers_and_dates_are_no_speakers(tmp_path: Path, naming) -> None:
+    make(tmp_path, *(f"{w}/{naming(w, n)}.wav" for w in WORDS for n in range(12)))
+    corpus = open_corpus(tmp_path)
+    assert (corpus.split_by, corpus.guessed_speakers) == ("file", ())
+
+
+def test_speakers_of_folders_and_manifests_are_no_guess(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{w}/{s}/1.wav" for w in WORDS for s in WHO))
+    assert open_corpus(tmp_path).guessed_speakers == ()
+    lines = [f"{w}/{s}/1.wav,{w},{s}" for w in WORDS for s in WHO]
+    (tmp_path / "list.csv").write_text("\n".join(["file,word,speaker", *lines]))
+    corpus = open_corpus(tmp_path / "list.csv")
+    assert (corpus.split_by, corpus.guessed_speakers) == ("speaker", ())
+
+
+def test_skipped_files_are_listed_with_the_reason(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(pyav, "find_spec", lambda name: None)
+    pyav.is_installed.cache_clear()
+    names = ("auf/a_1.wav", "zu/a_1.wave", "zu/b_1.au", "zu/c_1.caf")
+    make(tmp_path, *names, "auf/b_1.m4a", "auf/notes.txt", "loose.wav", "README.md", "_odd_/a.wav")
+    make(tmp_path / "elsewhere", "x.wav")
+    (tmp_path / "auf" / "dead.wav").symlink_to(tmp_path / "gone.wav")
+    (tmp_path / "auf" / "linked").symlink_to(tmp_path / "elsewhere")
+    corpus = open_corpus(tmp_path)
+    pyav.is_installed.cache_clear()
+    assert len(corpus.clips) == len(names) + 1  # and the word elsewhere
+    assert dict(corpus.skipped) == {
+        "auf/b_1.m4a": NEEDS_PYAV.format(suffix=".m4a"),
+        "auf/notes.txt": NOT_AUDIO,
+        "auf/dead.wav": DEAD_LINK,
+        "auf/linked": LINKED_FOLDER,
+        "loose.wav": LOOSE,
+        "_odd_/a.wav": RESERVED,
+    }
+
+
+def test_an_empty_corpus_says_what_was_skipped(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(pyav, "find_spec", lambda name: None)
+    pyav.is_installed.cache_clear()
+    make(tmp_path, "auf/a.m4a", "auf/b.m4a")
+    with pytest.raises(DataError, match=r"2 skipped: \.m4a files need PyAV .*auf/a\.m4a"):
+        open_corpus(tmp_path)
+    pyav.is_installed.cache_clear()
+
+
 def test_random_names_tell_no_speaker(tmp_path: Path) -> None:
     names = (
         f"{word}/{sha1(f'{word}{n}'.encode()).hexdigest()}" for word in WORDS for n in range(9)
@@ -100,8 +189,28 @@ def test_fsdd_has_every_word_and_other_speakers_in_each_split(fsdd: Path) -> Non
         ("yes/yes_3.wav", "yes", ""),
         ("yes/yes.wav", "yes", ""),
         ("yes/12.wav", "yes", ""),
-        ("yes/007_2.wav", "yes", "007"),
-        ("0/0_01_7.wav", "0", "01"),
+        ("yes/anna (3).wav", "yes", "anna"),
+        ("yes/anna.3.wav", "yes", "anna"),
+        ("yes/anna3.wav", "yes", "anna"),
+        ("yes/anna_3 (2).wav", "yes", "anna"),
+        ("yes/anna - Copy.wav", "yes", "anna"),
+        ("yes/anna_yes_3.wav", "yes", "anna"),
+        ("yes/Anna Maria 3.wav", "yes", "Anna Maria"),
+        ("yes/03_anna.wav", "yes", "anna"),
+        ("yes/20260105_anna_2.wav", "yes", "anna"),
+        ("0/0_jackson_7.wav", "0", "jackson"),
+        ("yes/speaker3.wav", "yes", "speaker3"),
+        ("yes/sp03_1.wav", "yes", "sp03"),
+        ("yes/anna3_1.wav", "yes", "anna3"),
+        ("yes/007_2.wav", "yes", ""),
+        ("0/0_01_7.wav", "0", ""),
+        ("yes/03_yes.wav", "yes", ""),
+        ("yes/20260105_101503.wav", "yes", ""),
+        ("yes/2026-01-05 10.15.03.wav", "yes", ""),
+        ("yes/Recording (3).wav", "yes", ""),
+        ("yes/New Recording 12.wav", "yes", ""),
+        ("yes/WhatsApp Audio 2026-01-05 at 10.15.03.wav", "yes", ""),
+        ("turn on/turn on_anna_1.wav", "turn on", "anna"),
     ],
 )
 def test_the_speaker_in_a_name(name: str, word: str, speaker: str) -> None:
@@ -129,22 +238,22 @@ def test_a_tenth_each_is_validation_and_testing() -> None:
         max_size=30,
     )
 )
-def test_no_split_is_without_speakers(said: dict[str, set[str]]) -> None:
-    splits = share_out(said)
+def test_no_split_is_without_speakers(words_of: dict[str, set[str]]) -> None:
+    splits = split_speakers(words_of)
     assert set(splits.values()) == set(SPLITS)
-    hashed = {speaker: hash_split(speaker) for speaker in said}
+    hashed = {speaker: hash_split(speaker) for speaker in words_of}
     if set(hashed.values()) == set(SPLITS):
         trained = {
-            word for who, words in said.items() if hashed[who] == "training" for word in words
+            word for who, words in words_of.items() if hashed[who] == "training" for word in words
         }
         for speaker, split in splits.items():  # moved, if at all, so that a word can be trained
-            assert split == hashed[speaker] or (split == "training" and said[speaker] - trained)
-    assert splits == share_out(dict(reversed(said.items())))
+            assert split == hashed[speaker] or (split == "training" and words_of[speaker] - trained)
+    assert splits == split_speakers(dict(reversed(words_of.items())))
 
 
 @given(st.sets(st.text("abcdefgh", min_size=1, max_size=4), min_size=3, max_size=30))
 def test_every_word_is_in_every_split_where_all_say_all(speakers: set[str]) -> None:
-    splits = share_out({speaker: {"auf", "zu"} for speaker in speakers})
+    splits = split_speakers({speaker: {"auf", "zu"} for speaker in speakers})
     assert set(splits.values()) == set(SPLITS)
     if set(map(hash_split, speakers)) != set(SPLITS):
         assert min(list(splits.values()).count(split) for split in SPLITS) == 1
@@ -155,31 +264,31 @@ def in_training(count: int) -> list[str]:
     return sorted((s for s in MANY if hash_split(s) == "training"), key=hash_percent)[:count]
 
 
-def test_a_split_takes_as_many_speakers_as_its_words_need() -> None:
+def test_splits_get_as_many_speakers_as_their_words_need() -> None:
     """Six training speakers, half say one word, half the other: each split needs one of each."""
-    said = {s: {"auf" if place % 2 else "zu"} for place, s in enumerate(in_training(6))}
-    splits = share_out(said)
+    words_of = {s: {"auf" if place % 2 else "zu"} for place, s in enumerate(in_training(6))}
+    splits = split_speakers(words_of)
     for split in SPLITS:
-        assert {"auf", "zu"} == set().union(*(said[n] for n in said if splits[n] == split))
+        assert {"auf", "zu"} == set().union(*(words_of[n] for n in words_of if splits[n] == split))
 
 
-def test_speakers_who_say_most_words_are_taken_first() -> None:
+def test_speakers_with_most_words_are_moved_first() -> None:
     speakers = in_training(6)
-    splits = share_out({s: {"auf"} if s == speakers[0] else {"auf", "zu"} for s in speakers})
+    splits = split_speakers({s: {"auf"} if s == speakers[0] else {"auf", "zu"} for s in speakers})
     assert [splits[s] for s in speakers[:3]] == ["training", "validation", "testing"]
     assert list(splits.values()).count("training") == 4
 
 
-def test_training_keeps_every_word_where_not_all_splits_can_have_them() -> None:
+def test_training_keeps_every_word() -> None:
     """Four speakers, four words, and each speaker lacks another one."""
     words = {"auf", "zu", "halt", "los"}
-    said = {s: words - {word} for s, word in zip(in_training(4), sorted(words), strict=True)}
-    splits = share_out(said)
+    words_of = {s: words - {word} for s, word in zip(in_training(4), sorted(words), strict=True)}
+    splits = split_speakers(words_of)
     assert sorted(splits.values()) == ["testing", "training", "training", "validation"]
-    assert words == set().union(*(said[s] for s in said if splits[s] == "training"))
+    assert words == set().union(*(words_of[s] for s in words_of if splits[s] == "training"))
 
 
-def test_split_folders_are_kept(tmp_path: Path) -> None:
+def test_split_folders_are_recognized(tmp_path: Path) -> None:
     names = ("train/auf/a_1.wav", "train/zu/a_1.wav", "val/auf/b_1.wav", "test/zu/c_1.wav")
     corpus = open_corpus(make(tmp_path, *names, "train/_background_noise_/tap.wav"))
     assert corpus.split_by == "folders"
@@ -192,22 +301,22 @@ def test_split_folders_are_kept(tmp_path: Path) -> None:
     assert corpus.noises == (tmp_path / "train/_background_noise_/tap.wav",)
 
 
-def test_words_called_like_splits_are_words(tmp_path: Path) -> None:
+def test_words_may_be_called_like_splits(tmp_path: Path) -> None:
     make(tmp_path, *(f"{w}/{s}_1.wav" for w in ("train", "test") for s in MANY))
     assert open_corpus(tmp_path).words == ("test", "train")
 
 
-def test_hidden_and_other_files_do_not_count(tmp_path: Path) -> None:
+def test_hidden_files_do_not_count(tmp_path: Path) -> None:
     names = ("auf/a_1.wav", "zu/a_1.wav", "auf/._a_1.wav", "auf/a.txt", ".git/x.wav", "doc/x.md")
     assert len(open_corpus(make(tmp_path, *names)).clips) == 2
 
 
-def test_words_are_the_same_however_the_system_spells_them(tmp_path: Path) -> None:
+def test_decomposed_names_are_the_same_words(tmp_path: Path) -> None:
     make(tmp_path, unicodedata.normalize("NFD", "über") + "/a_1.wav", "auf/a_1.wav")
     assert open_corpus(tmp_path).words == ("auf", unicodedata.normalize("NFC", "über"))
 
 
-def test_what_is_no_corpus_is_told(tmp_path: Path) -> None:
+def test_what_is_not_a_corpus_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: not found; a directory of word folders"):
         open_corpus(tmp_path / "nowhere")
     with pytest.raises(DataError, match="no folder with recordings of a word"):

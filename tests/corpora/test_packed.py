@@ -61,7 +61,7 @@ def test_16_bit_recordings_come_back_exactly(recordings: Path, cache: Path) -> N
         np.testing.assert_array_equal(packed.samples(path) / FULL_SCALE, read(path))
 
 
-def test_samples_cannot_be_written(recordings: Path, cache: Path) -> None:
+def test_samples_are_read_only(recordings: Path, cache: Path) -> None:
     packed, _ = decoded(recordings, cache)
     with pytest.raises(ValueError, match="read-only"):
         packed.samples(packed.paths[0])[:] = 0
@@ -76,7 +76,7 @@ def test_other_rates_are_resampled_once(fsdd: Path, cache: Path) -> None:
     assert pack(paths, rate=8_000, cache_dir=cache).lengths.sum() * 2 == packed.lengths.sum()
 
 
-def test_a_corpus_brings_its_background_noise(gsc_open: Path, tmp_path: Path) -> None:
+def test_background_noise_is_packed_too(gsc_open: Path, tmp_path: Path) -> None:
     for folder in ("yes", "no", "_background_noise_"):
         (tmp_path / folder).mkdir()
         for path in sorted((gsc_open / folder).iterdir())[:2]:
@@ -87,14 +87,14 @@ def test_a_corpus_brings_its_background_noise(gsc_open: Path, tmp_path: Path) ->
     assert len(packed.samples(corpus.noises[0])) > 30 * 16_000
 
 
-def test_the_second_time_only_opens(recordings: Path, cache: Path) -> None:
+def test_the_second_time_nothing_is_decoded(recordings: Path, cache: Path) -> None:
     first, was_decoded = decoded(recordings, cache)
     second, was_decoded_again = decoded(recordings, cache)
     assert (was_decoded, was_decoded_again) == (True, False)
     np.testing.assert_array_equal(first.buffer, second.buffer)
 
 
-def test_progress_ends_with_all(recordings: Path, cache: Path) -> None:
+def test_progress_ends_with_the_total(recordings: Path, cache: Path) -> None:
     progress = Progress()
     pack(open_corpus(recordings), cache_dir=cache, progress=progress)
     assert progress.heard[-1] == (9, 9)
@@ -126,7 +126,7 @@ def test_a_changed_source_is_decoded_again(recordings: Path, cache: Path, change
         ("index.json", lambda content: content[:-5]),
         ("index.json", lambda content: b"[]"),
         ("samples.s16", lambda content: content[:-2] + b"\1\2"),  # of the right size
-        ("index.json", lambda content: content.replace(b'"version": 2', b'"version": 1')),
+        ("index.json", lambda content: content.replace(b'"version": 3', b'"version": 2')),
         ("index.json", lambda content: content.replace(b"[3200, 12800, ", b"[12800, 3200, ")),
         ("index.json", lambda content: content.replace(b"[3200, ", b"[3201, ")),
         ("index.json", lambda content: content.replace(b'"lengths": [3200, ', b'"lengths": [')),
@@ -145,7 +145,7 @@ def test_a_damaged_cache_is_decoded_again(recordings: Path, cache: Path, name: s
     assert not decoded(recordings, cache)[1]
 
 
-def test_gather_fits_cuts_and_is_silent(recordings: Path, cache: Path) -> None:
+def test_examples_become_clips_of_one_length(recordings: Path, cache: Path) -> None:
     packed, _ = decoded(recordings, cache)
     short, long = packed.paths[0], packed.paths[-1]
     examples = [
@@ -165,13 +165,13 @@ def test_gather_fits_cuts_and_is_silent(recordings: Path, cache: Path) -> None:
     assert not clips[4][4_800:].any()
 
 
-def test_a_recording_that_was_not_packed_is_told(recordings: Path, cache: Path) -> None:
+def test_recordings_that_were_not_packed_are_errors(recordings: Path, cache: Path) -> None:
     packed, _ = decoded(recordings, cache)
     with pytest.raises(DataError, match=r"other.wav: not among the 9 packed recordings"):
         packed.samples(recordings / "other.wav")
 
 
-def test_bad_recordings_are_counted_and_leave_nothing(recordings: Path, cache: Path) -> None:
+def test_bad_recordings_are_counted_and_leave_no_cache(recordings: Path, cache: Path) -> None:
     (recordings / "halt" / "anna_1.wav").write_bytes(b"")
     (recordings / "zu" / "carl_1.wav").write_bytes(b"RIFF no audio at all")
     with pytest.raises(DataError) as error:
@@ -183,19 +183,19 @@ def test_bad_recordings_are_counted_and_leave_nothing(recordings: Path, cache: P
     assert not list(cache.rglob("index.json"))
 
 
-def test_a_recording_that_went_away_is_told(recordings: Path, cache: Path) -> None:
+def test_deleted_recordings_are_errors(recordings: Path, cache: Path) -> None:
     corpus = open_corpus(recordings)
     corpus.clips[3].path.unlink()
     with pytest.raises(DataError, match=r"halt/anna_1.wav: cannot be read: No such file"):
         pack(corpus, cache_dir=cache)
 
 
-def test_nothing_to_pack_is_told(cache: Path) -> None:
+def test_nothing_to_pack_is_an_error(cache: Path) -> None:
     with pytest.raises(DataError, match="no recordings to decode"):
         pack([], cache_dir=cache)
 
 
-def test_a_cache_that_cannot_be_written_is_told(recordings: Path, tmp_path: Path) -> None:
+def test_a_read_only_cache_is_reported(recordings: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SpeechGRUError, match=r"file/.*: cannot be written: .*SPEECHGRU_CACHE"):
         decoded(recordings, tmp_path / "file")
@@ -207,6 +207,29 @@ def test_the_environment_names_the_cache(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv("SPEECHGRU_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_cache_dir() == tmp_path / ".cache" / "speechgru"
+
+
+def test_the_content_of_recordings_has_a_checksum(recordings: Path, cache: Path) -> None:
+    """Names, sizes and times may stay the same, or differ, whatever the files hold."""
+    before = decoded(recordings, cache)[0].content
+    copy = shutil.copytree(recordings, recordings.parent / "copy")
+    for path in copy.rglob("*.wav"):
+        os.utime(path, (0, 0))
+    assert decoded(copy, cache)[0].content == before != ""
+    path = copy / "zu" / "anna_1.wav"
+    content = path.read_bytes()
+    path.write_bytes(content[:-2] + b"\1\2")
+    assert decoded(copy, cache)[0].content != before
+
+
+def test_each_channel_is_packed_by_itself(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / "stereo.wav"
+    frames = RANDOM.integers(-9_000, 9_000, (1_000, 2), np.int16)
+    soundfile.write(path, frames, 16_000)
+    for channel in (1, 2):
+        samples = pack([path], cache_dir=cache, channel=channel).samples(path)
+        np.testing.assert_array_equal(samples, frames[:, channel - 1])
+    assert not np.array_equal(pack([path], cache_dir=cache).samples(path), frames[:, 0])
 
 
 def test_a_copied_cache_is_only_opened(recordings: Path, cache: Path) -> None:
@@ -223,7 +246,7 @@ def _pack_until_killed(recordings: Path, cache: Path) -> None:
     pack(open_corpus(recordings), cache_dir=cache, progress=die)
 
 
-def test_a_kill_leaves_nothing_that_is_taken_for_whole(recordings: Path, cache: Path) -> None:
+def test_a_killed_process_leaves_no_valid_cache(recordings: Path, cache: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(
         target=_pack_until_killed, args=(recordings, cache)
     )
@@ -244,9 +267,7 @@ def age(cache: Path, days: float) -> None:
         os.utime(path, (then, then))
 
 
-def test_what_nobody_opened_for_a_month_goes_when_something_else_is_packed(
-    recordings: Path, cache: Path
-) -> None:
+def test_entries_unused_for_a_month_are_deleted(recordings: Path, cache: Path) -> None:
     files = sorted(recordings.glob("*/*.wav"))
 
     def folder_of(file: Path) -> Path:

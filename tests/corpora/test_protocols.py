@@ -1,9 +1,7 @@
 """The published counts of each protocol, and that no split hears another's material."""
 
-import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,9 @@ import pytest
 import soundfile
 
 from speechgru.corpora import PROTOCOLS, SPLITS, Corpus, Task, make_task, open_corpus
+from speechgru.corpora.listing import Listing
 from speechgru.corpora.protocols import WORDS_V1, WORDS_V2
+from speechgru.corpora.speech_commands import read_speech_commands, split_rule
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import COMMANDS, SILENCE, UNKNOWN
 
@@ -24,10 +24,13 @@ def shares(total: int, parts: int) -> list[int]:
     return [total // parts + (part < total % parts) for part in range(parts)]
 
 
-def build(
+def corpus_of(
     root: Path, words: tuple[str, ...], commands: dict[str, int], all_: dict[str, int]
-) -> Path:
-    """A directory with lists and empty clips: so many of commands, of all words in each split."""
+) -> Corpus:
+    """A corpus with so many clips of commands, and of all words, in each split.
+
+    Its lists are files; its 100,000 clips are names alone.
+    """
     others = [word for word in words if word not in COMMANDS]
     lists: dict[str, list[str]] = {split: [] for split in SPLITS}
     number = 0
@@ -37,35 +40,35 @@ def build(
             for _ in range(count):
                 lists[split].append(f"{word}/{number:08x}_nohash_0.wav")
                 number += 1
-    for word in words:
-        (root / word).mkdir(parents=True)
+    folders: dict[str, list[str]] = {word: [] for word in words}
     for name in (name for names in lists.values() for name in names):
-        os.close(os.open(f"{root}/{name}", os.O_CREAT | os.O_WRONLY))
+        word, _, file = name.partition("/")
+        folders[word].append(file)
     for split in ("validation", "testing"):
         (root / f"{split}_list.txt").write_text("\n".join(lists[split]) + "\n")
-    noise_dir = root / "_background_noise_"
-    noise_dir.mkdir()
-    for name in ("dishes", "tap"):
-        soundfile.write(noise_dir / f"{name}.wav", np.zeros(8_000 * 30, np.int16), 8_000)
-    return root
+    noises = (root / "dishes.wav", root / "tap.wav")
+    for noise in noises:
+        soundfile.write(noise, np.zeros(8_000 * 30, np.int16), 8_000)
+    listing = Listing(folders, [])
+    rule = split_rule(root, listing)
+    assert rule == "lists"
+    return read_speech_commands(root, listing, noises, rule)
 
 
 @pytest.fixture(scope="module")
-def v2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
+def v2(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     root = tmp_path_factory.mktemp("v0.02")
     commands = {"training": 30_769, "validation": 3_703, "testing": 4_074}
     all_ = {"training": 84_843, "validation": 9_981, "testing": 11_005}
-    yield open_corpus(build(root, WORDS_V2, commands, all_))
-    shutil.rmtree(root)
+    return corpus_of(root, WORDS_V2, commands, all_)
 
 
 @pytest.fixture(scope="module")
-def v1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
+def v1(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     root = tmp_path_factory.mktemp("v0.01")
     commands = {"training": 18_538, "validation": 2_577, "testing": 2_567}
     all_ = {"training": 51_088, "validation": 6_798, "testing": 6_835}
-    yield open_corpus(build(root, WORDS_V1, commands, all_))
-    shutil.rmtree(root)
+    return corpus_of(root, WORDS_V1, commands, all_)
 
 
 def counts(task: Task) -> tuple[int, ...]:
@@ -120,7 +123,7 @@ def test_v2_12_official(v2: Corpus, tmp_path: Path) -> None:
     for word, count in archive.items():
         (tmp_path / word).mkdir()
         for number in range(count):
-            (tmp_path / word / f"{number}.wav").touch()
+            (tmp_path / word / f"{number:08x}_nohash_0.wav").touch()
     corpus = open_corpus(tmp_path)
     task = make_task("v2-12-official", corpus)
     assert counts(task) == (0, 0, 4_890)
@@ -132,7 +135,7 @@ def test_v2_12_official(v2: Corpus, tmp_path: Path) -> None:
         make_task("v2-12", corpus)
 
 
-def test_the_choice_of_unknown_words_is_seeded(v1: Corpus) -> None:
+def test_unknown_words_are_chosen_by_the_seed(v1: Corpus) -> None:
     def unknown(seed: int) -> set[Path | None]:
         task = make_task("v1-12", v1, seed)
         return {example.path for example in task.split("training") if example.label == UNKNOWN}
@@ -160,7 +163,7 @@ def test_commands_12_on_gsc_open(gsc_open: Path) -> None:
 
 
 @pytest.mark.parametrize("silence", [True, False])
-def test_no_two_splits_hear_the_same_noise(gsc_open: Path, tmp_path: Path, silence: bool) -> None:
+def test_splits_share_no_noise(gsc_open: Path, tmp_path: Path, silence: bool) -> None:
     root = gsc_open
     if not silence:
         for path in gsc_open.iterdir():
@@ -218,7 +221,7 @@ def test_folder_takes_some_words_in_their_order_and_the_others_as_unknown(fsdd: 
     assert [(e.path, e.word) for e in unknown] == [(c.path, c.word) for c in of_others]
 
 
-def test_what_folder_scores_is_words_alone(fsdd: Path) -> None:
+def test_only_words_are_scored(fsdd: Path) -> None:
     """Silence and other speech are trained on, so that words do not fire on them in a stream."""
     task = make_task("folder", open_corpus(fsdd))
     labels = {split: Counter(e.label for e in task.split(split)) for split in SPLITS}
@@ -251,7 +254,7 @@ def test_folder_trains_on_recorded_silence_unknown_speech_and_noise(tmp_path: Pa
     assert all(e.start_s is not None and e.start_s + 2.0 <= 0.8 * 6.0 for e in silence)
 
 
-def test_folder_cuts_long_recordings_of_other_speech_up(tmp_path: Path) -> None:
+def test_long_recordings_of_other_speech_are_cut(tmp_path: Path) -> None:
     durations_s = {"auf": 0.8, "zu": 0.8, UNKNOWN: 5.5}
     for folder, duration_s in durations_s.items():
         (tmp_path / folder).mkdir()
@@ -289,15 +292,15 @@ def test_errors_name_what_is_missing(fsdd: Path, v1: Corpus) -> None:
     digits = open_corpus(fsdd)
     with pytest.raises(UsageError, match=r"protocol 'v2-21' is unknown \(did you mean 'v2-12'"):
         make_task("v2-21", digits)
-    with pytest.raises(DataError, match=r"needs 10 words; without a clip: yes, no, up"):
+    with pytest.raises(DataError, match=r"needs 10 words; there are no clips of yes, no, up"):
         make_task("commands-12", digits)
-    with pytest.raises(DataError, match=r"v2-35 needs 35 words; .*: backward, follow, forward,"):
+    with pytest.raises(DataError, match=r"v2-35 needs 35 words; .* backward, follow, forward,"):
         make_task("v2-35", v1)
-    with pytest.raises(DataError, match="without a clip: eleven"):
+    with pytest.raises(DataError, match="there are no clips of eleven"):
         make_task("folder", digits, words=["one", "eleven"])
     with pytest.raises(UsageError, match="at least one is needed, each once"):
         make_task("folder", digits, words=["one", "one"])
-    with pytest.raises(UsageError, match="words are chosen with protocol folder only"):
+    with pytest.raises(UsageError, match="only protocol folder takes words"):
         make_task("v1-30", v1, words=["one", "two"])
 
 
@@ -307,7 +310,7 @@ def test_a_single_word_is_a_task(fsdd: Path) -> None:
     assert {e.label for e in task.split("training")} == {"one", SILENCE, UNKNOWN}
 
 
-def test_the_clip_is_as_long_as_what_is_said_in_long_recordings(tmp_path: Path) -> None:
+def test_clips_of_long_recordings_are_as_long_as_the_speech(tmp_path: Path) -> None:
     """3 s recordings of a word of half a second, and of a phrase with pauses."""
     rng = np.random.default_rng(0)
     word = rng.normal(0, 0.2, 8000)
@@ -328,7 +331,7 @@ def test_the_clip_is_as_long_as_what_is_said_in_long_recordings(tmp_path: Path) 
     )
 
 
-def test_each_protocol_has_its_line() -> None:
+def test_each_protocol_has_a_description() -> None:
     names = {"v2-35", "v2-12", "v2-12-official", "v1-30", "v1-12", "folder", "commands-12"}
     assert set(PROTOCOLS) == names
     assert all(line and "\n" not in line for line in PROTOCOLS.values())

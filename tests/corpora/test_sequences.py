@@ -49,7 +49,7 @@ def audio(tmp_path_factory) -> SplitAudio:
         return open_split_audio(folder / "all.csv", "folder", "testing", RATE)
 
 
-def test_each_clip_is_in_one_string_of_one_speaker(audio):
+def test_each_clip_is_in_one_sequence_of_one_speaker(audio):
     strings = group_clips(audio, SequencePlan(words=(2, 4)))
     used = [clip for string in strings for clip in string]
     clips = [e for e in audio.task.split("testing") if e.label in TONES_HZ]
@@ -60,14 +60,14 @@ def test_each_clip_is_in_one_string_of_one_speaker(audio):
     assert len(sizes) > 1
 
 
-def test_speakers_with_too_few_clips_share_strings(audio):
+def test_speakers_with_few_clips_share_sequences(audio):
     strings = group_clips(audio, SequencePlan(words=(6, 6)))
     speakers = [{clip.speaker for clip in string} for string in strings]
     assert [len(s) for s in speakers] == [1, 1, 1, 1, 3]
     assert sum(map(len, strings)) == 30  # of 33: three are no string of six
 
 
-def test_the_same_plan_gives_the_same_strings(audio):
+def test_sequences_are_reproducible(audio):
     first, again, other = (Sequences(audio, SequencePlan(seed=seed)) for seed in (3, 3, 4))
     assert len(first) == len(again)
     for number in range(len(first)):
@@ -87,7 +87,7 @@ def loud(samples, floor_db=-40):
 
 
 @pytest.mark.parametrize("gap_s", [0.1, 0.3])
-def test_gaps_are_between_the_words_whatever_surrounds_them_in_their_clips(audio, gap_s):
+def test_gaps_are_measured_between_words(audio, gap_s):
     plan = SequencePlan(words=(3, 3), gap_s=(gap_s, gap_s), snr_db=(30, 30))
     strings = Sequences(audio, plan)
     for number in range(3):
@@ -101,7 +101,7 @@ def test_gaps_are_between_the_words_whatever_surrounds_them_in_their_clips(audio
         )
 
 
-def test_words_stand_over_the_background_by_the_snr(audio):
+def test_sequences_have_the_planned_snr(audio):
     string = Sequences(audio, SequencePlan(words=(3, 3), gap_s=(0.3, 0.3), snr_db=(20, 20)))[0]
     samples = string.samples / 32768
 
@@ -114,23 +114,23 @@ def test_words_stand_over_the_background_by_the_snr(audio):
     assert word - noise == pytest.approx(20, abs=1.5)
 
 
-def test_plans_that_make_no_sense_are_told():
-    for wrong, said in (
+def test_invalid_sequence_plans_are_errors():
+    for wrong, spoken in (
         ({"words": (0, 3)}, "words 0:3"),
         ({"words": (5, 3)}, "words 5:3"),
         ({"gap_s": (-0.1, 0.3)}, "gap -0.1:0.3"),
         ({"snr_db": (30, 20)}, "snr 30:20"),
     ):
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=spoken):
             SequencePlan(**wrong)
 
 
-def test_too_few_clips_for_one_string_are_told(audio):
+def test_too_few_clips_for_a_sequence_are_an_error(audio):
     with pytest.raises(DataError, match=r"33 clips of words; a sequence needs 40"):
         group_clips(audio, SequencePlan(words=(40, 40)))
 
 
-def test_silence_and_unknown_words_are_in_no_string(audio):
+def test_sequences_have_neither_silence_nor_unknown_words(audio):
     examples = tuple(replace(e, label="_unknown_") for e in audio.task.split("testing")[:9])
     rest = audio.task.split("testing")[9:]
     task = replace(audio.task, splits=audio.task.splits | {"testing": (*examples, *rest)})
@@ -141,33 +141,33 @@ def test_silence_and_unknown_words_are_in_no_string(audio):
 # Edits.
 
 
-def distance(said, heard):
+def distance(spoken, heard):
     """The fewest edits, by trying all."""
-    if not said or not heard:
-        return len(said) + len(heard)
+    if not spoken or not heard:
+        return len(spoken) + len(heard)
     return min(
-        distance(said[1:], heard[1:]) + (said[0] != heard[0]),
-        distance(said[1:], heard) + 1,
-        distance(said, heard[1:]) + 1,
+        distance(spoken[1:], heard[1:]) + (spoken[0] != heard[0]),
+        distance(spoken[1:], heard) + 1,
+        distance(spoken, heard[1:]) + 1,
     )
 
 
 few_words = st.lists(st.sampled_from("abc"), max_size=5)
 
 
-@given(said=few_words, heard=few_words)
-def test_edits_are_the_fewest_and_add_up(said, heard):
-    found = edits(said, heard)
-    assert found.total == distance(said, heard)
-    assert len(said) - found.deletions + found.insertions == len(heard)
+@given(spoken=few_words, heard=few_words)
+def test_edits_are_the_fewest_and_add_up(spoken, heard):
+    found = edits(spoken, heard)
+    assert found.total == distance(spoken, heard)
+    assert len(spoken) - found.deletions + found.insertions == len(heard)
     assert min(found) >= 0
 
 
-@given(said=few_words, heard=few_words)
-def test_edits_are_as_many_as_torchaudio_counts(said, heard):
+@given(spoken=few_words, heard=few_words)
+def test_edits_are_as_many_as_torchaudio_counts(spoken, heard):
     from torchaudio.functional import edit_distance
 
-    assert edits(said, heard).total == edit_distance(said, heard)
+    assert edits(spoken, heard).total == edit_distance(spoken, heard)
 
 
 def test_each_kind_of_edit_is_told_apart():
@@ -195,7 +195,7 @@ def test_the_rate_is_of_all_words_together():
     assert 0 <= low < 3 / 8 < high
 
 
-def test_the_interval_narrows_with_the_strings_and_holds_what_is_sure():
+def test_intervals_narrow_with_more_sequences():
     pairs = [("abcd", "abcd"), ("abcd", "abc")]
     few, many = (WordErrors(heard_strings(pairs * n)) for n in (10, 1_000))
     width = [high - low for low, high in (few.ci95, many.ci95)]

@@ -9,6 +9,7 @@ import pytest
 from speechgru.corpora import Corpus, open_corpus
 from speechgru.corpora.speakers import hash_split
 from speechgru.errors import DataError
+from speechgru.labels import COMMANDS
 
 
 def make(root: Path, *names: str) -> Path:
@@ -37,22 +38,24 @@ def test_lists_split_whatever_suffix_they_name(tmp_path: Path) -> None:
     assert [clip.speaker for clip in corpus.clips] == ["0a", "0a", "0b"]
 
 
-def test_a_file_in_both_lists_is_told(tmp_path: Path) -> None:
+def test_a_file_in_both_lists_is_an_error(tmp_path: Path) -> None:
     make(tmp_path, "yes/a_nohash_0.wav", "no/a_nohash_0.wav")
     for name in ("validation_list.txt", "testing_list.txt"):
         (tmp_path / name).write_text("yes/a_nohash_0.wav\n")
-    with pytest.raises(DataError, match=r"testing_list.txt: yes/a_nohash_0.wav is in validation_"):
+    with pytest.raises(
+        DataError, match=r"testing_list.txt: yes/a_nohash_0.wav is also in validation_"
+    ):
         open_corpus(tmp_path)
 
 
-def test_a_list_that_is_no_text_is_told(tmp_path: Path) -> None:
+def test_binary_lists_are_an_error(tmp_path: Path) -> None:
     make(tmp_path, "yes/a_nohash_0.wav", "no/a_nohash_0.wav")
     (tmp_path / "testing_list.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"testing_list.txt: cannot be read as a list"):
         open_corpus(tmp_path)
 
 
-def test_background_noise_is_no_word_and_silence_is_testing(tmp_path: Path) -> None:
+def test_background_noise_is_not_a_word_and_silence_is_for_testing(tmp_path: Path) -> None:
     names = ("_background_noise_/tap.wav", "_silence_/1.wav", "yes/a_nohash_0.wav", "no/b.wav")
     make(tmp_path, *names, "_background_noise_/README.md", "testing_list.txt")
     corpus = open_corpus(tmp_path)
@@ -62,10 +65,19 @@ def test_background_noise_is_no_word_and_silence_is_testing(tmp_path: Path) -> N
 
 
 def test_an_official_test_archive_is_all_testing(tmp_path: Path) -> None:
-    names = ("_silence_/1.wav", "_unknown_/2.wav", "yes/00f0204f_nohash_0.wav", "no/3.wav")
-    corpus = open_corpus(make(tmp_path, *names))
+    names = [f"{word}/00f0204f_nohash_{n}.wav" for word in COMMANDS for n in range(2)]
+    corpus = open_corpus(make(tmp_path, "_silence_/1.wav", "_unknown_/2.wav", *names))
     assert corpus.split_by == "archive"
-    assert len(corpus.split("testing")) == len(corpus.clips) == 4
+    assert len(corpus.split("testing")) == len(corpus.clips) == 22
+
+
+@pytest.mark.parametrize("words", [("yes", "no", "stop"), COMMANDS], ids=["three", "ten"])
+def test_own_recordings_of_commands_are_no_test_archive(tmp_path: Path, words) -> None:
+    speakers = [f"sp{number:02d}" for number in range(12)]
+    names = [f"{word}/{s}_1.wav" for word in (*words, "_unknown_") for s in speakers]
+    corpus = open_corpus(make(tmp_path, "_silence_/room_1.wav", *names))
+    assert corpus.split_by == "speaker"
+    assert all(corpus.split(split) for split in ("training", "validation", "testing"))
 
 
 def test_own_words_beside_unknown_and_silence_are_no_test_archive(tmp_path: Path) -> None:

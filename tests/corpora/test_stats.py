@@ -40,7 +40,7 @@ def test_sums_by_word_and_split(corpus):
     assert counted.splits["all"].hours == pytest.approx(8 / 3600)
 
 
-def test_what_cannot_be_read_is_told_and_not_counted(corpus, capsys):
+def test_unreadable_files_are_listed_and_not_counted(corpus, capsys):
     corpus.list("yes/broken.wav", "yes", "anna", "training").write_bytes(b"text")
     counted = stats(open_corpus(corpus.manifest))
     assert counted.unreadable == (str(corpus.root / "yes/broken.wav"),)
@@ -67,17 +67,17 @@ def test_the_tables_fit_a_terminal(corpus, capsys):
 
 def test_json_has_words_and_splits(corpus, capsys):
     assert main(["data", "stats", str(corpus.manifest), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["words"]["yes"]["testing"]["rates"] == {"8000": 1}
-    assert told["splits"]["all"]["clips"] == 5
-    assert told["layout"] == "manifest"
+    reported = json.loads(capsys.readouterr().out)
+    assert reported["words"]["yes"]["testing"]["rates"] == {"8000": 1}
+    assert reported["splits"]["all"]["clips"] == 5
+    assert reported["layout"] == "manifest"
 
 
 def test_progress_counts_every_recording(tmp_path):
-    told = []
+    reported = []
     corpus = sound_corpus(tmp_path, clips=2)
-    stats(open_corpus(corpus.manifest), lambda done, total: told.append((done, total)))
-    assert told == [(done, 8) for done in range(1, 9)]
+    stats(open_corpus(corpus.manifest), lambda done, total: reported.append((done, total)))
+    assert reported == [(done, 8) for done in range(1, 9)]
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def rms(samples):
     return np.sqrt(np.square(samples.astype(np.float64) / 32768).mean())
 
 
-def test_the_same_plan_gives_the_same_stream_and_another_seed_another_one(split):
+def test_streams_are_reproducible(split):
     plan = StreamPlan(minutes=0.5, seed=3)
     first, second = make_stream(split, plan), make_stream(split, plan)
     np.testing.assert_array_equal(first.samples, second.samples)
@@ -50,7 +50,7 @@ def test_the_same_plan_gives_the_same_stream_and_another_seed_another_one(split)
     assert other.truth.words != first.truth.words
 
 
-def test_a_stream_is_as_long_as_asked_and_its_words_follow_each_other(split):
+def test_a_stream_has_the_requested_length_and_gaps(split):
     stream = make_stream(split, StreamPlan(minutes=0.7, gap_s=(0.3, 0.9)))
     assert len(stream.samples) == round(0.7 * 60 * RATE)
     assert stream.truth.duration_s == pytest.approx(42.0)
@@ -61,7 +61,7 @@ def test_a_stream_is_as_long_as_asked_and_its_words_follow_each_other(split):
     assert words[-1].end <= 41.0
 
 
-def test_words_stand_over_the_background_by_the_ratio_that_was_drawn(split):
+def test_words_have_the_drawn_snr(split):
     """White noise at its level in the gaps; where a tone is, the sum of both powers."""
     stream = make_stream(split, StreamPlan(minutes=0.5, snr_db=(5, 25)))
     words = stream.truth.words
@@ -76,7 +76,7 @@ def test_words_stand_over_the_background_by_the_ratio_that_was_drawn(split):
     assert 20 * np.log10(rms(gap)) == pytest.approx(NOISE_DB, abs=0.5)
 
 
-def test_a_clip_comes_again_only_after_all_others_of_its_word(split):
+def test_clips_repeat_only_after_all_others_of_their_word(split):
     stream = make_stream(split, StreamPlan(minutes=1.2))
     by_word = {}
     for spoken in stream.truth.words:
@@ -88,7 +88,7 @@ def test_a_clip_comes_again_only_after_all_others_of_its_word(split):
             assert max(Counter(files[first : first + 6]).values()) == 1
 
 
-def test_real_clips_with_unknown_words_and_their_splits_own_background(commands):
+def test_real_streams_have_unknown_words_and_background(commands):
     stream = make_stream(commands, StreamPlan(minutes=4, seed=1))
     words = stream.truth.words
     unknown = [spoken for spoken in words if spoken.word == "_unknown_"]
@@ -106,7 +106,7 @@ def test_real_clips_with_unknown_words_and_their_splits_own_background(commands)
     assert "_unknown_" not in {spoken.word for spoken in words_first.truth.words}
 
 
-def test_background_is_level_in_every_scene_and_begins_anew_without_a_jump(commands):
+def test_background_has_the_same_level_in_every_scene(commands):
     background = background_of(commands)
     heard = background.take(120 * RATE)
     seconds = np.sqrt(np.square(heard.reshape(-1, 5 * RATE)).mean(axis=1))
@@ -119,7 +119,7 @@ def test_background_is_level_in_every_scene_and_begins_anew_without_a_jump(comma
 
 @pytest.mark.parametrize("word", ["low", "mid", "high"])
 @pytest.mark.parametrize("noise", [0.0, 0.01])
-def test_a_word_lies_where_its_energy_is(word, noise):
+def test_words_are_where_their_energy_is(word, noise):
     rng = np.random.default_rng(0)
     clip = rng.normal(0, noise, RATE)
     clip[6_000:11_000] += tone(word, 0)[:5_000]
@@ -128,7 +128,7 @@ def test_a_word_lies_where_its_energy_is(word, noise):
     assert end_s == pytest.approx(11_000 / RATE, abs=0.021)
 
 
-def test_a_pause_inside_a_word_belongs_to_it_and_a_click_far_off_does_not():
+def test_words_include_short_pauses_but_no_distant_clicks():
     clip = np.random.default_rng(0).normal(0, 1e-3, RATE)
     clip[6_000:9_000] += tone("mid", 0)[:3_000]
     clip[10_500:11_500] += tone("high", 0)[:1_000]
@@ -139,12 +139,12 @@ def test_a_pause_inside_a_word_belongs_to_it_and_a_click_far_off_does_not():
 
 
 @pytest.mark.parametrize("clip", [np.zeros(RATE), np.full(RATE, 0.1), np.zeros(100)])
-def test_a_clip_without_a_word_of_its_own_is_all_word(clip):
+def test_a_clip_of_uniform_level_is_one_word(clip):
     assert word_bounds_s(clip, RATE) == (0.0, len(clip) / RATE)
 
 
 @pytest.mark.parametrize("suffix", ["flac", "wav"])
-def test_a_written_stream_is_the_one_in_memory(split, tmp_path, suffix):
+def test_a_written_stream_equals_the_one_in_memory(split, tmp_path, suffix):
     plan = StreamPlan(minutes=0.3)
     path = tmp_path / f"stream.{suffix}"
     truth = write_stream(path, split, plan)
@@ -155,7 +155,7 @@ def test_a_written_stream_is_the_one_in_memory(split, tmp_path, suffix):
     assert read_truth(tmp_path / "stream.json") == truth == expected.truth
 
 
-def test_a_full_disk_leaves_nothing_half_written(split, tmp_path):
+def test_a_full_disk_leaves_no_partial_stream(split, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
@@ -176,7 +176,7 @@ def test_a_full_disk_leaves_nothing_half_written(split, tmp_path):
         ({"unknown": 1.0}, "unknown 1"),
     ],
 )
-def test_a_plan_that_makes_no_sense_is_told(changes, message):
+def test_invalid_stream_plans_are_errors(changes, message):
     with pytest.raises(UsageError, match=message):
         StreamPlan(**changes)
 
@@ -185,14 +185,14 @@ def spoken(word, start, end):
     return SpokenWord(word=word, start=start, end=end)
 
 
-def test_a_truth_is_sorted_and_survives_the_disk(tmp_path):
+def test_truth_files_are_sorted_and_round_trip(tmp_path):
     truth = Truth(duration_s=9.0, words=(spoken("b", 3, 4), spoken("a", 1, 2)))
     assert [entry.word for entry in truth.words] == ["a", "b"]
     write_truth(truth, tmp_path / "t.json")
     assert read_truth(tmp_path / "t.json") == truth
 
 
-def test_a_truth_by_hand_needs_no_more_than_words(tmp_path):
+def test_a_truth_file_needs_only_words(tmp_path):
     path = tmp_path / "t.json"
     path.write_text('{"words": [{"word": "go", "start": 1.2, "end": 1.5}]}')
     read_truth(path).check_fits(2.0, ("go",), "t.json")
@@ -210,7 +210,7 @@ def test_a_truth_by_hand_needs_no_more_than_words(tmp_path):
         ('{"words": [], "version": 2}', "version"),
     ],
 )
-def test_a_file_that_is_no_truth_is_told(tmp_path, content, message):
+def test_invalid_truth_files_are_reported(tmp_path, content, message):
     path = tmp_path / "t.json"
     path.write_text(content)
     with pytest.raises(DataError, match=rf"t\.json: .*{message}"):
@@ -226,13 +226,13 @@ def test_a_file_that_is_no_truth_is_told(tmp_path, content, message):
         (9.0, ("stop",), "the model has no word 'go'"),
     ],
 )
-def test_a_truth_of_another_recording_or_vocabulary_is_told(duration_s, labels, message):
+def test_a_truth_of_another_recording_or_vocabulary_is_an_error(duration_s, labels, message):
     truth = Truth(duration_s=9.0, words=(spoken("go", 1, 2),))
     with pytest.raises(DataError, match=rf"t\.json: {message}"):
         truth.check_fits(duration_s, labels, "t.json")
 
 
-def test_a_word_after_the_end_of_the_audio_is_told():
+def test_words_after_the_end_of_the_audio_are_errors():
     with pytest.raises(DataError, match=r"go ends at 2\.000 s, but the audio has 1\.500 s"):
         Truth(words=(spoken("go", 1, 2),)).check_fits(1.5, ("go",), "t.json")
 
@@ -242,12 +242,12 @@ def test_data_stream_on_the_command_line(split, tmp_path, capsys):
     out = str(tmp_path / "s.flac")
     options = ["--minutes", "0.2", "--snr", "10", "--gap", "0.1:0.3"]
     assert main(["data", "stream", manifest, "-o", out, *options, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    reported = json.loads(capsys.readouterr().out)
     truth = read_truth(tmp_path / "s.json")
-    assert told["words"] == len(truth.words) > 5
-    assert told["unknown_words"] == 0
-    assert told["protocol"] == "folder"  # as the commands of commands-12 are not there
-    assert told["snr_db"] == [10, 10]
+    assert reported["words"] == len(truth.words) > 5
+    assert reported["unknown_words"] == 0
+    assert reported["protocol"] == "folder"  # as the commands of commands-12 are not there
+    assert reported["snr_db"] == [10, 10]
     assert {entry.snr_db for entry in truth.words} == {10.0}
     assert soundfile.info(out).frames == round(0.2 * 60 * RATE)
 
@@ -262,7 +262,7 @@ def test_data_stream_on_the_command_line(split, tmp_path, capsys):
         (["-o", "/dev/null/s.flac"], 1, "/dev/null/s.flac: cannot be written"),
     ],
 )
-def test_data_stream_tells_what_is_wrong(
+def test_data_stream_names_wrong_options(
     split, tmp_path, capsys, monkeypatch, options, code, message
 ):
     monkeypatch.chdir(tmp_path)

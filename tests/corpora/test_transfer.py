@@ -32,16 +32,16 @@ def part(tmp_path):
 # The transfer
 
 
-def test_a_file_arrives_whole_and_progress_counts_its_bytes(mirror, part):
-    told = []
-    fetch(mirror.url, part, progress=lambda done, total: told.append((done, total)))
+def test_a_file_is_downloaded_with_progress(mirror, part):
+    reported = []
+    fetch(mirror.url, part, progress=lambda done, total: reported.append((done, total)))
     assert part.read_bytes() == CONTENT
-    assert told[0] == (0, len(CONTENT))
-    assert told[-1] == (len(CONTENT), len(CONTENT))
-    assert told == sorted(told)
+    assert reported[0] == (0, len(CONTENT))
+    assert reported[-1] == (len(CONTENT), len(CONTENT))
+    assert reported == sorted(reported)
 
 
-def test_a_broken_connection_goes_on_at_the_byte_where_it_broke(mirror, part):
+def test_a_broken_connection_resumes_at_the_byte_where_it_broke(mirror, part):
     mirror.breaks = [70_000, 50_000]
     fetch(mirror.url, part, pause_s=0)
     assert part.read_bytes() == CONTENT
@@ -49,7 +49,7 @@ def test_a_broken_connection_goes_on_at_the_byte_where_it_broke(mirror, part):
     assert [request.get("If-Range") for request in mirror.requests] == [None, '"one"', '"one"']
 
 
-def test_a_later_run_goes_on_where_the_last_one_gave_up(mirror, part):
+def test_a_later_run_resumes(mirror, part):
     mirror.breaks = [70_000, 0, 0]
     with pytest.raises(SpeechGRUError, match=r"file\.part has 70,000 bytes, run again") as failure:
         fetch(mirror.url, part, attempts=3, pause_s=0)
@@ -60,7 +60,7 @@ def test_a_later_run_goes_on_where_the_last_one_gave_up(mirror, part):
     assert mirror.ranges[-1] == "bytes=70000-"
 
 
-def test_breaks_that_bring_new_bytes_do_not_count_against_the_attempts(mirror, part):
+def test_attempts_with_progress_are_not_limited(mirror, part):
     mirror.breaks = [10_000] * 15
     fetch(mirror.url, part, attempts=2, pause_s=0)
     assert part.read_bytes() == CONTENT
@@ -75,7 +75,7 @@ def test_a_server_that_ignores_range_is_read_from_the_start(mirror, part):
     assert mirror.ranges == [None, "bytes=70000-"]
 
 
-def test_a_server_that_ignores_range_and_always_breaks_is_given_up(mirror, part):
+def test_attempts_without_progress_are_limited(mirror, part):
     mirror.knows_range = False
     mirror.breaks = [70_000] * 10
     with pytest.raises(SpeechGRUError, match="broke off after 70,000 of 200,000 bytes"):
@@ -84,7 +84,7 @@ def test_a_server_that_ignores_range_and_always_breaks_is_given_up(mirror, part)
 
 
 @pytest.mark.parametrize("knows_if_range", [True, False])
-def test_a_file_that_changes_between_two_attempts_is_never_mixed(mirror, part, knows_if_range):
+def test_a_changed_file_is_never_mixed_with_the_old_one(mirror, part, knows_if_range):
     mirror.breaks = [70_000, 0]
     with pytest.raises(SpeechGRUError):
         fetch(mirror.url, part, attempts=2, pause_s=0)
@@ -95,7 +95,7 @@ def test_a_file_that_changes_between_two_attempts_is_never_mixed(mirror, part, k
     assert part.read_bytes() == mirror.content
 
 
-def test_a_weak_etag_does_not_promise_the_same_bytes_but_the_date_does(mirror, part):
+def test_weak_etags_are_not_trusted_but_dates_are(mirror, part):
     date = "Wed, 11 Apr 2018 10:00:00 GMT"
     mirror.headers = {"ETag": 'W/"one"', "Last-Modified": date}
     mirror.breaks = [70_000]
@@ -120,13 +120,13 @@ def test_an_answer_without_a_length_is_measured_against_the_known_size(mirror, p
     assert len(mirror.requests) == 2
 
 
-def test_a_whole_part_is_not_asked_for_again(mirror, part):
+def test_a_complete_part_is_not_requested_again(mirror, part):
     fetch(mirror.url, part)
     fetch(mirror.url, part)
     assert len(mirror.requests) == 1
 
 
-def test_a_part_that_is_longer_than_the_file_is_discarded(mirror, part):
+def test_a_part_longer_than_the_file_is_discarded(mirror, part):
     fetch(mirror.url, part)
     with part.open("ab") as file:
         file.write(b"more")
@@ -141,7 +141,7 @@ def test_a_part_of_unknown_origin_is_overwritten(mirror, part):
     assert mirror.ranges == [None]
 
 
-def test_not_found_is_told_at_once(mirror, part):
+def test_not_found_is_not_retried(mirror, part):
     mirror.statuses = [404]
     with pytest.raises(
         SpeechGRUError, match=r"archive\.tar\.gz: the server answered 404"
@@ -152,7 +152,7 @@ def test_not_found_is_told_at_once(mirror, part):
     assert not part.exists()
 
 
-def test_a_server_in_trouble_is_asked_again(mirror, part):
+def test_server_errors_are_retried(mirror, part):
     mirror.statuses = [503, 500]
     fetch(mirror.url, part, pause_s=0)
     assert part.read_bytes() == CONTENT
@@ -163,7 +163,7 @@ def test_a_server_in_trouble_is_asked_again(mirror, part):
     assert len(mirror.statuses) == 6
 
 
-def test_nobody_there_is_told_at_once(part):
+def test_refused_connections_are_not_retried(part):
     with serving(Mirror(b"")) as gone:
         pass
     with pytest.raises(SpeechGRUError, match="no connection: Connection refused"):
@@ -171,7 +171,7 @@ def test_nobody_there_is_told_at_once(part):
 
 
 @pytest.mark.parametrize("url", ["archive.tar.gz", "file:///etc/passwd", "ftp://x/y", "http://:x/"])
-def test_only_web_addresses_are_taken(url, part):
+def test_only_web_addresses_are_accepted(url, part):
     with pytest.raises(UsageError, match="--url"):
         fetch(url, part)
 
@@ -191,7 +191,7 @@ def test_a_password_is_sent_but_neither_shown_nor_kept(mirror, part):
     assert "crt" not in str(wrong.value)
 
 
-def test_what_a_server_sends_is_shown_in_a_short_line(mirror, part):
+def test_server_messages_are_shown_in_a_short_line(mirror, part):
     mirror.statuses = [403]
     mirror.reason = "go\x1b[31m away " + 500 * "x"
     with pytest.raises(SpeechGRUError, match="answered 403 go") as failure:
@@ -200,7 +200,7 @@ def test_what_a_server_sends_is_shown_in_a_short_line(mirror, part):
     assert len(str(failure.value)) < 300
 
 
-def test_a_wrong_file_does_not_cost_what_is_there(mirror, part):
+def test_a_wrong_file_does_not_replace_the_part(mirror, part):
     mirror.breaks = [70_000, 0]
     with pytest.raises(SpeechGRUError):
         fetch(mirror.url, part, attempts=2, pause_s=0)
@@ -214,7 +214,7 @@ def test_a_wrong_file_does_not_cost_what_is_there(mirror, part):
     assert part.read_bytes() == CONTENT[:70_000]
 
 
-def test_a_full_disk_is_one_sentence_and_keeps_what_came(mirror, part):
+def test_a_full_disk_keeps_what_arrived(mirror, part):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
@@ -230,7 +230,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_came(mirror, part):
 
 
 @pytest.mark.parametrize(("max_files", "max_bytes"), [(5, 10**9), (10**6, 50_000)])
-def test_an_archive_that_grows_too_large_is_refused(max_files, max_bytes, tmp_path):
+def test_too_large_archives_are_refused(max_files, max_bytes, tmp_path):
     archive = tmp_path / "bomb.tar.gz"
     archive.write_bytes(tar_gz({f"yes/{n}.wav": bytes(10_000) for n in range(20)}))
     with pytest.raises(DataError, match="holds more than"):
@@ -239,7 +239,7 @@ def test_an_archive_that_grows_too_large_is_refused(max_files, max_bytes, tmp_pa
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "empty", "plain tar"])
-def test_a_damaged_archive_is_no_archive(damage, tmp_path):
+def test_damaged_archives_are_refused(damage, tmp_path):
     whole = tar_gz(CORPUS)
     content = {
         "cut": whole[: len(whole) // 2],
@@ -302,7 +302,7 @@ def test_unpacked_files_are_plain_files(tmp_path):
     assert status.st_uid == os.getuid()
 
 
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+def test_a_folder_appears_complete_or_not_at_all(tmp_path):
     target = tmp_path / "corpus"
     leftover = tmp_path / ".corpus.unpacking"
     leftover.mkdir()

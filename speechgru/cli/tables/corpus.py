@@ -1,14 +1,16 @@
 """What `data check` and `data stats` found, as tables."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from speechgru.cli.terminal import out, plain
+from speechgru.cli.terminal import Terminal, err, out, plain
 
 if TYPE_CHECKING:
     from speechgru.corpora.check import CheckReport
+    from speechgru.corpora.listing import Skipped
     from speechgru.corpora.stats import CorpusStats, Summary
 
 EXAMPLES = 3
@@ -17,8 +19,11 @@ EXAMPLES = 3
 def print_report(report: "CheckReport") -> None:
     """A line for each kind of finding: how many, and a few of them."""
     from speechgru.corpora.check import ERRORS, WARNINGS
+    from speechgru.corpora.corpus import SPLIT_RULES
 
     out.line(f"{report.root}: {report.clips:,} clips, {report.noises:,} background recordings")
+    out.line(f"{SPLIT_RULES[report.split_by]}{_guess(report.guessed_speakers)}")
+    print_skipped(report.skipped, out)
     if not report.findings:
         out.line("no errors and no warnings")
         return
@@ -40,7 +45,8 @@ def print_stats(counted: "CorpusStats") -> None:
     """A table of the words, then one of the splits."""
     from speechgru.corpora.corpus import SPLIT_RULES
 
-    out.line(f"{counted.root}: {SPLIT_RULES[counted.split_by]}")
+    out.line(f"{counted.root}: {SPLIT_RULES[counted.split_by]}{_guess(counted.guessed_speakers)}")
+    print_skipped(counted.skipped, out)
     out.show(_words(counted))
     out.line()
     out.show(_splits(counted))
@@ -52,6 +58,25 @@ def print_stats(counted: "CorpusStats") -> None:
             f"[red]{len(counted.unreadable):,} recordings cannot be read[/] and are not counted: "
             "`speechgru data check` lists them"
         )
+
+
+def print_skipped(skipped: "Sequence[Skipped]", to: Terminal = err) -> None:
+    """What lies among the recordings and is not used, in a line for each reason."""
+    from speechgru.corpora.listing import summarize_skipped
+
+    for line in summarize_skipped(skipped):
+        to.line(line)
+
+
+def _guess(speakers: Sequence[str]) -> str:
+    """That speakers were read off file names, and which; "" if they were not."""
+    if not speakers:
+        return ""
+    names = ", ".join(speakers[:EXAMPLES]) + (", ..." if len(speakers) > EXAMPLES else "")
+    return (
+        f"; {len(speakers):,} speakers, by the file names: {names} (if that is wrong, use folders "
+        "word/speaker/ or a manifest)"
+    )
 
 
 def _words(counted: "CorpusStats") -> Table:
