@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from speechgru.common.wording import did_you_mean
+from speechgru.common.wording import did_you_mean, shown
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus
 from speechgru.corpora.listing import BACKGROUND_NOISE, normalized
 from speechgru.corpora.speakers import Recording, split_recordings
@@ -30,7 +30,7 @@ def read_manifest(path: Path) -> Corpus:
     for line, row in _rows(path):
         recording = _recording(path, line, row)
         if (first := lines.setdefault(recording.path, line)) != line:
-            raise DataError(f"{path}, line {line}: {recording.name} is also in line {first}")
+            raise DataError(f"{path}, line {line}: {shown(recording.name)} is also in line {first}")
         if recording.word == BACKGROUND_NOISE:
             noises.append(recording.path)
             continue
@@ -38,11 +38,11 @@ def read_manifest(path: Path) -> Corpus:
         splits.append(row.get("split", "").strip())
         if splits[-1] not in ("", *SPLITS):
             wanted = f"a split is one of {', '.join(SPLITS)}"
-            raise DataError(f"{path}, line {line}: split {splits[-1]!r}; {wanted}")
+            raise DataError(f"{path}, line {line}: split {shown(splits[-1])}; {wanted}")
         if bool(splits[-1]) != bool(splits[0]):
             raise DataError(
-                f"{path}, line {line}: split {splits[-1]!r} after {splits[0]!r}; either every line "
-                "needs a split, or none"
+                f"{path}, line {line}: split {shown(splits[-1])} after {shown(splits[0])}; either "
+                "every line needs a split, or none"
             )
     if not found:
         raise DataError(f"{path}: no recordings; each line after the first names one")
@@ -62,9 +62,14 @@ def _recording(path: Path, line: int, row: dict[str, str]) -> Recording:
         )
     name = row["file"].strip()
     file = path.parent / name
-    if not name or not file.is_file():
+    try:
+        is_file = bool(name) and file.is_file()
+    except OSError:  # the name is too long
+        is_file = False
+    if not is_file:
         raise DataError(
-            f"{path}, line {line}: there is no file {file}; paths are relative to the manifest"
+            f"{path}, line {line}: there is no file {shown(name)}; paths are relative to the "
+            "manifest"
         )
     return Recording(file, name, word, normalized(row.get("speaker", "").strip()))
 
@@ -98,6 +103,6 @@ def _check_header(path: Path, header: list[str]) -> None:
     for column in header:
         if column not in COLUMNS:
             hint = did_you_mean(column, COLUMNS) or f"; {needed}"
-            raise DataError(f"{path}, line 1: unknown column {column!r}{hint}")
+            raise DataError(f"{path}, line 1: unknown column {shown(column)}{hint}")
         if header.count(column) > 1:
             raise DataError(f"{path}, line 1: column {column!r} appears twice; {needed}")

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from speechgru.common.files import write_atomic
 from speechgru.common.settings import describe
+from speechgru.common.wording import shown
 from speechgru.errors import DataError
 
 #: A truth and its audio may differ by a resampler's rounding, but not by this much.
@@ -29,7 +30,9 @@ class SpokenWord(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.start < self.end:
-            raise ValueError(f"{self.word}: end {self.end:g} must come after start {self.start:g}")
+            raise ValueError(
+                f"{shown(self.word)}: end {self.end:g} must come after start {self.start:g}"
+            )
         return self
 
 
@@ -67,13 +70,13 @@ class Truth(BaseModel):
         for spoken in self.words:
             if spoken.end > duration_s + TOLERANCE_S:
                 raise DataError(
-                    f"{name}: {spoken.word} ends at {spoken.end:.3f} s, "
+                    f"{name}: {shown(spoken.word)} ends at {spoken.end:.3f} s, "
                     f"but the audio has {duration_s:.3f} s"
                 )
             if spoken.word not in labels and spoken.word != "_unknown_":
                 raise DataError(
-                    f"{name}: the model has no word {spoken.word!r} (at {spoken.start:.3f} s); "
-                    "label speech that it does not know as _unknown_"
+                    f"{name}: the model has no word {shown(spoken.word)} (at {spoken.start:.3f} "
+                    "s); label speech that it does not know as _unknown_"
                 )
 
 

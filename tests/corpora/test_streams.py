@@ -233,7 +233,7 @@ def test_a_truth_of_another_recording_or_vocabulary_is_an_error(duration_s, labe
 
 
 def test_words_after_the_end_of_the_audio_are_errors():
-    with pytest.raises(DataError, match=r"go ends at 2\.000 s, but the audio has 1\.500 s"):
+    with pytest.raises(DataError, match=r"'go' ends at 2\.000 s, but the audio has 1\.500 s"):
         Truth(words=(spoken("go", 1, 2),)).check_fits(1.5, ("go",), "t.json")
 
 
