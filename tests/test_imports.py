@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -104,6 +105,19 @@ def test_a_newcomer_can_draw_the_package():
     assert len(LEVELS) <= 11
     rooms = {room(module) for module in MODULES}
     assert rooms == {name for rooms in LEVELS for name in rooms}
+
+
+def test_the_map_has_every_room_in_order_and_names_files_that_exist():
+    text = (PACKAGE / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)/`", text, re.MULTILINE)
+    assert set(rows) == {name for rooms in LEVELS for name in rooms if (PACKAGE / name).is_dir()}
+    assert [level(f"speechgru.{row}") for row in rows] == sorted(
+        level(f"speechgru.{row}") for row in rows
+    )
+    named = re.findall(r"`((?:\w+/)+\w+\.py)`", text)
+    assert len(named) > 10
+    places = (PACKAGE, PACKAGE.parent)
+    assert all(any((place / name).is_file() for place in places) for name in named)
 
 
 def test_no_two_files_need_each_other():

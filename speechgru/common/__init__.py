@@ -1,1 +1,1 @@
-"""What every room uses: atomic files, strict settings, locks, threads, progress."""
+"""What every room uses: atomic files, locks, strict settings, error wording, progress."""

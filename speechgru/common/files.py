@@ -1,4 +1,4 @@
-"""Atomic writes: a file is there whole or not at all."""
+"""Atomic writes: a file is complete or does not exist."""
 
 import os
 import tempfile
@@ -15,10 +15,9 @@ _RANDOM_LETTERS = 8
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it is synced to disk and renamed to `path`.
+    """Yield a temporary path beside `path`; on success it is synced to disk and renamed to `path`.
 
-    Where the block raises, or the disk is full, `path` keeps what it held before and the temporary
-    file is removed.
+    If the block raises, or the disk is full, `path` is unchanged and the temporary file is deleted.
 
     Raises:
         SpeechGRUError: the folder cannot be written, or the disk is full.
@@ -54,16 +53,16 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Delete what killed processes left beside `path` while they wrote it with `atomic_path`.
+    """Delete temporary files of processes that were killed while they wrote `path`.
 
-    Whoever calls this holds a lock without which nobody writes `path`.
+    The caller must hold a lock without which nobody writes `path`.
     """
     for leftover in path.parent.glob(f".{escape(path.name)}.{'?' * _RANDOM_LETTERS}.tmp"):
         leftover.unlink(missing_ok=True)
 
 
 def append_line(path: Path, line: str) -> int:
-    """Add a line to a text file and sync it to disk; gives the file's size in bytes after it.
+    """Add a line to a text file and sync it to disk; returns the file's new size in bytes.
 
     Raises:
         SpeechGRUError: the file cannot be written, or the disk is full.
@@ -85,7 +84,7 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last. Windows opens no folder, and needs none of this."""
+    """Make a rename permanent. Windows cannot open folders, and does not need this."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,4 +1,4 @@
-"""The same work on many files at once; decoding and hashing release the interpreter's lock."""
+"""The same work on many files at once, where it releases the interpreter's lock."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -16,9 +16,9 @@ def in_threads(
     items: Sequence[Item],
     progress: Progress | None = None,
 ) -> list[Result]:
-    """`function` of every item, in the order of the items; `progress` counts items.
+    """The results of `function` for all items, in their order; `progress` counts items.
 
-    The first exception, Ctrl-C too, ends the work: what has not begun is not begun.
+    The first exception, Ctrl-C too, cancels the items that have not started.
     """
     results: list[Result] = []
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:

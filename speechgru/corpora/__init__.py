@@ -1,4 +1,4 @@
-"""Recordings with their words: directories, manifests, protocols, packed samples."""
+"""Recordings with words, speakers and splits: directories, manifests, protocols, the cache."""
 
 from speechgru.corpora.corpus import SPLIT_RULES, SPLITS, Clip, Corpus, Example, Task
 from speechgru.corpora.fingerprint import corpus_fingerprint

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -258,6 +259,43 @@ def test_a_killed_process_leaves_no_valid_cache(recordings: Path, cache: Path) -
     assert was_decoded
     names = {path.name for path in cache.rglob("*") if path.is_file()}
     assert names == {"samples.s16", "index.json", "lock"}
+
+
+def _pack(recordings: Path, cache: Path, queue: "multiprocessing.Queue[bool]") -> None:
+    queue.put(decoded(recordings, cache)[1])
+
+
+@pytest.mark.slow
+def test_only_one_of_several_processes_decodes(recordings: Path, cache: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    processes = [context.Process(target=_pack, args=(recordings, cache, queue)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert sorted(queue.get(timeout=5) for _ in processes) == [False, False, True]
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_leave_a_usable_cache(recordings: Path, cache: Path) -> None:
+    expected = {path: read(path) for path in sorted(recordings.rglob("*.wav"))}
+    context = multiprocessing.get_context("spawn")
+    for number in range(20):
+        process = context.Process(target=_pack, args=(recordings, cache, context.Queue()))
+        process.start()
+        deadline = time.monotonic() + 30
+        while not cache.exists() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.0005 * number)
+        process.kill()
+        process.join()
+        packed, _ = decoded(recordings, cache)
+        for path, samples in expected.items():
+            np.testing.assert_array_equal(packed.samples(path) / FULL_SCALE, samples)
+        names = {path.name for path in cache.glob("*/*")}
+        assert names <= {"samples.s16", "index.json", "lock", "used"}
+        shutil.rmtree(cache)
 
 
 def age(cache: Path, days: float) -> None:
