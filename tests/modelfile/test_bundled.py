@@ -155,7 +155,7 @@ def test_its_card_has_what_a_card_needs():
     text = CARD.read_text(encoding="utf-8")
     told = " ".join(text.split())
     backend = open_backend(bundled.MODEL)
-    for needed in ("CC BY 4.0", "1804.03209", "gsc-open", "commands-12", "false alarms an hour"):
+    for needed in ("CC BY 4.0", "1804.03209", "gsc-open", "commands-12", "false alarms per hour"):
         assert needed in told, needed
     for needed in ("95 %", "N", "speechgru train", "speechgru export", "## Limits"):
         assert needed in told, needed
