@@ -12,6 +12,8 @@ from speechgru.errors import UsageError
 
 #: Little-endian 16-bit integers, or 32-bit floats in [-1, 1].
 PcmFormat = Literal["s16le", "f32le"]
+#: Those, and what else there is in WAV files.
+SampleFormat = Literal["s16le", "f32le", "u8", "s24le", "s32le", "f64le"]
 
 #: 16-bit samples divided by this are in [-1, 1]; the conversion there and back is exact.
 FULL_SCALE = 32_768.0
@@ -21,7 +23,15 @@ Packed = NDArray[np.int16]
 
 WAV_HEADER_BYTES = 44
 
-_TYPES: dict[PcmFormat, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+#: 24 bits are read as bytes.
+_TYPES: dict[SampleFormat, np.dtype] = {
+    "s16le": np.dtype("<i2"),
+    "f32le": np.dtype("<f4"),
+    "u8": np.dtype("u1"),
+    "s24le": np.dtype("3u1"),
+    "s32le": np.dtype("<i4"),
+    "f64le": np.dtype("<f8"),
+}
 _MAX_CHANNELS = 64
 
 
@@ -44,7 +54,7 @@ class PcmDecoder:
         UsageError: the number of channels is not 1 to 64.
     """
 
-    def __init__(self, sample_format: PcmFormat = "s16le", channels: int = 1) -> None:
+    def __init__(self, sample_format: SampleFormat = "s16le", channels: int = 1) -> None:
         if not 1 <= channels <= _MAX_CHANNELS:
             raise UsageError(f"--channels {channels}: 1 to {_MAX_CHANNELS} are needed")
         self._type = _TYPES[sample_format]
@@ -64,10 +74,13 @@ class PcmDecoder:
         content = self.rest + content
         whole = len(content) - len(content) % self.frame_bytes
         self.rest = content[whole:]
-        numbers = np.frombuffer(content[:whole], self._type).astype(np.float32)
-        if self._type.kind == "i":
-            numbers /= FULL_SCALE
-        return numbers.reshape(-1, self.channels)
+        numbers = np.frombuffer(content[:whole], self._type)
+        if self._type.itemsize == 3:  # as the upper bytes of 32 bits
+            wide = np.zeros((len(numbers), 4), np.uint8)
+            wide[:, 1:] = numbers
+            numbers = wide.view("<i4")
+        with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite, which is reported
+            return to_floats(numbers).reshape(-1, self.channels)
 
 
 def to_packed(samples: NDArray[np.floating]) -> Packed:

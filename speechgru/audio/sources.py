@@ -1,21 +1,17 @@
 """Sources of sound: a file, a pipe or a microphone, each as blocks of mono samples."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from speechgru.audio.files import blocks
 from speechgru.audio.microphone import Microphone
-from speechgru.audio.pcm import PcmDecoder, PcmFormat
-from speechgru.audio.samples import Samples, StreamResampler, check_channel, check_rate
+from speechgru.audio.piped import ByteStream, PipedAudio, PipeFormat, Tell
+from speechgru.audio.samples import Samples, StreamResampler
 
 _FILE_BLOCK_S = 1.0
 _REALTIME_BLOCK_S = 0.02
-_PIPE_BYTES = 65_536
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -28,14 +24,6 @@ class Block:
 
     samples: Samples
     start_clock_s: float | None = None
-
-
-class ByteStream(Protocol):
-    """Bytes from a pipe, such as sys.stdin.buffer or io.BytesIO."""
-
-    def read1(self, size: int = -1, /) -> bytes:
-        """Bytes that are available, at least one; none at the end."""
-        ...
 
 
 def file_blocks(
@@ -60,34 +48,26 @@ def file_blocks(
         yield Block(resampler.flush(), start_clock_s)
 
 
-def pcm_blocks(
+def piped_blocks(
     stream: ByteStream,
     rate: int,
-    from_rate: int,
-    sample_format: PcmFormat = "s16le",
-    channels: int = 1,
+    given: PipeFormat,
     tell: Tell = lambda sentence: None,
     name: str = "stdin",
     channel: int | None = None,
 ) -> Iterator[Block]:
-    """Raw PCM from a pipe; `tell` is called where it ends within a sample.
+    """Raw PCM or a WAV file from a pipe; `tell` receives what seems to be wrong with it.
 
     Raises:
-        DataError: a sample is NaN or infinite.
-        UsageError: an impossible rate, number of channels or channel.
+        DataError: another kind of file, a sample that is NaN or infinite, or no such channel.
+        UsageError: options that contradict a WAV file's header.
     """
-    check_rate(from_rate)
-    check_channel(channel, channels)
-    decoder = PcmDecoder(sample_format, channels)
-    resampler = StreamResampler(from_rate, rate, name, channel)
-    while content := stream.read1(_PIPE_BYTES):
-        yield Block(resampler.push(decoder.push(content)))
-    yield Block(resampler.flush())
-    if decoder.rest:
-        tell(
-            f"{name}: ends within a sample; its {len(decoder.rest)} of {decoder.frame_bytes} "
-            "bytes are skipped"
-        )
+    resampler: StreamResampler | None = None
+    for frames, from_rate in PipedAudio(stream, given, tell, name).frames():
+        resampler = resampler or StreamResampler(from_rate, rate, name, channel)
+        yield Block(resampler.push(frames))
+    if resampler is not None:
+        yield Block(resampler.flush())
 
 
 def microphone_blocks(

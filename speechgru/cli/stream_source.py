@@ -11,10 +11,8 @@ from speechgru.errors import UsageError
 
 if TYPE_CHECKING:
     from speechgru.audio.microphone import Microphone
-    from speechgru.audio.sources import Block, ByteStream
-
-#: Of PCM on stdin, where the options do not say.
-PIPE_RATE, PIPE_FORMAT, PIPE_CHANNELS = 16_000, "s16le", 1
+    from speechgru.audio.piped import ByteStream, PipeFormat
+    from speechgru.audio.sources import Block
 
 
 @dataclass(frozen=True)
@@ -106,30 +104,26 @@ class SourceOptions:
             yield Sound(str(path), blocks)
 
     def _pipe_blocks(self, model_rate: int, tell: Callable[[str], None]) -> "Iterator[Block]":
-        from speechgru.audio.pcm import parse_format
-        from speechgru.audio.sources import pcm_blocks
+        from speechgru.audio.sources import piped_blocks
 
-        return pcm_blocks(
-            cast("ByteStream", sys.stdin.buffer),
-            model_rate,
-            self.rate or PIPE_RATE,
-            parse_format(self.format or PIPE_FORMAT),
-            self.channels or PIPE_CHANNELS,
-            tell,
-            channel=self.channel,
+        stream = cast("ByteStream", sys.stdin.buffer)
+        return piped_blocks(
+            stream, model_rate, self._pipe_format(), tell, channel=self.channel
         )
 
+    def _pipe_format(self) -> "PipeFormat":
+        from speechgru.audio.pcm import parse_format
+        from speechgru.audio.piped import PipeFormat
+
+        sample_format = None if self.format is None else parse_format(self.format)
+        return PipeFormat(self.rate, sample_format, self.channels)
+
     def _check_pipe(self) -> None:
-        from speechgru.audio.pcm import PcmDecoder, parse_format
-        from speechgru.audio.samples import check_channel, check_rate
+        from speechgru.audio.samples import check_channel
 
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError(
-                "--input -: stdin is closed, or a terminal; PCM is needed, as from "
-                "`arecord -f S16_LE -r 16000 | speechgru listen MODEL --input -`"
+                "--input -: stdin is closed, or a terminal; pipe a WAV file or PCM into it: "
+                "`arecord -f S16_LE -r 16000 | speechgru listen --input -`"
             )
-        channels = PIPE_CHANNELS if self.channels is None else self.channels
-        PcmDecoder(parse_format(self.format or PIPE_FORMAT), channels)
-        check_channel(self.channel, channels)
-        if self.rate is not None:
-            check_rate(self.rate)
+        check_channel(self.channel, self._pipe_format().channels)
