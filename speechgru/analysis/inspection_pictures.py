@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from speechgru.analysis.inspection import GradientNorms, Trace
 from speechgru.common.files import atomic_path
+from speechgru.evaluation.lettering import drawable, lettering
 from speechgru.labels import NOT_WORDS
 
 #: At most so many labels are drawn: those with the highest posteriors, if they reach this.
@@ -16,6 +17,7 @@ MAX_LABELS, MIN_POSTERIOR = 8, 0.1
 _SPECTROGRAM_INCHES, _PANEL_INCHES, _WIDTH_INCHES = 1.8, 1.5, 9.0
 
 
+@lettering()
 def save_gates_picture(trace: Trace, title: str, path: Path) -> None:
     """Draw every layer's gates below the spectrogram: units (y) over time, with their mean.
 
@@ -38,6 +40,7 @@ def save_gates_picture(trace: Trace, title: str, path: Path) -> None:
     _save(figure, path)
 
 
+@lettering()
 def save_posteriors_picture(trace: Trace, title: str, path: Path) -> None:
     """Draw each head's posteriors over time, below the spectrogram.
 
@@ -54,15 +57,21 @@ def save_posteriors_picture(trace: Trace, title: str, path: Path) -> None:
             grey = {"color": "0.6", "linestyle": _FILLER_STYLES.get(label, "-")}
             style = grey if label in NOT_WORDS else {}
             # matplotlib leaves labels that start with an underscore out of the legend.
-            panel.plot(time_s, posteriors[:, column], label=label.strip("_"), **style)
+            name = drawable(label.strip("_"), f"label {column + 1}")
+            panel.plot(time_s, posteriors[:, column], label=name, **style)
         panel.set_ylim(-0.02, 1.02)
         panel.grid(alpha=0.3)
         panel.set_title(f"{head}: posteriors", fontsize="small", loc="left")
-        panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
+        legend = panel.legend(
+            loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     axes[-1].set_xlabel("seconds")
     _save(figure, path)
 
 
+@lettering()
 def save_gradient_picture(
     trained: Sequence[GradientNorms],
     untrained: Sequence[GradientNorms],
@@ -88,8 +97,9 @@ def save_gradient_picture(
     axes.set_xlabel("seconds back from the word")
     axes.set_ylabel("|d log p(word) / d h|, relative")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    axes.set_title(title, fontsize="medium", parse_math=False)
+    for text in axes.legend(fontsize="small").get_texts():
+        text.set_parse_math(False)
+    axes.set_title(drawable(title), fontsize="medium", parse_math=False)
     _save(figure, path)
 
 
@@ -134,7 +144,7 @@ def _figure(panels: int, trace: Trace, title: str) -> tuple[Any, list[Any]]:
     )
     axes[0].set(xlabel=None, ylabel="Hz")
     axes[0].label_outer()
-    figure.suptitle(title, fontsize="medium", parse_math=False)
+    figure.suptitle(drawable(title), fontsize="medium", parse_math=False)
     return figure, axes
 
 

@@ -31,6 +31,9 @@ def file_blocks(
 ) -> Iterator[Block]:
     """A recording, as fast as it is read, or in real time; one channel, or the average of all.
 
+    Args:
+        channel: the one channel to use, from 1; None averages all of them.
+
     Raises:
         DataError: missing, empty, truncated or not an audio file; samples that are not finite; no
             such channel.

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from speechgru.common.wording import did_you_mean
 from speechgru.errors import DataError, SpeechGRUError, UsageError
-from speechgru.modelfile.bundled import bundled_model, find_model
+from speechgru.modelfile.bundled import bundled_model, find_model, shipped_models
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
@@ -44,7 +45,11 @@ def open_backend(path: Path, device: str = "cpu", threads: int = 1) -> Backend:
     """
     path = Path(path)
     if not path.exists() and path.suffix not in MODEL_SUFFIXES:
-        raise DataError(f"{path}: no such file; a model ({' or '.join(MODEL_SUFFIXES)}) is needed")
+        near = did_you_mean(str(path), shipped_models())
+        raise DataError(
+            f"{path}: no such file, and no bundled model{near}; a model "
+            f"({' or '.join(MODEL_SUFFIXES)}) is needed"
+        )
     if is_onnx(path):
         if device not in ("auto", "cpu"):
             raise UsageError(f"--device {device}: {path} is an exported model; it runs on the CPU")

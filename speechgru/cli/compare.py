@@ -79,6 +79,7 @@ def compare(
     names, chosen = parse_cells(cells), select_device(device)
     settings = open_recipe(recipe, overrides or [], data)
     folder = out_dir or Path("runs") / Path(recipe).stem
+    options.check_out_dir(folder)
     with progress_bar("decoding") as progress:
         of_all = prepare(settings, progress)
     runs = plan_runs(settings, of_all, names, match, seeds, folder)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import typer
 from speechgru.cli import options
 from speechgru.cli.help import examples
 from speechgru.cli.interrupts import stop_on_signals
-from speechgru.cli.terminal import err, out, print_json
+from speechgru.cli.terminal import err, out, padded, print_json
 from speechgru.cli.views.training import live_run
 
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ def _one_of_each_word(examples: "tuple[Example, ...]", words: tuple[str, ...]) -
 def _print_answer(clip: "Example", answer: "Recognition") -> None:
     mark = "[green]right[/]" if answer.word == clip.label else "[red]wrong[/]"
     name = "/".join(clip.path.parts[-2:]) if clip.path else ""
-    out.styled(f"   {{}} {{}} {answer.score:5.2f}  {mark}", f"{name:34}", f"{answer.word:10}")
+    out.styled(
+        f"   {{}} {{}} {answer.score:5.2f}  {mark}", padded(name, 34), padded(answer.word, 10)
+    )
 
 
 def _print_next_steps(model: Path) -> None:

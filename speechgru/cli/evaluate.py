@@ -223,6 +223,7 @@ def evaluate(
     path = find_model(model)
     if keep:
         options.check_writable(model, path, "--keep")
+        options.check_output(path, "--keep")
     from speechgru.backends.loader import open_backend
     from speechgru.cli.tables.corpus import print_skipped
     from speechgru.evaluation.ambient import open_ambient

@@ -65,6 +65,7 @@ def export(
     if data is None and (protocol is not None or split != "validation"):
         raise UsageError("--protocol and --split: need --data DIR too")
     options.check_split(split)
+    options.check_output(output, "--output")
     path = find_model(model, trained=True)
     from speechgru.backends.loader import is_onnx
 

@@ -48,6 +48,8 @@ def inspect(
     json: options.Json = False,
 ) -> None:
     """Draw a model's gates, posteriors and gradients over time."""
+    folder = out_dir or Path("inspect") / file.stem
+    options.check_out_dir(folder)
     from speechgru.analysis.inspection import trace
     from speechgru.analysis.inspection_pictures import save_gates_picture, save_posteriors_picture
     from speechgru.audio.files import read
@@ -59,7 +61,6 @@ def inspect(
     others = [(other.parent.name or other.stem, load_model(other)) for other in paths]
     samples = _cut(read(file, network.sample_rate), start_s, network, file)
     found = trace(network, samples)
-    folder = out_dir or Path("inspect") / file.stem
     what = f"{network.config.cell} in {path}, on {file.name}"
     pictures = {name: folder / f"{name}.png" for name in ("gates", "posteriors")}
     save_gates_picture(found, what, pictures["gates"])

@@ -1,12 +1,13 @@
 """Options and arguments that several verbs take, each worded once."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from speechgru.cli.completion import complete_model, complete_recipe, complete_split
-from speechgru.errors import UsageError
+from speechgru.errors import SpeechGRUError, UsageError
 
 _MODEL = "A model file, a run directory, or the name of a bundled model."
 
@@ -118,9 +119,40 @@ def check_picture(picture: Path | None) -> None:
 
     Raises:
         UsageError: it does not end in .png.
+        SpeechGRUError: it cannot be written.
     """
     if picture is not None and picture.suffix.lower() != ".png":
         raise UsageError(f"--picture {picture}: pictures are PNG; use a name that ends in .png")
+    check_output(picture, "--picture")
+
+
+def check_output(path: Path | None, option: str) -> None:
+    """Check that a file can be written, before the work that it is for.
+
+    Raises:
+        UsageError: it is a directory.
+        SpeechGRUError: its directory cannot be written, or is none.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise UsageError(f"{option} {path}: is a directory; a file name is needed")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise SpeechGRUError(f"{path}: cannot be written: {folder} is not a directory")
+    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise SpeechGRUError(f"{path}: cannot be written: Permission denied")
+
+
+def check_out_dir(path: Path, option: str = "--out") -> None:
+    """The same for a directory that files are written into.
+
+    Raises:
+        SpeechGRUError: it cannot be written, or is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise SpeechGRUError(f"{option} {path}: is not a directory")
+    check_output(path / "file", option)
 
 
 def number_range(text: str, option: str) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from speechgru.cli.terminal import err
+from speechgru.cli.terminal import err, printable
 from speechgru.common.progress import Progress
 
 if TYPE_CHECKING:
@@ -77,8 +77,9 @@ def progress_lines(description: str, unit: str = "") -> Progress:
 
 @contextmanager
 def _bar(description: str, *columns: "ProgressColumn") -> Iterator[Progress]:
+    from rich.markup import escape
     from rich.progress import Progress as Bar
 
     with Bar(*columns, console=err.console, transient=True) as bar:
-        task = bar.add_task(description, total=None)
+        task = bar.add_task(escape(printable(description)), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)

@@ -107,9 +107,7 @@ class SourceOptions:
         from speechgru.audio.sources import piped_blocks
 
         stream = cast("ByteStream", sys.stdin.buffer)
-        return piped_blocks(
-            stream, model_rate, self._pipe_format(), tell, channel=self.channel
-        )
+        return piped_blocks(stream, model_rate, self._pipe_format(), tell, channel=self.channel)
 
     def _pipe_format(self) -> "PipeFormat":
         from speechgru.audio.pcm import parse_format

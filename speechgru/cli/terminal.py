@@ -56,6 +56,14 @@ def plain(text: object, style: str = "") -> "Text":
     return Text(printable(text), style)
 
 
+def padded(text: object, width: int) -> str:
+    """A text, made safe, in at least so many columns; a wide letter takes two."""
+    from rich.cells import cell_len
+
+    safe = printable(text)
+    return safe + " " * (width - cell_len(safe))
+
+
 class Terminal:
     """A rich console that is made when it is first used: `--help` needs none."""
 

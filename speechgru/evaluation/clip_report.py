@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from speechgru.common.files import atomic_path
 from speechgru.corpora.corpus import Example
+from speechgru.evaluation.lettering import drawable, lettering
 from speechgru.evaluation.metrics import (
     Counts,
     accuracy,
@@ -194,6 +195,7 @@ class CarriedReport:
         }
 
 
+@lettering()
 def save_confusion_picture(report: ClipReport, path: Path) -> None:
     """Draw the confusion matrix, each row in shares of its label's clips; written atomically.
 
@@ -205,7 +207,9 @@ def save_confusion_picture(report: ClipReport, path: Path) -> None:
     shown = report.shown
     counts = report.confusion[np.ix_(shown, shown)]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    labels = [report.labels[i] for i in shown]
+    # A label in letters that no font has is drawn as its number, as in the table.
+    numbered = enumerate((report.labels[i] for i in shown), 1)
+    labels = [drawable(label, str(number)) for number, label in numbered]
     side_inches = min(3.5 + 0.38 * len(labels), 24.0)
     # A Figure, unlike pyplot, has no window and no global state.
     figure = Figure(figsize=(side_inches, side_inches), layout="constrained", dpi=120)

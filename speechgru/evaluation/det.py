@@ -11,6 +11,7 @@ from speechgru.common.progress import Progress
 from speechgru.corpora.truth import Truth
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.evaluation.events import score_events
+from speechgru.evaluation.lettering import drawable, lettering
 from speechgru.evaluation.streams import Sound, StreamOutput, StreamReport, recognize_stream
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import StatePolicy
@@ -89,6 +90,7 @@ def save_stream_picture(
     save_det_picture(points, chosen, title, path)
 
 
+@lettering()
 def save_det_picture(
     points: Sequence[OperatingPoint],
     chosen: OperatingPoint,
@@ -134,6 +136,6 @@ def save_det_picture(
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
     axes.legend()
-    axes.set_title(fill(title, _TITLE_WIDTH), fontsize="medium", parse_math=False)
+    axes.set_title(fill(drawable(title), _TITLE_WIDTH), fontsize="medium", parse_math=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")

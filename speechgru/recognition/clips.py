@@ -52,8 +52,12 @@ def recognize(
 ) -> Recognition:
     """Recognize the one word of a recording, from its loudest stretch of the model's clip length.
 
+    Args:
+        channel: the one channel to use, from 1; None averages all of them.
+
     Raises:
-        DataError: missing, empty, truncated or no audio file, or samples that are not finite.
+        DataError: missing, empty, truncated or no audio file, samples that are not finite, or no
+            such channel.
     """
     samples = read(path, backend.sample_rate, channel)
     length, rate = clip_samples(backend), backend.sample_rate

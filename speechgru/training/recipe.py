@@ -193,7 +193,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     path = find_recipe(name)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # Besides TOML and UTF-8: a number of more than 4,300 digits, and tables in tables without end.
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
@@ -222,6 +223,8 @@ def _override(table: dict[str, Any], override: str) -> None:
         (value,) = tomllib.loads(f"value = {text}").values()
     except ValueError:  # a bare word is a string
         value = text.strip()
+    except RecursionError as error:
+        raise UsageError(f"--set {key}: values within values without end") from error
     *sections, last = (part.strip() for part in key.split("."))
     for section in sections:
         table = table.setdefault(section, {})

@@ -109,9 +109,7 @@ def test_one_channel_of_an_array_is_used(tmp_path, channel):
     np.testing.assert_array_equal(played, wanted)
     content = frames.astype("<f4").tobytes()
     piped = joined(
-        piped_blocks(
-            io.BytesIO(content), RATE, PipeFormat(48_000, "f32le", 6), channel=channel
-        )
+        piped_blocks(io.BytesIO(content), RATE, PipeFormat(48_000, "f32le", 6), channel=channel)
     )
     np.testing.assert_array_equal(piped, wanted)
     with pytest.raises(DataError, match=r"six\.wav: there is no channel 7; it has 6 channels"):

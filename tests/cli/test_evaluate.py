@@ -130,14 +130,26 @@ def test_picture_is_png_or_refused(tones, saved, tmp_path, capsys):
     assert not (tmp_path / "x.jpg").exists()
 
 
-def test_figures_are_printed_even_if_the_picture_fails(tones, saved, tmp_path, capsys):
+def test_unwritable_picture_is_refused_before_the_work(tones, saved, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     picture = str(tmp_path / "file" / "confusion.png")
     code = main(["evaluate", saved(trained_model()), "--data", tones, "--picture", picture])
     printed = capsys.readouterr()
+    assert (code, printed.out) == (1, "")
+    assert f"{picture}: cannot be written" in printed.err
+
+
+def test_figures_are_printed_even_if_the_picture_fails(tones, saved, tmp_path, capsys, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device", "confusion.png")
+
+    monkeypatch.setattr("speechgru.evaluation.clip_report.save_confusion_picture", fail)
+    picture = str(tmp_path / "confusion.png")
+    code = main(["evaluate", saved(trained_model()), "--data", tones, "--picture", picture])
+    printed = capsys.readouterr()
     assert code == 1
     assert "N = 18 clips" in printed.out
-    assert f"{picture}: cannot be written" in printed.err.replace("\n", "")
+    assert "No space left on device" in printed.err
 
 
 def test_min_accuracy_exits_5(tones, saved, capsys):

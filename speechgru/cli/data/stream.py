@@ -71,6 +71,7 @@ def stream(
     The truth says where each word is; `evaluate --streaming --audio FILE` scores a model with it.
     """
     options.check_split(split)
+    options.check_output(output, "--output")
     from speechgru.audio.samples import SAMPLE_RATE
     from speechgru.corpora.split_audio import open_split_audio
     from speechgru.corpora.streams import StreamPlan, write_stream

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.text import Text
 
 from speechgru.cli.tables.layout import bare_table
@@ -52,11 +52,9 @@ def _figure(share: float, ci95: tuple[float, float]) -> str:
 def _print_matrix(report: "ClipReport") -> None:
     """Rows: what was spoken; columns: what was recognized, numbered where labels are too wide."""
     shown = report.shown
-    labels = [printable(report.labels[i]) for i in shown]
-    rows = [_short(label) for label in labels]
-    room = (TERMINAL_COLUMNS - max(map(cell_len, rows))) // len(shown) - 1
-    headings = labels
-    if max(map(cell_len, labels)) > room:
+    rows = headings = [printable(report.labels[i]) for i in shown]
+    widest = max(map(cell_len, rows))
+    if widest > (TERMINAL_COLUMNS - widest) // len(shown) - 1:
         headings = [str(number) for number in range(1, len(shown) + 1)]
         rows = [f"{number:>2} {row}" for number, row in zip(headings, rows, strict=True)]
     table = bare_table("spoken", *headings)
@@ -74,7 +72,7 @@ def _print_words(report: "ClipReport") -> None:
         precision = "-" if found["precision"] is None else _percent(found["precision"])
         counts = f"{found['n']:,}", f"{found['correct']:,}", _percent(found["accuracy"])
         interval = f"{_percent(low)} to {_percent(high)}"
-        table.add_row(plain(_short(label, 24)), *counts, interval, precision)
+        table.add_row(plain(label), *counts, interval, precision)
     out.show(table)
     out.line()
 
@@ -98,12 +96,6 @@ def _cell(count: int, right: bool) -> Text:
     if not count:
         return Text("·", "dim")
     return Text(str(count), "bold green" if right else "red")
-
-
-def _short(label: str, most: int = 16) -> str:
-    """A label in at most so many columns; a wide letter takes two."""
-    label = printable(label)
-    return label if cell_len(label) <= most else set_cell_size(label, most - 1).rstrip() + "…"
 
 
 def _percent(share: float) -> str:

@@ -14,8 +14,9 @@ def bare_table(first: str, *others: str, gap: int = 1) -> "Table":
     from rich.text import Text
 
     table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column(plain(first))
+    # A label that is too long goes on in the next line, so that none is cut.
+    table.add_column(plain(first), overflow="fold")
     for heading in others:
         lines = Text("\n").join(plain(line) for line in heading.split("\n"))
-        table.add_column(lines, justify="right")
+        table.add_column(lines, justify="right", no_wrap=True)
     return table

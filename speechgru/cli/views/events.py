@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from speechgru.cli.terminal import err, out, print_json
+from speechgru.cli.terminal import err, out, padded, print_json
 
 if TYPE_CHECKING:
     from speechgru.recognition.session import Heard, HeardEvent, Summary
@@ -98,7 +98,8 @@ class JsonView(LineView):
 def event_line(timed: "HeardEvent") -> str:
     """Time, word, score and latency."""
     event = timed.event
-    return f"{event.t:9.2f} s  {event.word:<16}{event.score:5.2f}  {timed.latency_ms:6.0f} ms"
+    word = padded(event.word, 16)
+    return f"{event.t:9.2f} s  {word}{event.score:5.2f}  {timed.latency_ms:6.0f} ms"
 
 
 def sentence_of(summary: "Summary", interrupted: bool) -> str:

@@ -1,0 +1,86 @@
+"""Tables with labels from elsewhere: nothing cut, nothing obeyed, wide letters counted."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+
+from speechgru.cli.tables.clips import print_clips
+from speechgru.cli.terminal import padded
+from speechgru.cli.views.events import event_line
+from speechgru.corpora.corpus import Example
+from speechgru.decoding.events import Event
+from speechgru.evaluation.clip_report import ClipReport, save_confusion_picture
+from speechgru.evaluation.lettering import drawable
+from speechgru.recognition.session import HeardEvent
+
+LABELS = {
+    "short": tuple("abc"),
+    "commands": tuple(f"command{number:02}" for number in range(12)),
+    "phrases": tuple(f"turn the light in the {room} room on, please" for room in "abcdefgh"),
+    "wide": ("右に曲がって", "左に曲がって", "まっすぐ進んで", "止まれ"),
+    "hostile": ("[bold]x[/]", "\x1b[2Jclear", "two\nlines", "{0}", "$x^2$", "right\u202eleft"),
+}
+
+
+def report(labels: tuple[str, ...]) -> ClipReport:
+    """Every label twice, once recognized and once taken for the next one."""
+    count = len(labels)
+    truth = np.repeat(np.arange(count), 2)
+    scores = np.full((2 * count, count), -9.0, np.float32)
+    for row, label in enumerate(truth):
+        scores[row, label if row % 2 else (label + 1) % count] = 0.0
+    examples = tuple(
+        Example(Path(f"{row}.wav"), labels[i], labels[i], "anna") for row, i in enumerate(truth)
+    )
+    return ClipReport("folder", "testing", labels, examples, truth, scores)
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+def test_no_label_is_cut_and_no_line_is_too_wide(labels, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    print_clips(report(labels))
+    printed = capsys.readouterr().out
+    matrix = printed.split("\n\n")[0]
+    assert "…" not in printed
+    assert max(map(cell_len, printed.splitlines())) <= 80 or any(
+        " taken for " in line for line in printed.splitlines() if cell_len(line) > 80
+    )
+    assert max(map(cell_len, matrix.splitlines())) <= 80
+    together = "".join(printed.split())
+    for label in labels:
+        if label.isprintable():
+            assert "".join(label.split()) in together
+
+
+def test_what_a_terminal_would_obey_is_escaped(capsys):
+    print_clips(report(LABELS["hostile"]))
+    printed = capsys.readouterr().out
+    assert all(letter.isprintable() or letter == "\n" for letter in printed)
+    assert r"\x1b[2Jclear" in printed
+    assert "[bold]x[/]" in printed
+
+
+def test_columns_are_straight_with_wide_letters():
+    words = ("go", "日本", "右に曲がって", "a" * 30)
+    assert [cell_len(padded(word, 16)) for word in words] == [16, 16, 16, 30]
+    lines = [event_line(HeardEvent(Event(word, 0.5, 0.9, 0.8, 1.0), 0.0)) for word in words[:3]]
+    assert len({cell_len(line) for line in lines}) == 1
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+def test_pictures_have_letters_for_all_labels(labels, tmp_path):
+    """Or numbers: matplotlib warns of each letter that it does not have."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_confusion_picture(report(labels), tmp_path / "confusion.png")
+    assert (tmp_path / "confusion.png").stat().st_size > 1_000
+
+
+def test_letters_that_no_font_has_are_replaced():
+    assert drawable("left") == "left"
+    assert drawable("left \U0010fffd", "3") == "3"
+    assert drawable("left \U0010fffd") == "left ?"
+    assert drawable("two\nlines") == "two\nlines"
