@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,6 +96,19 @@ def quick_costs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, few in {"BATCHES": 1, "CALLS": 20, "ROUNDS": 2}.items():
             patch.setattr(costs, name, few)
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_streams() -> Iterator[None]:
+    """Trainers of streams count their labels in fewer clips, and decode running speech once."""
+    from speechgru.training import batches, stream_batches, stream_validation, talk
+
+    talk_bank = cache(talk.talk_bank)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream_batches, "_COUNTED_CLIPS", 1024)
+        for module in (batches, stream_validation):
+            patch.setattr(module, "talk_bank", talk_bank)
         yield
 
 

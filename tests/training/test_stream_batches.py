@@ -14,6 +14,8 @@ from speechgru.training.recipe import Recipe, parse_recipe
 from speechgru.training.stream_batches import StreamBatches
 from speechgru.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("quick_streams")
+
 RATE, STEP = 16_000, 320
 STILL = {
     **{"shift_ms": 0, "speed": 0, "gain_db": 0, "noise_probability": 0},

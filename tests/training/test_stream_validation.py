@@ -14,6 +14,8 @@ from speechgru.training.recipe import parse_recipe
 from speechgru.training.stream_validation import StreamScore, StreamValidation
 from speechgru.training.validation import Score
 
+pytestmark = pytest.mark.usefixtures("quick_streams")
+
 
 def stream_recipe(tones, **training):
     table = quick_recipe(tones, choose_by="streams", **training).model_dump()
@@ -27,9 +29,15 @@ def data(tones):
     return prepare(stream_recipe(tones))
 
 
-def test_trained_network_scores_better_than_an_untrained_one(data):
-    knows, guesses = trained_model(), untrained_model(clip_s=0.5)
-    good = StreamValidation(data, knows)(knows)
+@pytest.fixture(scope="module")
+def good(data) -> StreamScore:
+    """Of a network that knows the words."""
+    model = trained_model()
+    return StreamValidation(data, model)(model)
+
+
+def test_trained_network_scores_better_than_an_untrained_one(data, good):
+    guesses = untrained_model(clip_s=0.5)
     bad = StreamValidation(data, guesses)(guesses)
     assert good.words >= 96
     assert good.hours > 0.05
@@ -37,9 +45,9 @@ def test_trained_network_scores_better_than_an_untrained_one(data):
     assert good.errors < bad.errors
 
 
-def test_score_is_deterministic(data):
+def test_score_is_deterministic(data, good):
     model = trained_model()
-    assert StreamValidation(data, model)(model) == StreamValidation(data, model)(model)
+    assert StreamValidation(data, model)(model) == good
 
 
 def test_false_alarms_in_talk_are_counted(data):
@@ -54,7 +62,7 @@ def test_false_alarms_in_talk_are_counted(data):
 
 
 def test_model_has_the_detector_chosen_with_its_weights(tones, tmp_path):
-    result = train(stream_recipe(tones), tmp_path / "run", CPU)
+    result = train(stream_recipe(tones, validations=3), tmp_path / "run", CPU)
     rows = metrics(tmp_path / "run")
     errors = [row["stream_errors"] for row in rows]
     best = len(errors) - 1 - int(np.argmin(errors[::-1]))

@@ -16,6 +16,8 @@ from speechgru.training.stream_batches import StreamBatches
 from speechgru.training.talk import SILENT, SPEECH, talk_bank
 from speechgru.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("quick_streams")
+
 STEP = 320
 
 

@@ -19,6 +19,8 @@ from speechgru.training.recipe import load_recipe, parse_recipe
 from speechgru.training.run_directory import RunDirectory
 from speechgru.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("quick_streams")
+
 
 @pytest.fixture(scope="module")
 def before(tones, tmp_path_factory):
