@@ -1,33 +1,54 @@
 """`speechgru export`: a trained model as one ONNX file."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.filesize import decimal
 
 from speechgru.cli import options
 from speechgru.cli.help import examples
 from speechgru.cli.inputs import open_split
 from speechgru.cli.progress import progress_bar
-from speechgru.cli.terminal import print_json
+from speechgru.cli.terminal import out, print_json
 from speechgru.errors import UsageError
 from speechgru.modelfile.bundled import find_model
 
-CHECK = "Check on recordings"
+if TYPE_CHECKING:
+    from speechgru.export.exporter import Export
+
+CHECK, WEB = "Check on recordings", "Web page"
 
 
 @examples(
     "speechgru export runs/mine -o mine.onnx",
     "speechgru export runs/mine -o mine.onnx --int8 --data my-words/",
+    "speechgru export runs/mine --web site/",
 )
 def export(
     model: options.Model,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE.onnx", help="Where to write it.")
-    ],
+        Path | None, typer.Option("--output", "-o", metavar="FILE.onnx", help="Where to write it.")
+    ] = None,
     int8: Annotated[
         bool, typer.Option("--int8", help="Store weights in 8 bits: a third of the size or less.")
     ] = False,
+    web: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write a static page that listens in the browser.",
+            rich_help_panel=WEB,
+        ),
+    ] = None,
+    onnxruntime_web: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The npm package onnxruntime-web. [default: fetched once with npm]",
+            rich_help_panel=WEB,
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -60,15 +81,23 @@ def export(
     Its graph takes samples and a state and gives log-posteriors and the next state. It is compared
     with PyTorch, on whole recordings and in chunks; if the two differ, nothing is written.
     """
-    if output.suffix != ".onnx":
+    if output is None and web is None:
+        raise UsageError("--output FILE.onnx or --web DIR is needed")
+    if onnxruntime_web is not None and web is None:
+        raise UsageError("--onnxruntime-web: needs --web DIR too")
+    if output is not None and output.suffix != ".onnx":
         raise UsageError(f"--output {output}: use a name that ends in .onnx")
     if data is None and (protocol is not None or split != "validation"):
         raise UsageError("--protocol and --split: need --data DIR too")
     options.check_split(split)
-    options.check_output(output, "--output")
-    path = find_model(model, trained=True)
+    if output is not None:
+        options.check_output(output, "--output")
+    path = find_model(model, trained=output is not None)
     from speechgru.backends.loader import is_onnx
 
+    if is_onnx(path) and web is not None and output is None:
+        _write_site(path, web, onnxruntime_web, json)
+        return
     if is_onnx(path):
         raise UsageError(f"{path}: is exported already; a trained model (.safetensors) is needed")
     from speechgru.backends.pytorch import TorchBackend
@@ -78,10 +107,31 @@ def export(
     network = load_model(path)
     audio = open_split(TorchBackend(network), data, protocol, split) if data is not None else None
     with progress_bar("comparing with PyTorch") as progress:
-        result = export_model(network, output, "int8" if int8 else "float32", audio, progress)
-    if json:
+        place = output if output is not None else web / "model.onnx"  # type: ignore[operator]
+        result = export_model(network, place, "int8" if int8 else "float32", audio, progress)
+    if web is not None:
+        _write_site(place, web, onnxruntime_web, json, result)
+    elif json:
         print_json(result.as_dict())
     else:
         from speechgru.cli.tables.models import print_export
 
         print_export(result)
+
+
+def _write_site(
+    model: Path, folder: Path, runtime: Path | None, json: bool, result: "Export | None" = None
+) -> None:
+    """Write the page of an exported model, and print what was written."""
+    from speechgru.export.web.runtime import find_runtime
+    from speechgru.export.web.site import write_site
+
+    site = write_site(model, folder, find_runtime(runtime))
+    if json:
+        print_json((result.as_dict() if result is not None else {}) | site.as_dict())
+        return
+    if result is not None:
+        from speechgru.cli.tables.models import print_export
+
+        print_export(result)
+    out.line(f"{folder}: {decimal(site.size_bytes)}; any web server can serve it, over https")

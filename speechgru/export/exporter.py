@@ -21,6 +21,7 @@ from speechgru.model.network import SpeechGRU
 from speechgru.modelfile.onnx import OnnxFile, parse_onnx, with_header
 from speechgru.modelfile.safetensors import header_of
 from speechgru.recognition.clips import clip_samples
+from speechgru.recognition.recognizer import complete_settings
 from speechgru.recognition.verification import Difference
 from speechgru.version import __version__
 
@@ -140,7 +141,9 @@ def as_onnx(model: SpeechGRU, weights: Weights) -> OnnxFile:
         "speechgru": __version__,
         "onnx": onnx.__version__,
     }
-    return parse_onnx(with_header(content, header_of(model) | {"graph": graph}))
+    metadata = complete_settings(model.metadata, model.outputs)
+    header = header_of(model) | {"metadata": metadata, "graph": graph}
+    return parse_onnx(with_header(content, header))
 
 
 def _with_checks(exported: OnnxFile, checked: dict[str, Any]) -> bytes:

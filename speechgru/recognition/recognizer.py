@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from speechgru.audio.pcm import to_floats
 from speechgru.audio.samples import Samples
+from speechgru.decoding.ctc import CTCConfig
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.decoding.events import Decoder, Event
 from speechgru.decoding.factory import DecoderConfig, decoder_settings, head_of, make_decoder
 from speechgru.decoding.grammar import Grammar
 from speechgru.errors import DataError, UsageError
-from speechgru.labels import Head, columns
+from speechgru.labels import Head, Outputs, columns
 from speechgru.recognition.backend import Backend, State
 from speechgru.recognition.state_policy import CARRY, MODES, StatePolicy, StateResets
 
@@ -244,6 +245,24 @@ def stream_settings(
             raise UsageError(f"state {mode!r}: one of {', '.join(MODES)} is needed")
         policy = policy.model_copy(update={"mode": mode})
     return config, policy
+
+
+def complete_settings(metadata: Mapping[str, Any], outputs: Outputs) -> dict[str, Any]:
+    """The metadata with every setting of the decoders and the state policy, defaults too.
+
+    So a program in another language needs to know no default.
+
+    Raises:
+        DataError: the model's own settings are invalid.
+    """
+    complete = dict(metadata)
+    config, policy = stream_settings(metadata)
+    if "classify" in outputs:
+        complete["decoder"] = config.model_dump()
+    if "ctc" in outputs:
+        own = CTCConfig.parse(metadata.get("ctc_decoder", {}), "the model's CTC decoder settings")
+        complete["ctc_decoder"] = own.model_dump()
+    return complete | {"state_policy": policy.model_dump()}
 
 
 def open_recognizer(
