@@ -150,7 +150,7 @@ def listen(
     path = find_model(model) if model else bundled_model()
     from speechgru.audio.files import audio_suffixes
     from speechgru.recognition.actions import Actions, check_words, parse_hook, shell_warning
-    from speechgru.recognition.recording import Keepers, check_new
+    from speechgru.recognition.recording import StreamSaver, check_new_recording
 
     # What is wrong with the options is reported before torch takes its seconds to load.
     if path.suffix.lower() in audio_suffixes():
@@ -161,7 +161,7 @@ def listen(
     for warning in filter(None, map(shell_warning, on or [])):
         err.line(warning)
     if record is not None:
-        check_new(record)
+        check_new_recording(record)
     if err.is_terminal:
         err.line(f"loading {path} ...")
     from speechgru.backends.loader import open_backend
@@ -180,7 +180,7 @@ def listen(
     summary = Summary(backend.sample_rate)
     view = choose_view(recognizer, summary, jsonl, json)
     actions = Actions(hooks, view.tell, on_timeout)
-    keepers = Keepers(record, save_dir, summary.rate, view.tell)
+    saver = StreamSaver(record, save_dir, summary.rate, view.tell)
     near_misses = _near_misses(decoder) if explain else None
     interrupted = False
     try:
@@ -190,7 +190,7 @@ def listen(
             view,
             actions,
             source.opened(summary.rate, view.tell) as sound,
-            keepers,
+            saver,
         ):
             view.begin(sound.name, decoder.words)
             for heard in recognize_blocks(recognizer, interrupts.between(sound.blocks)):
@@ -198,7 +198,7 @@ def listen(
                 view.show(heard)
                 for timed in heard.events:
                     actions.push(timed.event)
-                keepers.push(heard)
+                saver.push(heard)
                 if near_misses is not None:
                     near_misses.report_new(view.tell)
     except KeyboardInterrupt:
@@ -206,7 +206,7 @@ def listen(
     view.end(summary, interrupted)
     if interrupted:
         raise typer.Exit(InterruptedRunError.exit_code)
-    if keepers.failed:
+    if saver.failed:
         raise typer.Exit(SpeechGRUError.exit_code)
 
 

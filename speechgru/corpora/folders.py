@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from speechgru.common.word_folders import folder_word
 from speechgru.corpora.corpus import Clip, Corpus
 from speechgru.corpora.listing import (
     BACKGROUND_NOISE,
@@ -64,7 +65,8 @@ def _recordings(root: Path, listing: Listing) -> list[Recording]:
     """The recordings of a listing; a folder inside a word's folder is a speaker."""
     recordings = []
     for folder, names in listing.folders.items():
-        word, base = normalized(folder), root / folder
+        base = root / folder
+        word = normalized(folder_word(base))
         for name in names:
             speaker = normalized(name.partition("/")[0]) if "/" in name else ""
             recordings.append(Recording(base / name, f"{folder}/{name}", word, speaker))

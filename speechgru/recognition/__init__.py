@@ -1,1 +1,1 @@
-"""A stream through a model: backend protocol, recognizer, session, recording, verification."""
+"""Streams through a model: the `Backend` protocol, recognizer, session, hooks, verification."""

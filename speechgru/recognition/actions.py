@@ -1,4 +1,4 @@
-"""Programs that run when a word is heard: by no shell, and without keeping the sound waiting."""
+"""Hooks: programs that run when a word is recognized, in the background and without a shell."""
 
 import os
 import re
@@ -19,15 +19,15 @@ from speechgru.errors import UsageError
 TIMEOUT_S = 10.0
 MOST_AT_ONCE = 4
 
-#: What is kept of a program's output, to be told when it fails.
+#: The end of a program's output, which is reported if it fails.
 _OUTPUT_BYTES = 2_000
-#: For the rest of the output of a program that has ended; one in its background may hold it open.
+#: Wait for the rest of a program's output; a child in its background may keep the pipe open.
 _OUTPUT_S = 0.2
 
 
 @dataclass(frozen=True)
 class Hook:
-    """A word and the program, with its arguments, that it starts."""
+    """A word and the program that it starts, with its arguments."""
 
     word: str
     arguments: tuple[str, ...]
@@ -37,10 +37,10 @@ class Hook:
 
 
 def parse_hook(text: str) -> Hook:
-    """`WORD=COMMAND`, the command split as a shell would, but run by none.
+    """Parse `WORD=COMMAND`; the command is split as a shell does, but runs without one.
 
     Raises:
-        UsageError: there is no word, no command or an open quote, or no such program.
+        UsageError: word or command are missing, a quote is open, or there is no such program.
     """
     word, separator, command = text.partition("=")
     try:
@@ -48,17 +48,17 @@ def parse_hook(text: str) -> Hook:
     except ValueError as error:
         raise UsageError(f"--on {text}: {str(error).lower()} in the command") from error
     if not separator or not word or not arguments:
-        raise UsageError(f"--on {text}: WORD=COMMAND is needed, as go='notify-send go'")
+        raise UsageError(f"--on {text}: WORD=COMMAND is needed, for example go='notify-send go'")
     if shutil.which(arguments[0]) is None:
         raise UsageError(
-            f"--on {text}: {arguments[0]} is no program that can be run; for a shell's own "
-            f"commands, {word}=\"sh -c '...'\""
+            f"--on {text}: {arguments[0]} is not an executable program; for commands of "
+            f"a shell, {word}=\"sh -c '...'\""
         )
     return Hook(word, arguments)
 
 
 def shell_syntax(text: str) -> str | None:
-    """What in a `WORD=COMMAND` only a shell understands, and none will see; None if nothing.
+    """The first part of a `WORD=COMMAND` that only a shell understands; None if there is none.
 
     >>> shell_syntax("go=echo go > log"), shell_syntax("go=play $HOME/go.wav")
     ('>', '$HOME')
@@ -66,7 +66,7 @@ def shell_syntax(text: str) -> str | None:
     (None, None)
     """
     command = text.partition("=")[2]
-    # Not as POSIX has it, the quotes stay: what is quoted is an argument like any other.
+    # Not in POSIX mode, so that quotes stay: quoted text is an ordinary argument.
     parts = shlex.shlex(command, posix=False, punctuation_chars="|&;<>")
     parts.whitespace_split = True
     parts.commenters = ""
@@ -82,13 +82,13 @@ def shell_syntax(text: str) -> str | None:
 
 
 def shell_warning(text: str) -> str | None:
-    """A sentence for a `WORD=COMMAND` that seems to be meant for a shell, which none will see."""
+    """A warning for a `WORD=COMMAND` that seems to be meant for a shell."""
     syntax = shell_syntax(text)
     if syntax is None:
         return None
     word = text.partition("=")[0]
     return (
-        f"--on {word}: no shell runs the command, so {syntax} is passed on as it is; "
+        f"--on {word}: the command runs without a shell, so {syntax} is passed on as it is; "
         f"for a shell, {word}=\"sh -c '...'\""
     )
 
@@ -106,37 +106,37 @@ class Actions:
     """Starts the hooks of events, each in the background and for a limited time.
 
     The event is in the program's environment: SPEECHGRU_WORD, _SCORE, _START, _END and _T
-    (seconds since the stream's start). Its stdin is empty; the last line that it prints is told.
+    (seconds since the start of the stream). Its stdin is empty, and the last line of its output is
+    reported.
 
     Args:
-        hooks: what to run on which word.
-        tell: hears, from any thread, of each failure, and what programs print.
-        timeout_s: a program that runs longer is killed, with all that it started.
-        most: programs at once; an event beyond them starts none, and that is told.
+        report: called, from any thread, with a sentence about each failure, and with output.
+        timeout_s: a program that runs longer is killed, with everything it started.
+        most: programs at once; a further event starts none, which is reported.
     """
 
     def __init__(
         self,
         hooks: Sequence[Hook],
-        tell: Callable[[str], None] = lambda sentence: None,
+        report: Callable[[str], None] = lambda sentence: None,
         timeout_s: float = TIMEOUT_S,
         most: int = MOST_AT_ONCE,
     ) -> None:
-        self._hooks, self._tell = tuple(hooks), tell
+        self._hooks, self._report = tuple(hooks), report
         self._timeout_s, self._most = timeout_s, most
         self._running: dict[threading.Thread, subprocess.Popen[bytes]] = {}
         self._closing = False
-        #: Programs started, and those of them that failed, were killed, or not even started.
+        #: Programs started; programs that failed, were killed, or could not be started.
         self.started = self.failed = 0
 
     def push(self, event: Event) -> None:
-        """Start what the event's word asks for; returns at once."""
+        """Start the hooks of the event's word; returns at once."""
         for hook in self._hooks:
             if hook.word == event.word:
                 self._start(hook, event)
 
     def close(self, wait: bool = True) -> None:
-        """Wait for the programs that still run, or kill them; the wait can be interrupted too."""
+        """Wait for the running programs, or kill them; Ctrl-C during the wait kills them, too."""
         running = list(self._running.items())
         try:
             for thread, _ in running if wait else ():
@@ -160,7 +160,7 @@ class Actions:
 
     def _start(self, hook: Hook, event: Event) -> None:
         if len(self._running) >= self._most:
-            self._fail(hook, f"left out: {self._most} programs are still running")
+            self._fail(hook, f"not started: {self._most} programs are still running")
             return
         try:
             process = subprocess.Popen(
@@ -180,7 +180,7 @@ class Actions:
         thread.start()
 
     def _watch(self, hook: Hook, process: subprocess.Popen[bytes]) -> None:
-        """In a thread of its own: a program to its end."""
+        """Watch a program until its end, in a thread of its own."""
         assert process.stdout is not None
         output = _Tail(process.stdout)
         try:
@@ -197,32 +197,32 @@ class Actions:
                 last = output.last_line()
                 self._fail(hook, f"{ended}: {last}" if last else ended)
             elif last := output.last_line():
-                self._tell(f"--on {hook.word}: {last}")
+                self._report(f"--on {hook.word}: {last}")
         del self._running[threading.current_thread()]
 
     def _fail(self, hook: Hook, reason: str) -> None:
         self.failed += 1
-        self._tell(f"--on {hook}: {reason}")
+        self._report(f"--on {hook}: {reason}")
 
 
 class _Tail:
-    """The last of what a program prints; all of it is read, so that it never has to wait."""
+    """The end of a program's output; all of it is read, so that the program never blocks."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
-        self._kept = b""
+        self._end = b""
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
         with self._pipe:
             while content := os.read(self._pipe.fileno(), 65_536):
-                self._kept = (self._kept + content)[-_OUTPUT_BYTES:]
+                self._end = (self._end + content)[-_OUTPUT_BYTES:]
 
     def last_line(self) -> str:
-        """The last line so far; empty if there is none."""
+        """The last line so far, or an empty string."""
         self._thread.join(_OUTPUT_S)
-        lines = self._kept.decode(errors="replace").strip().splitlines()
+        lines = self._end.decode(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else ""
 
 
@@ -237,7 +237,7 @@ def _environment(event: Event) -> dict[str, str]:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """A program and what it started, which is in its session; it may have ended just now."""
+    """Kill a program and everything in its session; it may have ended just now."""
     if process.poll() is not None:
         return
     try:

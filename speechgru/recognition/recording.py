@@ -1,6 +1,6 @@
-"""Keeping what was heard: all of it in one file, or each event's stretch in its own."""
+"""Saving what was recorded: the whole stream in one file, or a clip of each event."""
 
-import re
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,39 +13,40 @@ import numpy as np
 from speechgru.audio.pcm import WAV_HEADER_BYTES, to_packed, wav_header
 from speechgru.audio.samples import Samples
 from speechgru.common.files import write_atomic
+from speechgru.common.word_folders import WORD_FILE, folder_name, folder_word
 from speechgru.decoding.events import Event
 from speechgru.errors import SpeechGRUError, UsageError
-from speechgru.recognition.session import Heard
+from speechgru.recognition.session import BlockResult
 
-#: Kept around a word: a network is sure of it only near its end, so the more before it.
+#: Seconds saved around a word; more before it, as a network is sure of a word only near its end.
 BEFORE_S, AFTER_S = 0.7, 0.3
-#: Stretches longer than this are cut at their beginning.
+#: Longer clips are cut at their start.
 _LONGEST_S = 10.0
-#: A WAV file says its length in 32 bits.
+#: A WAV file states its length in 32 bits.
 _MOST_BYTES = 2**32 - 4096
 
 
-def check_new(path: Path) -> None:
-    """Raise UsageError for a recording that is there already, or is not named `.wav`."""
+def check_new_recording(path: Path) -> None:
+    """Raise UsageError if a recording exists already, or its name does not end in .wav."""
     if path.suffix.lower() != ".wav":
-        raise UsageError(f"{path}: a name that ends in .wav is needed for a recording")
+        raise UsageError(f"{path}: the name of a recording has to end in .wav")
     if path.exists():
-        raise UsageError(f"{path}: is there already; a new name is needed for a recording")
+        raise UsageError(f"{path}: exists already; a recording needs a new name")
 
 
-class Recorder:
-    """Writes a stream to a WAV file of 16 bits, whose header is right after every block.
+class WavRecorder:
+    """Writes a stream to a 16-bit WAV file whose header is valid after every block.
 
-    So a kill, or a disk that fills up, leaves a recording that any program reads.
+    So after a kill, or if the disk fills up, any program can read the recording.
 
     Raises:
-        UsageError: the file is there already, or is not named `.wav`.
+        UsageError: the file exists already, or its name does not end in .wav.
         SpeechGRUError: it cannot be written.
     """
 
     def __init__(self, path: Path, rate: int) -> None:
         self.path = Path(path)
-        check_new(self.path)
+        check_new_recording(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("xb", buffering=0)
@@ -59,7 +60,7 @@ class Recorder:
         """Append samples, (S,) in [-1, 1].
 
         Raises:
-            SpeechGRUError: the disk is full, or the file has the 37 hours that a WAV file holds.
+            SpeechGRUError: the disk is full, or the file has the 37 hours that fit into a WAV file.
         """
         content = to_packed(samples).tobytes()
         if self._bytes + len(content) > _MOST_BYTES:
@@ -72,7 +73,7 @@ class Recorder:
             raise SpeechGRUError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
-        """Close the file; all of it is written already."""
+        """Close the file, which is complete already."""
         self._file.close()
 
     def _write(self, content: bytes, place: int) -> None:
@@ -82,89 +83,106 @@ class Recorder:
 
 
 class EventClips:
-    """Writes each event's stretch of a stream to `FOLDER/WORD/TIME.wav`, a corpus to train on.
+    """Writes a clip of each event to `FOLDER/WORD/TIME.wav`, which can be trained on.
 
-    Keeps the last seconds of the stream and no more; a stretch is written once what follows the
-    word is there too.
+    It keeps the last seconds of the stream and nothing else; a clip is written as soon as the sound
+    after the word has arrived, too. Characters of a word that a file system may refuse become "-"
+    in the name of its folder, whose `word.json` then holds the word.
     """
 
     def __init__(self, folder: Path, rate: int) -> None:
         self.folder, self.rate = Path(folder), rate
-        self._began = time.strftime("%Y%m%d-%H%M%S")
+        self._started = time.strftime("%Y%m%d-%H%M%S")
         self._blocks: deque[Samples] = deque()
-        self._first = self._end = 0  # of the samples kept, counted from the stream's start
-        self._waiting: deque[Event] = deque()
+        self._first = self._end = 0  # sample positions of the blocks in the stream
+        self._pending: deque[Event] = deque()
+        self._folders: dict[str, Path] = {}
 
     def push(self, samples: Samples, events: Sequence[Event]) -> list[Path]:
-        """The next samples, (S,), and the events that they settled; gives the files written.
+        """Take the next samples, (S,), and the events they settled; returns the files written.
 
         Raises:
             SpeechGRUError: a file cannot be written.
         """
         self._blocks.append(samples)
         self._end += len(samples)
-        self._waiting.extend(events)
+        self._pending.extend(events)
         written = []
-        while self._waiting and self._stop(self._waiting[0]) <= self._end:
-            written.append(self._write(self._waiting.popleft()))
-        self._forget()
+        while self._pending and self._stop(self._pending[0]) <= self._end:
+            written.append(self._write(self._pending.popleft()))
+        self._drop_old_blocks()
         return written
 
     def flush(self) -> list[Path]:
-        """The stream is over: what waits is written as far as there are samples."""
-        written = [self._write(event) for event in self._waiting]
-        self._waiting.clear()
+        """End the stream: write the pending clips with the samples there are."""
+        written = [self._write(event) for event in self._pending]
+        self._pending.clear()
         return written
 
     def _stop(self, event: Event) -> int:
         return round((event.end_s + AFTER_S) * self.rate)
 
     def _write(self, event: Event) -> Path:
-        kept = np.concatenate(self._blocks)
+        samples = np.concatenate(self._blocks)
         start = max(self._first, round((event.start_s - BEFORE_S) * self.rate))
-        stretch = kept[start - self._first : self._stop(event) - self._first]
-        word = re.sub(r"[^\w-]", "_", event.word)
-        path = self.folder / word / f"{self._began}-{event.t:09.2f}.wav"
-        content = to_packed(stretch).tobytes()
+        clip = samples[start - self._first : self._stop(event) - self._first]
+        path = self._folder_of(event.word) / f"{self._started}-{event.t:09.2f}.wav"
+        content = to_packed(clip).tobytes()
         write_atomic(path, wav_header(self.rate, len(content)) + content)
         return path
 
-    def _forget(self) -> None:
-        """Let go of blocks that no event still needs."""
+    def _folder_of(self, word: str) -> Path:
+        """The word's folder; of two words with the same name for it, the second has a number."""
+        if word not in self._folders:
+            safe = folder_name(word)
+            path, number = self.folder / safe, 1
+            while path.exists() and folder_word(path) != word:
+                number += 1
+                path = self.folder / f"{safe} {number}"
+            if path.name != word:
+                write_atomic(path / WORD_FILE, json.dumps({"word": word}, ensure_ascii=False))
+            self._folders[word] = path
+        return self._folders[word]
+
+    def _drop_old_blocks(self) -> None:
         oldest = self._end - round(_LONGEST_S * self.rate)
         while self._blocks and self._first + len(self._blocks[0]) <= oldest:
             self._first += len(self._blocks.popleft())
 
 
-class Keepers:
-    """A recorder, and what keeps the events' sound; one that fails is told of and left out.
+class StreamSaver:
+    """A recorder of the whole stream, clips of its events, both or neither.
 
-    To be entered: the recording is begun then, and what still waits is written at the end.
+    One that fails is reported and dropped, and the stream goes on. Used as a context manager: the
+    recording starts on entry, and pending clips are written on exit.
+
+    Args:
+        report: called with a sentence about each failure.
 
     Raises:
-        SpeechGRUError: the recording cannot be begun.
+        SpeechGRUError: the recording cannot be started.
     """
 
     def __init__(
-        self, record: Path | None, folder: Path | None, rate: int, tell: Callable[[str], None]
+        self, record: Path | None, folder: Path | None, rate: int, report: Callable[[str], None]
     ) -> None:
-        self._record, self._rate, self._tell = record, rate, tell
-        self._recorder: Recorder | None = None
+        self._record, self._rate, self._report = record, rate, report
+        self._recorder: WavRecorder | None = None
         self._clips = None if folder is None else EventClips(folder, rate)
         self.failed = False
 
-    def push(self, heard: Heard) -> None:
-        """Keep a block and its events."""
-        if self._recorder is not None and not self._tried(self._recorder.push, heard.samples):
+    def push(self, block: BlockResult) -> None:
+        """Save a block and its events."""
+        if self._recorder is not None and not self._try(self._recorder.push, block.samples):
             self._recorder = None
         if self._clips is not None:
-            events = [told.event for told in heard.events]
-            if not self._tried(self._clips.push, heard.samples, events):
+            events = [timed.event for timed in block.events]
+            if not self._try(self._clips.push, block.samples, events):
                 self._clips = None
 
     def __enter__(self) -> Self:
         if self._record is not None:
-            self._recorder = Recorder(self._record, self._rate)
+            self._recorder = WavRecorder(self._record, self._rate)
         return self
 
     def __exit__(
@@ -176,13 +194,13 @@ class Keepers:
         if self._recorder is not None:
             self._recorder.close()
         if self._clips is not None:
-            self._tried(self._clips.flush)
+            self._try(self._clips.flush)
 
-    def _tried(self, keep: Callable[..., object], *what: object) -> bool:
+    def _try(self, save: Callable[..., object], *arguments: object) -> bool:
         try:
-            keep(*what)
+            save(*arguments)
         except SpeechGRUError as error:
             self.failed = True
-            self._tell(f"{error}; listening goes on, this is kept no longer")
+            self._report(f"{error}; listening goes on, but this is no longer saved")
             return False
         return True

@@ -1,4 +1,4 @@
-"""Listening: blocks of sound through a recognizer, and what is worth telling of it."""
+"""A listening session: blocks of sound through a recognizer, event latencies, and a summary."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,20 +12,20 @@ from speechgru.audio.sources import Block
 from speechgru.decoding.events import Event
 from speechgru.recognition.recognizer import Recognizer
 
-#: Latencies that are kept for the summary: the last ones, so that days need no memory.
+#: The summary is of the last latencies, so that days of listening need no memory.
 _MOST_LATENCIES = 1_000
 
 
 @dataclass(frozen=True)
-class HeardEvent:
-    """An event, and what passed between its decision's sample and now, in milliseconds."""
+class TimedEvent:
+    """An event, and the delay from the sample that settled it to its report, in milliseconds."""
 
     event: Event
     delay_ms: float
 
     @property
     def latency_ms(self) -> float:
-        """From the word's end to now."""
+        """From the end of the word to the report."""
         return self.event.latency_ms + self.delay_ms
 
     def as_dict(self) -> dict[str, Any]:
@@ -34,35 +34,37 @@ class HeardEvent:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """One block of a stream and the events that it settled."""
+class BlockResult:
+    """One block of a stream and the events it settled."""
 
     samples: Samples
-    events: tuple[HeardEvent, ...]
+    events: tuple[TimedEvent, ...]
 
 
-def listen(recognizer: Recognizer, blocks: Iterable[Block]) -> Iterator[Heard]:
-    """Push blocks into a recognizer as they come, to the end of the stream.
+def listen(recognizer: Recognizer, blocks: Iterable[Block]) -> Iterator[BlockResult]:
+    """Push blocks into a recognizer as they arrive, until the stream ends.
 
     Raises:
-        DataError: the source's, or the model's answer is not a number.
+        DataError: from the source, or the model's output is not a number.
     """
     for block in blocks:
         events = recognizer.push(block.samples)
-        yield Heard(block.samples, tuple(_timed(event, block.start_clock_s) for event in events))
+        yield BlockResult(
+            block.samples, tuple(_timed(event, block.start_clock_s) for event in events)
+        )
     last = recognizer.flush()
-    yield Heard(np.empty(0, np.float32), tuple(_timed(event, None) for event in last))
+    yield BlockResult(np.empty(0, np.float32), tuple(_timed(event, None) for event in last))
 
 
-def _timed(event: Event, start_clock_s: float | None) -> HeardEvent:
+def _timed(event: Event, start_clock_s: float | None) -> TimedEvent:
     if start_clock_s is None:
-        return HeardEvent(event, 0.0)
-    return HeardEvent(event, max(0.0, 1000.0 * (monotonic() - start_clock_s - event.t)))
+        return TimedEvent(event, 0.0)
+    return TimedEvent(event, max(0.0, 1000.0 * (monotonic() - start_clock_s - event.t)))
 
 
 @dataclass
 class Summary:
-    """What a stream has given so far."""
+    """Totals of a stream so far."""
 
     rate: int
     samples: int = 0
@@ -70,23 +72,23 @@ class Summary:
     words: dict[str, int] = field(default_factory=dict)
     _latencies_ms: list[float] = field(default_factory=list)
 
-    def add(self, heard: Heard, overruns: int = 0) -> None:
-        """Count a block and its events; `overruns` is how often samples were dropped so far."""
-        self.samples += len(heard.samples)
+    def add(self, block: BlockResult, overruns: int = 0) -> None:
+        """Add a block and its events; `overruns` is how often samples were dropped so far."""
+        self.samples += len(block.samples)
         self.overruns = overruns
-        for event in heard.events:
-            self.words[event.event.word] = self.words.get(event.event.word, 0) + 1
-            self._latencies_ms.append(event.latency_ms)
+        for timed in block.events:
+            self.words[timed.event.word] = self.words.get(timed.event.word, 0) + 1
+            self._latencies_ms.append(timed.latency_ms)
         del self._latencies_ms[:-_MOST_LATENCIES]
 
     @property
     def seconds(self) -> float:
-        """Of sound."""
+        """Length of the stream."""
         return self.samples / self.rate
 
     @property
     def events(self) -> int:
-        """How many."""
+        """Number of events."""
         return sum(self.words.values())
 
     def as_dict(self) -> dict[str, Any]:
@@ -99,7 +101,7 @@ class Summary:
         }
 
     def latency_ms(self) -> dict[str, float] | None:
-        """From a word's end to its telling: median and 95th percentile; None without events."""
+        """Median and 95th percentile of the latency; None without events."""
         if not self._latencies_ms:
             return None
         p50, p95 = np.percentile(self._latencies_ms, [50, 95])

@@ -130,8 +130,8 @@ def test_hooks_get_the_event_and_failures_are_reported(listen, tone_stream, tmp_
     assert code == 0
     assert [line.split()[0] for line in out.read_text().splitlines()] == ["low", "low"]
     assert "--on high=false: exit code 1" in err
-    assert "--on mid: no shell runs the command, so > is passed on as it is" in err
-    assert "--on low: no shell" not in err
+    assert "--on mid: the command runs without a shell, so > is passed on" in err
+    assert "--on low: the command" not in err
     assert "--on mid=sleep 60: killed after 0.3 s" in err
 
 

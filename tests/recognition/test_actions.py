@@ -18,12 +18,12 @@ def python(code):
 
 
 def run(*hooks, events=1, **options):
-    """What was told, and the actions, after their end."""
-    told = []
-    with Actions(hooks, told.append, **options) as actions:
+    """The reports and the actions, after the programs' end."""
+    reports = []
+    with Actions(hooks, reports.append, **options) as actions:
         for _ in range(events):
             actions.push(EVENT)
-    return told, actions
+    return reports, actions
 
 
 def alive(pid):
@@ -38,31 +38,33 @@ def alive(pid):
 def test_the_event_is_in_the_environment(tmp_path):
     names = ("WORD", "SCORE", "START", "END", "T")
     code = f"import os; print(*(os.environ['SPEECHGRU_' + n] for n in {names}))"
-    told, actions = run(python(code))
-    assert told == ["--on go: go 0.9123 1.250 1.500 1.640"]
+    reports, actions = run(python(code))
+    assert reports == ["--on go: go 0.9123 1.250 1.500 1.640"]
     assert (actions.started, actions.failed) == (1, 0)
 
 
-def test_no_shell_sees_the_command(tmp_path):
-    told, _ = run(parse_hook("go=echo '$HOME; `id`' * > out"))
-    assert told == ["--on go: $HOME; `id` * > out"]
+def test_the_command_runs_without_a_shell(tmp_path):
+    reports, _ = run(parse_hook("go=echo '$HOME; `id`' * > out"))
+    assert reports == ["--on go: $HOME; `id` * > out"]
 
 
-def test_only_the_events_word_starts_a_program_and_all_of_its_programs_run():
-    told, _ = run(parse_hook("go=echo one"), parse_hook("stop=echo no"), parse_hook("go=echo two"))
-    assert sorted(told) == ["--on go: one", "--on go: two"]
+def test_all_hooks_of_the_events_word_run_and_no_others():
+    reports, _ = run(
+        parse_hook("go=echo one"), parse_hook("stop=echo no"), parse_hook("go=echo two")
+    )
+    assert sorted(reports) == ["--on go: one", "--on go: two"]
 
 
-def test_a_failure_is_told_with_the_last_line():
-    told, actions = run(python("import sys; print('first'); sys.exit('no light there')"))
-    assert len(told) == 1
-    assert told[0].endswith("exit code 1: no light there")
+def test_a_failure_is_reported_with_the_last_line():
+    reports, actions = run(python("import sys; print('first'); sys.exit('no light there')"))
+    assert len(reports) == 1
+    assert reports[0].endswith("exit code 1: no light there")
     assert actions.failed == 1
 
 
-def test_a_program_that_kills_itself_is_told():
-    told, _ = run(parse_hook("go=sh -c 'kill -9 $$'"))
-    assert told[0].endswith("signal 9")
+def test_a_signal_is_reported():
+    reports, _ = run(parse_hook("go=sh -c 'kill -9 $$'"))
+    assert reports[0].endswith("signal 9")
 
 
 def test_starting_a_program_does_not_wait_for_it():
@@ -73,11 +75,11 @@ def test_starting_a_program_does_not_wait_for_it():
         actions.close(wait=False)
 
 
-def test_a_program_that_hangs_is_killed_with_all_that_it_started(tmp_path):
+def test_a_hanging_program_is_killed_with_its_children(tmp_path):
     child = tmp_path / "child"
     hook = parse_hook(f"go=sh -c 'sleep 60 & echo $! > {child}; wait'")
-    told, actions = run(hook, timeout_s=0.5)
-    assert told[0].endswith("killed after 0.5 s")
+    reports, actions = run(hook, timeout_s=0.5)
+    assert reports[0].endswith("killed after 0.5 s")
     assert actions.failed == 1
     ends_by = time.monotonic() + 10  # a busy machine takes its time to let a process die
     while alive(int(child.read_text())) and time.monotonic() < ends_by:
@@ -85,37 +87,37 @@ def test_a_program_that_hangs_is_killed_with_all_that_it_started(tmp_path):
     assert not alive(int(child.read_text()))
 
 
-def test_a_program_that_leaves_another_in_the_background_is_not_waited_for():
+def test_a_child_in_the_background_is_not_waited_for():
     began = time.monotonic()
-    told, _ = run(parse_hook("go=sh -c 'sleep 5 & echo started'"))
-    assert told == ["--on go: started"]
+    reports, _ = run(parse_hook("go=sh -c 'sleep 5 & echo started'"))
+    assert reports == ["--on go: started"]
     assert time.monotonic() - began < 4.0
 
 
-def test_no_more_programs_run_at_once_than_allowed(tmp_path):
+def test_the_number_of_programs_at_once_is_limited(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    told = []
-    with Actions([parse_hook(f"go=cat {pipe}")], told.append, most=2) as actions:
+    reports = []
+    with Actions([parse_hook(f"go=cat {pipe}")], reports.append, most=2) as actions:
         for _ in range(5):
             actions.push(EVENT)
         assert actions.started == 2
-        assert len(told) == 3
-        assert all("2 programs are still running" in sentence for sentence in told)
+        assert len(reports) == 3
+        assert all("2 programs are still running" in sentence for sentence in reports)
         actions.close(wait=False)
 
 
-def test_much_output_is_read_and_only_its_end_kept():
+def test_any_amount_of_output_is_read():
     code = "for i in range(100_000): print('line', i)"
-    told, _ = run(python(code))
-    assert told == ["--on go: line 99999"]
+    reports, _ = run(python(code))
+    assert reports == ["--on go: line 99999"]
 
 
 def test_an_error_ends_the_programs_at_once(tmp_path):
-    told = []
+    reports = []
 
     def fail():
-        with Actions([parse_hook("go=sleep 60")], told.append) as actions:
+        with Actions([parse_hook("go=sleep 60")], reports.append) as actions:
             actions.push(EVENT)
             raise BrokenPipeError
 
@@ -123,17 +125,17 @@ def test_an_error_ends_the_programs_at_once(tmp_path):
     with pytest.raises(BrokenPipeError):
         fail()
     assert time.monotonic() - began < 5.0
-    assert told == ["--on go=sleep 60: killed at the end"]
+    assert reports == ["--on go=sleep 60: killed at the end"]
 
 
-def test_a_program_that_has_gone_since_is_told(tmp_path):
+def test_a_program_that_has_disappeared_is_reported(tmp_path):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     hook = parse_hook(f"go={program}")
     program.unlink()
-    told, actions = run(hook)
-    assert "cannot be started: No such file" in told[0]
+    reports, actions = run(hook)
+    assert "cannot be started: No such file" in reports[0]
     assert (actions.started, actions.failed) == (0, 1)
 
 
@@ -144,16 +146,16 @@ def test_a_program_that_has_gone_since_is_told(tmp_path):
         ("=echo", "WORD=COMMAND is needed"),
         ("go=", "WORD=COMMAND is needed"),
         ("go='echo", "no closing quotation"),
-        ("go=no-such-program -x", "no-such-program is no program"),
-        ("go=/etc/passwd", "/etc/passwd is no program"),
+        ("go=no-such-program -x", "no-such-program is not an executable"),
+        ("go=/etc/passwd", "/etc/passwd is not an executable"),
     ],
 )
-def test_a_hook_that_cannot_work_is_told_at_once(text, said):
+def test_an_invalid_hook_is_refused(text, said):
     with pytest.raises(UsageError, match=said):
         parse_hook(text)
 
 
-def test_a_hook_for_a_word_that_is_never_recognized_is_told():
+def test_a_hook_for_an_unknown_word_is_refused():
     with pytest.raises(UsageError, match=r"the model has no word go; it has yes, no"):
         check_words([parse_hook("go=echo")], ["yes", "no"])
 
@@ -178,5 +180,5 @@ def test_a_hook_for_a_word_that_is_never_recognized_is_told():
         ("echo 5$ '#' a", None),
     ],
 )
-def test_what_only_a_shell_understands_is_found(command, found):
+def test_shell_syntax_is_found(command, found):
     assert shell_syntax(f"go={command}") == found

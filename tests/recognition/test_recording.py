@@ -1,5 +1,6 @@
 import resource
 import signal
+import tracemalloc
 import wave
 from contextlib import contextmanager
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechgru.corpora import open_corpus
 from speechgru.decoding.events import Event
 from speechgru.errors import SpeechGRUError, UsageError
-from speechgru.recognition.recording import AFTER_S, BEFORE_S, EventClips, Keepers, Recorder
-from speechgru.recognition.session import Heard, HeardEvent
+from speechgru.recognition.recording import AFTER_S, BEFORE_S, EventClips, StreamSaver, WavRecorder
+from speechgru.recognition.session import BlockResult, TimedEvent
 
 RATE = 16_000
 
@@ -24,7 +26,7 @@ def blocks(samples, size=320):
 
 
 @contextmanager
-def disk_of(size_bytes):
+def disk_with(size_bytes):
     """Files of this process can be no larger: writing on fails as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -36,73 +38,73 @@ def disk_of(size_bytes):
         signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_a_recording_is_whole_after_every_block_without_being_closed(tmp_path):
+def test_a_recording_is_readable_after_every_block(tmp_path):
     path, samples = tmp_path / "all.wav", noise(0.2)
-    recorder = Recorder(path, RATE)
+    recorder = WavRecorder(path, RATE)
     with wave.open(str(path)) as file:
         assert (file.getnframes(), file.getframerate()) == (0, RATE)
-    heard = 0
+    pushed = 0
     for block in blocks(samples):
         recorder.push(block)
-        heard += len(block)
-        kept, rate = soundfile.read(path, dtype="float32")  # as after a kill at this moment
+        pushed += len(block)
+        saved, rate = soundfile.read(path, dtype="float32")  # as after a kill at this moment
         assert rate == RATE
-        assert np.abs(kept - samples[:heard]).max() <= 0.5 / 32_768
+        assert np.abs(saved - samples[:pushed]).max() <= 0.5 / 32_768
     recorder.close()
 
 
-def test_full_scale_is_kept_and_does_not_wrap(tmp_path):
-    recorder = Recorder(tmp_path / "all.wav", RATE)
+def test_full_scale_does_not_wrap_around(tmp_path):
+    recorder = WavRecorder(tmp_path / "all.wav", RATE)
     recorder.push(np.array([1.0, -1.0, 0.0], np.float32))
     recorder.close()
-    kept, _ = soundfile.read(tmp_path / "all.wav", dtype="int16")
-    assert kept.tolist() == [32_767, -32_768, 0]
+    saved, _ = soundfile.read(tmp_path / "all.wav", dtype="int16")
+    assert saved.tolist() == [32_767, -32_768, 0]
 
 
-def test_a_recording_replaces_no_file_and_is_a_wav(tmp_path):
+def test_a_recording_never_replaces_a_file(tmp_path):
     (tmp_path / "all.wav").write_text("precious")
-    with pytest.raises(UsageError, match=r"all\.wav: is there already"):
-        Recorder(tmp_path / "all.wav", RATE)
+    with pytest.raises(UsageError, match=r"all\.wav: exists already"):
+        WavRecorder(tmp_path / "all.wav", RATE)
     assert (tmp_path / "all.wav").read_text() == "precious"
-    with pytest.raises(UsageError, match=r"ends in \.wav"):
-        Recorder(tmp_path / "all.mp3", RATE)
+    with pytest.raises(UsageError, match=r"has to end in \.wav"):
+        WavRecorder(tmp_path / "all.mp3", RATE)
     with pytest.raises(SpeechGRUError, match="cannot be written"):
-        Recorder(tmp_path / "all.wav" / "below.wav", RATE)
+        WavRecorder(tmp_path / "all.wav" / "below.wav", RATE)
 
 
-def test_a_full_disk_ends_the_recording_and_leaves_it_readable(tmp_path):
-    told, samples = [], noise(2.0)
-    with disk_of(20_000), Keepers(tmp_path / "all.wav", None, RATE, told.append) as keepers:
+def test_a_full_disk_leaves_a_readable_recording(tmp_path):
+    reported, samples = [], noise(2.0)
+    with disk_with(20_000), StreamSaver(tmp_path / "all.wav", None, RATE, reported.append) as saver:
         for block in blocks(samples):
-            keepers.push(Heard(block, ()))
-    assert keepers.failed
-    assert len(told) == 1
-    assert "cannot be written: File too large; listening goes on" in told[0]
-    kept, _ = soundfile.read(tmp_path / "all.wav", dtype="float32")
-    assert 9_000 < len(kept) <= 10_000
-    assert np.abs(kept - samples[: len(kept)]).max() <= 0.5 / 32_768
+            saver.push(BlockResult(block, ()))
+    assert saver.failed
+    assert len(reported) == 1
+    assert "cannot be written: File too large; listening goes on" in reported[0]
+    saved, _ = soundfile.read(tmp_path / "all.wav", dtype="float32")
+    assert 9_000 < len(saved) <= 10_000
+    assert np.abs(saved - samples[: len(saved)]).max() <= 0.5 / 32_768
 
 
 @pytest.mark.parametrize("size", [100, 320, 16_000])
-def test_an_events_sound_is_kept_with_what_is_around_it(tmp_path, size):
+def test_a_clip_has_the_event_and_the_sound_around_it(tmp_path, size):
     samples = noise(4.0)
     event = Event("go", start_s=1.5, end_s=1.8, score=0.9, t=2.0)
     clips, written = EventClips(tmp_path, RATE), []
-    heard = 0
+    pushed = 0
     for block in blocks(samples, size):
-        settled = [event] if heard < event.t * RATE <= heard + len(block) else []
-        heard += len(block)
-        written += clips.push(block, settled)
+        events = [event] if pushed < event.t * RATE <= pushed + len(block) else []
+        pushed += len(block)
+        written += clips.push(block, events)
         if written:
-            assert heard >= (event.end_s + AFTER_S) * RATE
+            assert pushed >= (event.end_s + AFTER_S) * RATE
     (path,) = written
     assert path.parent == tmp_path / "go"
-    kept, _ = soundfile.read(path, dtype="float32")
+    saved, _ = soundfile.read(path, dtype="float32")
     first, last = round((1.5 - BEFORE_S) * RATE), round((1.8 + AFTER_S) * RATE)
-    assert np.abs(kept - samples[first:last]).max() <= 0.5 / 32_768
+    assert np.abs(saved - samples[first:last]).max() <= 0.5 / 32_768
 
 
-def test_at_the_streams_ends_there_is_as_much_as_was_heard(tmp_path):
+def test_a_clip_is_shorter_at_the_ends_of_the_stream(tmp_path):
     samples = noise(0.5)
     clips = EventClips(tmp_path, RATE)
     event = Event("go", start_s=0.1, end_s=0.4, score=0.9, t=0.45)
@@ -112,27 +114,49 @@ def test_at_the_streams_ends_there_is_as_much_as_was_heard(tmp_path):
     assert clips.flush() == []
 
 
-def test_hours_are_forgotten(tmp_path):
+def test_memory_does_not_grow_with_the_stream(tmp_path):
     clips = EventClips(tmp_path, RATE)
-    for _ in range(200):
+    clips.push(np.zeros(20 * RATE, np.float32), [])
+    tracemalloc.start()
+    for _ in range(100):
         clips.push(np.zeros(RATE, np.float32), [])
-    assert sum(map(len, clips._blocks)) <= 11 * RATE
+    held_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held_bytes < 12 * RATE * 4
 
 
-def test_a_word_is_no_path(tmp_path):
-    clips = EventClips(tmp_path / "clips", RATE)
-    event = Event("../up/.", start_s=0.0, end_s=0.1, score=0.9, t=0.2)
-    clips.push(noise(1.0), [event])
-    (path,) = (tmp_path / "clips").rglob("*.wav")
-    assert path.parent.name == "___up__"
+WORDS = [
+    "turn on",
+    "turn_on",
+    "turn-on!",
+    "größe 🙂",
+    "and/or",
+    "and:or",
+    "../up/.",
+    "con",
+    "x" * 300,
+]
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_left_out(tmp_path):
+def test_clips_are_a_corpus_of_the_same_words(tmp_path):
+    """Whatever a word is: its folder is named like it if that is possible, and read as it."""
+    for _ in range(2):  # the second session finds the folders of the first
+        clips = EventClips(tmp_path / "clips", RATE)
+        for i, word in enumerate(WORDS):
+            clips.push(noise(1.0), [Event(word, i + 0.1, i + 0.2, score=0.9, t=i + 0.3)])
+        clips.flush()
+    assert (tmp_path / "clips" / "turn on").is_dir()
+    assert (tmp_path / "clips" / "größe 🙂").is_dir()
+    assert len(list((tmp_path / "clips").iterdir())) == len(WORDS)
+    assert set(open_corpus(tmp_path / "clips").words) == set(WORDS)
+
+
+def test_a_folder_that_cannot_be_written_is_reported_once(tmp_path):
     (tmp_path / "file").write_text("")
-    told = []
-    heard = Heard(noise(1.0), (HeardEvent(Event("go", 0.1, 0.2, 0.9, 0.3), 0.0),))
-    with Keepers(None, tmp_path / "file", RATE, told.append) as keepers:
-        keepers.push(heard)
-        keepers.push(heard)
-    assert keepers.failed
-    assert len(told) == 1
+    reported = []
+    pushed = BlockResult(noise(1.0), (TimedEvent(Event("go", 0.1, 0.2, 0.9, 0.3), 0.0),))
+    with StreamSaver(None, tmp_path / "file", RATE, reported.append) as saver:
+        saver.push(pushed)
+        saver.push(pushed)
+    assert saver.failed
+    assert len(reported) == 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from speechgru.cli.terminal import err, out, padded, print_json
 
 if TYPE_CHECKING:
-    from speechgru.recognition.session import Heard, HeardEvent, Summary
+    from speechgru.recognition.session import BlockResult, Summary, TimedEvent
 
 
 class View(Protocol):
@@ -26,7 +26,7 @@ class View(Protocol):
         """Say what is listened to, and for which words."""
         ...
 
-    def show(self, heard: "Heard") -> None:
+    def show(self, heard: "BlockResult") -> None:
         """Show a block of sound and its events."""
         ...
 
@@ -57,7 +57,7 @@ class LineView:
         """On stderr, as all but the events."""
         err.line(f"listening to {source} for {', '.join(words)}; Ctrl-C stops")
 
-    def show(self, heard: "Heard") -> None:
+    def show(self, heard: "BlockResult") -> None:
         """Print the block's events."""
         for event in heard.events:
             out.line(event_line(event))
@@ -74,7 +74,7 @@ class LineView:
 class JsonLineView(LineView):
     """One JSON object per event, flushed at once."""
 
-    def show(self, heard: "Heard") -> None:
+    def show(self, heard: "BlockResult") -> None:
         """Print the block's events."""
         for event in heard.events:
             print_json(event.as_dict())
@@ -86,7 +86,7 @@ class JsonView(LineView):
     def __init__(self) -> None:
         self._events: list[dict[str, object]] = []
 
-    def show(self, heard: "Heard") -> None:
+    def show(self, heard: "BlockResult") -> None:
         """Keep the block's events."""
         self._events += [event.as_dict() for event in heard.events]
 
@@ -95,7 +95,7 @@ class JsonView(LineView):
         print_json(summary.as_dict() | {"interrupted": interrupted, "events": self._events})
 
 
-def event_line(timed: "HeardEvent") -> str:
+def event_line(timed: "TimedEvent") -> str:
     """Time, word, score and latency."""
     event = timed.event
     word = padded(event.word, 16)

@@ -21,7 +21,7 @@ from speechgru.cli.views.events import event_line, figures, sentence_of
 
 if TYPE_CHECKING:
     from speechgru.recognition.recognizer import Recognizer
-    from speechgru.recognition.session import Heard, Summary
+    from speechgru.recognition.session import BlockResult, Summary
 
 TOP_WORDS = 4
 LAST_EVENTS = 5
@@ -71,7 +71,7 @@ class PanelView:
         """In the panel's title; the words are seen soon."""
         self._source = source
 
-    def show(self, heard: "Heard") -> None:
+    def show(self, heard: "BlockResult") -> None:
         """Note the block's level and its events; they are drawn soon."""
         if len(heard.samples):
             self._peak = max(self._peak, peak_db(heard.samples))
