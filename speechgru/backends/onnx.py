@@ -1,15 +1,16 @@
 """The ONNX backend: an exported model through onnxruntime, with numpy and nothing else."""
 
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from speechgru.audio.samples import Samples
 from speechgru.backends.onnx_batch import ManyStreams
+from speechgru.backends.onnx_session import STREAMS, Trial, open_session
 from speechgru.backends.onnx_step import SingleStep
 from speechgru.decoding.factory import ModelInfo
 from speechgru.errors import DataError
@@ -20,13 +21,12 @@ from speechgru.recognition.backend import Backend
 #: of the next call's state come out.
 SAMPLES, LOG_POSTERIORS, STATE, NEXT = "samples", "log_posteriors", "state.", "next."
 
-#: The first axis of all of them, in graphs that take any number of streams at once; others have 1.
-STREAMS = "streams"
-
 _RATES_HZ = range(8_000, 48_001)
 _STEP_SAMPLES = range(1, 48_001)
 #: The most tensors in a state, and the most numbers in all of them.
 _MOST_TENSORS, _LARGEST_STATE = 64, 2**22
+#: Steps of silence that a graph has to run when it is opened.
+_TRIAL_STEPS = 50
 
 State = Mapping[str, NDArray[np.float32]]
 
@@ -56,8 +56,13 @@ class OnnxBackend(Backend):
         self._columns = sum(map(len, self.outputs.values()))
         self._parameters = _integer(graph, "parameters", range(1, 2**32))
         self._content, self._threads = model.content, threads
-        self._session = _open_session(model.content, threads, streams=1)
-        self._shapes = _state_shapes(self._session)
+        trial = Trial(model.content)
+        self._shapes = _state_shapes(trial)
+        trial.run(
+            {SAMPLES: np.zeros((1, _TRIAL_STEPS * self.step_samples), np.float32)}
+            | {STATE + name: state for name, state in self.initial_state().items()}
+        )
+        self._session = open_session(model.content, threads, {STREAMS: 1})
         self._inputs = [STATE + name for name in self._shapes]
         self._outputs = [LOG_POSTERIORS, *(NEXT + name for name in self._shapes)]
         self._check_one_step()
@@ -92,7 +97,7 @@ class OnnxBackend(Backend):
 
     def many_streams(self, threads: int = 1) -> ManyStreams | None:
         """The model for any number of streams at once; None if the graph is for one."""
-        session = _open_session(self._content, threads)
+        session = open_session(self._content, threads)
         if session.get_inputs()[0].shape[0] == 1:
             return None
         states = {name: (STATE + name, NEXT + name) for name in self._shapes}
@@ -111,10 +116,7 @@ class OnnxBackend(Backend):
     def _check_one_step(self) -> None:
         """Run one step of silence, and raise DataError if its outputs are not as they should be."""
         silence = np.zeros(self.step_samples, np.float32)
-        try:
-            log_posteriors, state = self._run(silence, self.initial_state())
-        except Exception as error:  # onnxruntime's errors have no common class
-            raise DataError(f"the graph does not run: {_reason(error)}") from error
+        log_posteriors, state = self._run(silence, self.initial_state())
         if log_posteriors.shape != (1, self._columns):
             raise DataError(
                 f"the graph gives {list(log_posteriors.shape)} numbers for a step, where its "
@@ -139,43 +141,27 @@ def load_onnx(path: Path, threads: int = 1) -> OnnxBackend:
         raise DataError(f"{path}: {error}") from error
 
 
-def _open_session(
-    content: bytes, threads: int, streams: int | None = None
-) -> onnxruntime.InferenceSession:
-    """A session for so many streams at once, or for any number that varies from call to call."""
-    options = onnxruntime.SessionOptions()
-    if streams is None:
-        options.enable_mem_pattern = False  # it would keep a plan for each number of streams
-    else:
-        options.add_free_dimension_override_by_name(STREAMS, streams)
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # errors are raised, so onnxruntime need not print them too
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no common class
-        raise DataError(f"onnxruntime cannot load the graph: {_reason(error)}") from error
-
-
-def _state_shapes(session: onnxruntime.InferenceSession) -> dict[str, tuple[int, ...]]:
+def _state_shapes(graph: Trial) -> dict[str, tuple[int, ...]]:
     """Shapes of the state's tensors by name, as the graph takes them.
 
     Raises:
         DataError: inputs and outputs are not those of a speechgru model, or too large.
     """
-    inputs = {value.name: value for value in session.get_inputs()}
-    outputs = {value.name for value in session.get_outputs()}
+    inputs = graph.inputs
     names = [name.removeprefix(STATE) for name in inputs if name != SAMPLES]
     expected_inputs = {SAMPLES, *(STATE + name for name in names)}
     expected_outputs = {LOG_POSTERIORS, *(NEXT + name for name in names)}
-    if inputs.keys() != expected_inputs or outputs != expected_outputs:
+    if inputs.keys() != expected_inputs or graph.outputs != expected_outputs:
         raise DataError("the graph has other inputs and outputs than a speechgru model")
-    shapes = {name: tuple(inputs[STATE + name].shape) for name in names}
-    fixed = all(isinstance(size, int) and size > 0 for shape in shapes.values() for size in shape)
+    shapes = {
+        name: tuple(size for size in inputs[STATE + name] if isinstance(size, int))
+        for name in names
+    }
     if (
-        not fixed
+        any(len(shape) < len(inputs[STATE + name]) for name, shape in shapes.items())
+        or not all(size > 0 for shape in shapes.values() for size in shape)
         or len(shapes) > _MOST_TENSORS
-        or sum(int(np.prod(shape, dtype=object)) for shape in shapes.values()) > _LARGEST_STATE
+        or sum(map(prod, shapes.values())) > _LARGEST_STATE
     ):
         raise DataError(
             f"the graph's state has more than {_LARGEST_STATE} numbers, or no fixed size"
@@ -191,7 +177,3 @@ def _integer(graph: Mapping[str, Any], name: str, allowed: range) -> int:
             f"{allowed[0]} to {allowed[-1]} is needed"
         )
     return value
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

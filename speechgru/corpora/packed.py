@@ -73,8 +73,9 @@ class PackedAudio:
     def cuts(self, examples: Sequence[Example], clip_samples: int) -> NDArray[np.int64]:
         """Where clips of one length lie in `buffer`, first sample and end: (N, 2).
 
-        Of a long recording it is the loudest part, as in `audio.files.fit`; of a short one, all. An
-        example without a path has an empty cut; one with a start is cut from there.
+        Of a long recording it is the stretch with the most speech, as in `audio.samples.fit`; of a
+        short one, all. An example without a path has an empty cut; one with a start is cut from
+        there.
 
         Raises:
             DataError: an example's recording is not among the packed ones.
@@ -88,7 +89,7 @@ class PackedAudio:
             if example.start_s is not None:
                 first += min(int(example.start_s * self.rate), end - first)
             elif end - first > clip_samples:
-                first += loudest_start(self.buffer[first:end], clip_samples)
+                first += loudest_start(self.buffer[first:end], clip_samples, self.rate)
             cut[:] = first, min(first + clip_samples, end)
         return cuts
 

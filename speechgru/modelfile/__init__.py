@@ -1,4 +1,4 @@
-"""Models on disk: one header in safetensors and ONNX files, and the bundled models."""
+"""Models on disk: safetensors and ONNX files with one header, and the model in the package."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch, imported when it is asked for: an exported model runs without."""
+    """Import what needs torch only when it is used: exported models run without it."""
     if name in ("load_model", "save_model"):
         from speechgru.modelfile import safetensors
 

@@ -1,9 +1,8 @@
-"""An .onnx file from the outside: its graph's bytes and its metadata, without any ONNX package.
+"""An ONNX file from the outside: its metadata, and what its graph may not have.
 
-An ONNX file is one protobuf message (onnx/onnx.proto3, ModelProto): fields one after the other,
-each a tag and a value. Two of them are needed here, the graph (7) and the metadata (14, pairs of
-strings). What speechgru writes ends with one pair: its header, with the graph's SHA-256 in it. So a
-file that was cut, damaged or changed is told before any program reads the graph.
+An ONNX file is one protobuf message (onnx/onnx.proto3, ModelProto). speechgru adds its header to
+the metadata, with the SHA-256 of the graph in it, so that a file that was cut, damaged or changed
+is noticed before any program reads the graph.
 """
 
 import hashlib
@@ -13,17 +12,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from speechgru.errors import DataError
-from speechgru.modelfile.header import KEY, parse_header
+from speechgru.modelfile.header import KEY, MOST_HEADER_BYTES, parse_header
+from speechgru.modelfile.protobuf import Field, bytes_field, fields, varint
 
-_GRAPH, _METADATA = 7, 14
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-#: Protobuf itself allows no larger message.
+#: Fields of ModelProto.
+_GRAPH, _METADATA, _TRAINING, _FUNCTIONS = 7, 14, 20, 25
+#: Fields of GraphProto, NodeProto, AttributeProto and TensorProto.
+_NODE, _INITIALIZER, _GRAPH_OUTPUT = 1, 5, 12
+_INPUT, _OUTPUT, _OP_TYPE, _ATTRIBUTE, _DOMAIN = 1, 2, 4, 5, 7
+_TENSOR, _SUBGRAPH, _TENSORS, _SUBGRAPHS = 5, 6, 10, 11
+_TENSOR_NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
+#: The name in ValueInfoProto.
+_NAME = 1
+
+#: Protobuf allows no larger message.
 _LARGEST_BYTES = 2**31 - 1
-_MOST_HEADER_BYTES = 2**24
+#: Far more than any speechgru model has.
+_MOST_NODES, _DEEPEST_GRAPH = 20_000, 4
 
 
 class OnnxFile(NamedTuple):
-    """The bytes of a whole, undamaged model, and its header."""
+    """The bytes of a complete, undamaged model, and its header."""
 
     content: bytes
     header: Mapping[str, Any]
@@ -33,12 +42,12 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of what should be an ONNX file.
 
     Raises:
-        DataError: missing, cannot be read, or too large to be one.
+        DataError: missing, unreadable, or too large to be one.
     """
     path = Path(path)
     if not path.is_file():
-        what = "is a directory" if path.is_dir() else "no such file"
-        raise DataError(f"{path}: {what}; a model (.onnx) is needed")
+        problem = "is a directory" if path.is_dir() else "no such file"
+        raise DataError(f"{path}: {problem}; a model (.onnx) is needed")
     size = path.stat().st_size
     if size > _LARGEST_BYTES:
         raise DataError(f"{path}: {size} bytes; an ONNX file has at most {_LARGEST_BYTES}")
@@ -49,113 +58,138 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_onnx(content: bytes) -> OnnxFile:
-    """See that a file's bytes are whole and one of ours. Messages do not have the file's name.
+    """Check the bytes of a file and read its header. Error messages lack the file's name.
 
     Raises:
-        DataError: no ONNX file, truncated, damaged, not a speechgru model, or of a newer format.
+        DataError: not an ONNX file, truncated, damaged, not a speechgru model, of a newer format,
+            or with a graph that is unsafe to run.
     """
     try:
-        graph, raw = _parts(content)
+        graph, raw = _graph_and_header(content)
+        header = parse_header(raw, "an ONNX")
+        described = header.get("graph")
+        if not isinstance(described, dict):
+            raise DataError("the model is inconsistent: its header does not describe the graph")
+        if described.get("sha256") != _sha256(graph):
+            raise DataError("the graph is not the one that was exported; the file is damaged")
+        _check_graph(graph)
     except ValueError as error:
-        raise DataError(f"not a whole ONNX file: {error}") from error
-    header = parse_header(raw, "an ONNX")
-    written = header.get("graph")
-    if not isinstance(written, dict):
-        raise DataError("the model is inconsistent: its header does not describe the graph")
-    if written.get("sha256") != _sha256(graph):
-        raise DataError("the graph is not the one that was exported; the file is damaged")
+        raise DataError(f"not a complete ONNX file: {error}") from error
     return OnnxFile(content, header)
 
 
 def with_header(content: bytes, header: Mapping[str, Any]) -> bytes:
-    """A model's bytes with a header, in place of the one it may have; the graph stays as it is."""
+    """A model's bytes with this header instead of its own; the graph stays as it is."""
     view = memoryview(content)
-    graph, _ = _parts(content)
+    graph, _ = _graph_and_header(content)
     described = dict(header) | {"graph": header["graph"] | {"sha256": _sha256(graph)}}
-    kept = b"".join(view[field.first : field.end] for field in _fields(content) if not _ours(field))
-    pair = _packed(1, KEY.encode()) + _packed(2, json.dumps(described).encode())
-    return kept + _packed(_METADATA, pair)
+    others = (view[field.start : field.end] for field in fields(content) if not _is_header(field))
+    pair = bytes_field(1, KEY.encode()) + bytes_field(2, json.dumps(described).encode())
+    return b"".join(others) + bytes_field(_METADATA, pair)
 
 
-class _Field(NamedTuple):
-    """A field of a message: its number, its value's bytes, and where it begins and ends."""
+def with_constants_as_outputs(content: bytes) -> tuple[bytes, frozenset[str]]:
+    """A model's bytes with what its graph computes from constants as outputs, and their names."""
+    graph, _ = _graph_and_header(content)
+    constants, computed = {b""}, list[bytes]()
+    existing = set()
+    for field in fields(graph):
+        if field.number == _INITIALIZER:
+            constants |= {bytes(f.value) for f in fields(field.value) if f.number == _TENSOR_NAME}
+        elif field.number == _GRAPH_OUTPUT:
+            existing |= {bytes(f.value) for f in fields(field.value) if f.number == _NAME}
+    for field in fields(graph):
+        if field.number != _NODE:
+            continue
+        parts = list(fields(field.value))
+        is_constant = all(bytes(f.value) in constants for f in parts if f.number == _INPUT)
+        if is_constant and not list(_check_node(field.value)):  # a subgraph may see other inputs
+            outputs = [bytes(f.value) for f in parts if f.number == _OUTPUT and len(f.value)]
+            constants.update(outputs)
+            computed += outputs
+    added = [name for name in computed if name not in existing]
+    new_fields = (bytes_field(_GRAPH_OUTPUT, bytes_field(_NAME, name)) for name in added)
+    # Of a message that occurs twice, protobuf joins the fields: this adds to the graph's outputs.
+    extended = bytes_field(_GRAPH, b"".join(new_fields))
+    return content + extended, frozenset(name.decode(errors="replace") for name in added)
 
-    number: int
-    value: memoryview
-    first: int
-    end: int
 
-
-def _parts(content: bytes) -> tuple[memoryview, str | None]:
-    """The graph, and our header's JSON if there is one.
+def _graph_and_header(content: bytes) -> tuple[memoryview, str | None]:
+    """The graph, and the JSON of our header if there is one.
 
     Raises:
-        ValueError: the bytes are no protobuf message, are cut, or hold no graph.
+        ValueError: the bytes are not a protobuf message, are cut, or hold no graph.
     """
     graph: memoryview | None = None
     headers = []
-    for field in _fields(content):
+    for field in fields(content):
         if field.number == _GRAPH:
             if graph is not None:
                 raise ValueError("it holds two graphs")
             graph = field.value
-        elif _ours(field):
-            headers.append(dict(_pairs(field.value)).get(2, b""))
+        elif field.number in (_FUNCTIONS, _TRAINING):
+            raise ValueError("it holds functions or training steps, which no speechgru model has")
+        elif _is_header(field):
+            headers.append(_pair(field).get(2, b""))
     if graph is None:
         raise ValueError("it holds no graph" if content else "it is empty")
-    if len(headers) > 1 or any(len(header) > _MOST_HEADER_BYTES for header in headers):
-        raise ValueError("its metadata are not what speechgru writes")
+    if len(headers) > 1 or any(len(header) > MOST_HEADER_BYTES for header in headers):
+        raise ValueError("its metadata is not what speechgru writes")
     return graph, bytes(headers[0]).decode() if headers else None
 
 
-def _ours(field: _Field) -> bool:
-    return field.number == _METADATA and dict(_pairs(field.value)).get(1) == KEY.encode()
+def _check_graph(graph: memoryview) -> None:
+    """Refuse what reads other files, may never end, or is not part of plain ONNX.
+
+    Raises:
+        DataError: the graph has such a part.
+        ValueError: it cannot be parsed.
+    """
+    pending = [(graph, 1)]
+    nodes = 0
+    while pending:
+        part, depth = pending.pop()
+        if depth > _DEEPEST_GRAPH:
+            raise DataError(f"graphs are nested deeper than {_DEEPEST_GRAPH}")
+        for field in fields(part):
+            if field.number == _INITIALIZER:
+                _check_tensor(field.value)
+            elif field.number == _NODE:
+                nodes += 1
+                pending += [(subgraph, depth + 1) for subgraph in _check_node(field.value)]
+        if nodes > _MOST_NODES:
+            raise DataError(f"the graph has more than {_MOST_NODES} nodes")
 
 
-def _pairs(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    return ((field.number, field.value) for field in _fields(message))
+def _check_node(node: memoryview) -> Iterator[memoryview]:
+    """The subgraphs of a node, which is checked itself."""
+    for field in fields(node):
+        if field.number == _OP_TYPE and bytes(field.value) == b"Loop":
+            raise DataError("the graph has a Loop, which may never end; no speechgru model has one")
+        if field.number == _DOMAIN and bytes(field.value) not in (b"", b"ai.onnx"):
+            name = bytes(field.value[:40]).decode(errors="replace")
+            raise DataError(f"the graph has an operator of another domain, {name!r}")
+        if field.number == _ATTRIBUTE:
+            for value in fields(field.value):
+                if value.number in (_TENSOR, _TENSORS):
+                    _check_tensor(value.value)
+                elif value.number in (_SUBGRAPH, _SUBGRAPHS):
+                    yield value.value
 
 
-def _fields(message: bytes | memoryview) -> Iterator[_Field]:
-    """The fields of a message in their order, each checked to lie within it."""
-    view = memoryview(message)
-    place = 0
-    while place < len(view):
-        first = place
-        tag, place = _varint(view, place)
-        kind = tag & 7
-        if kind == _VARINT:
-            start = place
-            _, place = _varint(view, place)
-        elif kind == _BYTES:
-            size, start = _varint(view, place)
-            place = start + size
-        elif kind in (_FIXED32, _FIXED64):
-            start, place = place, place + (4 if kind == _FIXED32 else 8)
-        else:
-            raise ValueError(f"unreadable at byte {first}")
-        if place > len(view):
-            raise ValueError(f"it ends at byte {len(view)}, within a field that needs {place}")
-        yield _Field(tag >> 3, view[start:place], first, place)
+def _check_tensor(tensor: memoryview) -> None:
+    for field in fields(tensor):
+        is_elsewhere = field.number == _DATA_LOCATION and varint(field.value) != 0
+        if is_elsewhere or field.number == _EXTERNAL_DATA:
+            raise DataError("the graph keeps weights in another file; no speechgru model does")
 
 
-def _varint(view: memoryview, place: int) -> tuple[int, int]:
-    """A number of seven bits a byte, the lowest first; and where it ends."""
-    value = 0
-    for i, byte in enumerate(view[place : place + 10]):
-        value |= (byte & 0x7F) << (7 * i)
-        if byte < 0x80:
-            return value, place + i + 1
-    raise ValueError(f"unreadable at byte {place}")
+def _is_header(field: Field) -> bool:
+    return field.number == _METADATA and _pair(field).get(1) == KEY.encode()
 
 
-def _packed(number: int, value: bytes) -> bytes:
-    """A field of bytes."""
-    size, length = len(value), b""
-    while size >= 0x80:
-        length += bytes([size & 0x7F | 0x80])
-        size >>= 7
-    return bytes([number << 3 | _BYTES]) + length + bytes([size]) + value
+def _pair(field: Field) -> dict[int, memoryview]:
+    return {part.number: part.value for part in fields(field.value)}
 
 
 def _sha256(graph: memoryview) -> str:

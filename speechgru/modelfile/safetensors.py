@@ -1,6 +1,7 @@
-"""A model on disk: one safetensors file, weights with everything else as JSON in its header."""
+"""A trained model on disk: a safetensors file, with everything but the weights in its header."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def save_model(model: SpeechGRU, path: Path) -> None:
 
 
 def header_of(model: SpeechGRU) -> dict[str, Any]:
-    """All of a model but its weights."""
+    """Everything in a model except its weights, as its file has it."""
     return {
         "format_version": FORMAT_VERSION,
         "labels": list(model.labels),
@@ -41,20 +42,20 @@ def header_of(model: SpeechGRU) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """What a model file says of itself, without its weights.
+    """Read the header of a model's file, without the weights.
 
     Raises:
         DataError: missing, truncated, not a speechgru model, or of a newer format.
     """
     path = Path(path)
     if not path.is_file():
-        what = "is a directory" if path.is_dir() else "no such file"
-        raise DataError(f"{path}: {what}; a model (.safetensors) is needed")
+        problem = "is a directory" if path.is_dir() else "no such file"
+        raise DataError(f"{path}: {problem}; a model (.safetensors) is needed")
     try:
         with safe_open(path, framework="pt") as file:
             raw = (file.metadata() or {}).get(KEY)
     except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"{path}: not a whole safetensors file: {error}") from error
+        raise DataError(f"{path}: not a complete safetensors file: {error}") from error
     try:
         return parse_header(raw, "a safetensors")
     except DataError as error:
@@ -70,36 +71,49 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> SpeechGRU:
     path = Path(path)
     header = read_header(path)
     try:
+        config = ModelConfig.model_validate(header["model"])
+        with safe_open(path, framework="pt") as file:
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if sum(tensor.numel() for tensor in stored.values()) < _fewest_weights(config, header):
+            raise DataError("the weights are fewer than the configuration needs")
         model = SpeechGRU(
-            ModelConfig.model_validate(header["model"]),
+            config,
             FeatureConfig.model_validate(header["features"]),
             header["labels"],
             header["unknown_words"],
             header["metadata"],
         )
-        with safe_open(path, framework="pt") as file:
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (DataError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
         raise DataError(f"{path}: the model is inconsistent: {_reason(error)}") from error
-    expected = {name: tensor.shape for name, tensor in _stored(model).items()}
-    found = {name: tensor.shape for name, tensor in stored.items()}
+    expected = {name: (tensor.dtype, tensor.shape) for name, tensor in _stored(model).items()}
+    found = {name: (tensor.dtype, tensor.shape) for name, tensor in stored.items()}
     if expected != found:
-        odd = sorted(set(expected.items()) ^ set(found.items()))[0][0]
-        raise DataError(f"{path}: the weights do not fit the configuration, first at {odd!r}")
+        names = (n for n in expected | found if expected.get(n) != found.get(n))
+        raise DataError(
+            f"{path}: the weights do not fit the configuration, first at {min(names)!r:.80}"
+        )
     if not all(torch.isfinite(tensor).all() for tensor in stored.values()):
         raise DataError(f"{path}: a weight is not finite; the file is damaged")
     model.load_state_dict(stored, strict=False)
     return model.to(device).eval()
 
 
+def _fewest_weights(config: ModelConfig, header: dict[str, Any]) -> int:
+    """A lower bound, so that a small file cannot ask for the memory of a huge network."""
+    layers = config.layers * 2 * config.hidden**2  # of the smallest cell
+    convs = sum(a * b for a, b in pairwise((1, *config.front_channels)))
+    labels = len(header["labels"]) + len(header["unknown_words"])
+    return layers + (config.front == "conv") * convs + labels * ("classify" in config.heads)
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         config = ModelConfig if error.title == ModelConfig.__name__ else FeatureConfig
         return f"{error.title}: {describe(error, config)}"
-    return str(error).splitlines()[0]
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _stored(model: SpeechGRU) -> dict[str, torch.Tensor]:
-    """The state dictionary without what the configuration alone determines."""
+    """The state dictionary without what follows from the configuration."""
     state = model.state_dict()
     return {name: tensor for name, tensor in state.items() if not name.startswith("features.")}

@@ -50,7 +50,9 @@ class Recognition:
 def recognize(
     backend: Backend, path: Path, top: int = 3, channel: int | None = None
 ) -> Recognition:
-    """Recognize the one word of a recording, from its loudest stretch of the model's clip length.
+    """Recognize the one word of a recording.
+
+    Of a recording longer than the model's clips, the stretch with the most speech is scored.
 
     Args:
         channel: the one channel to use, from 1; None averages all of them.
@@ -61,8 +63,8 @@ def recognize(
     """
     samples = read(path, backend.sample_rate, channel)
     length, rate = clip_samples(backend), backend.sample_rate
-    start_s = loudest_start(samples, length) / rate if len(samples) > length else None
-    scores = np.exp(score_clips(backend, fit(samples, length)[np.newaxis])[0])
+    start_s = loudest_start(samples, length, rate) / rate if len(samples) > length else None
+    scores = np.exp(score_clips(backend, fit(samples, length, rate)[np.newaxis])[0])
     best = np.argsort(-scores, kind="stable")[:top]
     ranked = tuple((backend.labels[i], float(scores[i])) for i in best)
     return Recognition(

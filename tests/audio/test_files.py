@@ -356,18 +356,41 @@ def test_an_array_is_made_mono_as_a_file_is():
         to_mono(np.array([np.nan]), SAMPLE_RATE, SAMPLE_RATE, "microphone")
 
 
-def test_fit_pads_at_the_end_and_keeps_the_loudest_stretch():
+def test_fit_pads_at_the_end_and_keeps_the_stretch_with_the_word():
     short = tone(440)[:100].astype(np.float32)
     np.testing.assert_array_equal(fit(short, 300), np.concatenate([short, np.zeros(200)]))
-    quiet = 0.01 * RANDOM.standard_normal(1_000).astype(np.float32)
-    quiet[400:500] += 0.9
-    start = loudest_start(quiet, 100)
-    assert abs(start - 400) <= 1
-    np.testing.assert_array_equal(fit(quiet, 100), quiet[start : start + 100])
-    np.testing.assert_array_equal(fit(quiet, 1_000), quiet)
+    long = np.zeros(40_000, np.float32)
+    long[20_000:28_000] = np.sin(0.2 * np.arange(8_000))
+    start = loudest_start(long, 16_000)
+    assert abs(start - 16_000) <= 320  # the word is in the middle
+    np.testing.assert_array_equal(fit(long, 16_000), long[start : start + 16_000])
+    np.testing.assert_array_equal(fit(long, 40_000), long)
 
 
-def test_loudest_start_equals_brute_force():
-    samples = RANDOM.standard_normal(300).astype(np.float32)
-    energies = [np.sum(samples[i : i + 50].astype(float) ** 2) for i in range(251)]
-    assert loudest_start(samples, 50) == int(np.argmax(energies))
+DISTURBANCES = {
+    "a thump": lambda t: 0.6 * np.exp(-t / 0.25),
+    "an offset": lambda t: 0.3 * np.exp(-t / 2),
+    "rumble": lambda t: 0.15 * np.sin(2 * np.pi * 20 * t) * np.exp(-t / 2),
+    "hum": lambda t: 0.3 * np.sin(2 * np.pi * 50 * t),
+    "a click": lambda t: 0.9 * ((t > 0.25) & (t < 0.254)) * np.sign(np.sin(16_000 * t)),
+    "noise": lambda t: 0.003 * np.random.default_rng(0).standard_normal(len(t)),
+}
+
+
+@pytest.mark.parametrize("disturbance", DISTURBANCES.values(), ids=DISTURBANCES.keys())
+@pytest.mark.parametrize("at_s", [0.0, 1.7, 3.5])
+def test_no_disturbance_wins_over_a_quiet_word(disturbance, at_s):
+    time_s = np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
+    is_word = (time_s >= at_s) & (time_s < at_s + 0.5)
+    samples = (0.05 * np.sin(2 * np.pi * 700 * time_s) * is_word).astype(np.float32)
+    samples += disturbance(time_s).astype(np.float32)
+    for same in (samples, np.round(32_767 * samples).astype(np.int16)):
+        start_s = loudest_start(same, SAMPLE_RATE) / SAMPLE_RATE
+        assert start_s <= at_s + 0.02
+        assert at_s + 0.5 <= start_s + 1.02
+
+
+def test_the_stretch_lies_within_the_recording():
+    for length in (1, 100, 161, 3_000, 15_999, 16_000):
+        for samples in (np.zeros(16_000, np.float32), np.ones(16_000, np.float32)):
+            assert 0 <= loudest_start(samples, length) <= 16_000 - length

@@ -1,4 +1,4 @@
-"""An exported model where neither torch nor what else training needs is installed."""
+"""Exported models where torch and other packages for training are not installed."""
 
 import copy
 import json
@@ -23,7 +23,7 @@ from speechgru.recognition.recognizer import open_recognizer
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-#: What a small machine does not have.
+#: Packages that a small machine does not have.
 ABSENT = ("torch", "torchaudio", "librosa", "onnx", "safetensors", "matplotlib", "tomli_w")
 
 WITHOUT = f"""
@@ -68,7 +68,7 @@ def run(folder: Path, *arguments: str, code: int = 0) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def test_they_are_absent(folder):
+def test_torch_and_librosa_are_absent(folder):
     for package in ABSENT:
         code = f"{WITHOUT}\nimport {package}"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -76,13 +76,13 @@ def test_they_are_absent(folder):
 
 
 def test_recognize(folder):
-    told, _ = run(folder, "recognize", "m.onnx", "high.wav", "--json")
-    assert json.loads(told)[0]["word"] == "high"
+    printed, _ = run(folder, "recognize", "m.onnx", "high.wav", "--json")
+    assert json.loads(printed)[0]["word"] == "high"
 
 
-def test_listen_hears_the_events_that_are_heard_with_torch(folder):
-    told, _ = run(folder, "listen", "m.onnx", "--input", "words.wav", "--jsonl")
-    events = [json.loads(line) for line in told.splitlines()]
+def test_listen_gives_the_events_of_pytorch(folder):
+    printed, _ = run(folder, "listen", "m.onnx", "--input", "words.wav", "--jsonl")
+    events = [json.loads(line) for line in printed.splitlines()]
     samples, _ = soundfile.read(folder / "words.wav", dtype="float32")
     with_torch = open_recognizer(TorchBackend(tone_listener())).push(samples)
     assert [event["word"] for event in events] == ["low", "high", "mid"]
@@ -92,22 +92,22 @@ def test_listen_hears_the_events_that_are_heard_with_torch(folder):
 
 
 def test_verify(folder):
-    told, _ = run(folder, "verify", "m.onnx", "words.wav", "--json")
-    found = json.loads(told)
+    printed, _ = run(folder, "verify", "m.onnx", "words.wav", "--json")
+    found = json.loads(printed)
     assert found["passed"] is True
     assert len(found["differences"]) == 4
 
 
 def test_info(folder):
-    told, _ = run(folder, "info", "m.onnx", "--json")
-    assert json.loads(told)["graph"]["weights"] == "float32"
+    printed, _ = run(folder, "info", "m.onnx", "--json")
+    assert json.loads(printed)["graph"]["weights"] == "float32"
 
 
 @pytest.mark.slow
 def test_evaluate_clips_and_a_stream(folder):
     data = ["--data", "tones/tones.csv", "--split", "testing"]
-    told, _ = run(folder, "evaluate", "m.onnx", *data, "--carry-state", "--streaming", "--json")
-    found = json.loads(told)
+    printed, _ = run(folder, "evaluate", "m.onnx", *data, "--carry-state", "--streaming", "--json")
+    found = json.loads(printed)
     assert found["n"] == 18
     assert found["accuracy"] > 0.9
     assert found["carried_accuracy"] > 0.5
@@ -116,8 +116,8 @@ def test_evaluate_clips_and_a_stream(folder):
 
 @pytest.mark.slow
 def test_bench(folder):
-    told, _ = run(folder, "bench", "listen", "m.onnx", "--json")
-    found = json.loads(told)
+    printed, _ = run(folder, "bench", "listen", "m.onnx", "--json")
+    found = json.loads(printed)
     assert found["overhead_ratio"] > 1
     assert found["whole_speed"] > 1
     assert 0 < found["chunk_us"]["p50"] <= found["chunk_us"]["p95"] <= found["chunk_us"]["p99"]
@@ -149,25 +149,25 @@ print([event.word for event in recognizer.push(samples) + recognizer.flush()])
         (["evaluate", "m.onnx", "--data", "tones/tones.csv", "--picture", "a.png"], "matplotlib"),
     ],
 )
-def test_what_needs_more_says_so(folder, arguments, missing):
-    _, told = run(folder, *arguments, code=1)
-    assert f"this needs the package {missing}, which is not installed" in told
+def test_commands_that_need_more_say_so(folder, arguments, missing):
+    _, printed = run(folder, *arguments, code=1)
+    assert f"this needs the package {missing}, which is not installed" in printed
 
 
-def test_a_trained_model_says_that_it_needs_torch(folder):
+def test_a_trained_model_needs_torch(folder):
     for command in (["listen", "m.safetensors", "--input", "words.wav"], ["info", "m.safetensors"]):
-        _, told = run(folder, *command, code=1)
+        _, printed = run(folder, *command, code=1)
         sentence = "a trained model needs torch, which is not installed; an exported one (.onnx)"
-        assert sentence in " ".join(told.split())
+        assert sentence in " ".join(printed.split())
 
 
-def test_a_graphics_card_is_not_what_an_exported_model_runs_on(folder):
+def test_an_exported_model_refuses_a_gpu(folder):
     options = ["--data", "tones/tones.csv", "--device", "cuda"]
-    _, told = run(folder, "evaluate", "m.onnx", *options, code=2)
-    assert "it runs on the CPU" in told
+    _, printed = run(folder, "evaluate", "m.onnx", *options, code=2)
+    assert "it runs on the CPU" in printed
 
 
-def test_the_state_is_reset_where_it_is_with_torch(folder):
+def test_the_state_is_reset_where_pytorch_resets_it(folder):
     """A second of silence between words: the policy's resets are the same."""
     import speechgru
 

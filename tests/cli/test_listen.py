@@ -165,12 +165,16 @@ def test_explain_reports_words_below_the_threshold(listen, tone_stream):
         (["--input", "-", "--rate", "0"], 2, "--rate 0: 1,000 to 768,000 Hz"),
         (["--input", "-", "--channels", "0"], 2, "--channels 0: 1 to 64"),
         (["--input", "FILE", "--on", "low"], 2, "WORD=COMMAND is needed"),
-        (["--input", "FILE", "--on", "low=no-such-program"], 2, "is no program"),
+        (["--input", "FILE", "--on", "low=no-such-program"], 2, "is not an executable"),
         (["--input", "FILE", "--on", "go=true"], 2, "the model has no word go; it has low, mid"),
         (["--input", "FILE", "--threshold", "go=0.5"], 2, "threshold go=0.5"),
         (["--input", "FILE", "--threshold", "1.5"], 2, "--threshold 1.5: a number above 0"),
         (["--input", "FILE", "--threshold", "low=high"], 2, "--threshold low=high: a number"),
-        (["--input", "FILE", "--record", "all.mp3"], 2, "all.mp3: a name that ends in .wav"),
+        (
+            ["--input", "FILE", "--record", "all.mp3"],
+            2,
+            "all.mp3: the name of a recording has to end in .wav",
+        ),
     ],
 )
 def test_invalid_options_are_one_sentence(listen, pipe, tone_stream, options, code, said):

@@ -30,7 +30,7 @@ LABELS = (SILENCE, UNKNOWN, "low", "mid", "high")
 
 
 @torch.no_grad()
-def test_a_token_is_what_the_equations_say():
+def test_a_token_follows_the_equations():
     speller = AttentionDecoder(6, 5)
     heard = torch.randn(2, 9, 6)
     heard_too, keys, s, c, before = speller.start(heard)
@@ -59,7 +59,7 @@ def test_a_token_is_what_the_equations_say():
 
 
 @torch.no_grad()
-def test_with_the_true_tokens_given_it_is_the_same_step_by_step():
+def test_teacher_forcing_equals_single_steps():
     speller, heard = AttentionDecoder(6, 5), torch.randn(3, 12, 6)
     tokens = torch.tensor([[2, 2, 1], [4, NO_WORD, NO_WORD], [3, 1, NO_WORD]])
     whole = speller(heard, tokens)
@@ -72,7 +72,7 @@ def test_with_the_true_tokens_given_it_is_the_same_step_by_step():
 
 
 @torch.no_grad()
-def test_what_it_spells_ends_and_is_no_longer_than_what_is_heard():
+def test_decoding_ends_within_the_steps_of_the_utterance():
     speller, heard = AttentionDecoder(6, 5), torch.randn(1, 7, 6)
     speller.answer.bias[END] = 99.0
     assert speller.decode(heard)[0] == []
@@ -95,7 +95,7 @@ def utterances(count: int, generator: torch.Generator):
     return heard, said
 
 
-def test_it_learns_to_spell_what_it_hears():
+def test_it_learns_a_small_task():
     """Far more often than by chance, 7 of 60; and each token is heard where it is."""
     generator = torch.Generator().manual_seed(0)
     speller = AttentionDecoder(8, 4)
@@ -128,7 +128,7 @@ def network(units="words", **options) -> SpeechGRU:
     return SpeechGRU(config, features, LABELS).eval()
 
 
-def test_its_loss_is_of_the_tokens_and_one_end():
+def test_the_loss_covers_the_tokens_and_one_end():
     model = network()
     loss = BatchLoss(model, TrainingConfig())
     heard = torch.randn(3, 10, 8)
@@ -142,7 +142,7 @@ def test_its_loss_is_of_the_tokens_and_one_end():
     torch.testing.assert_close(found, torch.stack(expected).mean(), **NEAR)
 
 
-def test_a_stream_is_the_same_with_it_and_a_file_keeps_it(tmp_path):
+def test_streams_ignore_it_and_model_files_store_it(tmp_path):
     model = network()
     save_model(model, tmp_path / "m.safetensors")
     loaded = load_model(tmp_path / "m.safetensors")
@@ -158,7 +158,7 @@ def test_a_stream_is_the_same_with_it_and_a_file_keeps_it(tmp_path):
     assert TorchBackend(model).outputs == TorchBackend(plain).outputs
 
 
-def test_it_stands_beside_a_ctc_head():
+def test_it_needs_a_ctc_head():
     with pytest.raises(ValidationError, match="needs a CTC head; add"):
         ModelConfig(attention_decoder=True)
 
@@ -178,7 +178,7 @@ def tones(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_in_training_every_weight_has_a_part(tones):
+def test_training_changes_every_weight(tones):
     table = QUICK | {"data": {"directory": str(tones)}, "stream": {"clips": 2}}
     table["model"] = QUICK["model"] | {"head": "ctc", "attention_decoder": True}
     recipe = parse_recipe(table, "quick")
@@ -190,7 +190,7 @@ def test_in_training_every_weight_has_a_part(tones):
 
 
 @pytest.mark.slow
-def test_its_word_errors_stand_beside_those_of_ctc(tones, tmp_path, capsys):
+def test_its_word_errors_are_reported_with_those_of_ctc(tones, tmp_path, capsys):
     model = network(units="characters")
     model.metadata["protocol"] = "folder"
     save_model(model, tmp_path / "m.safetensors")

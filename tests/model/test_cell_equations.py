@@ -18,7 +18,7 @@ from speechgru.model.cells import (
 pytestmark = pytest.mark.usefixtures("seeded")
 
 
-def test_the_gru_is_what_its_equations_say():
+def test_the_gru_follows_its_equations():
     layer = GRU(5, 7)
     x, h = torch.randn(3, 11, 5), torch.randn(3, 7)
     w_r, w_z, w_n = layer.gru.weight_ih_l0.split(7)
@@ -39,7 +39,7 @@ def test_the_gru_is_what_its_equations_say():
 
 
 @torch.no_grad()
-def test_the_gru_of_cho_is_that_of_torch_where_the_order_does_not_matter():
+def test_the_cho_gru_equals_torchs_where_the_order_does_not_matter():
     """r * (U h) = U (r * h) for a diagonal U; else the two differ."""
     cho, reference = ChoGRU(5, 7), nn.GRU(5, 7, batch_first=True)
     reference.bias_hh_l0.zero_()
@@ -53,7 +53,7 @@ def test_the_gru_of_cho_is_that_of_torch_where_the_order_does_not_matter():
 
 
 @torch.no_grad()
-def test_the_mgu_is_a_gru_whose_gates_are_one():
+def test_the_mgu_is_a_gru_with_equal_gates():
     """With r = f and 1 - z = f, Cho's equations are those of the MGU."""
     mgu, cho = MGU(5, 7), ChoGRU(5, 7)
     (w_f, w_n), (b_f, b_n) = mgu.input.weight.split(7), mgu.input.bias.split(7)
@@ -78,7 +78,7 @@ def li_gru_by_its_equations(cell: LiGRU, normalised: Tensor, h: Tensor) -> Tenso
 
 
 @torch.no_grad()
-def test_the_li_gru_normalises_by_fixed_numbers_in_a_stream():
+def test_the_ligru_uses_running_statistics_in_a_stream():
     cell = make("ligru")
     x, h = torch.randn(3, 11, 5), torch.randn(3, 7)
     norm, products = cell.norm, x @ cell.input.weight.T
@@ -88,7 +88,7 @@ def test_the_li_gru_normalises_by_fixed_numbers_in_a_stream():
 
 
 @torch.no_grad()
-def test_the_li_gru_normalises_by_all_steps_of_the_batch_in_training():
+def test_the_ligru_uses_batch_statistics_in_training():
     cell = LiGRU(5, 7).train()
     x, h = 3 + 2 * torch.randn(4, 11, 5), torch.zeros(4, 7)
     products = x @ cell.input.weight.T
@@ -99,7 +99,7 @@ def test_the_li_gru_normalises_by_all_steps_of_the_batch_in_training():
 
 
 @torch.no_grad()
-def test_the_li_gru_s_state_is_bounded_whatever_its_weights():
+def test_the_state_of_the_ligru_is_bounded_for_any_weights():
     """By what is added before the rectifier: a layer's normalised products are under sqrt(2 H)."""
     cell = make("ligru")
     cell.recurrent.weight.mul_(30)
@@ -123,7 +123,7 @@ def g(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def test_the_minimal_cells_are_those_of_the_paper_in_log_space():
+def test_the_minimal_cells_equal_the_papers_log_space_form():
     x, h = torch.randn(2, 20, 5).double(), torch.rand(2, 7).double()
     mingru, minlstm = MinGRU(5, 7).double(), MinLSTM(5, 7).double()
     z, n = mingru.input(x).chunk(2, dim=2)
@@ -135,7 +135,7 @@ def test_the_minimal_cells_are_those_of_the_paper_in_log_space():
 
 
 @torch.no_grad()
-def test_the_minimal_lstm_shares_out_gates_that_are_almost_shut():
+def test_the_minimal_lstm_normalizes_tiny_gates():
     """f / (f + i) of two that are 0 in float32."""
     keep, new = MinLSTM(5, 1).shares(torch.tensor([[-200.0, -200.0], [-200.0, -199.0]]))
     torch.testing.assert_close(keep + new, torch.ones(2, 1))
@@ -143,7 +143,7 @@ def test_the_minimal_lstm_shares_out_gates_that_are_almost_shut():
 
 
 @torch.no_grad()
-def test_the_state_space_is_what_its_equations_say():
+def test_the_state_space_follows_its_equations():
     cell = SelectiveSSM(5, 7)
     x, h = torch.randn(2, 9, 5), torch.randn(2, 7, 8)
     y, last = cell(x, h)
@@ -163,7 +163,7 @@ def test_the_state_space_is_what_its_equations_say():
     torch.testing.assert_close(last, h, **NEAR)
 
 
-def test_the_state_space_begins_with_time_constants_of_10_to_1000_steps():
+def test_the_state_space_starts_with_time_constants_of_10_to_1000_steps():
     delta = nn.functional.softplus(SelectiveSSM(5, 400).delta.bias)
     assert delta.min() >= 1 / 1001
     assert delta.max() <= 1 / 9.99
@@ -188,7 +188,7 @@ def test_the_transformer_is_attention_over_the_padded_whole():
 
 
 @torch.no_grad()
-def test_the_transformer_sees_its_context_and_no_further():
+def test_the_transformer_sees_exactly_its_context():
     cell = make("transformer", 8, 8, context=5)
     x = torch.randn(1, 12, 8)
     changed = x.clone()
@@ -198,7 +198,7 @@ def test_the_transformer_sees_its_context_and_no_further():
 
 
 @torch.no_grad()
-def test_the_transformer_in_blocks_is_that_of_one_square():
+def test_the_transformer_in_blocks_equals_full_attention():
     """Longer than a block, and what each step attends to sums to one."""
     cell = make("transformer", 8, 8, context=20)
     x = torch.randn(1, 300, 8)

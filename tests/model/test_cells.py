@@ -34,7 +34,7 @@ def parameters(cell: nn.Module) -> int:
 @given(lengths=CHUNKS, scale=st.sampled_from([0.0, 1.0]))
 @settings(max_examples=15, deadline=None)
 @torch.no_grad()
-def test_chunks_give_what_the_whole_gives(name, lengths, scale):
+def test_chunks_equal_the_whole(name, lengths, scale):
     cell = make(name)
     x, first = torch.randn(2, sum(lengths), 5), start(cell, 2, scale)
     whole, last = cell(x, first)
@@ -50,7 +50,7 @@ def test_chunks_give_what_the_whole_gives(name, lengths, scale):
 
 @all_cells
 @torch.no_grad()
-def test_steps_by_the_equations_give_what_the_sequence_gives(name):
+def test_single_steps_equal_the_sequence(name):
     """For RNN, LSTM, LSTMP and GRU this is our equations against torch.nn."""
     cell = make(name)
     x, state = torch.randn(3, 11, 5), start(cell, 3, 1.0)
@@ -81,7 +81,7 @@ def test_rows_of_a_batch_do_not_mix(name):
 
 
 @all_cells
-def test_no_step_sees_a_later_one_and_each_sees_its_own(name):
+def test_every_step_depends_on_its_input_and_not_on_later_ones(name):
     cell = make(name)
     x = torch.randn(1, 8, 5, requires_grad=True)
     y, _ = cell(x, start(cell, 1))
@@ -92,7 +92,7 @@ def test_no_step_sees_a_later_one_and_each_sees_its_own(name):
 
 
 @all_cells
-def test_gradients_are_those_of_differences(name):
+def test_gradients_equal_finite_differences(name):
     """In double precision, to weights, input and first state."""
     cell = make(name, 2, 4).double()
     x = torch.randn(2, 4, 2, dtype=torch.float64, requires_grad=True)
@@ -136,18 +136,18 @@ X, H = 5, 7
         "transformer": (X + 1) * H + (H + 1) * (4 * H) + 4 + 2 * H + 8 * H * H + 5 * H,
     }.items(),
 )
-def test_each_has_the_parameters_that_its_formula_says(name, count):
+def test_parameters_match_the_formula(name, count):
     assert parameters(make(name, X, H)) == count
 
 
-def test_the_formulas_are_of_all_cells():
-    mark = test_each_has_the_parameters_that_its_formula_says.pytestmark[0]
+def test_there_is_a_formula_for_every_cell():
+    mark = test_parameters_match_the_formula.pytestmark[0]
     assert [name for name, _ in mark.args[1]] == list(CELL_NAMES)
 
 
 @all_cells
 @torch.no_grad()
-def test_multiply_adds_are_those_that_torch_counts(name):
+def test_multiply_adds_equal_torchs_count(name):
     cell = make(name)
     with FlopCounterMode(display=False) as counter:
         cell.step(torch.randn(1, 5), start(cell, 1))
@@ -155,7 +155,7 @@ def test_multiply_adds_are_those_that_torch_counts(name):
 
 
 @all_cells
-def test_in_half_precision_the_state_stays_whole(name):
+def test_the_state_keeps_its_precision_under_autocast(name):
     """Under autocast, as in training on a GPU: the state is float32, and near what it would be."""
     cell = make(name)
     x, state = torch.randn(2, 12, 5), start(cell, 2, 0.5)
@@ -170,7 +170,7 @@ def test_in_half_precision_the_state_stays_whole(name):
 
 
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "gru-cho", "mgu", "ligru"])
-def test_recurrent_weights_begin_orthogonal_for_each_gate(name):
+def test_recurrent_weights_start_orthogonal_for_each_gate(name):
     cell = make_cell(name, 5, 7)
     recurrent = [p for key, p in cell.named_parameters() if p.ndim == 2 and p.shape[1] == 7]
     gates = [gate for weight in recurrent for gate in weight.split(7)]
@@ -179,7 +179,7 @@ def test_recurrent_weights_begin_orthogonal_for_each_gate(name):
         torch.testing.assert_close(gate @ gate.T, torch.eye(7), atol=1e-5, rtol=0)
 
 
-def test_an_lstm_begins_by_remembering():
+def test_an_lstm_starts_with_open_forget_gates():
     """The forget gates' two biases sum to 1, or to what is asked for."""
     for keep_bias in (0.0, 1.5):
         for projection in (0, 3):
@@ -207,7 +207,7 @@ def test_a_keep_bias_makes_the_memory_longer(name):
     assert kept(3.0) > 3 * kept(0.0)
 
 
-def test_half_of_a_gru_s_state_is_replaced_at_first_and_less_with_a_bias():
+def test_a_gru_starts_by_replacing_half_its_state_or_less_with_a_bias():
     x = torch.zeros(1, 5)
     for name in ("gru", "gru-cho", "mgu", "ligru", "mingru"):
         for keep_bias, expected in ((0.0, 0.5), (2.0, 1 / (1 + torch.e**2))):

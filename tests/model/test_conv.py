@@ -38,7 +38,7 @@ def zero_state(conv: CausalConv2d, batch: int = 2) -> Tensor:
 
 @given(case=convolutions(), lengths=CHUNKS)
 @settings(max_examples=40, deadline=None)
-def test_a_convolution_in_chunks_is_that_of_the_whole(case, lengths):
+def test_a_convolution_in_chunks_equals_the_whole(case, lengths):
     conv, bands = case
     frames = [length * conv.stride for length in lengths]
     x = torch.randn(2, 2, sum(frames), bands)
@@ -67,7 +67,7 @@ def test_a_convolution_sees_no_later_frame(case, steps, data):
         assert gradient[:, :, : last + 1].any()
 
 
-def test_a_convolution_looks_at_its_newest_and_its_oldest_frame():
+def test_a_convolution_sees_its_newest_and_its_oldest_frame():
     """Output t sees the five frames that end with frame 2 t + 1."""
     conv = CausalConv2d(2, 4, 6, kernel=5, stride=2).eval()
     x = torch.randn(1, 2, 12, 6)
@@ -81,7 +81,7 @@ def test_a_convolution_looks_at_its_newest_and_its_oldest_frame():
         assert differs.nonzero().flatten().tolist() == outputs
 
 
-def test_a_convolution_is_that_of_torch_on_the_padded_whole():
+def test_a_convolution_equals_torchs_on_the_padded_whole():
     conv = CausalConv2d(2, 4, 9, kernel=5, band_kernel=3, stride=2, band_stride=2).eval()
     x = torch.randn(2, 2, 10, 9)
     y, state = conv(x, zero_state(conv))

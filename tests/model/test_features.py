@@ -53,7 +53,7 @@ def by_librosa(samples: Tensor, config: FeatureConfig) -> np.ndarray:
 
 @pytest.mark.slow
 @all_configs
-def test_librosa_says_the_same(config):
+def test_features_equal_librosas(config):
     samples = noise(8_000)
     found = features(samples, config)[0].numpy()
     expected = by_librosa(samples, config)
@@ -63,14 +63,14 @@ def test_librosa_says_the_same(config):
 
 @pytest.mark.slow
 @all_configs
-def test_librosa_says_the_same_of_silence_and_of_full_scale(config):
+def test_features_of_silence_and_full_scale_equal_librosas(config):
     for samples in (torch.zeros(1, 4_000), noise(4_000).sign()):
         expected = by_librosa(samples, config)
         np.testing.assert_allclose(features(samples, config)[0], expected, atol=5e-4)
 
 
 @all_configs
-def test_a_frame_for_every_window_that_is_whole(config):
+def test_there_is_a_frame_for_every_complete_window(config):
     window, hop = config.window_samples, config.hop_samples
     extract = Features(config)
     for count in (1, 2, 7):
@@ -82,7 +82,7 @@ def test_a_frame_for_every_window_that_is_whole(config):
 
 
 @pytest.mark.parametrize("config", [LOGMEL, CONFIGS["30 ms, no padding"]])
-def test_a_pure_tone_lands_in_its_band(config):
+def test_a_pure_tone_lands_in_its_mel_band(config):
     """HTK's mel scale: 2595 log10(1 + f / 700), bands evenly spaced between the limits."""
 
     def mel(hertz: float) -> float:
@@ -96,7 +96,7 @@ def test_a_pure_tone_lands_in_its_band(config):
         assert np.abs(frames.argmax(dim=1).numpy() - place).max() <= 0.75
 
 
-def test_ten_times_the_amplitude_is_twice_ln_10_in_every_band():
+def test_ten_times_the_amplitude_adds_twice_ln_10_to_every_band():
     loud, quiet = features(noise(4_000), LOGMEL), features(noise(4_000) / 10, LOGMEL)
     strong = quiet > np.log(1e-2)  # far above the floor
     difference = (loud - quiet)[strong]
@@ -114,7 +114,7 @@ def test_the_cepstra_are_an_orthonormal_transform_of_the_log_bands():
     torch.testing.assert_close(squares[0], squares[1], atol=0, rtol=1e-4)
 
 
-def test_silence_is_the_floor_and_not_minus_infinity():
+def test_silence_is_at_the_floor():
     assert features(torch.zeros(1, 4_000), LOGMEL).eq(np.float32(np.log(1e-6))).all()
     assert features(torch.zeros(1, 4_000), MFCC).isfinite().all()
 
@@ -142,7 +142,7 @@ def test_chunks_give_the_frames_of_the_whole(config, hops, seed):
 
 
 @all_configs
-def test_no_frame_looks_ahead_or_at_the_rest_of_the_recording(config):
+def test_a_frame_depends_on_its_own_window_only(config):
     samples, changed = noise(8_000), noise(8_000)
     changed[:, 5_000:] = 1.0
     before, after = features(samples, config), features(changed, config)
@@ -152,7 +152,7 @@ def test_no_frame_looks_ahead_or_at_the_rest_of_the_recording(config):
 
 
 @all_configs
-def test_a_recording_does_not_depend_on_what_else_is_in_the_batch(config):
+def test_rows_of_a_batch_are_independent(config):
     alone = noise(4_000)
     batch = torch.cat([torch.ones(1, 4_000), alone, torch.zeros(1, 4_000)])
     torch.testing.assert_close(
@@ -160,7 +160,7 @@ def test_a_recording_does_not_depend_on_what_else_is_in_the_batch(config):
     )
 
 
-def test_units_become_samples():
+def test_milliseconds_become_samples():
     assert (MFCC.window_samples, MFCC.hop_samples, MFCC.context_samples) == (480, 160, 320)
     assert (MFCC.size, LOGMEL.size) == (40, 40)
     assert (SLOW.window_samples, SLOW.hop_samples) == (200, 100)
@@ -180,13 +180,13 @@ def test_units_become_samples():
         ({"high_hz": float("inf")}, "high_hz"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings, said):
+def test_invalid_settings_are_refused(settings, said):
     with pytest.raises(ValidationError, match=said):
         FeatureConfig(**settings)
 
 
 @all_configs
-def test_many_recordings_give_what_each_gives_alone(config):
+def test_a_large_batch_equals_single_recordings(config):
     """On a processor a few are done at a time, in threads."""
     samples = torch.cat([noise(3_000, seed) for seed in range(37)])
     alone = torch.cat([features(row, config) for row in samples.split(1)])

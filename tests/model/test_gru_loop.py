@@ -25,7 +25,7 @@ def weights(layer: nn.GRU) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(("batch", "steps"), [(1, 1), (3, 7), (64, 50), (37, 20)])
-def test_it_gives_what_torch_gives_and_the_same_gradients(cores, batch, steps):
+def test_outputs_and_gradients_equal_torchs(cores, batch, steps):
     layer = nn.GRU(6, 9, batch_first=True)
     x = torch.randn(batch, steps, 6, requires_grad=True)
     first = torch.randn(batch, 9, requires_grad=True)
@@ -42,7 +42,7 @@ def test_it_gives_what_torch_gives_and_the_same_gradients(cores, batch, steps):
 
 
 @pytest.mark.parametrize(("batch", "steps"), [(1, 1), (64, 50), (37, 20)])
-def test_under_autocast_its_products_are_short_and_the_rest_is_whole(cores, batch, steps):
+def test_autocast_shortens_only_the_products(cores, batch, steps):
     """A product of bfloat16 is good to 2^-9; a state that were as short would drift by more."""
     layer = nn.GRU(6, 9, batch_first=True)
     x = torch.randn(batch, steps, 6, requires_grad=True)
@@ -62,7 +62,7 @@ def test_under_autocast_its_products_are_short_and_the_rest_is_whole(cores, batc
         assert (one - other).norm() < 0.01 * other.norm()
 
 
-def test_gradients_are_those_of_differences():
+def test_gradients_equal_finite_differences():
     layer = nn.GRU(3, 4, batch_first=True).double()
     x = torch.randn(2, 5, 3, dtype=torch.double, requires_grad=True)
     first = torch.randn(2, 4, dtype=torch.double, requires_grad=True)
@@ -70,7 +70,7 @@ def test_gradients_are_those_of_differences():
 
 
 @pytest.mark.parametrize("used", [0, 1])
-def test_one_of_the_answers_may_go_unused(used):
+def test_either_output_may_be_unused(used):
     """As the last state does, where no stream goes on."""
     layer = nn.GRU(3, 4, batch_first=True)
     x, first = torch.randn(2, 5, 3, requires_grad=True), torch.zeros(2, 4)
@@ -84,14 +84,14 @@ def test_one_of_the_answers_may_go_unused(used):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
 
 
-def test_the_layer_answers_alike_in_training_and_out_of_it():
+def test_the_layer_gives_the_same_in_training_and_evaluation():
     layer = GRU(5, 7)
     x, state = torch.randn(4, 9, 5), torch.randn(4, 7)
     for trained, evaluated in zip(layer.train()(x, state), layer.eval()(x, state), strict=True):
         torch.testing.assert_close(trained, evaluated, atol=1e-6, rtol=0)
 
 
-def test_only_what_trains_takes_the_loop(monkeypatch):
+def test_the_loop_is_used_only_in_training(monkeypatch):
     """A graph is exported from torch's own layer."""
     taken = []
     monkeypatch.setattr(
@@ -108,7 +108,7 @@ def test_only_what_trains_takes_the_loop(monkeypatch):
     assert taken
 
 
-def test_gradients_are_the_same_bits_each_time(cores):
+def test_gradients_are_reproducible_to_the_bit(cores):
     layer = GRU(6, 9).train()
     x, state = torch.randn(40, 12, 6), torch.zeros(40, 9)
     runs = []

@@ -39,7 +39,7 @@ def samples(seed=0):
         ),
     ],
 )
-def test_each_heads_columns_are_posteriors_of_its_labels(model, outputs, tmp_path):
+def test_the_posteriors_of_each_head_sum_to_one(model, outputs, tmp_path):
     assert model.outputs == TorchBackend(model).outputs == outputs
     assert list(model.outputs) == list(outputs)
     log_posteriors, _ = model(samples())
@@ -58,7 +58,7 @@ def test_each_heads_columns_are_posteriors_of_its_labels(model, outputs, tmp_pat
 
 
 @torch.no_grad()
-def test_two_heads_answer_as_each_does_alone():
+def test_two_heads_equal_each_one_alone():
     """The rows of the last layer are the one's and the other's."""
     both = make("classify", "ctc", unknown_words=("bed", "cat"))
     both.set_prior(torch.tensor([0.1, 0.2, 0.3, 0.4]))
@@ -72,7 +72,7 @@ def test_two_heads_answer_as_each_does_alone():
         torch.testing.assert_close(alone(samples())[0], whole[..., columns(both.outputs, head)])
 
 
-def test_a_ctc_head_streams_as_any_other():
+def test_a_ctc_head_in_chunks_equals_the_whole():
     model = make("classify", "ctc")
     whole, _ = model(samples())
     state, parts = None, []
@@ -82,7 +82,7 @@ def test_a_ctc_head_streams_as_any_other():
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-4, rtol=0)
 
 
-def test_one_head_may_be_named_alone():
+def test_head_is_short_for_heads_with_one():
     assert ModelConfig.model_validate({"head": "ctc"}).heads == ("ctc",)
     assert ModelConfig.model_validate({"head": "classify", "hidden": 9}).hidden == 9
     with pytest.raises(ValidationError, match="only one of them"):
@@ -90,17 +90,17 @@ def test_one_head_may_be_named_alone():
 
 
 @pytest.mark.parametrize("heads", [[], ["ctc", "ctc"]])
-def test_heads_are_named_each_once(heads):
+def test_heads_must_differ(heads):
     with pytest.raises(ValidationError, match="at least one head, each once"):
         ModelConfig(heads=heads)
 
 
-def test_unknown_words_are_told_apart_by_a_classify_head_only():
+def test_unknown_words_need_a_classify_head():
     with pytest.raises(DataError, match="unknown words need a classify head"):
         make("ctc", unknown_words=("bed",))
 
 
-def test_a_head_that_is_not_there_is_named():
+def test_a_missing_head_is_named():
     with pytest.raises(DataError, match="no head 'ctc', only classify"):
         columns({"classify": LABELS}, "ctc")
 

@@ -72,7 +72,7 @@ def recordings(draw: st.DrawFn, step: int) -> tuple[Tensor, list[int]]:
 @given(data=st.data())
 @settings(max_examples=20, deadline=None)
 @torch.no_grad()
-def test_any_chunking_gives_what_the_whole_gives(name, data):
+def test_any_chunking_equals_the_whole(name, data):
     model = MODELS[name]
     samples, chunks = data.draw(recordings(model.step_samples))
     whole, last = model(samples)
@@ -93,7 +93,7 @@ def test_any_chunking_gives_what_the_whole_gives(name, data):
 
 
 @all_settings
-def test_each_whole_step_of_samples_is_answered(name):
+def test_every_whole_step_has_an_output(name):
     model = MODELS[name]
     step = model.step_samples
     for samples in (0, 1, step - 1, step, 3 * step, 3 * step + 1, 4 * step - 1):
@@ -106,7 +106,7 @@ def test_each_whole_step_of_samples_is_answered(name):
 
 @all_settings
 @torch.no_grad()
-def test_samples_after_the_last_whole_step_are_not_looked_at(name):
+def test_samples_after_the_last_whole_step_are_ignored(name):
     model = MODELS[name]
     samples = noise(5 * model.step_samples + 7)
     expected, state = model(samples[:, :-7])
@@ -130,7 +130,7 @@ def test_no_step_looks_ahead(name):
 
 @all_settings
 @torch.no_grad()
-def test_a_recording_begins_as_after_silence(name):
+def test_a_recording_starts_as_after_silence(name):
     """The first state's samples are zeros: silence before the recording changes no frame of it."""
     model = MODELS[name]
     samples = noise(4 * model.step_samples)
@@ -152,7 +152,7 @@ def test_the_state_is_carried(name):
 
 @all_settings
 @torch.no_grad()
-def test_posteriors_sum_to_one_and_clips_do_not_mix(name):
+def test_posteriors_sum_to_one_and_clips_are_independent(name):
     model = MODELS[name]
     samples = noise(8 * model.step_samples, batch=3)
     log_posteriors, _ = model(samples)
@@ -175,7 +175,7 @@ def test_without_unknown_words_nothing_is_folded():
     torch.testing.assert_close(model.fold(outputs), outputs)
 
 
-def test_what_training_shares_put_into_the_posteriors_is_taken_out():
+def test_the_label_shares_in_training_are_removed_from_the_posteriors():
     """Bayes: p(label | x) / p(label), normalised, is the posterior under equal priors."""
     model = SpeechGRU(ModelConfig(), FeatureConfig(), ("a", "b", "c"))
     shares, likelihoods = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.2, 0.3, 0.4])
@@ -185,12 +185,12 @@ def test_what_training_shares_put_into_the_posteriors_is_taken_out():
     torch.testing.assert_close(model.fold(trained.log()).exp(), expected)
 
 
-def test_unknown_words_need_a_label():
+def test_unknown_words_need_the_label_unknown():
     with pytest.raises(DataError, match=r"unknown words need the label _unknown_"):
         SpeechGRU(ModelConfig(), FeatureConfig(), ("yes", "no"), ("bed",))
 
 
-def test_a_vocabulary_names_each_label_once():
+def test_labels_must_differ():
     with pytest.raises(DataError, match="labels have to differ"):
         SpeechGRU(ModelConfig(), FeatureConfig(), ("yes", "yes"))
 
@@ -203,14 +203,14 @@ def test_normalised_features_have_mean_0_and_deviation_1():
     torch.testing.assert_close(normalised.std(dim=(0, 1)), torch.ones(40), atol=0.1, rtol=0)
 
 
-def test_a_constant_feature_is_not_divided_by_nothing():
+def test_a_constant_feature_is_not_divided_by_zero():
     model = SpeechGRU(ModelConfig(hidden=4), FeatureConfig(), ("yes", "no"))
     model.set_normalisation(torch.full((50, 40), 3.0))
     log_posteriors, _ = model(torch.zeros(1, 3_200))
     assert log_posteriors.isfinite().all()
 
 
-def test_the_initial_state_is_zeros_of_the_named_parts():
+def test_the_initial_state_is_zeros_by_name():
     state = MODELS["conv"].initial_state(3)
     assert list(state) == ["samples", "conv0", "conv1", "layer0", "layer1"]
     assert not any(part.any() for part in state.values())
@@ -218,7 +218,7 @@ def test_the_initial_state_is_zeros_of_the_named_parts():
     assert state["layer0"].shape == (3, 16)
 
 
-def test_the_state_is_an_argument_that_stays_as_it_was():
+def test_the_state_argument_is_not_modified():
     model = MODELS["conv"]
     _, state = model(noise(3_200))
     before = {key: part.clone() for key, part in state.items()}
@@ -249,7 +249,7 @@ def test_dropout_is_the_same_at_every_step():
     assert LockedDropout(0.4).eval()(x) is x
 
 
-def test_dropout_can_be_another_one_at_every_step():
+def test_dropout_can_differ_at_every_step():
     model = SpeechGRU(ModelConfig(dropout=0.4, dropout_mask="step"), FeatureConfig(), ("a", "b"))
     dropped = model.train().dropout(torch.ones(50, 6, 40)) == 0
     assert dropped.float().mean().item() == pytest.approx(0.4, abs=0.05)
@@ -270,6 +270,6 @@ def test_dropout_can_be_another_one_at_every_step():
         ({"cell": "lstm4"}, "cell"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(wrong, said):
+def test_invalid_settings_are_refused(wrong, said):
     with pytest.raises(ValidationError, match=said):
         ModelConfig(**wrong)

@@ -22,7 +22,7 @@ def threads(request):
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("rows", [1, ROWS_IN_CACHE, ROWS_IN_CACHE + 1, 5 * ROWS_IN_CACHE])
-def test_rows_in_parts_are_rows_at_once(threads, mode, rows):
+def test_by_rows_equals_all_rows_at_once(threads, mode, rows):
     samples = torch.randn(rows, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
     with mode():
         made = by_rows(lambda part: part.cumsum(1), samples)
@@ -32,7 +32,7 @@ def test_rows_in_parts_are_rows_at_once(threads, mode, rows):
 
 
 @pytest.mark.parametrize("rows", [0, 1, ROWS_IN_CACHE, ROWS_IN_CACHE + 1, 4 * ROWS_IN_CACHE - 2])
-def test_by_rows_gives_what_the_whole_gives(threads, rows):
+def test_by_rows_takes_several_tensors(threads, rows):
     x, scale = torch.randn(rows, 4), torch.randn(rows)
     asked: list[int] = []
 
@@ -47,13 +47,13 @@ def test_by_rows_gives_what_the_whole_gives(threads, rows):
 
 
 @pytest.mark.parametrize("rows", [0, 1, 31, 32, 50, 100])
-def test_parts_are_all_rows_once(threads, rows):
+def test_parts_cover_all_rows_once(threads, rows):
     seen: list[int] = []
     in_parts(lambda part: seen.extend(range(rows)[part]), rows)
     assert sorted(seen) == list(range(rows))
 
 
-def test_the_failure_of_a_part_is_told_and_the_threads_are_as_before(threads):
+def test_a_failure_is_raised_and_the_threads_are_restored(threads):
     def run(part):
         if part.stop == 100:
             raise ValueError("the last")
@@ -63,7 +63,7 @@ def test_the_failure_of_a_part_is_told_and_the_threads_are_as_before(threads):
     assert torch.get_num_threads() == threads
 
 
-def test_each_part_has_one_core_of_its_own(threads):
+def test_each_part_runs_on_one_core(threads):
     """OpenMP's number of threads is each thread's own: two teams of all would wait in turns."""
     numbers = []
     for _ in range(3):
@@ -71,7 +71,7 @@ def test_each_part_has_one_core_of_its_own(threads):
     assert numbers == [1] * 3 * threads
 
 
-def test_each_part_has_one_core_and_a_thread_of_its_own(threads):
+def test_each_part_runs_in_its_own_thread(threads):
     heard = {}
     together = threading.Barrier(threads)
 
@@ -83,7 +83,7 @@ def test_each_part_has_one_core_and_a_thread_of_its_own(threads):
     assert list(heard.values()) == [(1, False)] * threads
 
 
-def test_small_operations_have_one_core_and_the_threads_are_as_before(threads):
+def test_on_one_core_restores_the_threads(threads):
     with on_one_core():
         assert torch.get_num_threads() == 1
     with pytest.raises(ValueError, match="too small"), on_one_core():
@@ -92,7 +92,7 @@ def test_small_operations_have_one_core_and_the_threads_are_as_before(threads):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_the_child_of_a_fork_has_threads_of_its_own():
+def test_a_forked_child_has_its_own_threads():
     """As a DataLoader's worker process is, which begins with none of its parent's threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)

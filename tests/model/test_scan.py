@@ -27,7 +27,7 @@ def by_definition(a: Tensor, b: Tensor, first: Tensor) -> Tensor:
     seed=st.integers(0, 99),
 )
 @settings(max_examples=40, deadline=None)
-def test_every_way_gives_the_recurrence(solve, steps, shape, low, seed):
+def test_every_algorithm_gives_the_recurrence(solve, steps, shape, low, seed):
     torch.manual_seed(seed)
     a = low + (1 - low) * torch.rand(2, steps, *shape, dtype=torch.float64)
     a = torch.where(torch.rand_like(a) < 0.1, 0.0, a)
@@ -39,7 +39,7 @@ def test_every_way_gives_the_recurrence(solve, steps, shape, low, seed):
 
 
 @ways
-def test_a_long_recurrence_neither_overflows_nor_is_lost(solve):
+def test_a_long_recurrence_neither_overflows_nor_vanishes(solve):
     """What a cumulative product, or its logarithm, cannot hold in float32."""
     a = torch.cat([torch.full((1, 3_000), 1e-3), torch.ones(1, 3_000)], dim=1)
     b = torch.ones(1, 6_000)
@@ -49,7 +49,7 @@ def test_a_long_recurrence_neither_overflows_nor_is_lost(solve):
     assert h[0, -1].item() == pytest.approx(3_000 + 1 / (1 - 1e-3), rel=1e-5)
 
 
-def test_its_gradient_is_that_of_differences():
+def test_its_gradient_equals_finite_differences():
     torch.manual_seed(0)
     a = torch.rand(2, 5, 3, dtype=torch.float64, requires_grad=True)
     b = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
@@ -57,7 +57,7 @@ def test_its_gradient_is_that_of_differences():
     assert torch.autograd.gradcheck(linear_recurrence, (a, b, first))
 
 
-def test_its_gradient_is_that_of_the_loop():
+def test_its_gradient_equals_that_of_the_loop():
     torch.manual_seed(0)
     leaves = [torch.rand(2, 40, 3), torch.randn(2, 40, 3), torch.randn(2, 3)]
     found = []
@@ -69,7 +69,7 @@ def test_its_gradient_is_that_of_the_loop():
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
-def test_in_half_precision_sums_are_kept_in_that_of_the_state():
+def test_sums_keep_the_precision_of_the_state():
     a = torch.full((1, 1000, 1), 1.0, dtype=torch.bfloat16)
     h = linear_recurrence(a, a, torch.zeros(1, 1))
     assert h.dtype == torch.float32

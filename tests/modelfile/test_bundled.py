@@ -1,4 +1,4 @@
-"""The model in the package: what takes it when no other is named, and what it must be."""
+"""The model in the package: what uses it by default, and what it has to be."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ CARD = bundled.MODEL.with_name("MODEL_CARD.md")
 
 @pytest.fixture
 def in_package(tmp_path, monkeypatch) -> Path:
-    """A package whose model hears tones."""
+    """A package whose model recognizes tones."""
     path = tmp_path / "models" / "tones.onnx"
     export_model(tone_listener(), path)
     monkeypatch.setattr(bundled, "MODEL", path)
@@ -40,7 +40,7 @@ def wav(tmp_path) -> str:
     return str(tmp_path / "words.wav")
 
 
-def test_listen_takes_it_when_no_other_is_named(in_package, wav, capsys):
+def test_listen_uses_it_by_default(in_package, wav, capsys):
     assert main(["listen", "--input", wav, "--jsonl"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["word"] for event in events] == ["low", "high"]
@@ -48,7 +48,7 @@ def test_listen_takes_it_when_no_other_is_named(in_package, wav, capsys):
 
 @pytest.fixture(scope="module")
 def breaths(tmp_path_factory) -> str:
-    """Three words and "stop" in one breath, by twenty voices."""
+    """Three words and "stop" without a pause, by twenty voices."""
     corpus = open_corpus(embedded_corpus())
     spoken = {(clip.speaker, clip.word): clip.path for clip in corpus.clips}
     parts = []
@@ -68,16 +68,16 @@ def count_stops(arguments: list[str], capsys) -> int:
 
 
 @pytest.mark.xfail(strict=True, reason="4 of 20 get by, but only 6 within speech: the card says so")
-def test_a_word_that_others_lead_up_to_is_told_only_within_speech(breaths, capsys):
-    """By the model that ships."""
+def test_a_word_right_after_others_is_reported_only_within_speech(breaths, capsys):
+    """With the model in the package."""
     refused = count_stops(["--input", breaths], capsys)
     allowed = count_stops(["--input", breaths, "--within-speech"], capsys)
     assert allowed >= 10 > 5 >= refused
 
 
 @pytest.mark.slow
-def test_a_stricter_detector_tells_it_only_within_speech(breaths, tmp_path, capsys):
-    """By the weights that ship, with a short window and a share that `calibrate` may choose."""
+def test_a_stricter_detector_reports_it_only_within_speech(breaths, tmp_path, capsys):
+    """With the weights in the package, a short window and a share that `calibrate` may choose."""
     model = load_model(bundled.MODEL.with_suffix(".safetensors"))
     strict = {"smoothing_s": 0.06, "threshold": 0.5, "min_duration_s": 0.1, "most_unknown": 0.1}
     model.metadata["decoder"] |= strict
@@ -90,7 +90,7 @@ def test_a_stricter_detector_tells_it_only_within_speech(breaths, tmp_path, caps
     assert "held by speech: spoken directly after other words" in capsys.readouterr().err
 
 
-def test_words_half_a_second_apart_are_told(tmp_path, capsys):
+def test_words_half_a_second_apart_are_reported(tmp_path, capsys):
     clips = [c for c in open_corpus(embedded_corpus()).split("testing") if c.word == "stop"]
     pause = np.zeros(RATE // 2, np.float32)
     parts = [part for clip in clips[:5] for part in (read(clip.path, RATE), pause)]
@@ -98,7 +98,7 @@ def test_words_half_a_second_apart_are_told(tmp_path, capsys):
     assert count_stops(["--input", str(tmp_path / "stops.wav")], capsys) >= 4
 
 
-def test_recognize_takes_it_where_the_first_file_is_no_model(in_package, tmp_path, capsys):
+def test_recognize_uses_it_if_the_first_file_is_a_recording(in_package, tmp_path, capsys):
     files = []
     for word in ("low", "mid", "high"):
         files.append(str(tmp_path / f"{word}.wav"))
@@ -110,7 +110,7 @@ def test_recognize_takes_it_where_the_first_file_is_no_model(in_package, tmp_pat
     assert json.loads(capsys.readouterr().out) == own
 
 
-def test_so_do_info_and_python(in_package, wav, capsys):
+def test_info_and_python_use_it_by_default(in_package, wav, capsys):
     assert main(["info", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["file"] == str(in_package)
     samples, _ = soundfile.read(wav, dtype="float32")
@@ -127,7 +127,7 @@ def test_so_do_info_and_python(in_package, wav, capsys):
         (["listen", "words.wav"], 2, "is a recording, not a model; use --input words.wav"),
     ],
 )
-def test_what_is_missing_or_mixed_up_is_told(
+def test_missing_and_mixed_up_arguments_are_named(
     in_package, wav, tmp_path, capsys, monkeypatch, arguments, code, sentence
 ):
     monkeypatch.chdir(tmp_path)
@@ -136,10 +136,10 @@ def test_what_is_missing_or_mixed_up_is_told(
 
 
 @pytest.mark.parametrize("arguments", [["listen"], ["recognize", "a.wav"], ["info"]])
-def test_a_package_without_one_says_so(tmp_path, monkeypatch, capsys, arguments):
+def test_a_package_without_a_model_says_so(tmp_path, monkeypatch, capsys, arguments):
     monkeypatch.setattr(bundled, "MODEL", tmp_path / "none.onnx")
     assert main(arguments) == 2
-    assert "this package has no model of its own" in capsys.readouterr().err
+    assert "this package was built without a model" in capsys.readouterr().err
 
 
 def test_it_is_small_and_knows_the_ten_commands():
@@ -151,7 +151,7 @@ def test_it_is_small_and_knows_the_ten_commands():
     assert backend.header["graph"]["checked"]["largest_difference"] <= 1e-4
 
 
-def test_its_card_has_what_a_card_needs():
+def test_its_card_is_complete():
     text = CARD.read_text(encoding="utf-8")
     told = " ".join(text.split())
     backend = open_backend(bundled.MODEL)
@@ -165,7 +165,7 @@ def test_its_card_has_what_a_card_needs():
 
 @pytest.mark.slow
 def test_it_recognizes_real_recordings(gsc_open):
-    """At least what its card says, with room for its interval."""
+    """At least as well as its card says, less its interval."""
     from speechgru.corpora.split_audio import open_split_audio
 
     audio = open_split_audio(gsc_open, "commands-12", "validation", RATE)
@@ -173,8 +173,8 @@ def test_it_recognizes_real_recordings(gsc_open):
     assert report.accuracy > 0.9
 
 
-def test_it_hears_a_synthetic_voice(tmp_path, capsys):
-    """Clips that are always at hand: a voice that it was not trained on."""
+def test_it_recognizes_synthetic_voices(tmp_path, capsys):
+    """With voices that it was not trained on, from the corpus in the package."""
     clips = [c for c in open_corpus(embedded_corpus()).split("testing") if c.word in COMMANDS]
     assert main(["recognize", *(str(clip.path) for clip in clips), "--json"]) == 0
     answers = json.loads(capsys.readouterr().out)
@@ -182,7 +182,7 @@ def test_it_hears_a_synthetic_voice(tmp_path, capsys):
     assert right > len(clips) / 2
 
 
-def test_a_model_is_found_by_name_by_run_and_by_path(tmp_path, monkeypatch):
+def test_models_are_found_by_name_run_and_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert bundled.find_model("commands-12") == bundled.MODEL
     assert bundled.find_model("commands-12", trained=True).suffix == ".safetensors"

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tracemalloc
+import warnings
 from functools import cache
 
 import numpy as np
@@ -82,7 +83,7 @@ def in_chunks(recognizer, samples, sizes):
     sizes=st.lists(st.one_of(st.integers(1, 5), st.integers(1, 2_000), st.just(320)), min_size=1),
     seed=st.integers(0, 1_000),
 )
-def test_any_chunking_gives_the_features_and_log_posteriors_of_the_whole(
+def test_features_and_log_posteriors_in_any_chunking_equal_the_whole(
     front, kind, signal, sizes, seed
 ):
     difference = compare(
@@ -99,7 +100,7 @@ def test_any_chunking_gives_the_features_and_log_posteriors_of_the_whole(
     sizes=st.lists(st.integers(1, 5_000), min_size=1, max_size=12),
     seed=st.integers(0, 1_000),
 )
-def test_every_cell_gives_in_any_chunking_what_it_gives_for_the_whole(cell, signal, sizes, seed):
+def test_every_cell_in_any_chunking_equals_the_whole(cell, signal, sizes, seed):
     samples = sound(signal, sum(sizes) + 640, seed)
     assert compare(TorchBackend(network("conv", "logmel", cell)), samples, sizes).passed
 
@@ -121,7 +122,7 @@ def test_a_long_recording_does_not_drift(front):
     sizes=st.lists(st.integers(1, 20_000), max_size=20),
     seed=st.integers(0, 50),
 )
-def test_events_are_the_same_in_any_chunking_under_every_policy(mode, sizes, seed):
+def test_events_are_the_same_in_any_chunking_with_every_policy(mode, sizes, seed):
     policy = StatePolicy(mode=mode, silence_s=0.3)
     samples = melody(seed, 6.0)
     whole = in_chunks(open_recognizer(BandBackend(), policy=policy), samples, [])
@@ -130,7 +131,7 @@ def test_events_are_the_same_in_any_chunking_under_every_policy(mode, sizes, see
     assert whole
 
 
-def test_one_sample_at_a_time_is_a_chunking_too():
+def test_events_are_the_same_for_single_samples():
     samples = melody(3, 1.5)
     whole = in_chunks(open_recognizer(BandBackend()), samples, [])
     single = in_chunks(open_recognizer(BandBackend()), samples, [1] * len(samples))
@@ -138,7 +139,7 @@ def test_one_sample_at_a_time_is_a_chunking_too():
     assert whole
 
 
-def test_nothing_is_computed_twice_and_blocks_are_bounded():
+def test_every_sample_is_computed_once_in_bounded_blocks():
     backend = BandBackend()
     recognizer = Recognizer(backend, PosteriorRecorder())
     samples = melody(0, 20.0)
@@ -148,7 +149,7 @@ def test_nothing_is_computed_twice_and_blocks_are_bounded():
     assert recognizer.time_s == pytest.approx(20.0)
 
 
-def test_time_and_last_posteriors_follow_the_whole_steps():
+def test_time_and_last_posteriors_follow_whole_steps():
     recognizer = open_recognizer(BandBackend())
     assert recognizer.log_posteriors is None
     recognizer.push(tone("mid", 0)[: STEP - 1])
@@ -160,7 +161,7 @@ def test_time_and_last_posteriors_follow_the_whole_steps():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_sample_that_is_no_number_is_told_with_its_place_and_not_heard(bad):
+def test_a_sample_that_is_not_finite_is_named_and_not_processed(bad):
     samples = melody(1, 4.0)
     recognizer = open_recognizer(BandBackend())
     events = recognizer.push(samples[:10_000])
@@ -172,7 +173,7 @@ def test_a_sample_that_is_no_number_is_told_with_its_place_and_not_heard(bad):
     assert events == in_chunks(open_recognizer(BandBackend()), samples, [])
 
 
-def test_a_model_whose_answer_is_no_number_is_told():
+def test_nan_outputs_are_an_error():
     model = SpeechGRU(ModelConfig(hidden=8), FeatureConfig(), ("a", "b")).eval()
     with torch.no_grad():
         model.head.weight.fill_(torch.nan)
@@ -180,12 +181,86 @@ def test_a_model_whose_answer_is_no_number_is_told():
         Recognizer(TorchBackend(model), PosteriorRecorder()).push(np.zeros(640, np.float32))
 
 
-def test_two_channels_are_a_mistake_of_the_caller():
+@pytest.mark.parametrize("bad", [1e18, -3e9, 3e38])
+def test_a_sample_beyond_every_format_does_not_poison_the_stream(bad):
+    model = network("conv", "logmel")
+    recognizer, expected = (Recognizer(TorchBackend(model), PosteriorRecorder()) for _ in range(2))
+    samples = sound("noise", 3 * RATE)
+    for start in range(0, len(samples), RATE):
+        broken = samples[start : start + RATE].copy()
+        broken[-1] = bad  # in the context of the next frame
+        with pytest.raises(DataError, match=f"sample {start + RATE - 1} of"):
+            recognizer.push(broken)
+        recognizer.push(samples[start : start + RATE])
+    expected.push(samples)
+    found = recognizer.decoder.log_posteriors
+    np.testing.assert_allclose(found, expected.decoder.log_posteriors, atol=1e-4)
+
+
+class SometimesNaN(BandBackend):
+    """Its output and its state are NaN while the samples have a constant part."""
+
+    def __call__(self, samples, state):
+        log_posteriors, state = super().__call__(samples, state)
+        if samples.mean() > 0.2:
+            log_posteriors = np.full_like(log_posteriors, np.nan)
+            state = {name: np.full_like(array, np.nan) for name, array in state.items()}
+        return log_posteriors, state
+
+
+@pytest.mark.parametrize("mode", ["carry", "silence"])
+def test_after_a_nan_output_the_stream_goes_on_from_the_state_before(mode):
+    policy = StatePolicy(mode=mode)
+    low, high = tone("low", 1, 0.5), tone("high", 1, 0.5)
+    bad = np.full(STEP * BLOCK_STEPS, 0.5, np.float32)
+    recognizer = open_recognizer(SometimesNaN(), policy=policy)
+    quiet = np.zeros(RATE, np.float32)
+    with pytest.raises(DataError, match=r"not a number .NaN. in the block at 1\.50 s"):
+        recognizer.push(np.concatenate([quiet, low, bad]))
+    events = recognizer.push(np.concatenate([quiet, high])) + recognizer.flush()
+    expected = open_recognizer(BandBackend(), policy=policy)
+    assert events == in_chunks(expected, np.concatenate([quiet, low, quiet, high]), [])
+    assert [event.word for event in events] == ["low", "high"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "offset"),
+    [(np.int16, 2**15, 0), (np.int32, 2**31, 0), (np.uint8, 2**7, 128), (np.float64, 1, 0)],
+)
+def test_integers_are_scaled_by_the_range_of_their_type(dtype, scale, offset):
+    samples = melody(1, 4.0)
+    whole = in_chunks(open_recognizer(BandBackend()), samples, [])
+    recorded = np.round(samples.astype(np.float64) * scale) + offset if scale > 1 else samples
+    assert in_chunks(open_recognizer(BandBackend()), recorded.astype(dtype), [777]) == whole
+
+
+@pytest.mark.parametrize("samples", [np.zeros(640, np.int64), np.zeros(640, bool), ["a"], [1j]])
+def test_samples_of_other_types_are_an_error(samples):
+    recognizer = open_recognizer(BandBackend())
+    with pytest.raises(TypeError, match=r"floats in \[-1, 1\], int16, int32 or uint8 are needed"):
+        recognizer.push(samples)
+    assert recognizer.push([0.0] * 640) == []
+    assert recognizer.time_s == pytest.approx(0.04)
+
+
+def test_floats_that_were_not_scaled_are_warned_of_once():
+    samples = 32_768 * melody(1, 4.0)
+    recognizer = open_recognizer(BandBackend())
+    with pytest.warns(UserWarning, match="divide 16-bit values") as caught:
+        recognizer.push(samples[:16_000])
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recognizer.push(samples[16_000:])
+        open_recognizer(BandBackend()).push(1.5 * np.ones(RATE, np.float32))
+
+
+def test_two_channels_are_an_error():
     with pytest.raises(ValueError, match="one channel"):
         open_recognizer(BandBackend()).push(np.zeros((320, 2), np.float32))
 
 
-def test_after_a_reset_a_stream_begins_anew():
+def test_reset_starts_a_new_stream():
     samples = melody(2, 5.0)
     recognizer = open_recognizer(BandBackend(), policy=StatePolicy(mode="silence"))
     first = in_chunks(recognizer, samples, [12_345])
@@ -195,7 +270,7 @@ def test_after_a_reset_a_stream_begins_anew():
     assert in_chunks(recognizer, samples, [500]) == first
 
 
-def test_samples_that_were_pushed_are_not_kept():
+def test_pushed_samples_are_not_kept():
     model = network("conv", "logmel")
     recognizer = Recognizer(TorchBackend(model), Detector(model.labels, 0.02))
     samples = sound("noise", 20 * RATE + 100)
@@ -224,7 +299,7 @@ def test_carry_never_resets():
     assert all(state["layer0"].any() for state in backend.states[1:])
 
 
-def test_after_an_event_the_recurrent_state_is_reset_and_the_sound_goes_on():
+def test_policy_event_resets_only_the_recurrent_state():
     backend = BandBackend()
     recognizer = open_recognizer(backend, policy=StatePolicy(mode="event"))
     (event,) = recognizer.push(tone("low", 0, 0.5))
@@ -239,7 +314,7 @@ def test_after_an_event_the_recurrent_state_is_reset_and_the_sound_goes_on():
     assert state["samples"].any()
 
 
-def test_quiet_resets_the_state_though_the_model_goes_on_answering_a_word():
+def test_policy_silence_resets_a_lasting_answer():
     rng = np.random.default_rng(0)
     quiet = rng.normal(0, 2e-3, 3 * RATE).astype(np.float32)
     samples = np.concatenate([quiet, tone("low", 0, 0.5), quiet])
@@ -252,7 +327,7 @@ def test_quiet_resets_the_state_though_the_model_goes_on_answering_a_word():
         assert answer == {"carry": "low", "silence": "_silence_"}[mode]
 
 
-def test_a_word_in_loud_background_is_not_quiet():
+def test_loudness_is_relative_to_the_background():
     """What is quiet is told from the background's own level, so noise may be quiet, words not."""
     backend = BandBackend()
     rng = np.random.default_rng(0)
@@ -269,7 +344,7 @@ def test_a_word_in_loud_background_is_not_quiet():
     assert any(time_s >= 3.5 for time_s in times)
 
 
-def test_settings_come_from_the_model_and_what_is_asked_for_comes_before():
+def test_stream_settings_come_from_the_model_unless_overridden():
     metadata = {"decoder": {"threshold": 0.9, "thresholds": {"low": 0.3}}, "state_policy": {}}
     assert stream_settings({}) == (DetectorConfig(), StatePolicy())
     assert stream_settings(metadata)[0].threshold_for("low") == 0.3
@@ -286,7 +361,7 @@ def test_settings_come_from_the_model_and_what_is_asked_for_comes_before():
         stream_settings({"state_policy": {"silence_s": 0}})
 
 
-def test_without_torch():
+def test_the_recognizer_imports_neither_torch_nor_librosa():
     code = (
         "import sys, speechgru.recognition.recognizer, speechgru.decoding.detector\n"
         "assert 'torch' not in sys.modules and 'librosa' not in sys.modules"

@@ -1,7 +1,7 @@
-"""The model that ships with the package, and its card: `commands-12`.
+"""The model in the package, `commands-12`, and its card; finds models by name.
 
-Its two files are one network. The `.onnx` listens; the `.safetensors` is what was trained, for
-recipes to begin with.
+Its two files are the same network. Listening uses the `.onnx` file; the `.safetensors` file has the
+trained weights, from which recipes can start.
 """
 
 from pathlib import Path
@@ -13,26 +13,26 @@ MODEL = _MODELS / "commands-12.onnx"
 
 
 def bundled_model() -> Path:
-    """The file that listens.
+    """The model for listening.
 
     Raises:
-        UsageError: this package was built without it.
+        UsageError: this package was built without a model.
     """
     if not MODEL.is_file():
         raise UsageError(
-            "MODEL is missing: this package has no model of its own, so a trained model's file is "
-            "needed; `speechgru demo` makes one"
+            "MODEL is missing: this package was built without a model, so the file of a trained "
+            "model is needed; `speechgru demo` trains one"
         )
     return MODEL
 
 
 def find_model(name: str | Path, trained: bool = False) -> Path:
-    """A model's file: by path, by the name of one that ships, or by the run that it came from.
+    """Find a model's file by path, by the name of a model in the package, or by run directory.
 
-    What is none of these is given back as it is, for whoever opens it to say so.
+    Any other path is returned as it is; opening it will fail with a message.
 
     Args:
-        trained: of a shipped model the weights (.safetensors), not the form that listens (.onnx).
+        trained: for a model in the package, the weights (.safetensors) instead of the .onnx file.
     """
     path = Path(name).expanduser()
     if path.is_file():
@@ -44,20 +44,20 @@ def find_model(name: str | Path, trained: bool = False) -> Path:
 
 
 def trained_model(name: str) -> Path:
-    """A model's weights, by path or by the name of one that ships with the package.
+    """Find trained weights by path, by the name of a model in the package, or by run directory.
 
     Raises:
-        UsageError: it is not a path, and no such model ships.
+        UsageError: there is no such file, and no such model in the package.
     """
     path = find_model(name, trained=True)
     if path.suffix == ".safetensors" or path.exists():
         return path
-    ships = f"; {', '.join(shipped_models())} ships with the package" if shipped_models() else ""
-    raise UsageError(f"model {name!r}: no such file{ships}")
+    known = f"; the package has {', '.join(shipped_models())}" if shipped_models() else ""
+    raise UsageError(f"model {name!r}: no such file{known}")
 
 
 def is_shipped(name: str) -> bool:
-    """Whether it is the name of a model whose weights ship, rather than a path."""
+    """Whether this is the name of a model in the package."""
     return name in shipped_models()
 
 

@@ -30,7 +30,7 @@ WHOLE = [{"bidirectional": True}, {"pooling": "attention"}]
 
 
 @torch.no_grad()
-def test_two_directions_are_those_of_torch_added_up():
+def test_bidirectional_equals_the_sum_of_torchs_directions():
     cell = Bidirectional(GRU(5, 7), GRU(5, 7))
     reference = nn.GRU(5, 7, batch_first=True, bidirectional=True)
     for name, parameter in cell.ahead.gru.named_parameters():
@@ -50,7 +50,7 @@ def test_two_directions_are_those_of_torch_added_up():
 
 
 @torch.no_grad()
-def test_backward_gates_lie_at_the_steps_that_they_are_of():
+def test_backward_gates_are_aligned_with_their_steps():
     """The last step is the first that the backward cell hears, from zeros."""
     cell = Bidirectional(GRU(4, 4), GRU(4, 4))
     x = torch.randn(1, 6, 4)
@@ -64,7 +64,7 @@ def test_backward_gates_lie_at_the_steps_that_they_are_of():
 @given(steps=st.integers(1, 12), seed=st.integers(0, 99))
 @settings(max_examples=20, deadline=None)
 @torch.no_grad()
-def test_attention_takes_a_mean_that_no_order_changes(steps, seed):
+def test_attention_pooling_does_not_depend_on_the_order(steps, seed):
     torch.manual_seed(seed)
     pooling = AttentionPooling(8)
     x = torch.randn(2, steps, 8)
@@ -77,7 +77,7 @@ def test_attention_takes_a_mean_that_no_order_changes(steps, seed):
 
 
 @torch.no_grad()
-def test_attention_goes_where_the_score_is_highest():
+def test_attention_pooling_follows_the_highest_score():
     pooling = AttentionPooling(4, heads=2)
     pooling.score.weight.fill_(40.0)
     pooling.inner.weight.fill_(1.0)
@@ -91,7 +91,7 @@ def small(**options) -> SpeechGRU:
     return SpeechGRU(ModelConfig(hidden=16, **options), features, ("low", "mid", "high"))
 
 
-def test_a_pooled_model_has_one_answer_for_all_steps():
+def test_a_pooled_model_has_one_output_for_all_steps():
     answer, _ = small(pooling="attention").eval()(0.1 * torch.randn(2, RATE))
     assert answer.shape == (2, 50, 3)
     torch.testing.assert_close(answer, answer[:, :1].expand_as(answer))
@@ -99,7 +99,7 @@ def test_a_pooled_model_has_one_answer_for_all_steps():
 
 
 @torch.no_grad()
-def test_a_bidirectional_model_hears_the_end_at_the_beginning():
+def test_the_first_output_of_a_bidirectional_model_depends_on_the_end():
     model = small(bidirectional=True).eval()
     samples = 0.1 * torch.randn(1, RATE)
     changed = samples.clone()
@@ -118,17 +118,17 @@ def test_gradients_reach_every_weight(options):
 
 
 @pytest.mark.parametrize("options", WHOLE)
-def test_they_are_no_streams(options):
+def test_they_cannot_run_on_streams(options):
     with pytest.raises(UsageError, match=f"needs whole clips .model.{next(iter(options))} = "):
         TorchBackend(small(**options)).initial_state()
 
 
-def test_what_needs_an_answer_at_each_step_has_no_pooling():
+def test_pooling_and_a_ctc_head_exclude_each_other():
     with pytest.raises(ValidationError, match="one output per clip, a CTC head one per step"):
         ModelConfig(pooling="attention", head="ctc")
 
 
-def test_they_are_not_trained_on_streams():
+def test_they_cannot_be_trained_on_streams():
     table = {"model": {"bidirectional": True}, "stream": {"clips": 4}}
     with pytest.raises(
         UsageError, match=r"stream\.clips 4: a model with bidirectional = true is no"
@@ -136,7 +136,7 @@ def test_they_are_not_trained_on_streams():
         parse_recipe(table, "whole")
 
 
-def test_they_are_trained_evaluated_and_recognize(tmp_path, capsys, monkeypatch):
+def test_they_can_be_trained_and_evaluated(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SPEECHGRU_CACHE", str(tmp_path / "cache"))
     manifest = write_tones(tmp_path)
     table = quick_recipe(manifest).model_dump(mode="json")
@@ -148,7 +148,7 @@ def test_they_are_trained_evaluated_and_recognize(tmp_path, capsys, monkeypatch)
     assert json.loads(capsys.readouterr().out)[0]["word"] == "high"
 
 
-def test_what_needs_a_stream_is_refused_as_it_is_typed(tmp_path, capsys, monkeypatch):
+def test_commands_on_streams_refuse_them(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SPEECHGRU_CACHE", str(tmp_path / "cache"))
     manifest, model = str(write_tones(tmp_path)), str(tmp_path / "model.safetensors")
     save_model(small(bidirectional=True, pooling="attention"), Path(model))
