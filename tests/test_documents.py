@@ -231,12 +231,6 @@ def test_each_recipe_has_its_row():
         assert f"[`{name}`]({name}.toml)" in read("recipes/README.md")
 
 
-def test_each_room_is_on_the_map():
-    rooms = [path.name for path in (PROJECT / "speechgru").iterdir() if path.is_dir()]
-    for room in rooms:
-        assert room == "__pycache__" or f"| `{room}/` |" in read("speechgru/README.md")
-
-
 def test_the_front_pages_are_short():
     assert len(read("README.md").splitlines()) <= 110
     assert len(read("recipes/README.md").splitlines()) <= 80

@@ -39,7 +39,7 @@ def few_sounds() -> Iterator[None]:
         return talk.talk_recordings(data, split)[:10]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(noise, "MADE_S", 6)
+        patch.setattr(noise, "SYNTHETIC_S", 6)
         for module in (batches, stream_validation):
             patch.setattr(module, "talk_recordings", few_recordings)
         yield

@@ -14,7 +14,7 @@ from speechgru.corpora.corpus import Example
 from speechgru.decoding.events import Event
 from speechgru.evaluation.clip_report import ClipReport, save_confusion_picture
 from speechgru.evaluation.lettering import drawable
-from speechgru.recognition.session import HeardEvent
+from speechgru.recognition.session import TimedEvent
 
 LABELS = {
     "short": tuple("abc"),
@@ -66,7 +66,7 @@ def test_what_a_terminal_would_obey_is_escaped(capsys):
 def test_columns_are_straight_with_wide_letters():
     words = ("go", "日本", "右に曲がって", "a" * 30)
     assert [cell_len(padded(word, 16)) for word in words] == [16, 16, 16, 30]
-    lines = [event_line(HeardEvent(Event(word, 0.5, 0.9, 0.8, 1.0), 0.0)) for word in words[:3]]
+    lines = [event_line(TimedEvent(Event(word, 0.5, 0.9, 0.8, 1.0), 0.0)) for word in words[:3]]
     assert len({cell_len(line) for line in lines}) == 1
 
 

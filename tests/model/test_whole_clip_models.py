@@ -131,7 +131,7 @@ def test_pooling_and_a_ctc_head_exclude_each_other():
 def test_they_cannot_be_trained_on_streams():
     table = {"model": {"bidirectional": True}, "stream": {"clips": 4}}
     with pytest.raises(
-        UsageError, match=r"stream\.clips 4: a model with bidirectional = true is no"
+        UsageError, match=r"stream\.clips 4: a model with bidirectional = true needs whole clips"
     ):
         parse_recipe(table, "whole")
 
