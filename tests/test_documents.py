@@ -42,6 +42,7 @@ NOT_RUN = {
     ),
     "pytest": _CI,
     "pytest -m slow": _CI,
+    "pytest -m fuzz --dist load": "tests/fuzz runs a small part of these inputs in every run",
     "pytest tests/audio -x": _CI,
     "pytest tests/decoding/test_ctc.py -k beam": _CI,
     "ruff format --check .": _CI,

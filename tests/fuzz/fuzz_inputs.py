@@ -1,18 +1,18 @@
 """The kinds of inputs that come from elsewhere: for each good ones, and how they are made bad."""
 
 import hashlib
-import io
 import json
 import random
 import shutil
-import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from fuzz_mutations import LETTERS, LITERALS, mutated_bytes, mutated_text
+from fuzz_archives import good_archive, hostile_archive
+from fuzz_graphs import mutated_graph
+from fuzz_mutations import LETTERS, LITERALS, mutated_bytes, mutated_json, mutated_text
 from fuzz_server import Server
 
 RATE = 16_000
@@ -109,11 +109,11 @@ def models(rng: random.Random, seeds: Seeds, folder: Path) -> Case:
         size = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + size])
         if rng.random() < 0.7:  # our own metadata, JSON within JSON
-            own = _mutated_json(rng, header["__metadata__"]["speechgru"])
+            own = mutated_json(rng, header["__metadata__"]["speechgru"])
             header["__metadata__"]["speechgru"] = own.decode("utf-8", "replace")
             text = json.dumps(header).encode()
         else:
-            text = _mutated_json(rng, json.dumps(header))
+            text = mutated_json(rng, json.dumps(header))
         content = len(text).to_bytes(8, "little") + text + content[8 + size :]
     else:
         content = mutated_bytes(rng, content, seeds.onnx.read_bytes())
@@ -122,9 +122,12 @@ def models(rng: random.Random, seeds: Seeds, folder: Path) -> Case:
 
 
 def onnx(rng: random.Random, seeds: Seeds, folder: Path) -> Case:
-    """An exported model: its bytes, or its metadata."""
+    """An exported model: its graph, its metadata, or its bytes."""
     content = seeds.onnx.read_bytes()
-    if rng.random() < 0.4:
+    way = rng.random()
+    if way < 0.5:
+        content = mutated_graph(rng, content)
+    elif way < 0.7:
         start = content.find(b"{", content.find(b"speechgru"))
         text = content[start : start + 2_000]
         changed = mutated_text(rng, text.decode("latin-1")).decode("utf-8", "replace")
@@ -153,12 +156,31 @@ _KEYS = ("training.epochs", "model.hidden", "data.protocol", "features.mels", "a
 
 def manifests(rng: random.Random, seeds: Seeds, folder: Path) -> Case:
     """A manifest of recordings, or a folder of them with odd names."""
+    verb = rng.choice(("check", "stats"))
+    files = sorted(seeds.manifest.parent.glob("*.wav"))
+    if rng.random() < 0.3:
+        for file in rng.sample(files, 4):
+            content = file.read_bytes()
+            _write(rng, folder / "corpus", mutated_bytes(rng, content), file.name)
+        return Case(["data", verb, str(folder / "corpus")], (0, 2, 4))
     path = folder / "corpus.csv"
     path.write_bytes(mutated_text(rng, seeds.manifest.read_text()))
-    for file in seeds.manifest.parent.glob("*.wav"):
+    for file in files:
         (folder / file.name).symlink_to(file)
-    verb = rng.choice(("check", "stats"))
     return Case(["data", verb, str(path)], (0, 2, 4))
+
+
+def _write(rng: random.Random, folder: Path, content: bytes, name: str) -> None:
+    """Write a file into a folder of a hostile name, if the system allows for it."""
+    odd = rng.choice((*LETTERS, "_silence_", "_background_noise_", "-1", " ", "\udcff"))
+    try:
+        word = folder / odd.replace("/", "").replace("\0", "")
+        word.mkdir(parents=True, exist_ok=True)
+        (word / rng.choice((name, f"{odd[:100].replace('/', '')}.wav", ".wav"))).write_bytes(
+            content
+        )
+    except (OSError, ValueError):  # too long, or with a zero
+        _write(rng, folder, content, name)
 
 
 def grammars(rng: random.Random, seeds: Seeds, folder: Path) -> Case:
@@ -175,7 +197,7 @@ def truths(rng: random.Random, seeds: Seeds, folder: Path) -> Case:
     path = folder / "truth.json"
     words = [{"word": "low", "start": 0.0, "end": 0.1}, {"word": "mid", "start": 0.1, "end": 0.2}]
     good = {"audio": "a.wav", "duration_s": 0.25, "words": words, "made": {"seed": 0}}
-    path.write_bytes(_mutated_json(rng, json.dumps(good)))
+    path.write_bytes(mutated_json(rng, json.dumps(good)))
     sound = next(file for file in seeds.sounds() if file.name == "a.wav")
     options = ["--streaming", "--audio", str(sound), "--truth", str(path)]
     return Case(["evaluate", str(seeds.onnx), *options], (0, 2, 4))
@@ -212,7 +234,7 @@ def checkpoints(rng: random.Random, seeds: Seeds, folder: Path) -> Case:
 
 def archives(rng: random.Random, seeds: Seeds, folder: Path) -> Case:
     """The archive of a corpus, whose SHA-256 somebody vouches for."""
-    content = _archive(rng) if rng.random() < 0.5 else mutated_bytes(rng, _good_archive())
+    content = hostile_archive(rng) if rng.random() < 0.5 else mutated_bytes(rng, good_archive())
     (folder / "speech_commands_test_set_v0.02.tar.gz").write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
     options = ["--out", str(folder / "corpus"), "--url", "http://127.0.0.1:9/x", "--sha256", digest]
@@ -221,7 +243,7 @@ def archives(rng: random.Random, seeds: Seeds, folder: Path) -> Case:
 
 def answers(rng: random.Random, seeds: Seeds, folder: Path) -> Case:
     """What an HTTP server answers."""
-    body = _good_archive()
+    body = good_archive()
     head = (
         "HTTP/1.1 200 OK\r\n"
         f"Content-Length: {len(body)}\r\n"
@@ -237,7 +259,7 @@ def answers(rng: random.Random, seeds: Seeds, folder: Path) -> Case:
         body = mutated_bytes(rng, body)
     seeds.server.answer = head.encode("utf-8", "replace") + body
     options = ["--out", str(folder / "corpus"), "--url", seeds.server.url]
-    digest = ["--sha256", hashlib.sha256(_good_archive()).hexdigest()]
+    digest = ["--sha256", hashlib.sha256(good_archive()).hexdigest()]
     return Case(["data", "download", "speech-commands-v2-test", *options, *digest], (0, 1, 2, 4))
 
 
@@ -269,82 +291,3 @@ def _with_model(rng: random.Random, seeds: Seeds, path: Path) -> list[str]:
             ["listen", str(path), "--input", sound],
         )
     )
-
-
-def _mutated_json(rng: random.Random, text: str) -> bytes:
-    """JSON with another value at some place, or the text changed."""
-    if rng.random() < 0.4:
-        return mutated_text(rng, text)
-    value = json.loads(text)
-    holder, key = _some_place(rng, value)
-    if holder is None:
-        return mutated_text(rng, text)
-    holder[key] = rng.choice(_VALUES)
-    if rng.random() < 0.2 and isinstance(holder, dict):
-        holder[rng.choice(LETTERS)] = holder.pop(key)
-    return json.dumps(value).encode()
-
-
-_VALUES = (
-    *(None, True, 0, -1, 1, 2**31, 2**63, 2**200, 1e308, 0.5, -0.5, float("nan"), float("inf")),
-    *("", "x" * 10_000, [], {}, [[]], [None], ["a", "a"], {"a": {}}, [1, "x"], "\x1b[2J\n"),
-    *([0] * 1_000, {"": ""}, [1e18], "日本", ["_silence_"], ["low"] * 3),
-)
-
-
-def _some_place(rng: random.Random, value: object) -> tuple[object, object]:
-    """A container somewhere in a value, and a key of it."""
-    places: list[tuple[object, object]] = []
-
-    def visit(node: object) -> None:
-        pairs = (
-            node.items()
-            if isinstance(node, dict)
-            else enumerate(node if isinstance(node, list) else ())
-        )
-        for key, below in pairs:
-            places.append((node, key))
-            visit(below)
-
-    visit(value)
-    return rng.choice(places) if places else (None, None)
-
-
-def _good_archive() -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
-        for name in ("yes/a_nohash_0.wav", "no/b_nohash_0.wav"):
-            _add(archive, name, b"RIFF" + bytes(100))
-    return file.getvalue()
-
-
-def _add(archive: tarfile.TarFile, name: str, content: bytes, **fields: object) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    for field, value in fields.items():
-        setattr(member, field, value)
-    archive.addfile(member, io.BytesIO(content))
-
-
-def _archive(rng: random.Random) -> bytes:
-    """An archive whose members are not what they should be."""
-    file = io.BytesIO()
-    names = ("../out.wav", "/etc/x.wav", "a/../../b.wav", "C:\\x.wav", "yes/a.wav", ".", "", "yes",
-             "yes/a.wav/b.wav", "yes/\x1b[2J.wav", "y" * 5_000, "d/" * 500 + "a.wav")  # fmt: skip
-    types = (tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE,
-             tarfile.CHRTYPE, tarfile.CONTTYPE, tarfile.GNUTYPE_SPARSE)  # fmt: skip
-    with tarfile.open(
-        fileobj=file, mode="w:gz", compresslevel=1, format=tarfile.PAX_FORMAT
-    ) as archive:
-        for _ in range(rng.randint(1, 5)):
-            _add(
-                *(archive, rng.choice(names), rng.randbytes(rng.choice((0, 10, 1_000)))),
-                type=rng.choice(types),
-                linkname=rng.choice(names),
-                mode=rng.choice((0o644, 0, 0o4777)),
-                mtime=rng.choice((0, 2**33, 1)),
-                pax_headers=rng.choice(
-                    ({}, {"comment": "x" * 100_000}, {"size": "-5"}, {"path": "../y"})
-                ),
-            )
-    return file.getvalue()

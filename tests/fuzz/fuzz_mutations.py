@@ -1,5 +1,6 @@
 """Hostile variants of good inputs; the same generator gives the same ones."""
 
+import json
 import random
 import struct
 from collections.abc import Callable
@@ -40,6 +41,45 @@ def mutated_text(rng: random.Random, text: str) -> bytes:
             rng.choice(("utf-16", "latin-1")), "replace"
         )
     return content
+
+
+def mutated_json(rng: random.Random, text: str) -> bytes:
+    """JSON with another value at some place, or the text changed."""
+    if rng.random() < 0.4:
+        return mutated_text(rng, text)
+    value = json.loads(text)
+    holder, key = _some_place(rng, value)
+    if holder is None:
+        return mutated_text(rng, text)
+    holder[key] = rng.choice(_VALUES)
+    if rng.random() < 0.2 and isinstance(holder, dict):
+        holder[rng.choice(LETTERS)] = holder.pop(key)
+    return json.dumps(value).encode()
+
+
+_VALUES = (
+    *(None, True, 0, -1, 1, 2**31, 2**63, 2**200, 1e308, 0.5, -0.5, float("nan"), float("inf")),
+    *("", "x" * 10_000, [], {}, [[]], [None], ["a", "a"], {"a": {}}, [1, "x"], "\x1b[2J\n"),
+    *([0] * 1_000, {"": ""}, [1e18], "日本", ["_silence_"], ["low"] * 3),
+)
+
+
+def _some_place(rng: random.Random, value: object) -> tuple[object, object]:
+    """A container somewhere in a value, and a key of it."""
+    places: list[tuple[object, object]] = []
+
+    def visit(node: object) -> None:
+        pairs = (
+            node.items()
+            if isinstance(node, dict)
+            else enumerate(node if isinstance(node, list) else ())
+        )
+        for key, below in pairs:
+            places.append((node, key))
+            visit(below)
+
+    visit(value)
+    return rng.choice(places) if places else (None, None)
 
 
 def _flip(rng: random.Random, content: bytes, other: bytes) -> bytes:
