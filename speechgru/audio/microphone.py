@@ -25,6 +25,8 @@ QUEUE_S = 5.0
 _FIRST_BLOCK_TIMEOUT_S = 4.0
 _BLOCK_TIMEOUT_S = 1.0
 _RETRY_S = 0.5
+#: The driver says that it dropped samples, and only its clock says how many: at most these.
+_MOST_LOST_S = 5.0
 
 _INVALID_RATE, _INVALID_CHANNELS = -9997, -9998
 _REASONS = {
@@ -37,11 +39,15 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Captured:
-    """Frames (S, channels) at `rate` hertz; the last arrived at `at`, by time.monotonic()."""
+    """Frames (S, channels) at `rate` hertz; the last arrived at `at`, by time.monotonic().
+
+    `lost` frames before these were dropped.
+    """
 
     frames: Samples
     rate: int
     at: float
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,10 @@ class _Stream:
     ) -> None:
         self._queue: queue.Queue[Captured] = queue.Queue(max(1, round(queue_s / BLOCK_S)))
         self.overruns = 0
+        #: Frames dropped since the last block that was queued.
+        self._lost = 0
+        #: The driver's time of the end of the last block; None before the first.
+        self._end_s: float | None = None
         self._finished = False
         self._first: Captured | None = None
         self._last_block_at = time.monotonic()
@@ -275,12 +285,21 @@ class _Stream:
     def _on_block(self, frames: Samples, count: int, when: Any, status: Any) -> None:
         """In PortAudio's thread: queue the block, and do nothing that takes time."""
         self._last_block_at = time.monotonic()
+        start_s = when.inputBufferAdcTime
         if status.input_overflow:
             self.overruns += 1
+            if self._end_s is not None:
+                gap_s = min(max(0.0, start_s - self._end_s), _MOST_LOST_S)
+                self._lost += round(gap_s * self.rate)
+        self._end_s = start_s + count / self.rate
+        captured = Captured(frames.copy(), self.rate, self._last_block_at, self._lost)
         try:
-            self._queue.put_nowait(Captured(frames.copy(), self.rate, self._last_block_at))
+            self._queue.put_nowait(captured)
         except queue.Full:
             self.overruns += 1
+            self._lost += count
+        else:
+            self._lost = 0
 
     def _on_finished(self) -> None:
         self._finished = True

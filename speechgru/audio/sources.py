@@ -19,11 +19,13 @@ class Block:
     """The next samples of a stream, (S,) float32 in [-1, 1] at the model's rate.
 
     `start_clock_s` is the time.monotonic() of the stream's first sample, estimated from the arrival
-    of this block; None where samples come faster than real time, or this is unknown.
+    of this block; None where samples come faster than real time, or this is unknown. `lost` samples
+    before these never came.
     """
 
     samples: Samples
     start_clock_s: float | None = None
+    lost: int = 0
 
 
 def file_blocks(
@@ -76,13 +78,20 @@ def piped_blocks(
 def microphone_blocks(
     microphone: Microphone, rate: int, channel: int | None = None
 ) -> Iterator[Block]:
-    """What a microphone captures, without end; time stands still while it is unplugged."""
+    """What a microphone captures, without end; time stands still while it is unplugged.
+
+    Samples that were dropped take their time, as `Block.lost`.
+    """
     from_rate = 0
-    captured_s = 0.0
+    captured_s, start_clock_s = 0.0, None
     for captured in microphone.blocks():
         if captured.rate != from_rate:  # at the start, and where another device came back
             from_rate = captured.rate
             resampler = StreamResampler(from_rate, rate, microphone.device.name, channel)
-        samples = resampler.push(captured.frames)
-        captured_s += len(captured.frames) / from_rate
-        yield Block(samples, captured.at - captured_s)
+        elif captured.lost:  # a filter across the gap would blur both of its sides
+            yield Block(resampler.flush(), start_clock_s)
+            resampler = StreamResampler(from_rate, rate, microphone.device.name, channel)
+        captured_s += (captured.lost + len(captured.frames)) / from_rate
+        start_clock_s = captured.at - captured_s
+        lost = round(captured.lost * rate / from_rate)
+        yield Block(resampler.push(captured.frames), start_clock_s, lost)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from speechgru.audio.gaps import GapBridge
 from speechgru.audio.pcm import to_floats
 from speechgru.audio.samples import Samples
 from speechgru.decoding.ctc import CTCConfig
@@ -35,8 +36,8 @@ _NO_SAMPLES = np.empty(0, np.float32)
 class Recognizer:
     """Recognizes words in a stream: the same samples give the same events in any chunking.
 
-    It keeps the samples of an incomplete step, the backend's state and the decoder's, and nothing
-    else, so memory does not grow with the stream.
+    It keeps the samples of an incomplete step, the last half second to bridge gaps with, the
+    backend's state and the decoder's, and nothing else, so memory does not grow with the stream.
 
     Args:
         decoder: takes the columns of `head`, or all of them if no head is named.
@@ -67,6 +68,7 @@ class Recognizer:
         """Start a new stream: forget the time, the samples, the model's state and the decoder's."""
         self._state = self.backend.initial_state()
         self._remainder = _NO_SAMPLES
+        self._bridge = GapBridge(self.sample_rate)
         self._steps = 0
         self._resets = StateResets(self.policy, self._step_samples, self.step_s)
         self._last: NDArray[np.float32] | None = None
@@ -101,11 +103,16 @@ class Recognizer:
         """Those of the last step, (V,); None before the first step."""
         return None if self._last is None else self._last[-1]
 
-    def push(self, samples: NDArray[Any]) -> list[Event]:
+    def push(self, samples: NDArray[Any], lost: int = 0) -> list[Event]:
         """Process the next samples, (S,), any number of them; returns the events they settle.
 
         Samples are floats in [-1, 1], or int16, int32 or uint8, which are scaled by the range of
         their type. Floats far above 1 are processed with a warning, once.
+
+        Args:
+            lost: how many samples before these never came, as after a network's lost packet. The
+                stream's time goes on and the model keeps its state; the gap is filled with sound
+                like that before it (`speechgru.audio.gaps`).
 
         After an error the stream can go on: neither the state nor the decoder has seen the block
         that caused it, and events settled before it are returned by the next call.
@@ -115,9 +122,11 @@ class Recognizer:
                 this call is processed); or the model's output is not a number (what follows that
                 block in this call is dropped with it).
             TypeError: the samples are of another type.
-            ValueError: there is more than one channel.
+            ValueError: there is more than one channel, or `lost` is negative.
         """
-        samples = self._checked(np.asarray(samples))
+        if lost < 0:
+            raise ValueError(f"lost={lost}: a number of samples, 0 or more, is needed")
+        samples = self._bridge.push(self._checked(np.asarray(samples)), lost)
         if self._remainder is not _NO_SAMPLES:
             samples = np.concatenate([self._remainder, samples])
         events, self._undelivered = self._undelivered, []

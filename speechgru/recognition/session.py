@@ -35,7 +35,7 @@ class TimedEvent:
 
 @dataclass(frozen=True)
 class BlockResult:
-    """One block of a stream and the events it settled."""
+    """One block of a stream and the events it settled; lost samples are zeros in it."""
 
     samples: Samples
     events: tuple[TimedEvent, ...]
@@ -48,10 +48,9 @@ def listen(recognizer: Recognizer, blocks: Iterable[Block]) -> Iterator[BlockRes
         DataError: from the source, or the model's output is not a number.
     """
     for block in blocks:
-        events = recognizer.push(block.samples)
-        yield BlockResult(
-            block.samples, tuple(_timed(event, block.start_clock_s) for event in events)
-        )
+        events = recognizer.push(block.samples, lost=block.lost)
+        samples = np.pad(block.samples, (block.lost, 0)) if block.lost else block.samples
+        yield BlockResult(samples, tuple(_timed(event, block.start_clock_s) for event in events))
     last = recognizer.flush()
     yield BlockResult(np.empty(0, np.float32), tuple(_timed(event, None) for event in last))
 

@@ -57,9 +57,17 @@ class Sound:
         """The stream is over: gives the samples that were still in the filter, (S,)."""
         return self._resampler.flush()
 
-    def at_model_rate(self, frames: int) -> int:
-        """So many of the client's frames, in samples of the model."""
-        return round(frames * self.to_rate / self.rate)
+    def skip(self, frames: int) -> tuple[Samples, int]:
+        """So many of the client's frames never came.
+
+        Returns the samples before the gap that were still in the filter, (S,), and the length of
+        the gap in samples of the model.
+        """
+        settled = self.flush()
+        # A filter across the gap would blur both of its sides.
+        self._resampler = StreamResampler(self.rate, self.to_rate, name="the stream")
+        self._rest = b""
+        return settled, round(frames * self.to_rate / self.rate)
 
 
 def _floats(content: bytes, sample_format: SampleFormat) -> Samples:

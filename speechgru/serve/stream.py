@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from speechgru.audio.gaps import GapBridge
 from speechgru.audio.samples import Samples
 from speechgru.decoding.detector import Detector, Verdict
 from speechgru.decoding.events import Event
@@ -86,6 +87,7 @@ class Stream:
         self._wake = wake
         self._inbox: deque[Samples | _Change] = deque()
         self._rest = _NO_SAMPLES
+        self._bridge = GapBridge(model.backend.sample_rate)
         #: Samples that were pushed, and those of them that were heard.
         self.pushed = self.taken = 0
         self.arrived_s = 0.0
@@ -102,8 +104,9 @@ class Stream:
         """Samples that were pushed and not heard yet."""
         return self.pushed - self.taken
 
-    def push(self, samples: Samples) -> None:
-        """The next samples, (S,) float32 in [-1, 1]; finite."""
+    def push(self, samples: Samples, lost: int = 0) -> None:
+        """The next samples, (S,) float32 in [-1, 1], finite; they come after `lost` others."""
+        samples = self._bridge.push(samples, lost)
         self.pushed += len(samples)
         self.arrived_s = monotonic()
         self._inbox.append(samples)
@@ -111,6 +114,7 @@ class Stream:
 
     def reset(self) -> None:
         """Begin anew once what waits was heard: time, the state and the decoder's."""
+        self._bridge = GapBridge(self.model.backend.sample_rate)
         self._change(self._reset)
 
     def configure(self, config: DecoderConfig) -> None:

@@ -3,8 +3,9 @@
 A client says in the query, or in a first text message `{"type": "start", ...}`, what it sends
 (`model`, `rate`, `format`, `channels`) and what it wants besides events (`near_misses`,
 `posteriors` of every nth step, `threshold`, `thresholds`). Binary messages are its sound. Further
-text messages are `reset`, `lost` (`samples` that never came), `thresholds` and `end`. What comes
-from the server is an event if it has no `type`.
+text messages are `reset`, `lost` (`samples`, at the client's rate, that never came between the
+sound before and after the message), `thresholds` and `end`. What comes from the server is an event
+if it has no `type`.
 """
 
 import asyncio
@@ -54,7 +55,6 @@ class WebSocketSession(Session):
         self._ended = asyncio.Event()
         self._closing: tuple[int, str] | None = None
         self._cause: Cause | None = None
-        self._lost_frames = 0
 
     async def run(self) -> None:
         """Hear the client until it goes, or is closed."""
@@ -136,13 +136,28 @@ class WebSocketSession(Session):
         stream = self._stream or self._start({})
         if kind == "reset":
             stream.reset()
+        elif kind == "lost":
+            await self._skip(stream, options)
         elif kind == "thresholds":
             stream.configure(_config(stream.model, options))
         elif kind == "end":
             await self._finish()
             self._close(DONE, "")
         else:
-            raise UsageError(f"type {kind!r:.40}: one of start, reset, thresholds, end is needed")
+            raise UsageError(
+                f"type {kind!r:.40}: one of start, reset, lost, thresholds, end is needed"
+            )
+
+    async def _skip(self, stream: Stream, options: Mapping[str, Any]) -> None:
+        frames, limit_s = options.get("samples"), self._service.limits.lost_s
+        most = round(limit_s * self._sound.rate)
+        if isinstance(frames, bool) or not isinstance(frames, int) or not 1 <= frames <= most:
+            raise UsageError(f"lost samples {frames!r:.40}: 1 to {most} ({limit_s:g} s) are needed")
+        self._service.metrics.lost_s += frames / self._sound.rate
+        settled, lost = self._sound.skip(frames)
+        stream.push(settled)
+        stream.push(np.empty(0, np.float32), lost)
+        await self._service.room(self, stream)
 
     def _start(self, options: Mapping[str, Any]) -> Stream:
         known = (*_START, "thresholds")

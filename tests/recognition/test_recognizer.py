@@ -261,6 +261,46 @@ def test_two_channels_are_an_error():
         open_recognizer(BandBackend()).push(np.zeros((320, 2), np.float32))
 
 
+def test_time_goes_on_across_lost_samples_and_the_state_stays():
+    samples = melody(3, 6.0)
+    expected = in_chunks(open_recognizer(BandBackend()), samples, [])
+    recognizer = open_recognizer(BandBackend())
+    pause = next(t for t in range(RATE, len(samples)) if abs(samples[t : t + 500]).max() < 0.01)
+    gap = slice(pause, pause + 400)
+    events = recognizer.push(samples[: gap.start])
+    events += recognizer.push(samples[gap.stop :], lost=400) + recognizer.flush()
+    assert events == expected
+    assert recognizer.time_s == pytest.approx(6.0)
+
+
+def test_lost_samples_at_the_end_or_the_start_take_their_time():
+    recognizer = open_recognizer(BandBackend())
+    recognizer.push(np.empty(0, np.float32), lost=RATE)
+    recognizer.push(tone("low", 0)[: 2 * STEP])
+    recognizer.push(np.empty(0, np.float32), lost=RATE)
+    recognizer.flush()
+    assert recognizer.time_s == pytest.approx(2.04)
+    with pytest.raises(ValueError, match="lost=-1"):
+        recognizer.push(tone("low", 0), lost=-1)
+
+
+@settings(deadline=None, max_examples=20)
+@given(sizes=st.lists(st.integers(1, 9_000), max_size=20), lost=st.integers(1, 3_000))
+def test_events_around_a_gap_are_the_same_in_any_chunking(sizes, lost):
+    samples = melody(4, 3.0)
+
+    def events(sizes):
+        recognizer, place, found = open_recognizer(BandBackend()), 20_000, []
+        found += recognizer.push(samples[:place])
+        for size in sizes:
+            found += recognizer.push(samples[place : place + size], 0 if place > 20_000 else lost)
+            place += size
+        rest = recognizer.push(samples[place:], 0 if place > 20_000 else lost)
+        return found + rest + recognizer.flush()
+
+    assert events(sizes) == events([])
+
+
 def test_reset_starts_a_new_stream():
     samples = melody(2, 5.0)
     recognizer = open_recognizer(BandBackend(), policy=StatePolicy(mode="silence"))

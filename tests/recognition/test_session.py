@@ -42,6 +42,16 @@ def test_without_a_clock_there_is_no_delay():
     assert np.array_equal(results[0].samples, samples)
 
 
+def test_lost_samples_are_zeros_in_what_is_saved_and_take_their_time():
+    recognizer = open_recognizer(TorchBackend(tone_listener()))
+    block = Block(np.full(RATE, 0.1, np.float32), lost=800)
+    results = list(listen(recognizer, [Block(np.full(RATE, 0.1, np.float32)), block]))
+    saved = np.concatenate([result.samples for result in results])
+    assert len(saved) == 2 * RATE + 800
+    assert not saved[RATE : RATE + 800].any()
+    assert recognizer.time_s == pytest.approx(len(saved) / RATE, abs=0.02)
+
+
 def test_a_summary_counts_words_and_keeps_the_last_latencies():
     summary = Summary(RATE)
     for i in range(5_000):

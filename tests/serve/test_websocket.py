@@ -111,6 +111,24 @@ def test_thresholds_change_within_a_stream(server):
     assert all(event["t"] > 100_000 / 32_000 for event in events(found))
 
 
+@pytest.mark.parametrize("rate", [16_000, 48_000])
+def test_time_goes_on_across_lost_samples(server, rate):
+    """A second is lost in a pause: the events are those of the whole, at their times."""
+    content = np.repeat(words_in_noise(), rate // 16_000)
+    pause = np.zeros(rate, np.int16)
+    with connect(f"{server.socket}?rate={rate}") as client:
+        client.send(content[: 16 * 320].tobytes())
+        client.send(json.dumps({"type": "lost", "samples": len(pause)}))
+        client.send(content[16 * 320 :].tobytes()[:200_000])
+        client.send('{"type": "end"}')
+        found, code, _ = messages(client)
+    rest = len(content) - 16 * 320
+    seconds = 1 + (16 * 320 + min(rest, 100_000)) / rate
+    assert code == 1000
+    assert found[-1]["t"] == pytest.approx(seconds, abs=0.05)
+    assert server.service.metrics.lost_s >= 1.0
+
+
 def test_reset_begins_anew(server):
     content = words_in_noise().tobytes()
     with connect(server.socket) as client:
@@ -138,6 +156,10 @@ def test_reset_begins_anew(server):
         ('{"type": "start", "thresholds": [1]}', "thresholds"),
         ('{"type": "start", "thresholds": {"abba": 0.5}}', "abba"),
         ('{"type": "thresholds", "threshold": 2}', "threshold"),
+        ('{"type": "lost"}', "lost samples"),
+        ('{"type": "lost", "samples": 0}', "lost samples"),
+        ('{"type": "lost", "samples": true}', "lost samples"),
+        ('{"type": "lost", "samples": 10000000}', "60 s"),
         ('{"type": "dance"}', "dance"),
     ],
 )

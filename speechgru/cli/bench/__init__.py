@@ -4,6 +4,7 @@ import typer
 
 from speechgru.cli.bench.cells import bench_cells
 from speechgru.cli.bench.listen import bench_listen
+from speechgru.cli.bench.loss import bench_loss
 from speechgru.cli.bench.train import bench_train
 from speechgru.cli.help import Group, add_verbs
 
@@ -14,4 +15,4 @@ bench = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-add_verbs(bench, None, bench_train, bench_listen, bench_cells)
+add_verbs(bench, None, bench_train, bench_listen, bench_loss, bench_cells)
