@@ -65,7 +65,7 @@ NOT_RUN = {
 }
 
 #: Verbs that take seconds even on small data.
-SLOW = {"demo", "train", "compare", "bench", "export", "inspect", "record", "leave_one_out.py"}
+SLOW = {"demo", "train", "compare", "bench", "export", "inspect", "record", "crossvalidate"}
 
 
 def verb(command: list[str]) -> str:

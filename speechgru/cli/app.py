@@ -7,6 +7,7 @@ import typer
 from speechgru.cli.bench import bench
 from speechgru.cli.calibrate import calibrate
 from speechgru.cli.compare import compare
+from speechgru.cli.crossvalidate import crossvalidate
 from speechgru.cli.data import data
 from speechgru.cli.demo import demo
 from speechgru.cli.devices import devices
@@ -37,7 +38,7 @@ app = typer.Typer(
     "speechgru train my-words --data my-words/ --out runs/mine\n"
     "speechgru listen runs/mine",
 )
-add_verbs(app, TRAIN, demo, train, recipes, evaluate, compare)
+add_verbs(app, TRAIN, demo, train, recipes, evaluate, crossvalidate, compare)
 add_verbs(app, LISTEN, listen, serve, recognize, calibrate, devices)
 add_verbs(app, DATA, record)
 app.add_typer(data, name="data", rich_help_panel=DATA)

@@ -4,8 +4,8 @@
 `recipes/make_other_sounds.py` made the archive; licences and attribution lie in it.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speechgru.corpora.bundled_archives import unpacked
@@ -33,17 +33,33 @@ class OtherSounds:
 
     def speech(self, split: str, without: Collection[str] = ()) -> tuple[Path, ...]:
         """The utterances of a split, without those whose transcript has one of these words."""
-        unwanted = {word.lower() for word in without}
-        return tuple(
-            utterance.path
-            for utterance in self.utterances
-            if utterance.split == split
-            and not unwanted.intersection((utterance.transcript or "").split())
-        )
+        of_split = (utterance for utterance in self.utterances if utterance.split == split)
+        return paths_without(of_split, without)
+
+    def leave_out(self, fold: int, folds: int) -> tuple["OtherSounds", tuple[OtherSpeech, ...]]:
+        """The same without some of the training speakers, and their utterances.
+
+        Over all folds each training speaker is left out once.
+        """
+        speakers = sorted({u.speaker for u in self.utterances if u.split == "training"})
+        chosen = set(speakers[fold::folds])
+        left_out = tuple(u for u in self.utterances if u.speaker in chosen)
+        kept = tuple(u for u in self.utterances if u.speaker not in chosen)
+        return replace(self, utterances=kept), left_out
 
     def noise(self, split: str) -> tuple[Path, ...]:
         """The noise recordings of a split."""
         return tuple(path for path, of_split in self.noises if of_split == split)
+
+
+def paths_without(utterances: Iterable[OtherSpeech], words: Collection[str]) -> tuple[Path, ...]:
+    """The recordings of those utterances whose transcript has none of these words."""
+    unwanted = {word.lower() for word in words}
+    return tuple(
+        utterance.path
+        for utterance in utterances
+        if not unwanted.intersection((utterance.transcript or "").split())
+    )
 
 
 def other_sounds(cache_dir: Path | None = None) -> OtherSounds:

@@ -70,16 +70,26 @@ def prepare(recipe: Recipe, progress: Progress | None = None) -> TrainingData:
     if not name:
         raise UsageError("no data: name it with --data DIR (or data.directory in the recipe)")
     corpus = open_corpus(name)
-    task = make_task(recipe.data.protocol, corpus)
-    if recipe.data.clip_s:
-        task = replace(task, clip_s=recipe.data.clip_s)
-    # An empty split should be reported before minutes of decoding.
-    task.split("training"), task.split("validation")
+    task = task_of(recipe, corpus)
     channel = recipe.data.channel or None
     packed = pack(corpus, recipe.features.sample_rate, progress=progress, channel=channel)
     other = other_sounds() if recipe.data.other_sounds else None
     notes = (*summarize_skipped(corpus.skipped), *_cut_recordings(task, packed))
     return TrainingData(corpus, task, packed, corpus_fingerprint(corpus), other, notes)
+
+
+def task_of(recipe: Recipe, corpus: Corpus) -> Task:
+    """The task of a recipe, which has clips to train with and to validate.
+
+    Raises:
+        DataError: the corpus lacks what the protocol needs.
+    """
+    task = make_task(recipe.data.protocol, corpus)
+    if recipe.data.clip_s:
+        task = replace(task, clip_s=recipe.data.clip_s)
+    # An empty split should be reported before minutes of decoding.
+    task.split("training"), task.split("validation")
+    return task
 
 
 def _cut_recordings(task: Task, packed: PackedAudio) -> Iterator[str]:

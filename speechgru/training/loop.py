@@ -67,6 +67,7 @@ def train(
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
     ranks: Ranks = ALONE,
+    data: TrainingData | None = None,
 ) -> TrainingResult:
     """Train a recipe in the run directory `out`, or resume the run that is there.
 
@@ -79,6 +80,7 @@ def train(
         progress: counts decoded recordings.
         say: called with a line for the user: what to know about the data, where the clips are
             stored, what the weights start with, and in which precision products are computed.
+        data: recordings that are decoded already, instead of those that the recipe names.
 
     Raises:
         UsageError: the recipe names no data, `out` holds a run (or none, to resume), or the run
@@ -109,7 +111,7 @@ def train(
         if progress is not None:
             progress(done, total)
 
-    data = prepare(recipe, decoding)
+    data = data or prepare(recipe, decoding)
     if resumed:
         _check_same_data(run, data, say)  # a network for other words could not be restored
     trainer = Trainer(recipe, data, device, ranks, warm_start=not resumed)

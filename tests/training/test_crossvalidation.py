@@ -1,0 +1,117 @@
+"""Cross-validation on tones: every clip tested once, resumed after a stop, sequences with CTC."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from runs import CPU, quick_recipe
+from tones import shared_tones
+
+from speechgru.cli import main
+from speechgru.corpora import open_corpus
+from speechgru.corpora.other_sounds import other_sounds
+from speechgru.errors import DataError, InterruptedRunError, UsageError
+from speechgru.training import crossvalidation
+from speechgru.training.crossvalidation import CrossValidation, Watch
+from speechgru.training.recipe import parse_recipe
+
+
+@pytest.fixture(autouse=True)
+def _little_speech(monkeypatch):
+    """Half a minute of the speech that ships with the package: all of it takes a minute."""
+    sounds = other_sounds()
+    few = replace(sounds, utterances=sounds.utterances[:20])
+    monkeypatch.setattr(crossvalidation, "other_sounds", lambda: few)
+
+
+@pytest.fixture
+def recipe():
+    return quick_recipe(shared_tones(), epochs=25, validations=2)
+
+
+def test_every_clip_is_tested_once(recipe, tmp_path):
+    lines = []
+    report = CrossValidation(recipe, tmp_path / "cv", folds=2).run(CPU, Watch(lines.append))
+    corpus = open_corpus(shared_tones())
+    assert sorted(clip.file for clip in report.clips) == sorted(c.path.name for c in corpus.clips)
+    assert report.accuracy["accuracy"] > 0.6  # chance is a third
+    assert report.missed is not None
+    assert report.missed["n"] > 10
+    assert report.false_alarms is not None
+    assert 0.002 < report.false_alarms["hours"] < 0.1
+    assert report.by == "speaker"
+    assert [line[:12] for line in lines] == ["fold 1 of 2:", "fold 2 of 2:"]
+
+
+def test_stopped_cross_validation_continues(recipe, tmp_path):
+    reports = []
+
+    def stop() -> bool:
+        return len(reports) >= 4
+
+    watch = Watch(report=reports.append, stop=stop)
+    with pytest.raises(InterruptedRunError, match=r"stopped in fold \d of 2; the same command"):
+        CrossValidation(recipe, tmp_path / "cv", folds=2).run(CPU, watch)
+    report = CrossValidation(recipe, tmp_path / "cv", folds=2).run(CPU, Watch())
+    assert len(report.clips) == 36
+    # A third time nothing is trained.
+    again = CrossValidation(recipe, tmp_path / "cv", folds=2).run(
+        CPU, Watch(report=lambda status: pytest.fail("trained again"))
+    )
+    assert again == report
+
+
+def test_other_settings_need_another_directory(recipe, tmp_path):
+    (tmp_path / "cv").mkdir()
+    first = CrossValidation(recipe, tmp_path / "cv", folds=2)
+    (tmp_path / "cv" / "crossvalidation.json").write_text("{}")
+    with pytest.raises(UsageError, match="other recordings or settings"):
+        CrossValidation(recipe, tmp_path / "cv", folds=2)
+    renamed = CrossValidation(recipe, tmp_path / "cv", folds=2, may_rename=True)
+    assert renamed.out == tmp_path / "cv-2"
+    assert first.out == tmp_path / "cv"
+
+
+def test_damaged_result_of_a_fold_is_an_error(recipe, tmp_path):
+    validation = CrossValidation(recipe, tmp_path, folds=2)
+    (tmp_path / "fold-1.json").write_text('{"clips": 3}')
+    with pytest.raises(DataError, match=r"fold-1\.json: is not the result of a fold"):
+        validation.run(CPU, Watch())
+
+
+@pytest.mark.slow
+def test_ctc_model_is_tested_on_sequences_with_more_clips_to_train_on(recipe, tmp_path):
+    table = recipe.model_dump(mode="json")
+    table["model"]["heads"] = ["ctc"]
+    recipe = parse_recipe(table, "ctc")
+    validation = CrossValidation(recipe, tmp_path / "cv", 2, also=str(shared_tones()))
+    report = validation.run(CPU, Watch())
+    assert report.word_error_rate is not None
+    assert len(report.word_error_rate["by_fold"]) == 2
+
+
+def test_command_prints_json_tables_and_advice(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quick.toml").write_text(recipe.to_toml())
+    command = ["crossvalidate", "quick.toml", "--folds", "2", "--device", "cpu"]
+    assert main([*command, "--json"]) == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert (found["out"], found["folds"], found["by"], found["n"]) == (
+        "runs/quick-folds",
+        2,
+        "speaker",
+        36,
+    )
+    assert {"accuracy", "ci95", "missed", "false_alarms", "per_class", "confusions"} < set(found)
+    assert "2 folds by speaker on cpu" in printed.err
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert "2 folds by speaker, N = 36 clips" in text
+    assert "false alarms   " in text
+    assert text.endswith(found["advice"] + "\n")
+    assert main([*command, "--set", "training.seed=2", "--out", "runs/quick-folds"]) == 2
+    assert "use another --out" in capsys.readouterr().err
+    assert main(["crossvalidate", "quick.toml", "--folds", "99"]) == 2
+    assert main(["crossvalidate", "--folds", "2"]) == 2
+    assert "--data DIR" in capsys.readouterr().err
