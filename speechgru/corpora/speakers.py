@@ -13,21 +13,28 @@ from speechgru.corpora.listing import normalized
 NOHASH = "_nohash_"
 _HASHES = 2**27
 
-#: A number that counts takes, after what is said of the speaker: "anna_1", "anna.1", "anna (1)".
-_TAKE = re.compile(r"[\s._-]+\(?\d+\)?$|\(\d+\)$")
-#: In front it counts takes, or is a date: "01_anna".
-_NUMBER = re.compile(r"^\d+(?:[\s._-]+|$)")
-#: "anna1" is the first take of anna, "speaker1" a speaker.
+#: What recorders, telephones and people call recordings of nobody in particular.
+_DEVICE_WORDS = (
+    "at aud audio aufnahme background clip copy file memo mic neue new noise ptt rec record "
+    "recording room sample session silence sound take track untitled vn voice wav whatsapp"
+)
+_DEVICE_NAMES = frozenset(_DEVICE_WORDS.split())
+_COPY_WORDS = "copia|copie|copy|kopie|take"
+#: A number that counts takes, after what is said of the speaker: "anna_1", "anna.1", "anna (1)",
+#: "anna take 1", "anna - Copy".
+_TAKE = re.compile(rf"[\s._-]+\(?(?:\d+|(?:{_COPY_WORDS})\d*)\)?$|\(\d+\)$", re.IGNORECASE)
+#: In front it counts takes, or is a date: "01_anna", "20260105T100300".
+_NUMBER = re.compile(r"^\d+(?:t\d+z?)?(?:[\s._-]+|$)", re.IGNORECASE)
+#: In front, too, may be what was used, with a number: "take1_anna", "rec 3 anna".
+_DEVICE = re.compile(rf"^(?:{_DEVICE_WORDS.replace(' ', '|')})\d*[\s._-]+", re.IGNORECASE)
+#: "anna1" is the first take of anna, "speaker1" a speaker, and so is "speaker 1".
 _NUMBERED = re.compile(r"(.*[^\W\d_])\d+")
 _NUMBERED_SPEAKERS = frozenset(
     ["f", "id", "m", "p", "person", "s", "sp", "speaker", "spk", "subject", "u", "user"]
 )
-#: What recorders, telephones and people call recordings of nobody in particular.
-_DEVICE_WORDS = (
-    "at aud audio aufnahme background clip copy file memo neue new noise ptt rec record recording "
-    "room sample silence sound take track untitled vn voice wav whatsapp"
+_NUMBER_APART = re.compile(
+    r"(person|speaker|spk|subject|user)[\s._-](\d+)(?![^\W_])", re.IGNORECASE
 )
-_DEVICE_NAMES = frozenset(_DEVICE_WORDS.split())
 
 
 class Recording(NamedTuple):
@@ -172,7 +179,10 @@ def _speakers(recordings: Sequence[Recording]) -> list[str]:
     Names are believed if at least half of the recordings that depend on them then have speakers
     with two words or more: not those in `yes/yes_1.wav` and `yes/7f3a.wav`.
     """
-    guesses = [r.speaker or speaker_in_name(r.name, r.word) for r in recordings]
+    guesses = _without_takes(
+        [r.speaker or speaker_in_name(r.name, r.word) for r in recordings],
+        [bool(r.speaker) or NOHASH in r.name for r in recordings],
+    )
     unsure = [
         (guess.casefold(), r.word)
         for r, guess in zip(recordings, guesses, strict=True)
@@ -188,6 +198,17 @@ def _speakers(recordings: Sequence[Recording]) -> list[str]:
         guess if r.speaker or NOHASH in r.name else spellings.get(guess.casefold(), "") * believed
         for r, guess in zip(recordings, guesses, strict=True)
     ]
+
+
+def _without_takes(guesses: Sequence[str], are_known: Sequence[bool]) -> list[str]:
+    """Guesses in which "anna1" is "anna" where there is an anna too: one speaker rather than two."""
+    folded = {guess.casefold() for guess in guesses}
+    found = []
+    for guess, is_known in zip(guesses, are_known, strict=True):
+        numbered = None if is_known else _NUMBERED.fullmatch(guess)
+        is_take = numbered is not None and numbered[1].casefold() in folded
+        found.append(numbered[1] if numbered and is_take else guess)
+    return found
 
 
 def _spellings(names: Sequence[str]) -> dict[str, str]:
@@ -207,17 +228,21 @@ def speaker_in_name(name: str, word: str) -> str:
     That is what precedes `_nohash_`; else the part before the first `_` or `-`, without the word
     and without numbers, which count takes or are dates.
 
-    >>> names = ["anna_3", "yes-anna-3", "anna (3)", "anna3", "03_anna", "20260105_1003", "Rec 3"]
-    >>> [speaker_in_name(f"yes/{name}.wav", "yes") for name in names]
-    ['anna', 'anna', 'anna', 'anna', 'anna', '', '']
+    >>> names = ["anna_3", "yes-anna-3", "anna (3)", "anna3", "03_anna", "take3_anna", "anna copy"]
+    >>> {speaker_in_name(f"yes/{name}.wav", "yes") for name in names}
+    {'anna'}
+    >>> [speaker_in_name(f"yes/{name}.wav", "yes") for name in ("20260105_1003", "Rec 3")]
+    ['', '']
     """
     stem = normalized(name.rpartition("/")[2].rpartition(".")[0])
     before, nohash, _ = stem.partition(NOHASH)
     if nohash:
         return before
     stem = _without_word(stem, word)
-    while stem != (shorter := _NUMBER.sub("", stem)):
+    while stem != (shorter := _DEVICE.sub("", _NUMBER.sub("", stem))):
         stem = shorter
+    if apart := _NUMBER_APART.match(stem):
+        return f"{apart[1]}{apart[2]}"
     has_take = False
     while stem != (shorter := _TAKE.sub("", stem)):
         stem, has_take = shorter, True

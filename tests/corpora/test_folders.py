@@ -80,6 +80,13 @@ NAMINGS = {
     "case": lambda word, n: f"{(WHO[n // 3], WHO[n // 3].title(), WHO[n // 3].upper())[n % 3]}_{n}",
     "word behind": lambda word, n: f"{WHO[n // 3]}{n % 3 + 1}_{word}",
     "number in front": lambda word, n: f"{n:02d}_{WHO[n // 3]}",
+    "take in front": lambda word, n: f"take{n % 3 + 1}_{WHO[n // 3]}",
+    "recorder in front": lambda word, n: f"REC {n:03d} {WHO[n // 3]}",
+    "microphone": lambda word, n: f"mic_{n % 3}_{WHO[n // 3]}_{n}",
+    "session": lambda word, n: f"session{n % 3}-{WHO[n // 3]}",
+    "copies": lambda word, n: f"{WHO[n // 3]}{('', ' copy', ' copy 2')[n % 3]}",
+    "copies of takes": lambda word, n: f"{WHO[n // 3]}{('1', '2', '3 (1)')[n % 3]}",
+    "take in words": lambda word, n: f"{WHO[n // 3]} take {n % 3}",
 }
 
 
@@ -103,8 +110,9 @@ def test_no_naming_of_takes_leaks_a_speaker(tmp_path: Path, naming: str) -> None
         lambda word, n: f"202601{5 + n // 3:02d}_10{n:02d}{len(word):02d}",
         lambda word, n: f"{n // 3:03d}_{n % 3}",
         lambda word, n: f"Recording ({n})",
+        lambda word, n: f"202601{5 + n // 3:02d}T10{n:02d}{len(word):02d}",
     ],
-    ids=["takes", "dates", "numbers", "recorder"],
+    ids=["takes", "dates", "numbers", "recorder", "ISO dates"],
 )
 def test_numbers_and_dates_are_no_speakers(tmp_path: Path, naming) -> None:
     make(tmp_path, *(f"{w}/{naming(w, n)}.wav" for w in WORDS for n in range(12)))
@@ -200,6 +208,8 @@ def test_fsdd_has_every_word_and_other_speakers_in_each_split(fsdd: Path) -> Non
         ("yes/20260105_anna_2.wav", "yes", "anna"),
         ("0/0_jackson_7.wav", "0", "jackson"),
         ("yes/speaker3.wav", "yes", "speaker3"),
+        ("yes/Speaker_3_1.wav", "yes", "Speaker3"),
+        ("yes/spk 3 take 2.wav", "yes", "spk3"),
         ("yes/sp03_1.wav", "yes", "sp03"),
         ("yes/anna3_1.wav", "yes", "anna3"),
         ("yes/007_2.wav", "yes", ""),
