@@ -201,7 +201,7 @@ def _speakers(recordings: Sequence[Recording]) -> list[str]:
 
 
 def _without_takes(guesses: Sequence[str], are_known: Sequence[bool]) -> list[str]:
-    """Guesses in which "anna1" is "anna" where there is an anna too: one speaker rather than two."""
+    """The guesses, but "anna1" is "anna" where there is one: one speaker rather than two."""
     folded = {guess.casefold() for guess in guesses}
     found = []
     for guess, is_known in zip(guesses, are_known, strict=True):
