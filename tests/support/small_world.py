@@ -125,7 +125,8 @@ def _speech_commands(root: Path, say) -> None:
 def _recordings(root: Path, spoken: list[list[Path]]) -> None:
     """Eight words with a second of quiet around each, by another voice in each file."""
     quiet = np.random.default_rng(0).normal(0, 1e-3, RATE).astype(np.float32)
-    names = ("some.wav", "other.flac", "long-recording.wav", "room/a.wav", "ambient-speech/a.wav")
+    names = ("some.wav", "other.flac", "long-recording.wav", "room/a.wav")
+    names += ("ambient-speech/a.wav", "ambient-testing/a.wav")
     for voice, name in enumerate(names):
         words = [part for clips in spoken[:8] for part in (read(clips[voice]), quiet)]
         (root / name).parent.mkdir(exist_ok=True)
