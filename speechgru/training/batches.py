@@ -61,12 +61,14 @@ class Batch:
         targets: a class for each step, (B, T); `NO_TARGET` where none counts.
         words: the classes of the words in order, (B, N), also of unknown ones, padded with
             `NO_WORD`. On the host, where their number is known without waiting for a GPU.
+        rows: the rows that the features are of, for teachers.
     """
 
     features: Tensor
     state: State
     targets: Tensor
     words: Tensor
+    rows: "Rows | None" = None
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,18 @@ class Rows:
     """Augmented samples (B, S), a target per step (B, T), and the words in order (B, N).
 
     The words are on the host.
+
+    Args:
+        clip_starts: the first sample of each clip in its row, (B, N).
+        target_clips: which of these clips has the target of a step as its word, (B, T); -1 where
+            the target, if any, is none of theirs.
     """
 
     samples: Tensor
     targets: Tensor
     words: Tensor
+    clip_starts: Tensor
+    target_clips: Tensor
 
 
 class TrainingClips:
@@ -276,7 +285,10 @@ class ClipBatches:
         samples = augment_samples(drawn.samples, self.clips.noise, config, self.clips.generator)
         classes = drawn.classes[:, None].to(drawn.samples.device, non_blocking=True)
         targets = torch.where(self.has_target, classes, NO_TARGET)
-        return Rows(samples, targets, words_first(drawn.classes[:, None], self.clips))
+        words = words_first(drawn.classes[:, None], self.clips)
+        starts = torch.zeros(count, 1, dtype=torch.long, device=samples.device)
+        target_clips = (self.has_target.long() - 1).expand(count, -1)
+        return Rows(samples, targets, words, starts, target_clips)
 
     @torch.no_grad()
     def featurize(self, rows: Rows) -> Batch:
@@ -288,7 +300,7 @@ class ClipBatches:
         with on_one_core():
             features = self.clips.augment_features(features)
             features = mask_features(features, config, hop_ms, self.clips.generator)
-        return Batch(features, state, rows.targets, rows.words)
+        return Batch(features, state, rows.targets, rows.words, rows)
 
     def label_shares(self) -> Tensor:
         """The share of each label in the targets, with scrambled words: (V,), sum 1."""

@@ -42,6 +42,8 @@ class Progress:
     best_metrics: dict[str, Any] = field(default_factory=dict)
     #: Provenance of the model whose weights the run started with, if any.
     begun_with: dict[str, Any] = field(default_factory=dict)
+    #: Provenance of each teacher, with the name and the hash of its file.
+    teachers: list[dict[str, Any]] = field(default_factory=list)
     #: In which products were computed: "bf16" or "float32".
     precision: str = ""
     #: Checksum of the decoded recordings, and the versions of the libraries that decoded them.

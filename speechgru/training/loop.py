@@ -85,8 +85,8 @@ def train(
     Raises:
         UsageError: the recipe names no data, `out` holds a run (or none, to resume), or the run
             started on another kind of device.
-        DataError: the data is invalid, or has changed since the run started; the file whose weights
-            the run starts with is not a model.
+        DataError: the data or a teacher is invalid, or has changed since the run started; the file
+            whose weights the run starts with is not a model.
         InterruptedRunError: `stop` returned true; the run can be resumed.
         LostProcessError: another process has ended.
         SpeechGRUError: the folder cannot be written, another process trains there, or the loss is
@@ -100,8 +100,9 @@ def train(
         return bool(*ranks.broadcast(resume and run.checkpoint.exists()))
 
     resumed = has_checkpoint()
-    if (start := recipe.training.begin_with) and not resumed:
-        read_header(trained_model(start))
+    start = recipe.training.begin_with
+    for name in (*recipe.training.teachers, *([start] if start and not resumed else [])):
+        read_header(trained_model(name))
 
     def decoding(done: int, total: int) -> None:
         if stop():
@@ -158,6 +159,12 @@ def _check_same_data(run: RunDirectory, data: TrainingData, say: Callable[[str],
 
 def _restore(trainer: Trainer, run: RunDirectory, say: Callable[[str], None]) -> None:
     _check_same_data(run, trainer.data, lambda line: None)
+    teachers = trainer.state.progress.teachers
+    if read_progress(run.checkpoint).teachers != teachers:
+        raise DataError(
+            f"{run.root}: the models of training.teachers have changed since this run began, so it "
+            "cannot be resumed; start another run with another --out"
+        )
     trainer.state.load(run.checkpoint)
     progress = trainer.state.progress
     if progress.precision not in ("", trainer.precision):
@@ -344,6 +351,7 @@ class _Loop:
                 self.progress.fingerprint,
                 {name: len(examples) for name, examples in task.splits.items()},
                 self.progress.begun_with,
+                self.progress.teachers,
             ),
         }
         if self.ranks.is_first:

@@ -17,19 +17,25 @@ class BatchLoss:
     """Cross-entropy of a classify head, CTC of a CTC head; of both, their weighted mean.
 
     The target of a step is smoothed over the labels, not over the classes: all unknown words
-    together are one label.
+    together are one label. With teachers, a share of the loss of the classify head is that of their
+    answers.
     """
 
     def __init__(self, model: SpeechGRU, config: TrainingConfig, ranks: Ranks = ALONE) -> None:
         self.model, self.config, self.ranks = model, config, ranks
         self.tokens = tokens_of_classes(model)
 
-    def __call__(self, log_posteriors: Tensor, batch: Batch) -> Tensor:
-        """The loss of what `encode` returned, (B, T, V + U)."""
-        losses = {
-            head: self._classify(part, batch) if head == "classify" else self._ctc(part, batch)
-            for head, part in self.model.split_heads(log_posteriors).items()
-        }
+    def __call__(
+        self, log_posteriors: Tensor, batch: Batch, answers: Tensor | None = None
+    ) -> Tensor:
+        """The loss of what `apply_heads` returned, (B, T, V + U), given the teachers' answers."""
+        losses = {}
+        for head, part in self.model.split_heads(log_posteriors).items():
+            losses[head] = (
+                self._classify(part, batch, answers)
+                if head == "classify"
+                else self._ctc(part, batch)
+            )
         if len(losses) == 1:
             return next(iter(losses.values()))
         return torch.lerp(losses["classify"], losses["ctc"], self.config.ctc_weight)
@@ -49,14 +55,21 @@ class BatchLoss:
         )
         return total / self._mean_count(targets != NO_WORD)
 
-    def _classify(self, log_posteriors: Tensor, batch: Batch) -> Tensor:
-        return smoothed_cross_entropy(
+    def _classify(self, log_posteriors: Tensor, batch: Batch, answers: Tensor | None) -> Tensor:
+        labels = self.model.merge_unknown(log_posteriors)
+        loss = smoothed_cross_entropy(
             log_posteriors.flatten(0, 1),
-            self.model.merge_unknown(log_posteriors).flatten(0, 1),
+            labels.flatten(0, 1),
             batch.targets.flatten(),
             self.config.label_smoothing,
             self._mean_count(batch.targets != NO_TARGET),
         )
+        if answers is None:
+            return loss
+        taught = log_posteriors if answers.shape == log_posteriors.shape else labels
+        divergence = distillation_loss(taught, answers, self.config.temperature)
+        divergence = divergence / self._mean_count(answers.any(dim=-1))
+        return torch.lerp(loss, divergence, self.config.teacher_weight)
 
     def _ctc(self, log_posteriors: Tensor, batch: Batch) -> Tensor:
         tokens = tokens_of_words(batch.words, self.tokens)
@@ -87,6 +100,19 @@ def smoothed_cross_entropy(
     hard = functional.nll_loss(log_posteriors, targets, ignore_index=NO_TARGET, reduction="sum")
     uniform = -(label_log_posteriors.mean(dim=1) * has_target).sum()
     return ((1 - smoothing) * hard + smoothing * uniform) / count
+
+
+def distillation_loss(log_posteriors: Tensor, answers: Tensor, temperature: float) -> Tensor:
+    """t^2 KL(q || p), summed over the steps, of q ~ answers^(1/t) and p ~ posteriors^(1/t).
+
+    Log-posteriors and answers (..., V); where all answers are 0, there is no loss. The factor t^2
+    keeps the gradients as large as at temperature 1.
+
+    Source: G. Hinton, O. Vinyals and J. Dean, "Distilling the knowledge in a neural network", 2015.
+    """
+    softened = functional.normalize(answers ** (1 / temperature), p=1, dim=-1)
+    student = torch.log_softmax(log_posteriors / temperature, dim=-1)
+    return temperature**2 * functional.kl_div(student, softened, reduction="sum")
 
 
 def ctc_losses(log_posteriors: Tensor, tokens: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ def provenance(
     fingerprint: str,
     counts: dict[str, int],
     begun_with: dict[str, Any],
+    teachers: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """What is needed to train the same model again; of paths only the names.
 
@@ -27,13 +28,19 @@ def provenance(
         precision: of products, as the recipe's setting was resolved on this machine.
         counts: number of clips by split.
         begun_with: provenance of the model whose weights training started with; empty without.
+        teachers: provenance of each model whose answers it learned.
     """
     training = recipe["training"]
     without_paths = {
         "data": recipe["data"] | {"directory": corpus.root.name},
-        "training": training | {"begin_with": Path(training["begin_with"]).name},
+        "training": training
+        | {
+            "begin_with": Path(training["begin_with"]).name,
+            "teachers": [Path(name).name for name in training["teachers"]],
+        },
     }
-    return ({"begun_with": begun_with} if begun_with else {}) | {
+    others = {"begun_with": begun_with, "teachers": teachers}
+    return {name: origin for name, origin in others.items() if origin} | {
         "recipe": recipe | without_paths,
         "precision": precision,
         "data": {

@@ -100,6 +100,14 @@ class TrainingConfig(_Section):
     #: A model of the same network whose weights and normalization training starts with: a file, or
     #: the name of a bundled model. With other words or heads, only the encoder.
     begin_with: str = ""
+    #: Models whose answers the network learns, besides the recordings' words (Hinton et al., 2015):
+    #: files, or names of bundled models. They need the same labels, and may have any network, also
+    #: one that needs whole clips. A resumed run still needs them.
+    teachers: tuple[str, ...] = ()
+    #: Share of the teachers' answers in the loss of the classify head.
+    teacher_weight: float = Field(0.7, gt=0.0, le=1.0)
+    #: Above 1, less probable answers of the teachers count more.
+    temperature: float = Field(1.0, ge=0.1, le=20.0)
     #: Passes over as many clips as the training split has ...
     epochs: float = Field(30, gt=0)
     #: ... but at least so many steps, as a pass over few clips is short.
@@ -171,6 +179,8 @@ class Recipe(_Section):
             raise ValueError("stream.talk_share needs a classify head; add it to model.heads")
         if self.training.choose_by == "streams" and "classify" not in self.model.heads:
             raise ValueError('training.choose_by "streams" needs a classify head')
+        if self.training.teachers and "classify" not in self.model.heads:
+            raise ValueError("training.teachers needs a classify head; add it to model.heads")
         return self
 
     @property

@@ -5,6 +5,8 @@ network starts it from the detached state in which it ended the same row of the 
 at the start of a word the state may be any that the words before it leave behind.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,7 @@ from speechgru.training.batches import (
 from speechgru.training.data import label_ids
 from speechgru.training.recipe import StreamConfig
 from speechgru.training.talk import SILENT, SPEECH
+from speechgru.training.teachers import Teachers
 
 #: Rows of whole clips start up to this much later.
 _JITTER_S = 0.02
@@ -58,10 +61,12 @@ class StreamBatches:
         # A row holds its clips, however long they are.
         seconds_per_clip = max(config.seconds_per_clip, clip_s)
         self.steps = model.steps(config.clips * seconds_per_clip)
+        #: The state from which a row starts that does not continue its stream.
+        self.initial = model.initial_state(rows)
         #: For each row the state in which it ended; the class of its last word ("output"); and
         #: until when after the row's end that class is a target, in seconds ("held_s"). The names
         #: are part of the checkpoint format.
-        self.carried: State = model.initial_state(rows) | {
+        self.carried: State = self.initial | {
             "output": torch.full((rows,), NO_TARGET, device=model.device),
             "held_s": torch.full((rows,), -_LONG_AGO_S, device=model.device),
         }
@@ -71,6 +76,14 @@ class StreamBatches:
             if len(clips.talk[1]) < 2 * self.steps:
                 raise UsageError("stream.talk_share: there is too little running speech for a row")
 
+    def carry_also(self, teachers: Teachers) -> None:
+        """Carry the state of teachers, too."""
+        model = self.clips.model
+        teachers.check_rows(self.steps * model.step_samples)
+        initial = teachers.initial_state(len(self.carried["output"]))
+        self.initial |= initial
+        self.carried |= initial
+
     def draw(self, count: int) -> Batch:
         """A batch of the next `count` clips."""
         return self.featurize(self.draw_rows(count))
@@ -78,19 +91,18 @@ class StreamBatches:
     def draw_rows(self, count: int) -> Rows:
         """Rows of the next `count` clips, augmented."""
         continues, drawn = self.choose_rows(), self.clips.draw(count)
-        samples, targets = self.place_clips(drawn, continues)
-        words = words_first(drawn.classes.view(len(samples), -1), self.clips)
+        rows = self.place_clips(drawn, continues)
         if self.clips.talk is not None:
-            self.place_talk(samples, targets, words, *self.clips.talk)
+            self.place_talk(rows, *self.clips.talk)
         config = self.clips.recipe.augment
-        samples = augment_samples(samples, self.clips.noise, config, self.clips.generator)
-        return Rows(samples, targets, words)
+        samples = augment_samples(rows.samples, self.clips.noise, config, self.clips.generator)
+        return replace(rows, samples=samples)
 
     @torch.no_grad()
     def featurize(self, rows: Rows) -> Batch:
         """Features of augmented rows, themselves augmented and masked."""
         model, config, stream = self.clips.model, self.clips.recipe.augment, self.config
-        state = {name: self.carried[name] for name in model.initial_state(1)}
+        state = {name: self.carried[name] for name in self.initial}
         features, state["samples"] = model.extract(rows.samples, state["samples"])
         # As many masks per clip length as in a single clip.
         per_row = config.model_copy(update={"time_masks": config.time_masks * stream.clips})
@@ -98,7 +110,7 @@ class StreamBatches:
         with on_one_core():
             features = self.clips.augment_features(features)
             features = mask_features(features, per_row, hop_ms, self.clips.generator)
-        return Batch(features, state, rows.targets, rows.words)
+        return Batch(features, state, rows.targets, rows.words, rows)
 
     def carry(self, state: State) -> None:
         """Keep the state in which the network ended a batch: the next batch starts from it."""
@@ -115,7 +127,7 @@ class StreamBatches:
         clips = rows * self.config.clips
         with self.clips.rewound():
             for _ in range(max(1, _COUNTED_CLIPS // (clips * ranks.size))):
-                _, targets = self.place_clips(self.clips.draw(clips), continues)
+                targets = self.place_clips(self.clips.draw(clips), continues).targets
                 labels = label_ids(targets[targets != NO_TARGET], model)
                 counts += torch.bincount(labels, minlength=len(counts))
         self.carried.update(carried)
@@ -129,7 +141,7 @@ class StreamBatches:
         continues = uniform((rows,), 0, 1, like, generator) < self.config.carry_share
         if self.clips.talk is not None:
             continues |= self.choose_talk(len(self.clips.talk[1]))
-        for name, initial in self.clips.model.initial_state(rows).items():
+        for name, initial in self.initial.items():
             mask = continues.view(-1, *[1] * (initial.ndim - 1))
             self.carried[name] = torch.where(mask, self.carried[name], initial)
         return continues
@@ -154,10 +166,9 @@ class StreamBatches:
         self.carried["talk"] = torch.where(is_talk, following, -1)
         return was_talk
 
-    def place_talk(
-        self, samples: Tensor, targets: Tensor, words: Tensor, talk: Tensor, activity: Tensor
-    ) -> None:
+    def place_talk(self, placed: Rows, talk: Tensor, activity: Tensor) -> None:
         """Replace the rows that were chosen for it by running speech, in place."""
+        samples, targets = placed.samples, placed.targets
         model, like, generator = self.clips.model, self.carried["samples"], self.clips.generator
         share = self.config.talk_target_share
         has_target = uniform(tuple(targets.shape), 0, 1, like, generator) < share
@@ -173,13 +184,14 @@ class StreamBatches:
         talk_targets = talk_targets.masked_fill(activity == SPEECH, unknown)
         talk_targets = talk_targets.masked_fill(activity == SILENT, self.clips.silence)
         targets[rows] = talk_targets.masked_fill(~has_target[rows], NO_TARGET)
-        words[rows.cpu()] = NO_WORD
+        placed.target_clips[rows] = -1
+        placed.words[rows.cpu()] = NO_WORD
         # The last word is no longer a target, and silence soon is.
         self.carried["held_s"][rows] = 0.0
         self.carried["output"][rows] = unknown
 
-    def place_clips(self, clips: Clips, continues: Tensor) -> tuple[Tensor, Tensor]:
-        """Clips to rows: samples (R, S) and targets (R, T); the last words are carried."""
+    def place_clips(self, clips: Clips, continues: Tensor) -> Rows:
+        """Clips to rows, without noise; the last words are carried."""
         rows, length = len(continues), clips.samples.shape[1]
         total = self.steps * self.clips.model.step_samples
         spans = clips.spans.view(rows, -1, 2)
@@ -194,7 +206,9 @@ class StreamBatches:
             round(_FADE_S * self.clips.model.sample_rate) * ~abutted,
         )
         spans = spans + offsets[..., None]
-        return samples, self._targets(clips, offsets, spans, abutted, continues)
+        targets, target_clips = self._targets(clips, offsets, spans, abutted, continues)
+        words = words_first(clips.classes.view(rows, -1), self.clips)
+        return Rows(samples, targets, words, offsets, target_clips)
 
     def abutted_offsets(self, rows: int, length: int, total: int, like: Tensor) -> Tensor:
         """Offsets of clips that follow each other without a gap, from a random one on: (R, N)."""
@@ -224,8 +238,8 @@ class StreamBatches:
 
     def _targets(
         self, clips: Clips, offsets: Tensor, spans: Tensor, abutted: Tensor, continues: Tensor
-    ) -> Tensor:
-        """A target for each step, (R, T): silence, and after each word that word."""
+    ) -> tuple[Tensor, Tensor]:
+        """A target for each step, (R, T): silence, and after each word that word; and its clip."""
         config, model = self.config, self.clips.model
         rows, rate = len(continues), model.sample_rate
         classes = clips.classes.view(rows, -1).to(offsets.device, non_blocking=True)
@@ -233,6 +247,7 @@ class StreamBatches:
         # A step's posteriors are those at its end.
         now_s = step_s * torch.arange(1, self.steps + 1, device=offsets.device)
         targets = torch.full((rows, self.steps), self.clips.silence, device=offsets.device)
+        target_clips = torch.full_like(targets, -1)
         is_word = classes != self.clips.silence
         starts_s = spans[..., 0] / rate
         ends_s, clip_ends_s = spans[..., 1] / rate, (offsets + clips.samples.shape[1]) / rate
@@ -249,12 +264,15 @@ class StreamBatches:
         words += zip(
             *(x.unbind(1) for x in (starts_s, from_s, until_s, classes, is_word)), strict=True
         )
-        for word_start_s, word_from_s, word_until_s, word_class, applies in words:
+        for clip, (word_start_s, word_from_s, word_until_s, word_class, applies) in enumerate(
+            words, start=-1
+        ):
             started = applies[:, None] & (now_s > word_start_s[:, None])
             held = started & (now_s <= word_until_s[:, None])
             held &= now_s > word_from_s[:, None]
             targets = targets.masked_fill(started, NO_TARGET)
             targets = torch.where(held, word_class[:, None], targets)
+            target_clips = target_clips.masked_fill(started, -1).masked_fill(held, clip)
             over = started & (now_s > word_until_s[:, None] + config.release_ms / 1000)
             targets = targets.masked_fill(over, self.clips.silence)
             last_until_s = torch.where(applies, word_until_s, last_until_s)
@@ -264,7 +282,8 @@ class StreamBatches:
         self.carried["output"] = last_class
         shape = (rows, self.steps)
         dropped = uniform(shape, 0, 1, clips.samples, self.clips.generator) > config.silence_share
-        return targets.masked_fill((targets == self.clips.silence) & dropped, NO_TARGET)
+        targets = targets.masked_fill((targets == self.clips.silence) & dropped, NO_TARGET)
+        return targets, target_clips
 
 
 def _overlap_add(clips: Tensor, offsets: Tensor, total: int, fade: Tensor) -> Tensor:

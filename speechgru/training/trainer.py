@@ -21,6 +21,7 @@ from speechgru.training.optimiser import WeightAverage, make_optimiser, schedule
 from speechgru.training.recipe import Recipe
 from speechgru.training.stream_batches import StreamBatches
 from speechgru.training.stream_validation import StreamValidation
+from speechgru.training.teachers import Teachers
 from speechgru.training.validation import Validation
 from speechgru.training.warm_start import initialize_from
 
@@ -40,9 +41,9 @@ class Trainer:
             own, and no longer needs the file.
 
     Raises:
-        UsageError: so many processes cannot share the rows of a batch, or the model to start with
-            has another network.
-        DataError: the file to start with is not a model.
+        UsageError: so many processes cannot share the rows of a batch, the model to start with has
+            another network, or a teacher other labels.
+        DataError: the file to start with, or that of a teacher, is not a model.
     """
 
     def __init__(
@@ -70,6 +71,9 @@ class Trainer:
         self.model.set_prior(self.batches.label_shares())
         name = config.begin_with if warm_start else ""
         self.warm_start = initialize_from(self.model, name) if name else None
+        self.teachers = Teachers(config.teachers, self.model) if config.teachers else None
+        if self.teachers and isinstance(self.batches, StreamBatches):
+            self.batches.carry_also(self.teachers)
         share_layers(self.model, ranks)
         ranks.broadcast_(self.model.state_dict().values())
         self.batch_loss = BatchLoss(self.model, config, ranks)
@@ -90,6 +94,7 @@ class Trainer:
             Progress(
                 fingerprint=data.fingerprint,
                 begun_with=self.warm_start.provenance if self.warm_start else {},
+                teachers=self.teachers.provenance if self.teachers else [],
                 precision=self.precision,
                 samples_crc32=data.packed.crc32,
                 decoders=data.decoders,
@@ -156,12 +161,13 @@ class Trainer:
     def loss(self, batch: Batch) -> tuple[Tensor, State]:
         """The loss of a batch, and the state in which it ends."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            answers, teacher_state = self.teachers(batch) if self.teachers else (None, {})
             encoded, state = self.model.encode(batch.features, batch.state)
-            loss = self.batch_loss(self.model.apply_heads(encoded), batch)
+            loss = self.batch_loss(self.model.apply_heads(encoded), batch, answers)
             if self.model.speller is not None:
                 spelling = self.batch_loss.spelling(encoded, batch)
                 loss = torch.lerp(loss, spelling, self.recipe.training.attention_weight)
-        return loss, batch.state | state
+        return loss, batch.state | state | teacher_state
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:

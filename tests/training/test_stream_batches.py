@@ -62,8 +62,8 @@ def test_abutted_clips_and_their_targets(tones, monkeypatch):
     monkeypatch.setattr(batches.clips, "silence", silence)
     # One row: word 1, then silence.
     clips = clips_of([1, silence], (0.2, 0.5))
-    samples, targets = batches.place_clips(clips, torch.tensor([False]))
-    (row,), (target_row,) = samples, targets
+    placed = batches.place_clips(clips, torch.tensor([False]))
+    (row,), (target_row,) = placed.samples, placed.targets
     first = row.nonzero().min().item() / RATE - 0.2  # the start of the first clip
     assert row[round((first + 0.2) * RATE) : round((first + 0.5) * RATE)].eq(1).all()
     assert row.sum().item() == 2 * 0.3 * RATE
@@ -83,7 +83,8 @@ def test_abutted_clips_and_their_targets(tones, monkeypatch):
 
 def test_clip_that_ends_within_its_word_has_it_as_target(tones):
     batches = make_batches(tones, rows=1, abutted_share=1.0, seconds_per_clip=1.0)
-    _, (target_row,) = batches.place_clips(clips_of([1, 2], (0.3, 1.0)), torch.tensor([False]))
+    placed = batches.place_clips(clips_of([1, 2], (0.3, 1.0)), torch.tensor([False]))
+    (target_row,) = placed.targets
     for end_s, word in ((1.0, 1), (2.0, 2)):
         assert at(target_row, end_s - 0.24) == NO_TARGET
         assert at(target_row, end_s - 0.16) == at(target_row, end_s - 0.02) == word
@@ -102,7 +103,7 @@ def test_words_are_placed_whole_and_in_order(tones):
     gaps = starts[:, 1:] - ends[:, :-1]
     assert gaps.min() >= -1
     assert gaps.max() > 0.5 * RATE
-    samples, _ = batches.place_clips(clips, torch.zeros(50, dtype=torch.bool))
+    samples = batches.place_clips(clips, torch.zeros(50, dtype=torch.bool)).samples
     assert samples.sum(dim=1) == pytest.approx(4 * 0.3 * RATE, abs=1)
 
 
@@ -128,7 +129,7 @@ def test_last_word_of_a_row_stays_the_target_in_the_next(tones, monkeypatch):
     batches.carried["held_s"] = torch.tensor([hold_s - 0.2] * 2)
     batches.carried["output"] = torch.tensor([2, 2])
     clips = clips_of([silence] * 4, (0.0, 1.0))
-    _, targets = batches.place_clips(clips, torch.tensor([True, False]))
+    targets = batches.place_clips(clips, torch.tensor([True, False])).targets
     assert at(targets[0], 0.02) == 2
     assert at(targets[0], hold_s - 0.2 - 0.02) == 2
     assert at(targets[0], hold_s - 0.2 + 0.1) == NO_TARGET
