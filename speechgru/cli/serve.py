@@ -109,7 +109,7 @@ def serve(
         ),
     ] = 60.0,
 ) -> None:
-    """Serve models to Home Assistant (Wyoming) and to other programs (WebSocket)."""
+    """Serve models to Home Assistant (Wyoming), programs (WebSocket) and browsers (a page at /)."""
     from speechgru.serve.limits import Limits
     from speechgru.serve.models import model_names, open_models
     from speechgru.serve.service import Service

@@ -1,6 +1,7 @@
-"""The HTTP front door: health, metrics, models, the WebSocket and the page."""
+"""The HTTP front door: the page, models and their thresholds, health, metrics, the WebSocket."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,17 +13,23 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.serve.access import Access
+from speechgru.serve.models import ServedModel, keep_thresholds
+from speechgru.serve.page_files import PAGE, page_routes
 from speechgru.serve.service import Service
 from speechgru.serve.websocket import WebSocketSession
 from speechgru.version import __version__
 
-#: What needs no token: whether the server lives.
-PUBLIC = frozenset({"/health"})
+#: What needs no token: whether the server lives, and the page, which asks for the token.
+PUBLIC = frozenset({"/health", *PAGE})
+#: Bytes of a request's content.
+MOST_CONTENT = 2**16
 
 _SENTENCES = {
-    "host": "this server is for its own machine: ask for localhost, or start it with --host",
-    "origin": "this page may not use this server; --origin allows it",
+    "host": "this server answers its own machine only; open it as localhost, or start it with "
+    "--host and --token-file",
+    "origin": "pages of this site may not use this server; --origin allows them",
     "token": "a token is needed: Authorization: Bearer TOKEN",
 }
 _HEADERS = (
@@ -90,18 +97,25 @@ def make_app(
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def models(request: Request) -> JSONResponse:
+        found = service.models.values()
+        return JSONResponse([_described(m) | {"streams": service.streams(m)} for m in found])
+
+    async def thresholds(request: Request) -> JSONResponse:
+        model = service.models.get(request.path_params["name"])
+        if model is None:
+            return JSONResponse({"error": "there is no such model"}, 404)
+        try:
+            wanted = json.loads(await _content(request))
+            if not isinstance(wanted, dict):
+                raise UsageError("a JSON object of words and thresholds is needed")
+            changed, note = await asyncio.to_thread(keep_thresholds, model, wanted)
+        except ValueError:
+            return JSONResponse({"error": "the content is not JSON"}, 400)
+        except SpeechGRUError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        service.configure(changed)
         return JSONResponse(
-            [
-                {
-                    "name": model.name,
-                    "words": list(model.words),
-                    "thresholds": model.thresholds(),
-                    "sample_rate": model.backend.sample_rate,
-                    "step_s": model.step_s,
-                    "streams": service.streams(model),
-                }
-                for model in service.models.values()
-            ]
+            {"thresholds": changed.thresholds(), "written": note is None, "note": note}
         )
 
     async def listen(socket: WebSocket) -> None:
@@ -109,10 +123,37 @@ def make_app(
         await WebSocketSession(service, socket, transport).run()
 
     routes = [
+        *page_routes(),
         Route("/health", health),
         Route("/metrics", metrics),
         Route("/models", models),
+        Route("/models/{name}/thresholds", thresholds, methods=["PUT"]),
         WebSocketRoute("/listen", listen),
     ]
     guard = Middleware(Guard, access=access, service=service)
     return Starlette(routes=routes, middleware=[guard])
+
+
+def _described(model: ServedModel) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "words": list(model.words),
+        "labels": list(model.labels),
+        "thresholds": model.thresholds(),
+        "sample_rate": model.backend.sample_rate,
+        "step_s": model.step_s,
+    }
+
+
+async def _content(request: Request) -> bytes:
+    """A request's content.
+
+    Raises:
+        UsageError: it is too long.
+    """
+    content = b""
+    async for part in request.stream():
+        content += part
+        if len(content) > MOST_CONTENT:
+            raise UsageError(f"more than {MOST_CONTENT} bytes")
+    return content

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from speechgru.backends.loader import open_backend
+from speechgru.backends.loader import describe_model, open_backend, write_metadata
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.decoding.factory import DecoderConfig, decoder_settings, head_of, make_decoder
 from speechgru.errors import UsageError
-from speechgru.modelfile.bundled import bundled_model, find_model
+from speechgru.modelfile.bundled import bundled_model, find_model, is_bundled
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import stream_settings
 from speechgru.recognition.state_policy import StatePolicy
@@ -112,6 +112,32 @@ def open_model(name: str, path: Path) -> ServedModel:
     make_decoder(backend.info, config)
     _, policy = stream_settings(backend.metadata, config=config)
     return ServedModel(name, path, backend, config, policy)
+
+
+def keep_thresholds(
+    model: ServedModel, thresholds: Mapping[str, float]
+) -> tuple[ServedModel, str | None]:
+    """The model with other thresholds of some words, written to its file if that is the user's own.
+
+    Returns it with None, or with a sentence that says why its file stays as it is.
+
+    Raises:
+        DataError: the file can no longer be read.
+        SpeechGRUError: it cannot be written.
+        UsageError: a word that the model does not have, or a threshold out of range.
+    """
+    changed = model.with_config(model.with_thresholds(thresholds=thresholds))
+    if is_bundled(model.path):
+        return changed, (
+            f"{model.name} is bundled, so its file stays as it is: the thresholds hold until the "
+            "server stops. Serve a copy to keep them"
+        )
+    if not isinstance(changed.config, DetectorConfig):
+        return changed, "thresholds of a CTC decoder hold until the server stops"
+    metadata = describe_model(model.path)["metadata"]  # it may have been calibrated since
+    settings = {**metadata.get("decoder", {}), "thresholds": dict(changed.config.thresholds)}
+    write_metadata(model.path, {**metadata, "decoder": settings})
+    return changed, None
 
 
 def model_names(models: Iterable[ServedModel]) -> str:

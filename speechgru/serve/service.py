@@ -100,6 +100,10 @@ class Service:
         """The first one."""
         return next(iter(self.models.values()))
 
+    def configure(self, model: ServedModel) -> None:
+        """New streams of the model of this name have its settings."""
+        self.models = {**self.models, model.name: model}
+
     def model(self, name: str | None) -> ServedModel:
         """A model by its name, or the default.
 

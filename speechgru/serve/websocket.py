@@ -139,7 +139,7 @@ class WebSocketSession(Session):
         elif kind == "lost":
             await self._skip(stream, options)
         elif kind == "thresholds":
-            stream.configure(_config(stream.model, options))
+            stream.configure(_config(self._service.models[stream.model.name], options))
         elif kind == "end":
             await self._finish()
             self._close(DONE, "")

@@ -1,0 +1,108 @@
+/** What the page asks of its server: HTTP with the token in a header, and sound over a WebSocket. */
+
+const TOKEN = "speechgru-token";
+/** Bytes that may wait for the network, about two seconds of sound; what comes then is lost. */
+const MOST_WAITING = 200_000;
+
+let token = sessionStorage.getItem(TOKEN) ?? "";
+
+/** Use this token from now on, until the tab is closed. */
+export function useToken(text) {
+  token = text.trim();
+  sessionStorage.setItem(TOKEN, token);
+}
+
+/** The server wants a token, or another one. */
+export class TokenNeeded extends Error {}
+
+/**
+ * The answer to a request, from JSON.
+ * @throws {TokenNeeded}
+ * @throws {Error} with the server's sentence
+ */
+export async function ask(path, options = {}) {
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const answer = await fetch(path, { ...options, headers: { ...headers, ...options.headers } });
+  const content = await answer.json().catch(() => ({}));
+  if (answer.status === 401) throw new TokenNeeded(content.error);
+  if (!answer.ok) throw new Error(content.error ?? `${path}: ${answer.status} ${answer.statusText}`);
+  return content;
+}
+
+/** The same for a file, as an address for `<audio>`. */
+export async function askSound(path) {
+  const answer = await fetch(path, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+  if (!answer.ok) throw new Error(`${path}: ${answer.status} ${answer.statusText}`);
+  return URL.createObjectURL(await answer.blob());
+}
+
+/**
+ * Open the microphone and stream it to the server until `stop()`.
+ * @param {string} path of the WebSocket
+ * @param {object} options for its query
+ * @param {(message: object) => void} onMessage gets each JSON message
+ * @param {(levelDb: number) => void} onLevel gets the level of each block, in decibels of full scale
+ * @param {(reason: string) => void} onClose gets why it ended, empty after `stop()`
+ * @returns a promise of `{send, stop}`
+ */
+export async function stream(path, options, onMessage, onLevel, onClose) {
+  if (!navigator.mediaDevices) {
+    throw new Error("A browser gives the microphone only to pages over https, or of the same machine. "
+      + "Start the server with --tls-self-signed DIR and open https:// instead.");
+  }
+  const input = await navigator.mediaDevices.getUserMedia({
+    audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false },
+  });
+  const context = new AudioContext();
+  const close = () => {
+    for (const track of input.getTracks()) track.stop();
+    return context.close();
+  };
+  try {
+    await context.audioWorklet.addModule(new URL("microphone-worklet.js", import.meta.url));
+    await context.resume();
+    const socket = await open(path, { ...options, rate: context.sampleRate, format: "s16le" });
+    let stopped = false;
+    let lost = 0;
+    socket.onmessage = ({ data }) => onMessage(JSON.parse(data));
+    socket.onclose = ({ reason }) => {
+      close();
+      onClose(stopped ? "" : reason || "The connection to the server was lost.");
+    };
+    const worklet = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0 });
+    worklet.port.onmessage = ({ data: { pcm, levelDb } }) => {
+      onLevel(levelDb);
+      if (socket.readyState !== WebSocket.OPEN || stopped) return;
+      if (socket.bufferedAmount > MOST_WAITING) {
+        lost += pcm.byteLength / 2;
+        return;
+      }
+      if (lost) socket.send(JSON.stringify({ type: "lost", samples: lost }));
+      lost = 0;
+      socket.send(pcm);
+    };
+    new MediaStreamAudioSourceNode(context, { mediaStream: input }).connect(worklet);
+    return {
+      send: (message) => socket.send(JSON.stringify(message)),
+      stop: () => {
+        stopped = true;
+        if (socket.readyState === WebSocket.OPEN) socket.send('{"type": "end"}');
+      },
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+function open(path, options) {
+  const address = new URL(path, location.href);
+  address.protocol = address.protocol.replace("http", "ws");
+  for (const [name, value] of Object.entries(options)) address.searchParams.set(name, value);
+  // A browser's WebSocket can set no other header than this one.
+  const socket = new WebSocket(address, token ? ["speechgru", `bearer.${token}`] : ["speechgru"]);
+  return new Promise((resolve, reject) => {
+    socket.onopen = () => resolve(socket);
+    socket.onclose = ({ reason }) => reject(new Error(reason || "The server refused the connection."));
+  });
+}

@@ -1,0 +1,34 @@
+"""The files of the web page, as the package has them."""
+
+from importlib.resources import files
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+_HTML, _CSS, _JS = "text/html; charset=utf-8", "text/css; charset=utf-8", "text/javascript"
+
+#: By path: a file's name and its type.
+PAGE = {
+    "/": ("index.html", _HTML),
+    "/page.css": ("page.css", _CSS),
+    "/page.js": ("page.js", _JS),
+    "/server.js": ("server.js", _JS),
+    "/microphone-worklet.js": ("microphone-worklet.js", _JS),
+}
+#: The page loads nothing from elsewhere, and no other page may frame it.
+_POLICY = "default-src 'self'; img-src data:; media-src blob:; frame-ancestors 'none'"
+
+
+def page_routes() -> list[Route]:
+    """A route for each file, which is read once."""
+    return [_route(path, name, kind) for path, (name, kind) in PAGE.items()]
+
+
+def _route(path: str, name: str, kind: str) -> Route:
+    content = (files("speechgru.serve") / "page" / name).read_bytes()
+
+    async def send(request: Request) -> Response:
+        return Response(content, media_type=kind, headers={"Content-Security-Policy": _POLICY})
+
+    return Route(path, send)
