@@ -26,8 +26,9 @@ from speechgru.audio.samples import (
 from speechgru.errors import DataError
 
 #: What libsndfile reads.
-_SUFFIXES = ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .w64 .rf64 .caf"
-SOUNDFILE_SUFFIXES = frozenset(_SUFFIXES.split())
+_WAV_SUFFIXES = ".wav .wave .bwf .rf64 .w64"
+_OTHER_SUFFIXES = ".flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .sph .nist"
+SOUNDFILE_SUFFIXES = frozenset(f"{_WAV_SUFFIXES} {_OTHER_SUFFIXES}".split())
 
 #: A header that declares more is wrong, or made to exhaust the memory.
 MAX_CHANNELS = 64

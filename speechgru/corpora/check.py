@@ -14,6 +14,7 @@ from speechgru.common.progress import Progress
 from speechgru.common.threads import in_threads
 from speechgru.corpora.corpus import SPLIT_RULES, SPLITS, Clip, Corpus
 from speechgru.corpora.fingerprint import name_in
+from speechgru.corpora.guesses import layout_guesses
 from speechgru.corpora.listing import Skipped
 from speechgru.errors import DataError
 
@@ -76,8 +77,8 @@ class Finding:
 class CheckReport:
     """All findings about a corpus, by kind in the order of `ERRORS` and `WARNINGS`.
 
-    `guessed_speakers` were read off file names; `skipped` lies among the recordings but is not
-    used.
+    `guessed_speakers` were read off file names; `guesses` says what else could have been meant in
+    another way; `skipped` lies among the recordings but is not used.
     """
 
     root: Path
@@ -87,6 +88,7 @@ class CheckReport:
     split_by: str = "lists"
     guessed_speakers: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    guesses: tuple[str, ...] = ()
 
     @property
     def errors(self) -> int:
@@ -111,6 +113,7 @@ class CheckReport:
             "noises": self.noises,
             "split_by": self.split_by,
             "guessed_speakers": list(self.guessed_speakers),
+            "guesses": list(self.guesses),
             "skipped": [{"file": name, "reason": reason} for name, reason in self.skipped],
             "errors": self.errors,
             "warnings": self.warnings,
@@ -181,6 +184,7 @@ def check(corpus: Corpus, progress: Progress | None = None) -> CheckReport:
         corpus.split_by,
         corpus.guessed_speakers,
         corpus.skipped,
+        layout_guesses(corpus),
     )
 
 

@@ -8,8 +8,6 @@ from speechgru.corpora.listing import (
     BACKGROUND_NOISE,
     Listing,
     Skipped,
-    folders,
-    has_recordings,
     list_words,
     normalized,
 )
@@ -35,20 +33,28 @@ def read_folders(root: Path, listing: Listing, noises: tuple[Path, ...]) -> Corp
     return Corpus(root, "folders", split.clips, noises, split.rule, split.is_guess, skipped)
 
 
-def split_folders(root: Path) -> list[str]:
-    """The folders of `root`, if each of them is a split that holds word folders; else none."""
-    names = [name for name in folders(root) if name != BACKGROUND_NOISE]
-    if len(names) < 2 or any(name.lower() not in SPLIT_FOLDERS for name in names):
+def split_folders(listing: Listing) -> list[str]:
+    """The folders, if each that has recordings is a split with word folders; else none.
+
+    A few recordings beside those word folders are loose.
+    """
+    if len(listing.folders) < 2:
         return []
-    return [] if any(has_recordings(root / name) for name in names) else names
+    for folder, names in listing.folders.items():
+        in_words = sum("/" in name for name in names)
+        if folder.lower() not in SPLIT_FOLDERS or 2 * in_words <= len(names):
+            return []
+    return list(listing.folders)
 
 
-def read_split_folders(root: Path, names: list[str], noises: tuple[Path, ...]) -> Corpus:
+def read_split_folders(root: Path, whole: Listing, noises: tuple[Path, ...]) -> Corpus:
     """The corpus of a directory whose folders are splits, each with a folder for each word."""
     clips: list[Clip] = []
-    skipped: list[Skipped] = []
+    skipped = [
+        of_root for of_root in whole.skipped if of_root.name.partition("/")[0] not in whole.folders
+    ]
     is_guess = False
-    for name in names:
+    for name in whole.folders:
         listing = list_words(root / name)
         background = listing.folders.pop(BACKGROUND_NOISE, [])
         noises += tuple(root / name / BACKGROUND_NOISE / file for file in background)
@@ -58,6 +64,7 @@ def read_split_folders(root: Path, names: list[str], noises: tuple[Path, ...]) -
         skipped += [Skipped(f"{name}/{file}", reason) for file, reason in listing.skipped]
         is_guess |= found.is_guess
     clips.sort(key=lambda clip: clip.path)
+    skipped.sort()
     return Corpus(root, "folders", tuple(clips), noises, "folders", is_guess, tuple(skipped))
 
 

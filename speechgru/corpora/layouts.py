@@ -57,8 +57,8 @@ def _read_directory(root: Path) -> Corpus:
     noises = tuple(root / BACKGROUND_NOISE / name for name in background)
     if rule := split_rule(root, listing):
         return read_speech_commands(root, listing, noises, rule)
-    if splits := split_folders(root):
-        return read_split_folders(root, splits, noises)
+    if split_folders(listing):
+        return read_split_folders(root, listing, noises)
     return read_folders(root, listing, noises)
 
 

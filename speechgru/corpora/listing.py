@@ -10,15 +10,23 @@ from typing import NamedTuple
 from speechgru.audio.files import audio_suffixes
 from speechgru.audio.pyav import DEMUXERS
 from speechgru.errors import DataError
+from speechgru.labels import SILENCE, UNKNOWN
 
 BACKGROUND_NOISE = "_background_noise_"
 
 NEEDS_PYAV = "{suffix} files need PyAV (pip install 'speechgru[av]') or conversion to WAV"
 NOT_AUDIO = "not an audio file by its suffix"
-DEAD_LINK = "a link to a file that does not exist"
+RAW = "samples without a header; convert them to WAV"
+DEAD_LINK = "a link to what does not exist"
+NO_FILE = "a pipe, socket or device"
+HIDDEN = "hidden, as its name begins with a dot"
+EMPTY = "a folder without recordings"
 LINKED_FOLDER = "a link to a folder, inside a word's folder"
 LOOSE = "a recording in no word's folder"
-RESERVED = "in a folder whose name begins with _ but has no meaning"
+RESERVED = "in a folder whose name begins with _ and is none of " + ", ".join(
+    (BACKGROUND_NOISE, SILENCE, UNKNOWN)
+)
+_RAW_SUFFIXES = frozenset([".raw", ".pcm", ".sw", ".ul", ".ulaw", ".al", ".alaw", ".s16", ".f32"])
 
 
 class Skipped(NamedTuple):
@@ -38,7 +46,7 @@ class Listing(NamedTuple):
 def list_words(root: Path) -> Listing:
     """Every folder of `root` that holds recordings, with their names; all sorted.
 
-    Hidden files and folders do not count at all.
+    Of what is hidden only recordings are mentioned, and not those in hidden folders.
 
     Raises:
         DataError: a folder cannot be read.
@@ -48,9 +56,12 @@ def list_words(root: Path) -> Listing:
     for entry in _entries(os.fspath(root)):
         if entry.is_dir():
             names: list[str] = []
+            skipped_before = len(skipped)
             _walk(entry.path, "", f"{entry.name}/", names, skipped)
             if names:
                 listed[entry.name] = sorted(names)
+            elif len(skipped) == skipped_before:
+                skipped.append(Skipped(entry.name, EMPTY))
         elif (reason := _reason(entry)) is None:
             skipped.append(Skipped(entry.name, LOOSE))
         elif reason != NOT_AUDIO:  # lists, licences and manifests belong here
@@ -59,7 +70,7 @@ def list_words(root: Path) -> Listing:
 
 
 def list_recordings(root: Path) -> tuple[list[Path], list[Skipped]]:
-    """Every recording under `root`, and what is skipped there, sorted; hidden ones do not count.
+    """Every recording under `root`, and what is skipped there, sorted.
 
     Raises:
         DataError: a folder cannot be read.
@@ -68,16 +79,6 @@ def list_recordings(root: Path) -> tuple[list[Path], list[Skipped]]:
     skipped: list[Skipped] = []
     _walk(os.fspath(root), "", "", names, skipped)
     return [root / name for name in sorted(names)], sorted(skipped)
-
-
-def folders(root: Path) -> list[str]:
-    """The names of the folders in `root` that are not hidden, sorted."""
-    return sorted(entry.name for entry in _entries(os.fspath(root)) if entry.is_dir())
-
-
-def has_recordings(root: Path) -> bool:
-    """Whether recordings lie in `root` itself rather than in a folder."""
-    return any(not entry.is_dir() and _reason(entry) is None for entry in _entries(os.fspath(root)))
 
 
 def normalized(name: str) -> str:
@@ -111,20 +112,35 @@ def _walk(folder: str, below: str, prefix: str, names: list[str], skipped: list[
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """What a folder holds; of what is hidden, recordings alone."""
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+            return [e for e in entries if not e.name.startswith(".") or _is_recording(e)]
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed: {error.strerror or error}") from error
 
 
-def _reason(entry: os.DirEntry[str]) -> str | None:
-    """Why an entry, which is no folder, is no recording; None if it is one."""
+def _is_recording(entry: os.DirEntry[str]) -> bool:
+    return _suffix(entry) in audio_suffixes() and entry.is_file()
+
+
+def _suffix(entry: os.DirEntry[str]) -> str:
     # No Path here: a corpus has 100,000 of these.
     _, dot, suffix = entry.name.rpartition(".")
-    suffix = (dot + suffix).lower()
+    return (dot + suffix).lower()
+
+
+def _reason(entry: os.DirEntry[str]) -> str | None:
+    """Why an entry, which is no folder, is no recording; None if it is one."""
     if entry.is_dir():
         return LINKED_FOLDER
-    if suffix in audio_suffixes():
-        return None if entry.is_file() else DEAD_LINK
-    return NEEDS_PYAV.format(suffix=suffix) if suffix in DEMUXERS else NOT_AUDIO
+    if entry.name.startswith("."):
+        return HIDDEN
+    suffix = _suffix(entry)
+    if entry.is_file():
+        if suffix in audio_suffixes():
+            return None
+        if suffix in _RAW_SUFFIXES:
+            return RAW
+        return NEEDS_PYAV.format(suffix=suffix) if suffix in DEMUXERS else NOT_AUDIO
+    return DEAD_LINK if entry.is_symlink() else NO_FILE

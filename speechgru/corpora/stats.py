@@ -11,6 +11,7 @@ from speechgru.audio.files import AudioInfo, probe
 from speechgru.common.progress import Progress
 from speechgru.common.threads import in_threads
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus
+from speechgru.corpora.guesses import layout_guesses
 from speechgru.corpora.listing import Skipped
 from speechgru.errors import DataError
 
@@ -48,6 +49,7 @@ class CorpusStats:
     unreadable: tuple[str, ...]
     guessed_speakers: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    guesses: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -84,6 +86,7 @@ def stats(corpus: Corpus, progress: Progress | None = None) -> CorpusStats:
         ),
         guessed_speakers=corpus.guessed_speakers,
         skipped=corpus.skipped,
+        guesses=layout_guesses(corpus),
     )
 
 

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from speechgru.common.progress import Progress
 from speechgru.corpora import open_corpus
-from speechgru.corpora.corpus import Corpus, Example, Task
+from speechgru.corpora.corpus import SPLIT_RULES, Corpus, Example, Task
 from speechgru.corpora.fingerprint import corpus_fingerprint
+from speechgru.corpora.guesses import layout_guesses, speaker_guess
 from speechgru.corpora.listing import summarize_skipped
 from speechgru.corpora.other_sounds import OtherSounds, other_sounds
 from speechgru.corpora.packed import PackedAudio, pack
@@ -74,7 +75,10 @@ def prepare(recipe: Recipe, progress: Progress | None = None) -> TrainingData:
     channel = recipe.data.channel or None
     packed = pack(corpus, recipe.features.sample_rate, progress=progress, channel=channel)
     other = other_sounds() if recipe.data.other_sounds else None
-    notes = (*summarize_skipped(corpus.skipped), *_cut_recordings(task, packed))
+    guesses = layout_guesses(corpus)
+    if corpus.guessed_speakers:
+        guesses += (f"{SPLIT_RULES[corpus.split_by]}; {speaker_guess(corpus.guessed_speakers)}",)
+    notes = (*guesses, *summarize_skipped(corpus.skipped), *_cut_recordings(task, packed))
     return TrainingData(corpus, task, packed, corpus_fingerprint(corpus), other, notes)
 
 

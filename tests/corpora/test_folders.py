@@ -1,5 +1,6 @@
 """Word folders: who speaks, and splits by speaker that hold when recordings are added."""
 
+import os
 import unicodedata
 from collections import defaultdict
 from hashlib import sha1
@@ -13,10 +14,14 @@ from speechgru.audio import pyav
 from speechgru.corpora import SPLITS, Corpus, open_corpus
 from speechgru.corpora.listing import (
     DEAD_LINK,
+    EMPTY,
+    HIDDEN,
     LINKED_FOLDER,
     LOOSE,
     NEEDS_PYAV,
+    NO_FILE,
     NOT_AUDIO,
+    RAW,
     RESERVED,
 )
 from speechgru.corpora.speakers import hash_percent, hash_split, speaker_in_name, split_speakers
@@ -316,9 +321,32 @@ def test_words_may_be_called_like_splits(tmp_path: Path) -> None:
     assert open_corpus(tmp_path).words == ("test", "train")
 
 
-def test_hidden_files_do_not_count(tmp_path: Path) -> None:
-    names = ("auf/a_1.wav", "zu/a_1.wav", "auf/._a_1.wav", "auf/a.txt", ".git/x.wav", "doc/x.md")
-    assert len(open_corpus(make(tmp_path, *names)).clips) == 2
+def test_hidden_recordings_are_skipped_and_mentioned(tmp_path: Path) -> None:
+    names = ("auf/a_1.wav", "zu/a_1.wav", "auf/._a_1.wav", "auf/.DS_Store", ".git/x.wav")
+    corpus = open_corpus(make(tmp_path, *names))
+    assert len(corpus.clips) == 2
+    assert corpus.skipped == (("auf/._a_1.wav", HIDDEN),)
+
+
+def test_what_no_suffix_tells_is_skipped_with_its_reason(tmp_path: Path) -> None:
+    make(tmp_path, "auf/a.wav", "auf/b.raw", "zu/A.WAV", "zu/b.Wave", "zu/c.SPH")
+    (tmp_path / "zu/gone").symlink_to("/gone/a")
+    (tmp_path / "ab").symlink_to("/gone")
+    (tmp_path / "an").mkdir()
+    os.mkfifo(tmp_path / "zu/pipe.wav")
+    corpus = open_corpus(tmp_path)
+    assert len(corpus.clips) == 4
+    assert corpus.skipped == (
+        *(("ab", DEAD_LINK), ("an", EMPTY), ("auf/b.raw", RAW)),
+        *(("zu/gone", DEAD_LINK), ("zu/pipe.wav", NO_FILE)),
+    )
+
+
+def test_split_folders_may_have_papers_and_loose_recordings_beside_them(tmp_path: Path) -> None:
+    names = ("train/auf/a_1.wav", "train/zu/a_1.wav", "test/auf/b_1.wav", "test/zu/b_1.wav")
+    corpus = open_corpus(make(tmp_path, *names, "docs/readme.txt", "train/loose.wav"))
+    assert (corpus.split_by, corpus.words) == ("folders", ("auf", "zu"))
+    assert corpus.skipped == (("docs/readme.txt", NOT_AUDIO), ("train/loose.wav", LOOSE))
 
 
 def test_decomposed_names_are_the_same_words(tmp_path: Path) -> None:

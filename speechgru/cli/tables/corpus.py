@@ -23,6 +23,8 @@ def print_report(report: "CheckReport") -> None:
 
     out.line(f"{report.root}: {report.clips:,} clips, {report.noises:,} background recordings")
     out.line(f"{SPLIT_RULES[report.split_by]}{_guess(report.guessed_speakers)}")
+    for guess in report.guesses:
+        out.line(guess)
     print_skipped(report.skipped, out)
     if not report.findings:
         out.line("no errors and no warnings")
@@ -46,6 +48,8 @@ def print_stats(counted: "CorpusStats") -> None:
     from speechgru.corpora.corpus import SPLIT_RULES
 
     out.line(f"{counted.root}: {SPLIT_RULES[counted.split_by]}{_guess(counted.guessed_speakers)}")
+    for guess in counted.guesses:
+        out.line(guess)
     print_skipped(counted.skipped, out)
     out.show(_words(counted))
     out.line()
@@ -70,13 +74,9 @@ def print_skipped(skipped: "Sequence[Skipped]", to: Terminal = err) -> None:
 
 def _guess(speakers: Sequence[str]) -> str:
     """That speakers were read off file names, and which; "" if they were not."""
-    if not speakers:
-        return ""
-    names = ", ".join(speakers[:EXAMPLES]) + (", ..." if len(speakers) > EXAMPLES else "")
-    return (
-        f"; {len(speakers):,} speakers, by the file names: {names} (if that is wrong, use folders "
-        "word/speaker/ or a manifest)"
-    )
+    from speechgru.corpora.guesses import speaker_guess
+
+    return f"; {speaker_guess(speakers)}" if speakers else ""
 
 
 def _words(counted: "CorpusStats") -> Table:

@@ -1,0 +1,83 @@
+"""How a directory was read, where it could have been meant in another way."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from pathlib import PurePath
+
+from speechgru.corpora.corpus import Corpus
+from speechgru.corpora.fingerprint import name_in
+from speechgru.corpora.folders import SPLIT_FOLDERS
+
+_EXAMPLES = 3
+#: Words that are probably not meant as words, without case, underscores, hyphens and spaces.
+_NOT_MEANT_AS_WORDS = {
+    **dict.fromkeys(("backgroundnoise", "background", "noise"), "_background_noise_"),
+    "silence": "_silence_",
+    **dict.fromkeys(("unknown", "unknownwords", "otherwords"), "_unknown_"),
+}
+
+
+def layout_guesses(corpus: Corpus) -> tuple[str, ...]:
+    """A sentence for each choice between two readings of a directory, and how to say the other."""
+    if corpus.layout != "folders":
+        return ()
+    return (*_nested_folders(corpus), *_misnamed_words(corpus))
+
+
+def speaker_guess(speakers: Collection[str]) -> str:
+    """That speakers were read off file names, and which."""
+    return (
+        f"{len(speakers):,} speakers, by the file names: {_some(speakers)} (if that is wrong, use "
+        "folders word/speaker/ or a manifest)"
+    )
+
+
+def _nested_folders(corpus: Corpus) -> Iterator[str]:
+    """Folders in folders: word/speaker, if they are not speaker/word or split/word."""
+    if corpus.split_by == "folders":
+        return
+    inner: dict[str, set[str]] = defaultdict(set)
+    for clip in corpus.clips:
+        parts = PurePath(name_in(corpus.root, clip.path)).parts
+        if len(parts) > 2:
+            inner[parts[0]].add(parts[1])
+    speakers = set().union(*inner.values())
+    splits = [name for name in inner if name.lower() in SPLIT_FOLDERS]
+    if not inner:
+        return
+    others = [word for word in corpus.words if word not in splits]
+    if splits and others:
+        yield (
+            f"the folders {_some(splits)} are read as words, not as splits, because of "
+            f"{_some(others)} beside them; the folders in them ({_some(speakers)}) are read as "
+            "speakers; if they are splits, no other folders may lie beside them"
+        )
+    elif len(corpus.words) == 1:
+        (word,) = corpus.words
+        yield (
+            f"{word} is read as the only word, and the folders in it ({_some(speakers)}) as "
+            f"speakers; if they are words, name {corpus.root / next(iter(inner))} instead"
+        )
+    else:
+        yield (
+            f"folders in the words' folders are read as speakers: {_some(speakers)}; if they are "
+            "the words, use folders word/speaker/ or a manifest"
+        )
+
+
+def _misnamed_words(corpus: Corpus) -> Iterator[str]:
+    """Words that differ in case alone, and names that are nearly those of noise and silence."""
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for word in corpus.words:
+        spellings[word.casefold()].append(word)
+        plain = "".join(letter for letter in word.casefold() if letter not in "_- ")
+        if meant := _NOT_MEANT_AS_WORDS.get(plain):
+            yield f"{word} is read as a word; if it is none, call its folder {meant}"
+    for same in spellings.values():
+        if len(same) > 1:
+            yield f"{' and '.join(same)} are read as different words"
+
+
+def _some(names: Collection[str]) -> str:
+    shown = sorted(names)[:_EXAMPLES]
+    return ", ".join(shown) + (", ..." if len(names) > _EXAMPLES else "")

@@ -1,0 +1,62 @@
+"""Directories that can be read in two ways: what was guessed, and how to say the other."""
+
+import pytest
+
+from speechgru.corpora import open_corpus
+from speechgru.corpora.guesses import layout_guesses
+
+WORDS, WHO = ("yes", "no"), ("anna", "bob", "cleo")
+
+
+def guesses(root, names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return layout_guesses(open_corpus(root))
+
+
+def test_a_folder_for_each_word_is_no_guess(tmp_path):
+    assert guesses(tmp_path, [f"{word}/{who}_1.wav" for word in WORDS for who in WHO]) == ()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sentence"),
+    [
+        (
+            "{who}/{word}/1.wav",
+            "folders in the words' folders are read as speakers: no, yes; if they are the words, "
+            "use folders word/speaker/ or a manifest",
+        ),
+        (
+            "my-words/{word}/{who}.wav",
+            "my-words is read as the only word, and the folders in it (no, yes) as speakers; if "
+            "they are words, name ROOT/my-words instead",
+        ),
+        (
+            "Training/{word}/{who}.wav",
+            "Training is read as the only word, and the folders in it (no, yes) as speakers; if "
+            "they are words, name ROOT/Training instead",
+        ),
+    ],
+)
+def test_folders_in_folders_may_be_words(tmp_path, pattern, sentence):
+    names = [pattern.format(who=who, word=word) for word in WORDS for who in WHO]
+    assert guesses(tmp_path, names) == (sentence.replace("ROOT", str(tmp_path)),)
+
+
+def test_splits_with_another_folder_beside_them_are_words(tmp_path):
+    names = [f"{split}/{word}/a.wav" for split in ("train", "test") for word in WORDS]
+    (found,) = guesses(tmp_path, [*names, "extra/a.wav"])
+    assert found.startswith(
+        "the folders test, train are read as words, not as splits, because of extra beside them"
+    )
+
+
+def test_names_that_are_nearly_those_of_noise_or_another_word(tmp_path):
+    names = [f"{word}/a.wav" for word in ("yes", "Yes", "no", "background noise", "Unknown")]
+    assert guesses(tmp_path, names) == (
+        "Unknown is read as a word; if it is none, call its folder _unknown_",
+        "background noise is read as a word; if it is none, call its folder _background_noise_",
+        "Yes and yes are read as different words",
+    )
