@@ -117,6 +117,27 @@ class Server(uvicorn.Server):
             if self._ending is None:
                 await self._service.stop()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but a TLS handshake has no longer than any other first word."""
+        await self.lifespan.startup()
+
+        def protocol() -> FrontDoor:
+            return self._front_door(
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            )
+
+        context = self.config.ssl
+        limit_s = self._service.limits.hello_s if context else None
+        self.servers = [
+            await self._loop.create_server(
+                protocol, sock=listener, ssl=context, ssl_handshake_timeout=limit_s
+            )
+            for listener in sockets or []
+        ]
+        self.started = True
+
     @property
     def _wyoming_on_main(self) -> bool:
         return is_loopback(self._options.address.host) and self._options.certificate is None

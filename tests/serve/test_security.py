@@ -1,0 +1,201 @@
+"""TLS, tokens and what the command line refuses: a server that others can reach is closed."""
+
+import hmac
+import json
+import os
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+
+import httpx
+import pytest
+from servers import own_events, running, without_latency, words_in_noise
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from speechgru.cli import main
+from speechgru.errors import UsageError
+from speechgru.serve.access import Access, is_loopback, read_token
+from speechgru.serve.limits import Limits
+from speechgru.serve.server import Address, ServerOptions
+from speechgru.serve.tls import Certificate, self_signed
+
+TOKEN = "a-token-of-more-than-16"
+LIMITS = Limits(hello_s=1.0)
+
+
+@contextmanager
+def over_tls(certificate, token=TOKEN):
+    options = ServerOptions(Address("127.0.0.1", 0), Access(token), certificate=certificate)
+    with running(options=options, limits=LIMITS) as server:
+        port = server.address.port
+        yield server, port, ssl.create_default_context(cafile=certificate.certificate)
+
+
+@pytest.fixture(scope="module")
+def from_openssl(tmp_path_factory):
+    """A certificate as another program makes it."""
+    folder = tmp_path_factory.mktemp("openssl")
+    made = Certificate(folder / "server.crt", folder / "server.key")
+    command = [
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+        *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+        *("-out", str(made.certificate), "-keyout", str(made.key)),
+    ]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    return made
+
+
+def events_over(url, context):
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    with connect(url, ssl=context, additional_headers=bearer) as client:
+        client.send(words_in_noise().tobytes())
+        client.send('{"type": "end"}')
+        found = [json.loads(message) for message in client]
+    return [without_latency(message) for message in found if "type" not in message]
+
+
+def test_a_certificate_from_files_serves_https_and_wss(from_openssl):
+    from_openssl.check()
+    with over_tls(from_openssl) as (_, port, context):
+        assert httpx.get(f"https://localhost:{port}/health", verify=context).status_code == 200
+        assert events_over(f"wss://localhost:{port}/listen", context) == own_events()
+        with pytest.raises(InvalidStatus):
+            connect(f"wss://localhost:{port}/listen", ssl=context)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"https://localhost:{port}/health")  # nobody vouches for it
+
+
+def test_a_self_signed_certificate_is_created_once_and_names_this_machine(tmp_path):
+    made = self_signed(tmp_path / "tls", "0.0.0.0")
+    assert stat.S_IMODE(made.key.stat().st_mode) == 0o600
+    content = made.certificate.read_bytes()
+    assert self_signed(tmp_path / "tls", "0.0.0.0").certificate.read_bytes() == content
+    self_signed(tmp_path / "tls", "kitchen.example")
+    assert made.certificate.read_bytes() != content  # another name
+    with over_tls(made) as (_, port, context):
+        for name in ("localhost", "127.0.0.1"):
+            assert httpx.get(f"https://{name}:{port}/health", verify=context).is_success
+
+
+def test_without_tls_nothing_is_answered_on_a_tls_port(from_openssl):
+    with over_tls(from_openssl) as (server, port, _):
+        for content in (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b'{"type": "describe"}\n'):
+            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+                sock.sendall(content)
+                answer = b""
+                try:
+                    while part := sock.recv(4096):
+                        answer += part
+                except ConnectionError:
+                    pass
+            assert b"HTTP" not in answer
+            assert b"info" not in answer
+        assert not server.service.sessions
+
+
+def test_half_a_handshake_is_not_waited_for(from_openssl):
+    with (
+        over_tls(from_openssl) as (_, port, _),
+        socket.create_connection(("127.0.0.1", port), 10) as half,
+    ):
+        started = time.monotonic()
+        with suppress(ConnectionError):
+            assert half.recv(100) == b""
+        assert time.monotonic() - started < 5
+
+
+def test_files_that_are_no_certificate_with_its_key_are_refused(tmp_path, from_openssl, capsys):
+    nothing = tmp_path / "empty.pem"
+    nothing.write_text("")
+    for certificate, key in ((nothing, from_openssl.key), (tmp_path / "none", from_openssl.key)):
+        code = main(["serve", "--tls-cert", str(certificate), "--tls-key", str(key)])
+        assert code == 2
+        assert str(certificate) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--host", "0.0.0.0"], "--token-file"),
+        (["--host", "192.0.2.7"], "--token-file"),
+        (["--host", "::"], "--token-file"),
+        (["--tls-cert", "a.pem"], "both"),
+        (["--wyoming", "here"], "PORT"),
+    ],
+)
+def test_the_command_refuses_what_is_not_safe(arguments, said, capsys):
+    assert main(["serve", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [("127.0.0.1", True), ("::1", True), ("[::1]", True), ("127.9.9.9", True), ("0.0.0.0", False)],
+)
+def test_what_others_can_reach(host, own):
+    assert is_loopback(host) is own
+
+
+def test_a_token_is_created_for_its_owner_alone_and_a_weak_one_is_refused(tmp_path):
+    path = tmp_path / "deep" / "token"
+    token = read_token(path)
+    assert len(token) >= 32
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert read_token(path) == token
+    for weak in ("short", "two words of sixteen letters", ""):
+        path.write_text(weak)
+        with pytest.raises(UsageError, match="at least 16"):
+            read_token(path)
+
+
+def test_tokens_are_compared_in_constant_time(monkeypatch):
+    compared = []
+    real = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append(b) or real(a, b))
+    access = Access(TOKEN)
+    for token, refused in (("wrong", "token"), (TOKEN, None), (TOKEN[:-1], "token")):
+        headers = {"host": "kitchen", "authorization": f"Bearer {token}"}
+        assert access.refusal(headers, "http") == refused
+    assert [token.decode() for token in compared] == ["wrong", TOKEN, TOKEN[:-1]]
+
+
+@pytest.mark.slow
+def test_the_token_is_never_written_anywhere_but_to_its_file(tmp_path):
+    path = tmp_path / "token"
+    command = [sys.executable, "-m", "speechgru", "--debug", "serve", "--port", "0"]
+    command += ["--token-file", str(path), "--tls-self-signed", str(tmp_path / "tls")]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as process:
+        line = process.stdout.readline()
+        url = line.split(" on ")[1].strip()
+        token = path.read_text().strip()
+        context = ssl.create_default_context(cafile=tmp_path / "tls" / "certificate.pem")
+        for headers, query in (
+            ({"Authorization": f"Bearer {token}"}, ""),
+            ({"Authorization": f"Basic {token}"}, ""),
+            ({}, f"?token={token}"),
+        ):
+            httpx.get(f"{url}metrics{query}", headers=headers, verify=context)
+        socket_url = url.replace("https", "wss") + "listen"
+        protocols = ["speechgru", f"bearer.{token}"]
+        with connect(socket_url, ssl=context, subprotocols=protocols) as client:
+            client.send("garbage")
+        process.send_signal(signal.SIGTERM)
+        written = line + process.stdout.read()
+        assert process.wait(20) == 0
+    assert "token in" in written
+    assert token not in written
