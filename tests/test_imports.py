@@ -156,6 +156,16 @@ def test_the_command_line_imports_what_is_slow_when_it_runs():
     assert not {name.split(".")[0] for name in loaded_by("speechgru.cli.app")} & SLOW
 
 
+def test_no_verb_of_the_command_line_imports_another():
+    verbs = {
+        name
+        for name, path in MODULES.items()
+        if room(name) == "cli" and re.search(r"^@examples\(", path.read_text("utf-8"), re.MULTILINE)
+    }
+    assert len(verbs) > 20
+    assert not {verb: shared for verb in verbs if (shared := verbs & own(imports(MODULES[verb])))}
+
+
 def test_the_search_finds_what_is_there():
     """Or the tests above would pass on anything."""
     assert "torch" in loaded_by("speechgru.training.loop")

@@ -4,7 +4,6 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -156,12 +155,7 @@ class Microphone:
     def __enter__(self) -> "Microphone":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _until_gone(self) -> Iterator[Captured]:

@@ -1,7 +1,6 @@
 """Single keys of a terminal, without waiting for one and without Enter."""
 
 import sys
-from types import TracebackType
 from typing import Any, Self
 
 
@@ -34,12 +33,7 @@ class Keys:
             tty.setcbreak(sys.stdin)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._before is not None:
             import termios
 

@@ -11,15 +11,14 @@ from speechgru.cli.decoder_options import DecoderOptions
 from speechgru.cli.help import examples
 from speechgru.cli.interrupts import Interrupts
 from speechgru.cli.stream_source import SourceOptions
-from speechgru.cli.terminal import err
-from speechgru.cli.views.choice import choose_view
+from speechgru.cli.terminal import err, out
+from speechgru.cli.views.events import JsonLineView, JsonView, LineView, NearMisses, View
 from speechgru.errors import InterruptedRunError, SpeechGRUError, UsageError
 from speechgru.modelfile.bundled import bundled_model, find_model
 
 if TYPE_CHECKING:
-    from speechgru.cli.views.explanation import NearMisses
-    from speechgru.decoding.ctc import CTCDecoder
-    from speechgru.decoding.detector import Detector
+    from speechgru.recognition.recognizer import Recognizer
+    from speechgru.recognition.session import Summary
 
 SOUND, DECODING, ACTIONS, RECORDING = "Sound", "Decoding", "Actions", "Recording"
 
@@ -134,7 +133,7 @@ def listen(
     record: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.wav", help="Record everything that is heard.", rich_help_panel=RECORDING
+            metavar="FILE.wav", help="Record everything that is block.", rich_help_panel=RECORDING
         ),
     ] = None,
     jsonl: Annotated[
@@ -152,7 +151,7 @@ def listen(
     from speechgru.recognition.actions import Actions, check_words, parse_hook, shell_warning
     from speechgru.recognition.recording import StreamSaver, check_new_recording
 
-    # What is wrong with the options is reported before torch takes its seconds to load.
+    # Wrong options are reported before torch, which takes seconds, is loaded.
     if path.suffix.lower() in audio_suffixes():
         raise UsageError(f"{path}: is a recording, not a model; use --input {path}")
     source = SourceOptions(input_, device, realtime, rate, format_, channels, channel)
@@ -170,18 +169,19 @@ def listen(
     decoding = DecoderOptions(threshold or [], within_speech, beam, grammar, explain)
     recognizer, decoder = decoding.recognizer(backend)
     for steps in (1, 2) if source.is_microphone else ():
-        backend.compile(steps)  # blocks of a step or two, which must not wait for it later
+        backend.compile(steps)  # a live block has one or two steps and must not wait for this
     check_words(hooks, decoder.words)
 
     from speechgru.audio.portaudio import quiet_native_code
+    from speechgru.decoding.detector import Detector
     from speechgru.recognition.session import Summary
     from speechgru.recognition.session import listen as recognize_blocks
 
     summary = Summary(backend.sample_rate)
-    view = choose_view(recognizer, summary, jsonl, json)
+    view = _choose_view(recognizer, summary, jsonl, json)
     actions = Actions(hooks, view.tell, on_timeout)
     saver = StreamSaver(record, save_dir, summary.rate, view.tell)
-    near_misses = _near_misses(decoder) if explain else None
+    near_misses = NearMisses(decoder) if isinstance(decoder, Detector) and explain else None
     interrupted = False
     try:
         with (
@@ -193,12 +193,12 @@ def listen(
             saver,
         ):
             view.begin(sound.name, decoder.words)
-            for heard in recognize_blocks(recognizer, interrupts.between(sound.blocks)):
-                summary.add(heard, sound.overruns)
-                view.show(heard)
-                for timed in heard.events:
+            for block in recognize_blocks(recognizer, interrupts.between(sound.blocks)):
+                summary.add(block, sound.overruns)
+                view.show(block)
+                for timed in block.events:
                     actions.push(timed.event)
-                saver.push(heard)
+                saver.push(block)
                 if near_misses is not None:
                     near_misses.report_new(view.tell)
     except KeyboardInterrupt:
@@ -210,9 +210,14 @@ def listen(
         raise typer.Exit(SpeechGRUError.exit_code)
 
 
-def _near_misses(decoder: "Detector | CTCDecoder") -> "NearMisses":
-    from speechgru.cli.views.explanation import NearMisses
-    from speechgru.decoding.detector import Detector
+def _choose_view(recognizer: "Recognizer", summary: "Summary", jsonl: bool, json: bool) -> View:
+    """JSON if asked for, the panel on a terminal, otherwise lines."""
+    if json:
+        return JsonView()
+    if jsonl:
+        return JsonLineView()
+    if out.is_terminal and not out.console.is_dumb_terminal:
+        from speechgru.cli.views.panel import PanelView
 
-    assert isinstance(decoder, Detector)
-    return NearMisses(decoder)
+        return PanelView(recognizer, summary)
+    return LineView()

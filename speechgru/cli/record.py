@@ -134,14 +134,14 @@ def _stretch(
     from speechgru.audio.levels import SILENT_DB, peak_db
 
     pieces: list[Samples] = []
-    heard = 0
+    recorded = 0
     try:
         with progress_bar("recording") as progress:
             for samples in blocks:
                 pieces.append(samples)
-                heard += len(samples)
-                progress(heard // RATE, round(seconds))
-                if heard >= seconds * RATE:
+                recorded += len(samples)
+                progress(recorded // RATE, round(seconds))
+                if recorded >= seconds * RATE:
                     break
     finally:
         samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)

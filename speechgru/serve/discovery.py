@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from speechgru.serve.access import is_loopback
@@ -44,12 +43,7 @@ class Announcement:
             self._tell(f"not announced by mDNS: {reason}")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._zeroconf is not None:
             closing = self._zeroconf._aiozc.async_close()
             await asyncio.wait_for(closing, timeout=3.0)

@@ -1,41 +1,36 @@
-"""How `listen` shows events where there is no terminal: as lines or as JSON."""
+"""How `listen` shows events as lines or as JSON, and what `--explain` adds."""
 
-from collections.abc import Sequence
-from types import TracebackType
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, Self
 
 from speechgru.cli.terminal import err, out, padded, print_json
 
 if TYPE_CHECKING:
+    from speechgru.decoding.detector import Detector, Verdict
     from speechgru.recognition.session import BlockResult, Summary, TimedEvent
 
 
 class View(Protocol):
-    """Shows events and messages, while it is entered."""
+    """Shows events and messages while it is entered."""
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
     def begin(self, source: str, words: Sequence[str]) -> None:
-        """Say what is listened to, and for which words."""
+        """Show the source and the words that are recognized."""
         ...
 
-    def show(self, heard: "BlockResult") -> None:
+    def show(self, block: "BlockResult") -> None:
         """Show a block of sound and its events."""
         ...
 
     def tell(self, sentence: str) -> None:
-        """Show a message; from any thread."""
+        """Show a message; may be called from any thread."""
         ...
 
     def end(self, summary: "Summary", interrupted: bool) -> None:
-        """Sum up; after the view was left."""
+        """Show the summary; called after the view has been left."""
         ...
 
 
@@ -45,21 +40,16 @@ class LineView:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         return None
 
     def begin(self, source: str, words: Sequence[str]) -> None:
-        """On stderr, as all but the events."""
+        """On stderr, as everything except events."""
         err.line(f"listening to {source} for {', '.join(words)}; Ctrl-C stops")
 
-    def show(self, heard: "BlockResult") -> None:
+    def show(self, block: "BlockResult") -> None:
         """Print the block's events."""
-        for event in heard.events:
+        for event in block.events:
             out.line(event_line(event))
 
     def tell(self, sentence: str) -> None:
@@ -74,9 +64,9 @@ class LineView:
 class JsonLineView(LineView):
     """One JSON object per event, flushed at once."""
 
-    def show(self, heard: "BlockResult") -> None:
+    def show(self, block: "BlockResult") -> None:
         """Print the block's events."""
-        for event in heard.events:
+        for event in block.events:
             print_json(event.as_dict())
 
 
@@ -86,9 +76,9 @@ class JsonView(LineView):
     def __init__(self) -> None:
         self._events: list[dict[str, object]] = []
 
-    def show(self, heard: "BlockResult") -> None:
+    def show(self, block: "BlockResult") -> None:
         """Keep the block's events."""
-        self._events += [event.as_dict() for event in heard.events]
+        self._events += [event.as_dict() for event in block.events]
 
     def end(self, summary: "Summary", interrupted: bool) -> None:
         """Print the object."""
@@ -120,3 +110,33 @@ def figures(summary: "Summary") -> str:
     if summary.overruns:
         found.append(f"samples dropped {summary.overruns} times")
     return ", ".join(found)
+
+
+class NearMisses:
+    """Reports, for `--explain`, each word that was nearly recognized, once it is over."""
+
+    def __init__(self, detector: "Detector") -> None:
+        self._detector = detector
+        self._reported_s = 0.0
+
+    def report_new(self, report: Callable[[str], None]) -> None:
+        """Report those that ended since the last call."""
+        for verdict in self._detector.near_misses(self._reported_s):
+            report(explanation(verdict))
+            self._reported_s = verdict.end_s
+
+
+def explanation(verdict: "Verdict") -> str:
+    """A sentence: when, which word, its score, and the gate that held it back."""
+    reason = {
+        "threshold": f"{verdict.threshold:.2f} is needed",
+        "duration": f"it was not above {verdict.threshold:.2f} for long enough",
+        "held": "its last event was not over",
+        "refractory": "too soon after another event",
+        "speech": "spoken directly after other words",
+        "event": "recognized",
+    }[verdict.gate]
+    return (
+        f"{verdict.start_s:9.2f} s  nearly {verdict.word} {verdict.score:.2f}, "
+        f"held by {verdict.gate}: {reason}"
+    )

@@ -4,7 +4,6 @@ import os
 import sys
 from collections import deque
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -39,7 +38,7 @@ class PanelView:
 
     Args:
         recognizer: whose last answer is shown.
-        summary: what has been heard so far.
+        summary: totals of the stream so far.
     """
 
     def __init__(self, recognizer: "Recognizer", summary: "Summary") -> None:
@@ -59,24 +58,19 @@ class PanelView:
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def begin(self, source: str, words: Sequence[str]) -> None:
         """In the panel's title; the words are seen soon."""
         self._source = source
 
-    def show(self, heard: "BlockResult") -> None:
+    def show(self, block: "BlockResult") -> None:
         """Note the block's level and its events; they are drawn soon."""
-        if len(heard.samples):
-            self._peak = max(self._peak, peak_db(heard.samples))
-            self._rms = max(self._rms, rms_db(heard.samples))
-        for event in heard.events:
+        if len(block.samples):
+            self._peak = max(self._peak, peak_db(block.samples))
+            self._rms = max(self._rms, rms_db(block.samples))
+        for event in block.events:
             self._events.append(plain(event_line(event)))
 
     def tell(self, sentence: str) -> None:

@@ -1,6 +1,5 @@
 """What `record` shows: the word to say, the level, and what became of each take."""
 
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.text import Text
@@ -82,11 +81,6 @@ class RecorderView:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
