@@ -81,6 +81,27 @@ def test_two_processes_learn_the_same_as_one(tones, tmp_path, sections):
         assert torch.equal(pair[1]["weights"][name], tensor), name
 
 
+def first_losses(ranks: Ranks, recipe: Recipe) -> dict[str, object]:
+    trainer = Trainer(recipe, prepare(recipe), CPU, ranks)
+    losses = [ranks.mean(trainer.train_step()).item() for _ in range(3)]
+    carried = {name: ranks.gather(part) for name, part in trainer.batches.carried.items()}
+    return {"losses": losses, "carried": carried}
+
+
+@pytest.mark.slow
+def test_two_processes_are_taught_the_same_as_one(tones, quick_run, tmp_path):
+    """By a model on streams and by one that needs whole clips; in 32 bits, as its file has them."""
+    recipe = other_recipe(tones, model={"bidirectional": True}, training={"epochs": 2.3})
+    clip_teacher = loop.train(recipe, tmp_path / "teacher", CPU).model
+    teachers = [str(quick_run / "model.safetensors"), str(clip_teacher)]
+    recipe = other_recipe(tones, stream={"clips": 2}, training={"teachers": teachers})
+    alone = first_losses(ALONE, recipe)
+    for one in together(first_losses, 2, tmp_path, recipe):
+        assert one["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+        for name, tensor in alone["carried"].items():
+            torch.testing.assert_close(one["carried"][name], tensor, atol=1e-3, rtol=1e-3)
+
+
 def test_batch_that_cannot_be_shared_is_an_error(tones):
     check_shares(quick_recipe(tones, batch_size=16), Ranks(0, 4))
     with pytest.raises(UsageError, match=r"batch_size 16 is 16 rows, which 3 processes cannot sh"):

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from runs import CPU, assert_same_run, make_trainer, metrics, quick_recipe
-from together import together
 from tones import untrained_model, write_tones
 
 from speechgru.cli import main
@@ -16,13 +15,10 @@ from speechgru.model.network import SpeechGRU
 from speechgru.modelfile.safetensors import load_model, save_model
 from speechgru.training import loop
 from speechgru.training.batches import Batch
-from speechgru.training.data import prepare
-from speechgru.training.distribution import ALONE, Ranks
 from speechgru.training.losses import distillation_loss
 from speechgru.training.recipe import Recipe, parse_recipe
 from speechgru.training.run_directory import RunDirectory
 from speechgru.training.teachers import Teachers
-from speechgru.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("quick_streams")
 
@@ -287,24 +283,6 @@ def test_bf16_changes_the_answers_little(tones, teacher):
     for one, two in losses:
         assert one == pytest.approx(two, abs=0.05)
     assert half.batches.carried["teacher0.layer0"].dtype == torch.float32
-
-
-def first_losses(ranks: Ranks, recipe: Recipe) -> dict[str, object]:
-    trainer = Trainer(recipe, prepare(recipe), CPU, ranks)
-    losses = [ranks.mean(trainer.train_step()).item() for _ in range(4)]
-    carried = {name: ranks.gather(part) for name, part in trainer.batches.carried.items()}
-    return {"losses": losses, "carried": carried}
-
-
-@pytest.mark.slow
-def test_two_processes_are_taught_the_same_as_one(tones, teacher, tmp_path):
-    both = changed(teacher, tmp_path, model={"bidirectional": True})
-    recipe = student_recipe(tones, teacher, both, stream={"clips": 2})
-    alone = first_losses(ALONE, recipe)
-    for one in together(first_losses, 2, tmp_path, recipe):
-        assert one["losses"] == pytest.approx(alone["losses"], rel=1e-4)
-        for name, tensor in alone["carried"].items():
-            torch.testing.assert_close(one["carried"][name], tensor, atol=1e-2, rtol=0)
 
 
 # Models that cannot teach.
