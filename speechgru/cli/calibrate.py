@@ -51,17 +51,13 @@ def calibrate(
         ),
     ] = None,
     minutes: Annotated[
-        float, typer.Option(metavar="M", help="Length of the stream.", rich_help_panel=STREAM)
+        float,
+        typer.Option(metavar="M", help="Length of the stream, in minutes.", rich_help_panel=STREAM),
     ] = 20.0,
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="Seed of the stream.", rich_help_panel=STREAM)
     ] = 0,
-    state: Annotated[
-        str | None,
-        typer.Option(
-            metavar="POLICY", help="When the state is reset: carry (never), silence or event."
-        ),
-    ] = None,
+    state: Annotated[str | None, options.state_in(None)] = None,
     output: Annotated[
         Path | None,
         typer.Option(

@@ -49,31 +49,9 @@ CLIPS, CARRIED, STREAM, AMBIENT, SEQUENCES, DECODING = (
 )
 def evaluate(
     model: options.Model,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            help="Directory of recordings, CSV manifest, or 'embedded'.",
-            rich_help_panel=CLIPS,
-        ),
-    ] = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            metavar="P",
-            help="Labels and clips to score. [default: the model's own]",
-            rich_help_panel=CLIPS,
-        ),
-    ] = None,
-    split: Annotated[
-        str,
-        typer.Option(
-            metavar="SPLIT",
-            help="training, validation or testing.",
-            autocompletion=options.complete_split,
-            rich_help_panel=CLIPS,
-        ),
-    ] = "testing",
+    data: Annotated[str | None, options.data_in(CLIPS)] = None,
+    protocol: Annotated[str | None, options.protocol_in(CLIPS)] = None,
+    split: Annotated[str, options.split_in(CLIPS)] = "testing",
     min_accuracy: Annotated[
         float | None,
         typer.Option(
@@ -111,7 +89,10 @@ def evaluate(
         ),
     ] = False,
     minutes: Annotated[
-        float, typer.Option(metavar="M", help="Length of that stream.", rich_help_panel=STREAM)
+        float,
+        typer.Option(
+            metavar="M", help="Length of that stream, in minutes.", rich_help_panel=STREAM
+        ),
     ] = 20.0,
     audio: Annotated[
         Path | None,
@@ -171,22 +152,8 @@ def evaluate(
             metavar="LOW:HIGH", help="Seconds between the words.", rich_help_panel=SEQUENCES
         ),
     ] = "0:0.3",
-    snr: Annotated[
-        str,
-        typer.Option(
-            metavar="LOW:HIGH",
-            help="Level of the words above the background, in dB.",
-            rich_help_panel=SEQUENCES,
-        ),
-    ] = "20:30",
-    state: Annotated[
-        str | None,
-        typer.Option(
-            metavar="POLICY",
-            help="When the state is reset: carry (never), silence or event.",
-            rich_help_panel=DECODING,
-        ),
-    ] = None,
+    snr: Annotated[str, options.snr_in(SEQUENCES)] = "20:30",
+    state: Annotated[str | None, options.state_in(DECODING)] = None,
     threshold: Annotated[
         float | None,
         typer.Option(metavar="X", help="One threshold for all words.", rich_help_panel=DECODING),

@@ -57,23 +57,8 @@ def export(
             rich_help_panel=CHECK,
         ),
     ] = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            metavar="P",
-            help="Labels and clips to score. [default: the model's own]",
-            rich_help_panel=CHECK,
-        ),
-    ] = None,
-    split: Annotated[
-        str,
-        typer.Option(
-            metavar="SPLIT",
-            help="training, validation or testing.",
-            autocompletion=options.complete_split,
-            rich_help_panel=CHECK,
-        ),
-    ] = "validation",
+    protocol: Annotated[str | None, options.protocol_in(CHECK)] = None,
+    split: Annotated[str, options.split_in(CHECK)] = "validation",
     json: options.Json = False,
 ) -> None:
     """Write a model as one ONNX file, which runs without PyTorch.

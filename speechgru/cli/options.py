@@ -2,12 +2,59 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from speechgru.cli.completion import complete_model, complete_recipe, complete_split
 from speechgru.errors import SpeechGRUError, UsageError
+
+
+def data_in(panel: str | None) -> Any:
+    """--data under a heading of the help."""
+    return typer.Option(
+        metavar="DIR",
+        help="Directory of recordings, CSV manifest, or 'embedded'.",
+        rich_help_panel=panel,
+    )
+
+
+def protocol_in(panel: str | None) -> Any:
+    """--protocol under a heading of the help."""
+    return typer.Option(
+        metavar="P",
+        help="Labels and clips to score. [default: the model's own]",
+        rich_help_panel=panel,
+    )
+
+
+def split_in(panel: str | None) -> Any:
+    """--split under a heading of the help."""
+    return typer.Option(
+        metavar="SPLIT",
+        help="training, validation or testing.",
+        autocompletion=complete_split,
+        rich_help_panel=panel,
+    )
+
+
+def snr_in(panel: str) -> Any:
+    """--snr under a heading of the help."""
+    return typer.Option(
+        metavar="LOW:HIGH",
+        help="Level of the words above the background, in dB.",
+        rich_help_panel=panel,
+    )
+
+
+def state_in(panel: str | None) -> Any:
+    """--state under a heading of the help."""
+    return typer.Option(
+        metavar="POLICY",
+        help="When the state is reset: carry (never), silence or event.",
+        rich_help_panel=panel,
+    )
+
 
 _MODEL = "A model file, a run directory, or the name of a bundled model."
 
@@ -33,10 +80,7 @@ Directory = Annotated[
     Path,
     typer.Argument(metavar="DIR", help="Directory of recordings, or a CSV manifest of them."),
 ]
-Data = Annotated[
-    str | None,
-    typer.Option(metavar="DIR", help="Directory of recordings, CSV manifest, or 'embedded'."),
-]
+Data = Annotated[str | None, data_in(None)]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Overrides = Annotated[
@@ -47,18 +91,8 @@ Overrides = Annotated[
         help="Override a setting, such as training.epochs=5; repeatable.",
     ),
 ]
-Protocol = Annotated[
-    str | None,
-    typer.Option(metavar="P", help="Labels and clips to score. [default: the model's own]"),
-]
-Split = Annotated[
-    str,
-    typer.Option(
-        metavar="SPLIT",
-        help="training, validation or testing.",
-        autocompletion=complete_split,
-    ),
-]
+Protocol = Annotated[str | None, protocol_in(None)]
+Split = Annotated[str, split_in(None)]
 Channel = Annotated[
     int | None,
     typer.Option(

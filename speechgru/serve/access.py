@@ -1,4 +1,4 @@
-"""Who may use a server: the token, the page's origin, the host that was asked for."""
+"""Who may use a server, by the request's token, origin and host."""
 
 import hmac
 import ipaddress
@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 from speechgru.errors import UsageError
 
-#: A browser's WebSocket sets no header but this one: the token comes as a protocol's name.
+#: The token as a WebSocket subprotocol, the only header that a page in a browser can set.
 PROTOCOL_PREFIX = "bearer."
 _LEAST_CHARACTERS = 16
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
+    """Whether a host can be reached from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -27,11 +27,11 @@ def is_loopback(host: str) -> bool:
 
 
 def read_token(path: Path) -> str:
-    """The token in a file, which is made, for its owner alone, where it is not there.
+    """The token in a file; a missing file is created with a new token, readable by its owner only.
 
     Raises:
-        UsageError: it holds too short a token, or one that cannot stand in a header.
-        OSError: it cannot be read or written.
+        UsageError: the token is too short, or has characters that a header cannot hold.
+        OSError: the file cannot be read or written.
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,12 +50,12 @@ def read_token(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Access:
-    """What a request must have.
+    """What a request needs in order to be served.
 
     Args:
-        token: None asks for none; then only requests for this machine by its name are answered, as
-            a foreign page could otherwise reach it through a name of its own.
-        origins: other pages that may use the server, as `https://example.org`.
+        token: None requires none; then only requests to a loopback host are served, because another
+            site could otherwise reach the server by a domain name that resolves to this machine.
+        origins: sites whose pages may use the server, such as `https://example.org`.
     """
 
     token: str | None = None
@@ -71,10 +71,10 @@ class Access:
         """Why a request is refused, or None.
 
         Args:
-            headers: by their names in lower case.
+            headers: by name in lower case.
             scheme: http or https, as the client sees it.
-            protocols: those that a WebSocket offers.
-            public: whether what is asked for needs no token.
+            protocols: those that a WebSocket client offers.
+            public: whether the path needs no token.
         """
         host = headers.get("host", "")
         if self.token is None and not is_loopback(_name(host)):

@@ -21,7 +21,7 @@ from speechgru.serve.service import Service
 from speechgru.serve.websocket import WebSocketSession
 from speechgru.version import __version__
 
-#: What needs no token: whether the server lives, and the page, which asks for the token.
+#: Paths that need no token: the health check, and the page, which asks for the token.
 PUBLIC = frozenset({"/health", *PAGE})
 #: Bytes of a request's content.
 MOST_CONTENT = 2**16
@@ -40,13 +40,13 @@ _HEADERS = (
 
 
 class Guard:
-    """Lets requests through that `Access` does not refuse, whatever they ask for."""
+    """Middleware that refuses requests that `Access` does not allow, on every path."""
 
     def __init__(self, app: ASGIApp, access: Access, service: Service) -> None:
         self._app, self._access, self._service = app, access, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 403, or 401 where a token would help."""
+        """Serve the request, or answer 401 if it only lacks a token, otherwise 403."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -71,7 +71,7 @@ class Guard:
 
 
 def with_headers(send: Send) -> Send:
-    """The same, with the headers that every answer has."""
+    """`send`, with the security headers added to every response."""
 
     async def sending(message: Any) -> None:
         if message["type"] == "http.response.start":

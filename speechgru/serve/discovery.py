@@ -1,4 +1,4 @@
-"""Home Assistant finds a Wyoming service on its own where the package zeroconf is installed."""
+"""Announces a Wyoming service by mDNS, so that Home Assistant finds it; needs zeroconf."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ class Announcement:
         try:
             from wyoming.zeroconf import HomeAssistantZeroconf
         except ImportError:
-            self._tell("zeroconf is not installed: Home Assistant has to be told the address")
+            self._tell("zeroconf is not installed: enter the address in Home Assistant by hand")
             return self
         host = None if self._address.host in ("0.0.0.0", "::") else self._address.host
         try:
@@ -38,7 +38,7 @@ class Announcement:
                 port=self._address.port, name="speechgru", host=host
             )
             await self._zeroconf.register_server()
-        except Exception as error:  # zeroconf's have no class of their own, as NonUniqueName
+        except Exception as error:  # zeroconf's errors, such as NonUniqueName, have no common class
             reason = str(error) or type(error).__name__
             self._tell(f"not announced by mDNS: {reason}")
         return self

@@ -1,4 +1,4 @@
-"""An engine: the streams of one model, heard together by one thread."""
+"""An engine: one thread that runs all streams of a model together."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -14,27 +14,26 @@ from speechgru.serve.models import ServedModel
 from speechgru.serve.rows import Rows, rows_of
 from speechgru.serve.stream import Answer, Hears, Stream, Wishes
 
-#: Rounds wait for each other this long for each stream, up to a step: many streams are gathered,
-#: few are answered at once.
+#: A round starts this long per open stream after the one before, at most a step: many streams are
+#: gathered into few calls, and few streams are answered at once.
 GATHER_S = 0.001
 
 Answers = list[tuple[Stream, Answer]]
 
 
 def hand_over(answers: Answers) -> None:
-    """Give each stream its answers, in the engine's thread."""
+    """Deliver each answer to its stream, in the thread that calls this."""
     for stream, answer in answers:
         stream.hears(answer)
 
 
 class Engine:
-    """Hears streams of a model in a thread of its own, a step of all that are there at a time.
+    """Runs the streams of a model in its own thread, one step of all waiting streams per round.
 
     Args:
-        rows: the states; of the model's backend where not given.
-        dispatch: gets the answers of a round, all at once.
-        observe: gets the seconds that each chunk of a round waited for its answer, with their sum
-            of seconds of sound.
+        rows: the streams' states; by default those for the model's backend.
+        dispatch: called with all answers of a round.
+        observe: called with the seconds from each chunk's arrival to its answer.
     """
 
     def __init__(
@@ -61,13 +60,13 @@ class Engine:
 
     @property
     def streams(self) -> int:
-        """How many are open."""
+        """Number of open streams."""
         return len(self._streams)
 
     def open(
         self, hears: Hears, wishes: Wishes | None = None, config: DecoderConfig | None = None
     ) -> Stream:
-        """A new stream.
+        """Open a stream; `hears` is called with its answers.
 
         Raises:
             UsageError: a threshold is for a word that the model does not have.
@@ -78,18 +77,18 @@ class Engine:
         return stream
 
     def close_stream(self, stream: Stream) -> None:
-        """The stream is over, whatever still waits: it has no more answers."""
+        """End a stream at once: its waiting samples are dropped, and it gets no more answers."""
         with self._condition:
             if stream not in self._streams:
                 return
             self._streams.discard(stream)
             stream.closed = True
             if stream not in self._ready:
-                self._ready.append(stream)  # its row is the engine's thread's to free
+                self._ready.append(stream)  # only the engine's thread frees rows
             self._condition.notify()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the engine's thread."""
         with self._condition:
             self._closing = True
             self._condition.notify()
@@ -132,14 +131,14 @@ class Engine:
             behind = self._requeue(streams)
 
     def _requeue(self, streams: Sequence[Stream]) -> bool:
-        """Whether some of them have more that can be heard at once."""
+        """Queue the streams that still have a whole step; whether there are any."""
         more = [stream for stream in streams if stream.has_more and not stream.ended]
         for stream in more:
             self._wake(stream)
         return bool(more)
 
     def _round(self, streams: list[Stream]) -> Answers:
-        """A step of each stream that has one."""
+        """Run one step of each stream that has one."""
         answers: Answers = []
         heard: list[Stream] = []
         chunks: list[Samples] = []
@@ -161,7 +160,7 @@ class Engine:
         try:
             rows = [stream.row for stream in streams]
             outputs = self._rows.step(rows, np.stack(chunks))[:, self._columns]
-        except Exception as error:  # onnxruntime's have no class of their own
+        except Exception as error:  # onnxruntime's errors have no common class
             reason = f"the model cannot be run: {str(error).splitlines()[0]:.200}"
             answers += [(s, Answer(s.time_s, error=reason)) for s in streams]
             return

@@ -1,4 +1,4 @@
-"""One port, three ways in: a connection's first byte says whether it is Wyoming or HTTP."""
+"""One port for Wyoming, HTTP and WebSocket: the first byte of a connection tells which it is."""
 
 import asyncio
 import socket
@@ -10,20 +10,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from speechgru.serve.service import Service
 from speechgru.serve.wyoming import HEADER_BYTES, WyomingSession
 
-#: More connections than streams: pages and figures are asked for beside them.
+#: Connections allowed in addition to those with streams, for pages and metrics.
 MORE_CONNECTIONS = 64
-#: What the system keeps for a client that does not read; it would be megabytes.
+#: The system's send buffer for a client that does not read; its default is megabytes.
 SEND_BUFFER_BYTES = 2**17
 
 
 class FrontDoor(asyncio.Protocol):
-    """A connection until its first byte; then it is handed on.
+    """Waits for a connection's first byte, then hands the connection to its protocol.
 
     Args:
-        service: whose limits hold.
-        http: makes the protocol that hears HTTP, and WebSocket from there; None refuses it.
-        wyoming: whether Wyoming is heard here.
-        transports: the open connections by the client's address: for whoever has to drop one.
+        service: has the limits that apply.
+        http: makes the protocol for HTTP and WebSocket; None refuses both.
+        wyoming: whether Wyoming is accepted here.
+        transports: the open connections by client address, so that one can be aborted.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class FrontDoor(asyncio.Protocol):
         self._timer: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the first byte, but not for ever."""
+        """Wait for the first byte, for a limited time."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         loop = asyncio.get_running_loop()
@@ -56,7 +56,7 @@ class FrontDoor(asyncio.Protocol):
         self._timer = loop.call_later(self._service.limits.hello_s, self._give_up, self)
 
     def data_received(self, data: bytes) -> None:
-        """The first bytes: hand the connection on."""
+        """Hand the connection on, with its first bytes."""
         self._timer.cancel()
         if data[:1] == b"{" and self._wyoming:
             self._hand_over(self._wyoming_protocol(), data)
@@ -70,12 +70,12 @@ class FrontDoor(asyncio.Protocol):
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It went without a word."""
+        """The client closed the connection before its first byte."""
         if hasattr(self, "_timer"):
             self._timer.cancel()
 
     def _give_up(self, protocol: asyncio.Protocol) -> None:
-        """Drop a connection that has not said what it wants."""
+        """Abort a connection that has not sent a complete first request."""
         if self._transport.get_protocol() is not protocol or self._transport.is_closing():
             return
         if isinstance(protocol, H11Protocol) and protocol.cycle is not None:

@@ -1,23 +1,23 @@
-"""What one client may take of a server."""
+"""Limits on what one client may use of a server."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Each is told to the client that passes it, as the reason for which it is closed."""
+    """A client that exceeds one is closed, with the limit as the reason."""
 
-    #: Streams at once, of all front doors.
+    #: Clients at once, over all protocols.
     clients: int = 256
-    #: Bytes of one message, and seconds of sound that one may hold or call lost.
+    #: Bytes in a message, and seconds of sound that a message may report as lost.
     message_bytes: int = 2**20
     lost_s: float = 60.0
-    #: Seconds without sound, and until a new connection has said what it wants.
+    #: Seconds without sound, and from a new connection to its first complete message.
     idle_s: float = 60.0
     hello_s: float = 10.0
-    #: Seconds of sound that wait to be heard: who sends faster is read more slowly.
+    #: Seconds of sound that may wait to be processed; beyond it the client is read more slowly.
     waiting_s: float = 4.0
-    #: Bytes that wait for a client which does not read them.
+    #: Bytes that may wait for a client that does not read them.
     unsent_bytes: int = 2**18
-    #: Seconds in which streams are ended when the server stops.
+    #: Seconds that streams get to end when the server stops.
     stop_s: float = 5.0

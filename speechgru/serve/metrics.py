@@ -1,20 +1,20 @@
-"""Figures of a server as Prometheus reads them."""
+"""Metrics of a server in the text format of Prometheus."""
 
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 
-#: Upper bounds of the histogram of seconds from a chunk's arrival to its answer.
+#: Upper bounds of the latency histogram: seconds from a chunk's arrival to its answer.
 BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.25, 1.0)
 
 
 class Metrics:
-    """Counts what a server does; chunks are observed from the engines' threads."""
+    """Counters of a server; `observe` is called from the engines' threads."""
 
     def __init__(self) -> None:
         self._started_s = monotonic()
-        #: By front door; by word of a model; by reason.
+        #: By protocol; by model and word; by reason.
         self.sessions: Counter[str] = Counter()
         self.opened: Counter[str] = Counter()
         self.events: Counter[tuple[str, str]] = Counter()
@@ -25,7 +25,7 @@ class Metrics:
         self._chunks_s = 0.0
 
     def observe(self, waits_s: Sequence[float]) -> None:
-        """Seconds that some chunks waited for their answers."""
+        """Add the seconds from each chunk's arrival to its answer."""
         for wait_s in waits_s:
             place = 0
             while place < len(BUCKETS_S) and wait_s > BUCKETS_S[place]:
@@ -34,7 +34,7 @@ class Metrics:
         self._chunks_s += sum(waits_s)
 
     def text(self) -> str:
-        """In the text format of Prometheus, version 0.0.4."""
+        """All metrics in the text format of Prometheus, version 0.0.4."""
         lines = [
             *_metric("sessions", "gauge", "Sessions now.", _by("door", self.sessions)),
             *_metric("sessions_total", "counter", "Sessions so far.", _by("door", self.opened)),
@@ -54,7 +54,7 @@ class Metrics:
                 _by("reason", self.closed),
             ),
             *_metric("refused_total", "counter", "Requests refused.", _by("reason", self.refused)),
-            *_metric("sound_seconds_total", "counter", "Sound heard.", [("", self.sound_s)]),
+            *_metric("sound_seconds_total", "counter", "Sound received.", [("", self.sound_s)]),
             *_metric("lost_seconds_total", "counter", "Sound reported lost.", [("", self.lost_s)]),
             *_histogram(self._chunks, self._chunks_s),
             *_metric(

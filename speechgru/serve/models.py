@@ -1,4 +1,4 @@
-"""The models that a server offers, each by its name."""
+"""The models that a server offers, by name."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,13 +14,13 @@ from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import stream_settings
 from speechgru.recognition.state_policy import StatePolicy
 
-#: What a name may be made of: it stands in addresses and in metrics.
+#: Characters allowed in a name, which appears in URLs and in metrics.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model that is open, with the settings that a stream has unless it asks for others."""
+    """An open model, with the settings of a stream that asks for no others."""
 
     name: str
     path: Path
@@ -35,7 +35,7 @@ class ServedModel:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the columns of a stream's log-posteriors stand for, (V,)."""
+        """The labels of the columns of a stream's log-posteriors, (V,)."""
         return tuple(self.backend.outputs[head_of(self.config)])
 
     @property
@@ -46,7 +46,7 @@ class ServedModel:
     def with_thresholds(
         self, threshold: float | None = None, thresholds: Mapping[str, float] | None = None
     ) -> DecoderConfig:
-        """The decoder's settings with other thresholds: for all words, or for some of them.
+        """The decoder's settings with another threshold for all words, or thresholds for some.
 
         Raises:
             UsageError: a word that the model does not have, or a threshold out of range.
@@ -78,13 +78,13 @@ class ServedModel:
 
 
 def open_models(texts: Sequence[str] = ()) -> dict[str, ServedModel]:
-    """Open models by file, run directory or the name of one that ships; `NAME=FILE` names it.
+    """Open models by file, run directory or bundled name; `NAME=FILE` gives one another name.
 
-    Without any it is the model in the package. The first one is the default.
+    Without arguments this opens the bundled model. The first model is the default.
 
     Raises:
         DataError: a model cannot be read, or its own settings are invalid.
-        UsageError: a name is not allowed or there twice, or a model needs whole clips.
+        UsageError: a name is not allowed or used twice, or a model needs whole clips.
     """
     models: dict[str, ServedModel] = {}
     for name, path in map(_split, texts or [str(bundled_model())]):
@@ -100,7 +100,7 @@ def open_models(texts: Sequence[str] = ()) -> dict[str, ServedModel]:
 
 
 def open_model(name: str, path: Path) -> ServedModel:
-    """Open one model and see that it can be listened to.
+    """Open a model and check that it runs on streams.
 
     Raises:
         DataError: it cannot be read, or its own settings are invalid.
@@ -141,7 +141,7 @@ def keep_thresholds(
 
 
 def model_names(models: Iterable[ServedModel]) -> str:
-    """For a sentence."""
+    """The names of models, for a message."""
     return ", ".join(model.name for model in models)
 
 

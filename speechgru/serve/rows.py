@@ -1,4 +1,4 @@
-"""The states of many streams of one model, a row each, and a step of some of them at once."""
+"""The states of many streams of one model, one row per stream, and a step of several at once."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -12,38 +12,38 @@ from speechgru.backends.onnx_batch import ManyStreams
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import RECURRENT, with_initial_layers
 
-#: Streams in one call at most: their states stay in the processor's cache.
+#: Most streams in one call, so that their states fit into the processor's cache.
 MOST_AT_ONCE = 128
-#: Rows that there is room for at first; room is doubled as it is needed.
+#: Rows allocated at first; doubled when needed.
 _ROWS = 8
 
 
 class Rows(Protocol):
-    """Streams by the number of their row; a freed row is given out again."""
+    """Streams by row number; a freed row is used again."""
 
     def add(self) -> int:
-        """A new stream: its state is as after silence."""
+        """Add a stream in its initial state; returns its row."""
         ...
 
     def free(self, row: int) -> None:
-        """The stream is over."""
+        """Free the row of a stream that has ended."""
         ...
 
     def reset(self, row: int) -> None:
-        """The whole state as after silence."""
+        """Reset the whole state."""
         ...
 
     def reset_layers(self, row: int) -> None:
-        """The recurrent state alone."""
+        """Reset the recurrent state only."""
         ...
 
     def step(self, rows: list[int], samples: Samples) -> NDArray[np.float32]:
-        """A step of some streams, samples (N, step_samples) -> log-posteriors (N, V)."""
+        """Run a step of some streams: samples (N, step_samples) -> log-posteriors (N, V)."""
         ...
 
 
 class SingleRows:
-    """Rows of a backend that computes one stream at a time: any backend does."""
+    """Rows of any backend: streams are computed one at a time."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -51,26 +51,26 @@ class SingleRows:
         self._free: list[int] = []
 
     def add(self) -> int:
-        """A new stream."""
+        """Add a stream; returns its row."""
         row = self._free.pop() if self._free else len(self._states)
         self.reset(row)
         return row
 
     def free(self, row: int) -> None:
-        """The stream is over."""
+        """Free the row of a stream that has ended."""
         self._states[row] = None
         self._free.append(row)
 
     def reset(self, row: int) -> None:
-        """The whole state as after silence."""
+        """Reset the whole state."""
         self._states[row] = self._backend.initial_state()
 
     def reset_layers(self, row: int) -> None:
-        """The recurrent state alone."""
+        """Reset the recurrent state only."""
         self._states[row] = with_initial_layers(self._backend, self._states[row])
 
     def step(self, rows: list[int], samples: Samples) -> NDArray[np.float32]:
-        """A step of some streams, one after the other."""
+        """Run a step of some streams, one after the other."""
         answers = []
         for row, chunk in zip(rows, samples, strict=True):
             log_posteriors, self._states[row] = self._backend(chunk, self._states[row])
@@ -79,10 +79,10 @@ class SingleRows:
 
 
 class BatchRows:
-    """Rows of a graph that takes many streams at once: one array for each tensor of the state.
+    """Rows of a graph for many streams at once: one array for each tensor of the state.
 
     Args:
-        threads: calls side by side, each with its part of the streams.
+        threads: parallel calls, each with a part of the streams.
     """
 
     def __init__(self, streams: ManyStreams, threads: int = 1) -> None:
@@ -94,7 +94,7 @@ class BatchRows:
         self._pool = ThreadPoolExecutor(threads, "engine") if threads > 1 else None
 
     def add(self) -> int:
-        """A new stream."""
+        """Add a stream; returns its row."""
         if self._free:
             row = self._free.pop()
         else:
@@ -110,22 +110,22 @@ class BatchRows:
         return row
 
     def free(self, row: int) -> None:
-        """The stream is over."""
+        """Free the row of a stream that has ended."""
         self._free.append(row)
 
     def reset(self, row: int) -> None:
-        """The whole state as after silence."""
+        """Reset the whole state."""
         for array in self._states.values():
             array[row] = 0
 
     def reset_layers(self, row: int) -> None:
-        """The recurrent state alone."""
+        """Reset the recurrent state only."""
         for name, array in self._states.items():
             if name.startswith(RECURRENT):
                 array[row] = 0
 
     def step(self, rows: list[int], samples: Samples) -> NDArray[np.float32]:
-        """A step of some streams, in calls of up to `MOST_AT_ONCE`."""
+        """Run a step of some streams, in calls of up to `MOST_AT_ONCE` streams."""
         calls = max(-(-len(rows) // MOST_AT_ONCE), min(self._threads, len(rows) // 8))
         if calls <= 1:
             return self._part(np.array(rows), samples)
@@ -144,7 +144,7 @@ class BatchRows:
 
 
 def rows_of(backend: Backend, threads: int = 1) -> Rows:
-    """Rows for a model: many streams at once where its graph takes them."""
+    """Rows for a backend: many streams at once if its graph allows that."""
     if isinstance(backend, OnnxBackend) and (many := backend.many_streams()) is not None:
         return BatchRows(many, threads)
     return SingleRows(backend)

@@ -1,4 +1,4 @@
-"""The server: sockets, signals, and a clean end."""
+"""The server: sockets, signals and a clean shutdown."""
 
 import asyncio
 import socket
@@ -18,13 +18,13 @@ from speechgru.serve.front_door import FrontDoor
 from speechgru.serve.service import Service
 from speechgru.serve.tls import Certificate
 
-#: Wyoming's wake-word services are looked for here.
+#: The usual port of Wyoming's wake-word services.
 PORT = 10_400
 
 
 @dataclass(frozen=True)
 class Address:
-    """A host and a port; port 0 takes a free one."""
+    """A host and a port; port 0 picks a free one."""
 
     host: str
     port: int
@@ -37,9 +37,9 @@ class Address:
 class ServerOptions:
     """Where a server listens, and who may use it.
 
-    On `address` it answers HTTP and WebSocket, and Wyoming too where that is this machine alone and
-    there is no TLS, since Wyoming has neither a token nor TLS. `wyoming` is one more address for
-    Wyoming, without either: whoever reaches it may use it.
+    `address` serves HTTP and WebSocket. It also serves Wyoming, which has neither a token nor TLS,
+    if it is a loopback address without TLS. `wyoming` is a further address for Wyoming alone:
+    anyone who can reach it can use it.
     """
 
     address: Address
@@ -49,10 +49,10 @@ class ServerOptions:
 
 
 class Server(uvicorn.Server):
-    """Runs until SIGINT or SIGTERM; then streams are heard to their end.
+    """Runs until SIGINT or SIGTERM, then processes all sound received so far and stops.
 
     Args:
-        started: gets the addresses that are listened on, once they are: HTTP's, and Wyoming's.
+        started: called with the addresses of HTTP and of Wyoming once the server listens on them.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Server(uvicorn.Server):
         self._started = started
         self._transports: dict[Any, asyncio.Transport] = {}
         self._ending: asyncio.Task[None] | None = None
-        #: The signal that ended it.
+        #: The signal that stopped the server.
         self.stopped_by: int | None = None
         self._loop: asyncio.AbstractEventLoop
         limits = service.limits
@@ -92,7 +92,7 @@ class Server(uvicorn.Server):
         """Listen until told to stop.
 
         Raises:
-            UsageError: an address is taken, or not this machine's.
+            UsageError: an address is in use, or not one of this machine's.
         """
         options = self._options
         self._loop = asyncio.get_running_loop()
@@ -118,7 +118,7 @@ class Server(uvicorn.Server):
                 await self._service.stop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, but a TLS handshake has no longer than any other first word."""
+        """As in uvicorn, but with the time limit of a first message for TLS handshakes."""
         await self.lifespan.startup()
 
         def protocol() -> FrontDoor:
@@ -143,7 +143,7 @@ class Server(uvicorn.Server):
         return is_loopback(self._options.address.host) and self._options.certificate is None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End the streams first, the server then; a second signal does not wait for them."""
+        """End the streams, then the server; a second signal ends the server at once."""
         if self._ending is not None:
             super().handle_exit(sig, frame)
             return
@@ -167,7 +167,7 @@ def bound(address: Address) -> socket.socket:
     """A socket that listens on an address.
 
     Raises:
-        UsageError: it is taken, or not this machine's.
+        UsageError: it is in use, or not one of this machine's.
     """
     try:
         found = socket.getaddrinfo(

@@ -1,4 +1,4 @@
-"""What all front doors share: the models with their engines, the sessions, the limits."""
+"""What all protocols share: the models with their engines, the sessions and the limits."""
 
 import asyncio
 import os
@@ -19,12 +19,12 @@ from speechgru.serve.metrics import Metrics
 from speechgru.serve.models import ServedModel
 from speechgru.serve.stream import Answer, Stream, Wishes
 
-#: Why the server closes a session, in the metrics.
+#: Why the server closed a session, as the metrics name it.
 Cause = Literal["idle", "invalid", "slow", "model", "stopping", "refused", "lost"]
 
 
 def cut(transport: asyncio.WriteTransport) -> None:
-    """Close a connection now, and for the system too: it would wait for who reads nothing."""
+    """Close a connection at once, without waiting for a client that reads nothing."""
     connection = transport.get_extra_info("socket")
     if connection is not None and connection.fileno() >= 0:
         connection.setsockopt(
@@ -36,9 +36,9 @@ def cut(transport: asyncio.WriteTransport) -> None:
 
 
 class Session(ABC):
-    """A client of a front door, from its first to its last sound."""
+    """A connected client."""
 
-    #: The front door's name in the metrics.
+    #: The protocol's name in the metrics.
     door: str
 
     def __init__(self) -> None:
@@ -46,18 +46,18 @@ class Session(ABC):
 
     @abstractmethod
     def expire(self, cause: Cause, reason: str) -> None:
-        """Close it now, and tell the client the reason."""
+        """Close the session now and send the client the reason."""
 
     @abstractmethod
     async def stop(self) -> None:
-        """The server stops: hear what waits, tell its events, and close."""
+        """The server is stopping: process waiting sound, send its events, and close."""
 
 
 @dataclass
 class Service:
-    """Models by name, each with an engine that begins with its first stream.
+    """Models by name; the engine of each starts with its first stream.
 
-    All but the engines' own work is done in the thread of the event loop that `start` ran in.
+    Everything except the engines' own work runs in the event loop in which `start` was called.
     """
 
     models: Mapping[str, ServedModel]
@@ -75,12 +75,12 @@ class Service:
         self._watch: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to look after idle sessions; in the event loop."""
+        """Start closing idle sessions; call this in the event loop."""
         self._loop = asyncio.get_running_loop()
         self._watch = self._loop.create_task(self._close_idle())
 
     async def stop(self) -> None:
-        """End all sessions with what they still have to say, then the engines."""
+        """End all sessions after their last events, then the engines."""
         self.stopping = True
         sessions = list(self.sessions)
         endings = [asyncio.ensure_future(session.stop()) for session in sessions]
@@ -89,7 +89,7 @@ class Service:
             for ending in late:
                 ending.cancel()
         for session in list(self.sessions):
-            session.expire("stopping", "the server stops")
+            session.expire("stopping", "the server is stopping")
         if self._watch is not None:
             self._watch.cancel()
         for engine in self._engines.values():
@@ -97,7 +97,7 @@ class Service:
 
     @property
     def default(self) -> ServedModel:
-        """The first one."""
+        """The first model."""
         return next(iter(self.models.values()))
 
     def configure(self, model: ServedModel) -> None:
@@ -117,13 +117,13 @@ class Service:
         return self.models[name]
 
     def admit(self, session: Session) -> None:
-        """Count a session in.
+        """Register a session.
 
         Raises:
-            SpeechGRUError: there are too many, or the server stops.
+            SpeechGRUError: there are too many sessions, or the server is stopping.
         """
         if self.stopping:
-            raise SpeechGRUError("the server stops")
+            raise SpeechGRUError("the server is stopping")
         if len(self.sessions) >= self.limits.clients:
             self.metrics.refused["clients"] += 1
             raise SpeechGRUError(f"too many clients: {self.limits.clients} are allowed at once")
@@ -132,7 +132,7 @@ class Service:
         self.metrics.opened[session.door] += 1
 
     def leave(self, session: Session, cause: Cause | None = None) -> None:
-        """Count it out; `cause` is why the server closed it, if it did."""
+        """Unregister a session; `cause` is why the server closed it, if it did."""
         if session in self.sessions:
             self.sessions.remove(session)
             self.metrics.sessions[session.door] -= 1
@@ -146,7 +146,7 @@ class Service:
         wishes: Wishes | None = None,
         config: DecoderConfig | None = None,
     ) -> Stream:
-        """A stream of a model; its answers come in the event loop.
+        """Open a stream of a model; `hears` is called with its answers in the event loop.
 
         Raises:
             UsageError: a threshold is for a word that the model does not have.
@@ -165,26 +165,26 @@ class Service:
         return stream
 
     def close(self, stream: Stream) -> None:
-        """The stream is over, whatever still waits."""
+        """End a stream at once; its waiting samples are dropped."""
         if room := self._rooms.pop(stream, None):
             room.set()
         self._engines[stream.model.name].close_stream(stream)
 
     async def room(self, session: Session, stream: Stream) -> None:
-        """Wait while too much of a stream's sound waits to be heard."""
+        """Wait while too much of a stream's sound is unprocessed."""
         session.last_sound_s = monotonic()
         most = round(self.limits.waiting_s * stream.model.backend.sample_rate)
         if stream.waiting_samples <= most or stream.closed:
             return
         room = self._rooms[stream] = asyncio.Event()
         stream.wanted_room = most // 2
-        session.last_sound_s = inf  # it is the server that pauses
+        session.last_sound_s = inf  # not idle: it is the server that makes it wait
         await room.wait()
         session.last_sound_s = monotonic()
         self._rooms.pop(stream, None)
 
     def streams(self, model: ServedModel) -> int:
-        """How many of a model are open."""
+        """Number of open streams of a model."""
         engine = self._engines.get(model.name)
         return engine.streams if engine else 0
 
@@ -196,12 +196,12 @@ class Service:
         return self._engines[model.name]
 
     def _dispatch(self, answers: Answers) -> None:
-        """In an engine's thread: all answers of a round by one call into the loop."""
+        """Deliver the answers of a round to the event loop; called in an engine's thread."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(hand_over, answers)
 
     async def _close_idle(self) -> None:
-        """Close who is idle at two looks: the loop may have been late for the first."""
+        """Close sessions that are idle in two checks in a row: the loop may be late for one."""
         idle: dict[Session, float] = {}
         while True:
             await asyncio.sleep(min(1.0, self.limits.idle_s / 4))

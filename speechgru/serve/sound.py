@@ -1,4 +1,4 @@
-"""A client's sound: PCM of any rate, width and number of channels to samples of a model."""
+"""Converts a client's PCM of any rate, width and number of channels to samples for a model."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ from speechgru.errors import UsageError
 SampleFormat = Literal["s8", "s16le", "s24le", "s32le", "f32le"]
 
 WIDTHS: dict[SampleFormat, int] = {"s8": 1, "s16le": 2, "s24le": 3, "s32le": 4, "f32le": 4}
-#: By bytes of a sample, where nothing says that it is a float.
+#: Formats by bytes per sample, for protocols that have integers only.
 BY_WIDTH: dict[int, SampleFormat] = {1: "s8", 2: "s16le", 3: "s24le", 4: "s32le"}
 
 RATES_HZ = range(4_000, 384_001)
@@ -19,13 +19,13 @@ MOST_CHANNELS = 16
 
 
 class Sound:
-    """Decodes interleaved PCM in any chunking, averages its channels, resamples it as a stream.
+    """Decodes interleaved PCM in any chunking, averages its channels, and resamples the stream.
 
     Args:
-        to_rate: hertz of the model.
+        to_rate: the model's sample rate in hertz.
 
     Raises:
-        UsageError: a rate, a format or a number of channels that is not allowed.
+        UsageError: the rate, the format or the number of channels is not allowed.
     """
 
     def __init__(self, rate: int, sample_format: str, channels: int, to_rate: int) -> None:
@@ -39,7 +39,7 @@ class Sound:
         self._rest = b""
 
     def push(self, content: bytes) -> Samples:
-        """The next bytes, any number; gives the samples that they settle, (S,).
+        """Process the next bytes, any number of them; returns the samples that are ready, (S,).
 
         Raises:
             DataError: a sample is NaN or infinite.
@@ -54,14 +54,14 @@ class Sound:
         return self._resampler.push(frames)
 
     def flush(self) -> Samples:
-        """The stream is over: gives the samples that were still in the filter, (S,)."""
+        """End the stream: returns the samples that were still in the filter, (S,)."""
         return self._resampler.flush()
 
     def skip(self, frames: int) -> tuple[Samples, int]:
-        """So many of the client's frames never came.
+        """Skip frames that the client reports as lost.
 
         Returns the samples before the gap that were still in the filter, (S,), and the length of
-        the gap in samples of the model.
+        the gap in samples at the model's rate.
         """
         settled = self.flush()
         # A filter across the gap would blur both of its sides.

@@ -1,4 +1,4 @@
-"""One stream that an engine hears: what waits for it, what it carries, what it has to say."""
+"""A stream of an engine: its waiting samples, its decoder, and the answers it gives."""
 
 from collections import deque
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from speechgru.errors import DataError
 from speechgru.recognition.state_policy import StateResets
 from speechgru.serve.models import ServedModel
 
-#: Steps from one look at the near misses to the next.
+#: Steps between two checks for near misses.
 NEAR_MISS_STEPS = 10
 
 _Timed = TypeVar("_Timed", Event, Verdict)
@@ -28,7 +28,7 @@ _NO_SAMPLES = np.empty(0, np.float32)
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a stream gives besides its events: near misses, and the posteriors of every nth step."""
+    """What a stream reports in addition to events: near misses, posteriors of every nth step."""
 
     near_misses: bool = False
     posterior_steps: int = 0
@@ -36,10 +36,10 @@ class Wishes:
 
 @dataclass(slots=True)
 class Answer:
-    """What a stream has to say after a step.
+    """What a stream reports after a step.
 
-    `delay_s` is what passed between the samples' arrival and now; `ended` comes last. `room` says
-    that there is room for more samples. After an `error` the stream is over.
+    `delay_s` is the time since the samples arrived. `ended` marks the last answer; an `error` ends
+    the stream too. `room`: the client may send more samples.
     """
 
     t: float
@@ -57,18 +57,18 @@ Hears = Callable[[Answer], None]
 
 @dataclass(frozen=True)
 class _Change:
-    """Waits among the samples, and is done when its turn comes."""
+    """A change that waits between samples and is made once those before it are processed."""
 
     do: Callable[[], Any]
 
 
 class Stream:
-    """Samples at the model's rate go in from one thread; the engine's thread hears them.
+    """A stream of samples at the model's rate, pushed by one thread and processed by the engine's.
 
     Args:
-        row: the stream's row of the engine's `Rows`.
-        hears: gets the answers, by way of the engine's `dispatch`.
-        wake: tells the engine that something waits.
+        row: the stream's row in the engine's `Rows`.
+        hears: called with each answer, by way of the engine's `dispatch`.
+        wake: called when something is waiting for the engine.
     """
 
     def __init__(
@@ -88,24 +88,24 @@ class Stream:
         self._inbox: deque[Samples | _Change] = deque()
         self._rest = _NO_SAMPLES
         self._bridge = GapBridge(model.backend.sample_rate)
-        #: Samples that were pushed, and those of them that were heard.
+        #: Samples pushed, and samples processed.
         self.pushed = self.taken = 0
         self.arrived_s = 0.0
-        #: Steps that were heard since the stream's start or its last reset.
+        #: Steps processed since the start or the last reset.
         self.steps = 0
-        #: Where the decoder began, and where its near misses were last looked for.
+        #: Where the decoder started, and up to where near misses were reported.
         self._decoder_start_s = self._near_s = 0.0
-        #: Set by whoever waits for room, with the number of samples that may wait.
+        #: If somebody waits for room: how many samples may be waiting.
         self.wanted_room: int | None = None
         self.queued = self.reset_wanted = self.ended = self.closed = False
 
     @property
     def waiting_samples(self) -> int:
-        """Samples that were pushed and not heard yet."""
+        """Samples pushed and not yet processed."""
         return self.pushed - self.taken
 
     def push(self, samples: Samples, lost: int = 0) -> None:
-        """The next samples, (S,) float32 in [-1, 1], finite; they come after `lost` others."""
+        """Add the next samples, (S,) finite float32 in [-1, 1], after `lost` that never came."""
         samples = self._bridge.push(samples, lost)
         self.pushed += len(samples)
         self.arrived_s = monotonic()
@@ -113,12 +113,12 @@ class Stream:
         self._wake(self)
 
     def reset(self) -> None:
-        """Begin anew once what waits was heard: time, the state and the decoder's."""
+        """Start a new stream, with new time, state and decoder, after the waiting samples."""
         self._bridge = GapBridge(self.model.backend.sample_rate)
         self._change(self._reset)
 
     def configure(self, config: DecoderConfig) -> None:
-        """Decide by other settings from here on.
+        """Use other decoder settings after the waiting samples.
 
         Raises:
             UsageError: a threshold is for a word that the model does not have.
@@ -127,11 +127,11 @@ class Stream:
         self._change(lambda: self._exchange(decoder))
 
     def finish(self) -> None:
-        """The stream is over once what waits was heard: the last answer has `ended`."""
+        """End the stream after the waiting samples; the last answer has `ended` set."""
         self._change(self._end)
 
     def take(self, step_samples: int) -> Samples | None:
-        """A step of what waits, (step_samples,); changes that come before it are done."""
+        """Make the changes that are due; returns the next step, (step_samples,), if any."""
         while len(self._rest) < step_samples:
             if not self._inbox:
                 return None
@@ -148,19 +148,17 @@ class Stream:
 
     @property
     def has_more(self) -> bool:
-        """Whether something waits that can be heard or done now."""
+        """Whether a change or a whole step is waiting."""
         return bool(self._inbox) or len(self._rest) >= self.model.backend.step_samples
 
     def decode(self, samples: Samples, log_posteriors: NDArray[np.float32]) -> Answer | None:
-        """A step that was computed, (V,): what the stream has to say, if anything.
-
-        `reset_wanted` is set where the recurrent state is to be reset.
+        """Decode a step's log-posteriors, (V,); returns an answer if there is something to report.
 
         Raises:
-            DataError: the model's answer is not a number.
+            DataError: the model's output is not a number.
         """
         if np.isnan(log_posteriors[0]):
-            raise DataError("the model's answer is not a number (NaN); its weights are unusable")
+            raise DataError("the model's output is not a number (NaN); its weights are unusable")
         events = self._in_stream(self.decoder.push(log_posteriors[np.newaxis]))
         self.steps += 1
         answer = Answer(self.time_s, events) if events else None
@@ -180,11 +178,11 @@ class Stream:
 
     @property
     def time_s(self) -> float:
-        """Seconds that were decided."""
+        """Seconds of the stream decoded so far."""
         return self.steps * self.model.step_s
 
     def flush(self) -> Answer:
-        """The last answer."""
+        """Decode the pending steps; returns the last answer."""
         events = self._in_stream(self.decoder.flush())
         return Answer(self.time_s, events, self._near_misses(closing=True), ended=True)
 
@@ -207,7 +205,7 @@ class Stream:
         self.reset_wanted = True
 
     def _exchange(self, decoder: Any) -> None:
-        """Another decoder, which has heard nothing yet: its times are since now."""
+        """Replace the decoder; the times of the new one start from now."""
         self.decoder = decoder
         self._decoder_start_s, self._near_s = self.time_s, 0.0
 
@@ -225,7 +223,7 @@ class Stream:
         return self._in_stream(misses)
 
     def _in_stream(self, found: list[_Timed]) -> list[_Timed]:
-        """The decoder's times as the stream's."""
+        """Convert the decoder's times to the stream's."""
         start_s = self._decoder_start_s
         if not start_s or not found:
             return found

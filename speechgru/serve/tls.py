@@ -1,4 +1,4 @@
-"""Certificates: a browser gives a page no microphone without one, but on this machine."""
+"""Certificates: without one, browsers give the microphone only to pages of their own machine."""
 
 import datetime
 import ipaddress
@@ -16,16 +16,16 @@ _DAYS = 825  # the longest that phones accept
 
 @dataclass(frozen=True)
 class Certificate:
-    """The files of a certificate and of its key."""
+    """The files of a certificate and its key."""
 
     certificate: Path
     key: Path
 
     def check(self) -> None:
-        """See that they can be used, and belong together.
+        """Check that both can be read and belong together.
 
         Raises:
-            UsageError: they cannot.
+            UsageError: they cannot, or do not.
         """
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key)
@@ -37,19 +37,19 @@ class Certificate:
 
 
 def self_signed(folder: Path, host: str) -> Certificate:
-    """A certificate of this machine's own, made where the folder has none that is still valid.
+    """A self-signed certificate in a folder; created if there is none that is still valid.
 
     It names the machine, its addresses and `host`. A browser asks once whether to trust it.
 
     Raises:
-        SpeechGRUError: the package `cryptography` is not installed, or the folder not writable.
+        SpeechGRUError: the package `cryptography` is not installed, or the folder is not writable.
     """
     try:
         from cryptography import x509
     except ModuleNotFoundError as error:
         raise SpeechGRUError(
-            "a certificate is made with the package cryptography, which is not installed; "
-            "--tls-cert and --tls-key take files that another program made"
+            "creating a certificate needs the package cryptography, which is not installed; "
+            "--tls-cert and --tls-key take files made by another program"
         ) from error
     found = Certificate(folder / "certificate.pem", folder / "key.pem")
     now = datetime.datetime.now(datetime.UTC)
@@ -97,7 +97,7 @@ def _make(files: Certificate, host: str, now: datetime.datetime) -> None:
 
 
 def _names(host: str) -> "list[x509.GeneralName]":  # type: ignore[name-defined]  # noqa: F821
-    """What the certificate is for: names and addresses under which this machine is reached."""
+    """The names and addresses of this machine that the certificate covers."""
     from cryptography import x509
 
     names = {"localhost", socket.gethostname()}
@@ -114,7 +114,7 @@ def _names(host: str) -> "list[x509.GeneralName]":  # type: ignore[name-defined]
 
 
 def _address_outwards() -> str:
-    """This machine's address as others on its network see it; no packet is sent."""
+    """This machine's address in its network; no packet is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("224.0.0.251", 1))

@@ -1,11 +1,11 @@
-"""The WebSocket front door: PCM in, events out as JSON lines, as `listen --jsonl` prints them.
+"""WebSocket sessions: PCM in, events out as JSON, in the form that `listen --jsonl` prints.
 
-A client says in the query, or in a first text message `{"type": "start", ...}`, what it sends
-(`model`, `rate`, `format`, `channels`) and what it wants besides events (`near_misses`,
-`posteriors` of every nth step, `threshold`, `thresholds`). Binary messages are its sound. Further
-text messages are `reset`, `lost` (`samples`, at the client's rate, that never came between the
-sound before and after the message), `thresholds` and `end`. What comes from the server is an event
-if it has no `type`.
+The query, or a first text message `{"type": "start", ...}`, describes what the client sends
+(`model`, `rate`, `format`, `channels`) and what it wants in addition to events (`near_misses`,
+`posteriors` of every nth step) or changes (`threshold`, `thresholds`). Binary messages hold sound.
+Other text messages are `reset`, `lost` (`samples`: how many, at the client's rate, never came
+between the sound before and after the message), `thresholds` and `end`. A message from the server
+without a `type` is an event.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ from speechgru.serve.service import Cause, Service, Session, cut
 from speechgru.serve.sound import Sound
 from speechgru.serve.stream import Answer, Stream, Wishes
 
-#: The protocol's name, for clients that offer any.
+#: The subprotocol, for clients that offer some.
 PROTOCOL = "speechgru"
-#: Close codes of RFC 6455: done; going away; not what was expected; refused; try again later.
+#: Close codes of RFC 6455: normal, going away, invalid data, policy violation, try again later.
 DONE, GOING_AWAY, UNEXPECTED, REFUSED, LATER = 1000, 1001, 1007, 1008, 1013
 _CODES: Mapping[Cause, int] = {"invalid": UNEXPECTED, "stopping": GOING_AWAY, "slow": LATER}
 _END_S = 30.0
@@ -36,10 +36,10 @@ _DEFAULTS: Mapping[str, Any] = {"rate": 16_000, "format": "s16le", "channels": 1
 
 
 class WebSocketSession(Session):
-    """One connection: a stream of sound, and what is heard in it.
+    """One connection with one stream.
 
     Args:
-        transport: of the connection, which is cut where the client takes nothing.
+        transport: the connection's, to abort it if the client reads nothing.
     """
 
     door = "websocket"
@@ -57,7 +57,7 @@ class WebSocketSession(Session):
         self._cause: Cause | None = None
 
     async def run(self) -> None:
-        """Hear the client until it goes, or is closed."""
+        """Serve the client until either side closes the connection."""
         offered = self._socket.scope.get("subprotocols", [])
         try:
             self._service.admit(self)
@@ -79,7 +79,7 @@ class WebSocketSession(Session):
             if reader in done and self._closing is not None:
                 await asyncio.wait({writer}, timeout=self._service.limits.hello_s)
         finally:
-            if writer is not None and not writer.done():  # the client takes nothing
+            if writer is not None and not writer.done():  # the client reads nothing
                 writer.cancel()
                 cut(self._transport)
             if self._stream is not None:
@@ -87,21 +87,21 @@ class WebSocketSession(Session):
             self._service.leave(self, self._cause)
 
     def expire(self, cause: Cause, reason: str) -> None:
-        """Tell the client the reason, and close."""
+        """Send the client the reason, and close."""
         if self._closing is None:
             self._cause = cause
             self._close(_CODES.get(cause, REFUSED), reason)
 
     async def stop(self) -> None:
-        """The events of what was said so far, then the end."""
+        """Send the events of the sound received so far, then close."""
         await self._finish()
-        self.expire("stopping", "the server stops")
+        self.expire("stopping", "the server is stopping")
 
     async def _read(self) -> None:
-        """The client's messages, one after the other, to its last.
+        """Handle the client's messages, one after the other, up to the last.
 
         Raises:
-            SpeechGRUError: a message that makes no sense.
+            SpeechGRUError: a message is invalid.
         """
         query = dict(self._socket.query_params)
         if query:
@@ -130,7 +130,7 @@ class WebSocketSession(Session):
         options = {name: value for name, value in message.items() if name != "type"}
         if kind == "start":
             if self._stream is not None:
-                raise UsageError("start: the stream has begun")
+                raise UsageError("start: the stream has already started")
             self._start(options)
             return
         stream = self._stream or self._start({})
@@ -187,7 +187,7 @@ class WebSocketSession(Session):
         return self._stream
 
     def _tell(self, answer: Answer) -> None:
-        """In the event loop: what the stream has to say."""
+        """Send an answer of the stream to the client; runs in the event loop."""
         delay_ms = 1000 * answer.delay_s
         for event in answer.events:
             self._send(event.as_dict(delay_ms))
@@ -203,7 +203,7 @@ class WebSocketSession(Session):
             self._ended.set()
 
     async def _finish(self) -> None:
-        """Hear what waits to its end."""
+        """Process the waiting sound, and wait for the last answer."""
         if self._stream is None or self._ended.is_set():
             return
         self._stream.push(self._sound.flush())
@@ -211,29 +211,29 @@ class WebSocketSession(Session):
         try:
             await asyncio.wait_for(self._ended.wait(), _END_S)
         except TimeoutError:
-            self.expire("slow", "the stream could not be heard to its end")
+            self.expire("slow", "the stream could not be processed to its end in time")
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        """Leave a message for the writer; a client that reads none of them is dropped."""
+        """Queue a message for the writer; a client that does not read is dropped."""
         text = json.dumps(message, ensure_ascii=False)
         self._unsent.append(text)
         self._unsent_bytes += len(text)
         if self._unsent_bytes > self._service.limits.unsent_bytes:
             self._unsent.clear()
-            self.expire("slow", "does not read what it is sent")
+            self.expire("slow", "the client does not read its messages")
             cut(self._transport)
         self._wake_writer.set()
 
     def _close(self, code: int, reason: str) -> None:
         if self._closing is None:
             self._closing = code, reason.encode()[:_MOST_REASON_BYTES].decode(errors="ignore")
-            # Whoever does not take the end is cut off.
+            # A client that does not complete the closing handshake is cut off.
             limit_s = self._service.limits.hello_s
             asyncio.get_running_loop().call_later(limit_s, cut, self._transport)
         self._wake_writer.set()
 
     async def _write(self) -> None:
-        """Send what there is, and close when that is wanted."""
+        """Send queued messages, and close the connection when that is requested."""
         while True:
             await self._wake_writer.wait()
             self._wake_writer.clear()
@@ -260,7 +260,7 @@ def _parsed(text: str) -> Mapping[str, Any]:
 
 
 def _number(value: Any) -> Any:
-    """A query's text as the number or the boolean that it is."""
+    """A text from the query as a number or boolean, if it is one."""
     if not isinstance(value, str):
         return value
     try:
@@ -272,7 +272,7 @@ def _number(value: Any) -> Any:
 def _config(model: ServedModel, options: Mapping[str, Any]) -> Any:
     thresholds = options.get("thresholds")
     if thresholds is not None and not isinstance(thresholds, dict):
-        raise UsageError(f"thresholds {thresholds!r:.40}: an object of words is needed")
+        raise UsageError(f"thresholds {thresholds!r:.40}: an object with numbers by word is needed")
     return model.with_thresholds(options.get("threshold"), thresholds)
 
 

@@ -1,8 +1,8 @@
-"""Wyoming: a wake-word service as Home Assistant uses it, a wake word for each word of the models.
+"""Wyoming sessions: a wake-word service for Home Assistant; each word of the models is a wake word.
 
-The messages are those of the package `wyoming`: `describe` is answered with `info`; `detect` names
-wake words; then come `audio-start`, `audio-chunk`s and `audio-stop`. Each word that is recognized
-is a `detection`; a stream that ends without one is `not-detected`.
+The messages are those of the package `wyoming`. `describe` is answered with `info`; `detect` names
+wake words; `audio-start`, `audio-chunk` and `audio-stop` carry the sound. Each recognized word is
+reported as `detection`; a stream without one, at its end, as `not-detected`.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from speechgru.serve.sound import BY_WIDTH, Sound
 from speechgru.serve.stream import Answer, Stream
 from speechgru.version import __version__
 
-#: Bytes of a message's first line, and of the data that may follow it.
+#: Most bytes in a message's first line, and in the data that may follow it.
 HEADER_BYTES = 2**16
-#: The longest that the end of a stream takes, once its sound was sent.
+#: Seconds that the rest of a stream may take once all its sound has arrived.
 _END_S = 30.0
 
 #: A model and a word of it.
@@ -34,7 +34,7 @@ _Word = tuple[str, str]
 
 
 def wake_words(models: Mapping[str, ServedModel]) -> dict[str, _Word]:
-    """Wake words by name: the word, or MODEL.WORD where a model before has the word too."""
+    """Wake words by name: the word, or MODEL.WORD if an earlier model has the same word."""
     found: dict[str, _Word] = {}
     for model in models.values():
         for word in model.words:
@@ -43,7 +43,7 @@ def wake_words(models: Mapping[str, ServedModel]) -> dict[str, _Word]:
 
 
 def info(models: Mapping[str, ServedModel]) -> Info:
-    """What `describe` is answered with."""
+    """The answer to `describe`."""
     by = Attribution(name="speechgru", url="")
     words = [
         WakeModel(
@@ -69,31 +69,31 @@ def info(models: Mapping[str, ServedModel]) -> Info:
 
 
 class LimitedReader:
-    """What `async_read_event` reads from, with limits on what one message holds and takes."""
+    """A reader for `async_read_event` that limits the size and duration of a message."""
 
     def __init__(self, reader: asyncio.StreamReader, message_bytes: int, header_s: float) -> None:
         self._reader, self._message_bytes, self._header_s = reader, message_bytes, header_s
 
     async def readline(self) -> bytes:
-        """A message's first line: it may take as long as nobody speaks."""
+        """A message's first line, for which the client may take any time."""
         return await self._reader.readline()
 
     async def readexactly(self, size: int) -> bytes:
         """The rest of a message.
 
         Raises:
-            UsageError: it is too large, or does not come.
+            UsageError: it is too large, or does not arrive in time.
         """
         if size > self._message_bytes:
             raise UsageError(f"a message of {size} bytes: up to {self._message_bytes} are allowed")
         try:
             return await asyncio.wait_for(self._reader.readexactly(size), self._header_s)
         except TimeoutError:
-            raise UsageError("the rest of a message does not come") from None
+            raise UsageError("the rest of a message did not arrive in time") from None
 
 
 class WyomingSession(Session):
-    """One connection: any number of streams, one after the other."""
+    """One connection with any number of streams, one after the other."""
 
     door = "wyoming"
 
@@ -112,14 +112,14 @@ class WyomingSession(Session):
         self._open: set[Stream] = set()
         self._ended = asyncio.Event()
         self._detected = False
-        #: The client's milliseconds at the stream's first sample; None until a chunk has them.
+        #: The client's timestamp of the first sample, in milliseconds; None until a chunk has one.
         self._start_ms: float | None = None
         self._heard_s = 0.0
         self._writing: set[asyncio.Task[None]] = set()
         self._cause: Cause | None = None
 
     async def run(self) -> None:
-        """Answer until the client goes, or is closed."""
+        """Serve the client until either side closes the connection."""
         try:
             self._service.admit(self)
             while (event := await async_read_event(self._reader)) is not None:
@@ -127,20 +127,20 @@ class WyomingSession(Session):
         except SpeechGRUError as error:
             self.expire("invalid", str(error))
         except (TypeError, AttributeError, KeyError, RecursionError, OverflowError):
-            self.expire("invalid", "not a message of Wyoming")
-        except (EOFError, OSError):  # the client went, perhaps in the middle of a message
+            self.expire("invalid", "not a Wyoming message")
+        except (EOFError, OSError):  # the client closed the connection, perhaps within a message
             self._cause = self._cause or "lost"
         finally:
             self._close_streams()
             self._service.leave(self, self._cause)
             if self._writing:
                 await asyncio.wait(self._writing, timeout=1.0)
-            if self._writing:  # the client takes nothing
+            if self._writing:  # the client reads nothing
                 cut(self._writer.transport)
             self._writer.close()
 
     def expire(self, cause: Cause, reason: str) -> None:
-        """Tell the client the reason, and close."""
+        """Send the client the reason, and close."""
         if self._cause is None:
             self._cause = cause
             self._close_streams()
@@ -151,9 +151,9 @@ class WyomingSession(Session):
                 last.add_done_callback(lambda _: self._writer.close())
 
     async def stop(self) -> None:
-        """The words that were said so far, then the end."""
+        """Send the detections in the sound received so far, then close."""
         await self._finish()
-        self.expire("stopping", "the server stops")
+        self.expire("stopping", "the server is stopping")
 
     async def _handle(self, event: Event) -> None:
         kind = event.type
@@ -173,7 +173,7 @@ class WyomingSession(Session):
             self._write(Pong(text=Ping.from_event(event).text).event())
 
     def _want(self, names: list[str] | None) -> None:
-        """Hear these wake words from the next stream on; any if none are named."""
+        """Detect these wake words from the next stream on; all of them if none are named."""
         known = {name: pair for pair, name in self._names.items()}
         unknown = [name for name in names or [] if name not in known]
         if unknown:
@@ -236,7 +236,7 @@ class WyomingSession(Session):
                 self._ended.set()
 
     async def _finish(self) -> None:
-        """Hear what waits to its end."""
+        """Process the waiting sound, and wait for the last answer."""
         if not self._streams:
             return
         self._ended.clear()
@@ -246,7 +246,7 @@ class WyomingSession(Session):
         try:
             await asyncio.wait_for(self._ended.wait(), _END_S)
         except TimeoutError:
-            raise DataError("the stream could not be heard to its end") from None
+            raise DataError("the stream could not be processed to its end in time") from None
         self._close_streams()
 
     def _close_streams(self) -> None:
@@ -256,7 +256,7 @@ class WyomingSession(Session):
         self._open.clear()
 
     def _write(self, event: Event) -> asyncio.Task[None] | None:
-        """In the order of the calls; a client that does not read is dropped."""
+        """Send a message, in the order of the calls; a client that does not read is dropped."""
         transport = self._writer.transport
         if transport.is_closing():
             return None
@@ -273,4 +273,4 @@ class WyomingSession(Session):
         try:
             await async_write_event(event, self._writer)
         except OSError:
-            cut(self._writer.transport)  # the client has gone; its reader ends the session
+            cut(self._writer.transport)  # the connection is closed; the reader ends the session

@@ -307,5 +307,5 @@ def test_sigterm_hears_what_was_sent_and_says_goodbye(tmp_path):
         rest = process.stderr.read()
         assert process.wait(10) == 0
     assert events(found) == own_events()
-    assert (code, reason) == (1001, "the server stops")
+    assert (code, reason) == (1001, "the server is stopping")
     assert "Traceback" not in rest

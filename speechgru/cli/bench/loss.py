@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     "speechgru bench loss mine.onnx --data recordings/ --loss 0.1 --packet-ms 40",
 )
 def bench_loss(
-    data: Annotated[
-        str,
-        typer.Option(metavar="DIR", help="Directory of recordings, CSV manifest, or 'embedded'."),
-    ],
+    data: Annotated[str, options.data_in(None)],
     model: options.OptionalModel = None,
     loss: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of packets that are lost.")
@@ -37,7 +34,7 @@ def bench_loss(
     split: options.Split = "validation",
     protocol: options.Protocol = None,
     minutes: Annotated[
-        float, typer.Option(metavar="M", help="Length of the stream that is made of the clips.")
+        float, typer.Option(metavar="M", help="Length of the stream, in minutes.")
     ] = 20.0,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the stream.")] = 0,
     json: options.Json = False,

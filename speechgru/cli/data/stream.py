@@ -41,19 +41,13 @@ def stream(
     ] = "",
     split: options.Split = "testing",
     minutes: Annotated[
-        float, typer.Option(metavar="M", help="Length of the stream.", rich_help_panel=MIX)
+        float,
+        typer.Option(metavar="M", help="Length of the stream, in minutes.", rich_help_panel=MIX),
     ] = 20.0,
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="Seed of the stream.", rich_help_panel=MIX)
     ] = 0,
-    snr: Annotated[
-        str,
-        typer.Option(
-            metavar="LOW:HIGH",
-            help="Level of the words above the background, in dB.",
-            rich_help_panel=MIX,
-        ),
-    ] = "5:20",
+    snr: Annotated[str, options.snr_in(MIX)] = "5:20",
     gap: Annotated[
         str,
         typer.Option(
