@@ -108,20 +108,35 @@ def loudest_start(
     background. So neither thumps, hum or a sinking offset, which lie below the band, nor clicks,
     which are loud but short, win over a word.
     """
+    return speech_starts(samples, length_samples, rate, 1)[0]
+
+
+def speech_starts(
+    samples: Samples | NDArray[np.int16], length_samples: int, rate: int, most: int
+) -> list[int]:
+    """`loudest_start` and where the next stretches with much speech start: 1 to `most` of them.
+
+    Two of them overlap by about half at most.
+    """
     surplus = len(samples) - length_samples
     hop = round(_FRAME_S * rate / 2)
     frames = length_samples // hop - 1  # in the stretch
     if surplus <= 0 or frames < 1:
-        return max(0, surplus) // 2
+        return [max(0, surplus) // 2]
     levels = _speech_levels(samples, rate, hop)
     weights = np.sqrt(np.maximum(levels - 2 * np.quantile(levels, 0.25), 0.0))
     sums = np.concatenate(([0.0], np.cumsum(weights)))
     totals = sums[frames:] - sums[:-frames]
-    best = int(np.argmax(totals))
-    less = np.flatnonzero(totals < _NEARLY_ALL * totals[best])
-    first = int(less[less < best].max(initial=-1)) + 1
-    last = int(less[less > best].min(initial=len(totals))) - 1
-    return min((first + last) * hop // 2, surplus)
+    starts: list[int] = []
+    while len(starts) < most and (not starts or totals.max() > 0):
+        best = int(np.argmax(totals))
+        less = np.flatnonzero(totals < _NEARLY_ALL * totals[best])
+        first = int(less[less < best].max(initial=-1)) + 1
+        last = int(less[less > best].min(initial=len(totals))) - 1
+        middle = (first + last) // 2
+        starts.append(min((first + last) * hop // 2, surplus))
+        totals[max(0, middle - frames // 2) : middle + frames // 2 + 1] = -1.0
+    return starts
 
 
 def _speech_levels(

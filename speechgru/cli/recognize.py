@@ -80,6 +80,6 @@ def _print(recognition: "Recognition") -> None:
 def _report_excerpt(recognition: "Recognition") -> None:
     if recognition.start_s is not None:
         err.line(
-            f"{recognition.path}: {recognition.duration_s:.2f} s long; only its loudest "
-            f"{recognition.clip_s:.2f} s, from {recognition.start_s:.2f} s on, are scored"
+            f"{recognition.path}: {recognition.duration_s:.2f} s long; only "
+            f"{recognition.clip_s:.2f} s of it, from {recognition.start_s:.2f} s on, are scored"
         )

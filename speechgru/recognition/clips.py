@@ -8,17 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.audio.files import read
-from speechgru.audio.samples import fit, loudest_start
+from speechgru.audio.samples import Samples, fit, speech_starts
 from speechgru.common.progress import Progress
 from speechgru.decoding.ctc import sequence_scores
 from speechgru.decoding.events import isolated_word
 from speechgru.errors import DataError
-from speechgru.labels import Spelling, columns
+from speechgru.labels import SILENCE, Spelling, columns
 from speechgru.recognition.backend import Backend, Clips
 
 #: For a model whose metadata does not say what clips it was trained on.
 DEFAULT_CLIP_S, DEFAULT_TAIL_S = 1.0, 0.2
 LONGEST_CLIP_S = 60.0
+#: Of a long recording, so many stretches at most are tried.
+_STRETCHES = 8
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ def recognize(
 ) -> Recognition:
     """Recognize the one word of a recording.
 
-    Of a recording longer than the model's clips, the stretch with the most speech is scored.
+    Of a recording longer than the model's clips one stretch is scored: that with the most sound in
+    the band of speech or, if the model hears no word there (a beep, a hiss), the next in which it
+    does.
 
     Args:
         channel: the one channel to use, from 1; None averages all of them.
@@ -63,8 +67,12 @@ def recognize(
     """
     samples = read(path, backend.sample_rate, channel)
     length, rate = clip_samples(backend), backend.sample_rate
-    start_s = loudest_start(samples, length, rate) / rate if len(samples) > length else None
-    scores = np.exp(score_clips(backend, fit(samples, length, rate)[np.newaxis])[0])
+    if len(samples) > length:
+        start, scores = _best_stretch(backend, samples, length)
+        start_s = start / rate
+    else:
+        scores = np.exp(score_clips(backend, fit(samples, length, rate)[np.newaxis])[0])
+        start_s = None
     best = np.argsort(-scores, kind="stable")[:top]
     ranked = tuple((backend.labels[i], float(scores[i])) for i in best)
     return Recognition(
@@ -76,6 +84,27 @@ def recognize(
         clip_s=length / rate,
         start_s=start_s,
     )
+
+
+def _best_stretch(
+    backend: Backend, samples: Samples, length: int
+) -> tuple[int, NDArray[np.float32]]:
+    """Where the stretch that holds the word of a long recording starts, and its label scores."""
+    loudest, *others = speech_starts(samples, length, backend.sample_rate, _STRETCHES)
+    scores = np.exp(score_clips(backend, samples[np.newaxis, loudest : loudest + length]))
+    if _has_word(backend, scores[0]) or not others:
+        return loudest, scores[0]
+    clips = np.stack([samples[start : start + length] for start in others])
+    for start, found in zip(others, np.exp(score_clips(backend, clips)), strict=True):
+        if _has_word(backend, found):
+            return start, found
+    return loudest, scores[0]
+
+
+def _has_word(backend: Backend, scores: NDArray[np.float32]) -> bool:
+    """Whether a stretch probably holds a word, be it an unknown one."""
+    best = int(scores.argmax())
+    return backend.labels[best] != SILENCE and scores[best] >= 0.5
 
 
 def clip_samples(backend: Backend) -> int:
