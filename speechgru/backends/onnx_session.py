@@ -121,7 +121,9 @@ def _register_limited_memory() -> None:
 
 def _open(content: bytes, options: Any, sizes: Mapping[str, int]) -> onnxruntime.InferenceSession:
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # errors are raised, so onnxruntime need not print them too
+    # Errors are raised, so onnxruntime need not print them too; some it logs outside any session.
+    options.log_severity_level = 4
+    onnxruntime.set_default_logger_severity(4)
     for name, size in sizes.items():
         options.add_free_dimension_override_by_name(name, size)
     try:

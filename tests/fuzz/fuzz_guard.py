@@ -2,13 +2,15 @@
 
 import contextlib
 import io
+import os
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import IO, Any
 
 from speechgru.cli import main
 
@@ -61,15 +63,34 @@ def call(arguments: Sequence[str], stdin: bytes = b"") -> Outcome:
     before = sys.stdin
     sys.stdin = piped
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _limits():
-            code = main(list(arguments))
+        with _of_libraries(1) as raw_out, _of_libraries(2) as raw_err:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _limits():
+                code = main(list(arguments))
+            seconds = monotonic() - started
+            texts = [_all_of(out, raw_out), _all_of(err, raw_err)]
     finally:
         sys.stdin = before
-    texts = []
-    for stream in (out, err):
-        stream.flush()
-        texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
-    return Outcome(arguments, code, texts[0], texts[1], monotonic() - started)
+    return Outcome(arguments, code, texts[0], texts[1], seconds)
+
+
+@contextlib.contextmanager
+def _of_libraries(descriptor: int) -> Iterator[IO[bytes]]:
+    """A file that holds what libraries in C write to a descriptor."""
+    saved = os.dup(descriptor)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), descriptor)
+        try:
+            yield file
+        finally:
+            os.dup2(saved, descriptor)
+            os.close(saved)
+
+
+def _all_of(stream: io.TextIOWrapper, raw: IO[bytes]) -> str:
+    stream.flush()
+    raw.seek(0)
+    content: bytes = stream.buffer.getvalue() + raw.read()  # type: ignore[attr-defined]
+    return content.decode(errors="replace")
 
 
 @contextlib.contextmanager
