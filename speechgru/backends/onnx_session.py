@@ -136,7 +136,7 @@ def _open(content: bytes, options: Any, sizes: Mapping[str, int]) -> onnxruntime
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].strip()
 
 
 @contextmanager

@@ -77,6 +77,8 @@ def export(
     options.check_split(split)
     if output is not None:
         options.check_output(output, "--output")
+    if web is not None:
+        options.check_out_dir(web, "--web")
     path = find_model(model, trained=output is not None)
     from speechgru.backends.loader import is_onnx
 

@@ -10,6 +10,7 @@ from speechgru.cli import options
 from speechgru.cli.decoder_options import DecoderOptions
 from speechgru.cli.help import examples
 from speechgru.cli.interrupts import Interrupts
+from speechgru.cli.progress import progress_lines
 from speechgru.cli.stream_source import SourceOptions
 from speechgru.cli.terminal import err, out
 from speechgru.cli.views.events import JsonLineView, JsonView, LineView, NearMisses, View
@@ -161,6 +162,9 @@ def listen(
         err.line(warning)
     if record is not None:
         check_new_recording(record)
+        options.check_output(record, "--record")
+    if save_dir is not None:
+        options.check_out_dir(save_dir, "--save-dir")
     if err.is_terminal:
         err.line(f"loading {path} ...")
     from speechgru.backends.loader import open_backend
@@ -183,6 +187,8 @@ def listen(
     saver = StreamSaver(record, save_dir, summary.rate, view.tell)
     near_misses = NearMisses(decoder) if isinstance(decoder, Detector) and explain else None
     interrupted = False
+    is_file = not (source.is_microphone or source.is_pipe or realtime or err.is_terminal)
+    progress = progress_lines("listening, in seconds of audio") if is_file else None
     try:
         with (
             Interrupts() as interrupts,
@@ -199,6 +205,8 @@ def listen(
                 for timed in block.events:
                     actions.push(timed.event)
                 saver.push(block)
+                if progress is not None:
+                    progress(round(summary.seconds), 0)
                 if near_misses is not None:
                     near_misses.report_new(view.tell)
     except KeyboardInterrupt:

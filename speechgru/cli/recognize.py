@@ -8,6 +8,7 @@ import typer
 from speechgru.cli import options
 from speechgru.cli.completion import complete_model
 from speechgru.cli.help import examples
+from speechgru.cli.progress import progress_lines
 from speechgru.cli.terminal import err, out, plain, print_error, print_json
 from speechgru.errors import DataError, UsageError
 from speechgru.modelfile.bundled import bundled_model, find_model
@@ -51,7 +52,10 @@ def recognize(
         raise UsageError(f"{paths[0]} is a model; recordings FILE... are needed too")
     backend = open_backend(first if named else bundled_model())
     rows: list[dict[str, Any]] = []
-    for file in files:
+    progress = progress_lines("recognizing") if json else None
+    for number, file in enumerate(files):
+        if progress is not None:
+            progress(number, len(files))
         try:
             recognition = recognize_file(backend, file, top, channel)
         except DataError as error:

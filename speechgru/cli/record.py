@@ -87,6 +87,7 @@ def record(
         raise UsageError("WORD... is missing: name the words to record")
     if input_file is not None and (len(words) != 1 or room or talk or device is not None):
         raise UsageError("--input: goes with one WORD, and without --device, --room and --talk")
+    options.check_out_dir(out_dir)
     recordings = OwnRecordings(out_dir, speaker, RATE)
     session = GuidedRecording(words, takes, recordings, longest) if words else None
     result: dict[str, Any] = {"out": str(out_dir), "speaker": speaker, "kept": [], "refused": []}

@@ -132,6 +132,17 @@ def make_stream(audio: SplitAudio, plan: StreamPlan) -> Stream:
     return Stream(samples, audio.packed.rate, _truth(audio, plan, words, len(samples)))
 
 
+def check_name(path: Path) -> None:
+    """Raise UsageError for the name of a file that no stream is written to."""
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"{path}: a stream is written as {' or '.join(FORMATS)}")
+
+
+def truth_of(path: Path) -> Path:
+    """Where the truth of a stream is."""
+    return path.with_suffix(".json")
+
+
 def write_stream(
     path: Path,
     audio: SplitAudio,
@@ -146,8 +157,7 @@ def write_stream(
         SpeechGRUError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{path}: a stream is written as {' or '.join(FORMATS)}")
+    check_name(path)
     kind, rate = FORMATS[path.suffix.lower()], audio.packed.rate
     total, done = round(plan.minutes * 60 * rate), 0
     words = []
@@ -165,7 +175,7 @@ def write_stream(
             # soundfile asserts that all samples were written, which fails on a full disk.
             raise SpeechGRUError(f"{path}: cannot be written; is the disk full?") from error
         truth = _truth(audio, plan, tuple(words), done)
-        write_truth(truth, path.with_suffix(".json"))
+        write_truth(truth, truth_of(path))
     return truth
 
 

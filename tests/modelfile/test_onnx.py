@@ -340,6 +340,12 @@ def huge_constant(graph):
     graph.node.insert(0, helper.make_node("ConstantOfShape", ["size"], ["huge"]))
 
 
+def sizes_beyond_64_bits(graph):
+    """onnxruntime reports what it cannot even count by its default logger, in colour."""
+    tensor = next(t for t in graph.initializer if t.data_type == TensorProto.INT64 and t.dims)
+    tensor.dims[0] = 2**62
+
+
 def many_large_constants(graph):
     """None of them alone is too much."""
     for i in range(40):
@@ -401,6 +407,7 @@ def use(graph, name):
         operator_of_another_domain,
         million_nodes,
         huge_constant,
+        sizes_beyond_64_bits,
         many_large_constants,
         doubled_again_and_again,
     ],

@@ -65,11 +65,13 @@ def stream(
     The truth says where each word is; `evaluate --streaming --audio FILE` scores a model with it.
     """
     options.check_split(split)
-    options.check_output(output, "--output")
     from speechgru.audio.samples import SAMPLE_RATE
     from speechgru.corpora.split_audio import open_split_audio
-    from speechgru.corpora.streams import StreamPlan, write_stream
+    from speechgru.corpora.streams import StreamPlan, check_name, truth_of, write_stream
 
+    check_name(output)
+    for path in (output, truth_of(output)):
+        options.check_output(path, "--output")
     snr_db, gap_s = options.number_range(snr, "--snr"), options.number_range(gap, "--gap")
     plan = StreamPlan(minutes, seed, snr_db, gap_s, unknown)
     with progress_bar("decoding") as progress:
@@ -78,7 +80,7 @@ def stream(
         truth = write_stream(output, audio, plan, progress)
     words = sum(spoken.word != "_unknown_" for spoken in truth.words)
     unknown_words = len(truth.words) - words
-    truth_file = output.with_suffix(".json")
+    truth_file = truth_of(output)
     if json:
         print_json(
             {
