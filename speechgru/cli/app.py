@@ -62,7 +62,7 @@ def root(
     ] = False,
     debug: Annotated[
         bool,
-        typer.Option("--debug", help="Show the traceback of an error; may come anywhere."),
+        typer.Option("--debug", help="Show the traceback of an error; allowed anywhere."),
     ] = False,
 ) -> None:
     """Spoken command recognition: train on your own words, listen live."""

@@ -64,7 +64,7 @@ def calibrate(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write the model here, not in its place.",
+            help="Write the model here instead of changing it in place.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -148,10 +148,10 @@ class _Target:
         return None if self.dry_run else self.output or self.model
 
     def check(self, name: str, has_words: bool, per_hour: float) -> None:
-        """Find what makes no sense before torch is loaded.
+        """Check the options before torch is loaded.
 
         Raises:
-            UsageError: an option that contradicts another, or is out of range.
+            UsageError: an option contradicts another, or is out of range.
         """
         if self.dry_run and self.output is not None:
             raise UsageError("--dry-run and --output: use only one of them")

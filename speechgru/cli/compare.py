@@ -1,4 +1,4 @@
-"""`speechgru compare`: cells against each other under the same conditions."""
+"""`speechgru compare`: recurrent cells trained and scored under the same conditions."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,13 +41,15 @@ def compare(
         str,
         typer.Option(
             metavar="A,B,...",
-            help="Cells to compare, or all. FRONT+CELL changes the front too: stack+gru has no "
+            help="Cells to compare, or all. FRONT+CELL sets the front too: stack+gru has no "
             "convolutions.",
         ),
     ] = "rnn,lstm,gru,gru-cho,mgu,ligru,mingru,ssm,transformer",
     match: Annotated[
         str,
-        typer.Option(metavar="M", help="What is kept equal: parameters (within 3 %) or width."),
+        typer.Option(
+            metavar="M", help="What the networks have in common: parameters (within 3 %) or width."
+        ),
     ] = "parameters",
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Runs of each cell.")] = 1,
     data: options.Data = None,
@@ -106,7 +108,7 @@ def compare(
 def _costs(
     runs: "list[PlannedRun]", data: "TrainingData", device: "torch.device"
 ) -> "list[RunResult]":
-    """What each run's network costs."""
+    """The costs of each run's network."""
     from speechgru.analysis.comparison import costs_only
 
     results = []
@@ -120,7 +122,7 @@ def _costs(
 def _results(
     runs: "list[PlannedRun]", data: "TrainingData", device: "torch.device"
 ) -> "list[RunResult]":
-    """Every run's result; runs that were finished before are only read."""
+    """Every run's result; that of a finished run is read from its file."""
     from speechgru.analysis.comparison import perform_run
 
     results = []

@@ -1,6 +1,6 @@
-"""What a shell offers after Tab: names of recipes, bundled models and splits.
+"""Shell completion of recipes, bundled models and splits.
 
-Each gets what has been typed; where it finds nothing, the shell completes file names.
+Each function gets what has been typed; if it finds nothing, the shell completes file names.
 """
 
 

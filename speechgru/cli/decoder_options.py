@@ -1,4 +1,4 @@
-"""What the options of `listen` say of its decoder, and the recognizer that follows from them."""
+"""The decoder options of `listen`, and the recognizer that they describe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DecoderOptions:
-    """Each as it was typed."""
+    """The options as they were typed."""
 
     thresholds: Sequence[str]
     within_speech: bool
@@ -29,7 +29,7 @@ class DecoderOptions:
         """A recognizer with the model's own decoder settings, changed as the options say.
 
         Raises:
-            UsageError: an option that is out of range, or that the model's decoder does not have.
+            UsageError: an option is out of range, or the model's decoder does not have it.
         """
         from speechgru.decoding.ctc import CTCDecoder
         from speechgru.decoding.detector import Detector
@@ -46,7 +46,7 @@ class DecoderOptions:
 
 
 def _with_thresholds(config: "DecoderConfig", texts: Sequence[str]) -> "DecoderConfig":
-    """X is for every word, WORD=X for one."""
+    """The settings with thresholds given as X for all words or WORD=X for one."""
     general, single = config.threshold, dict(config.thresholds)
     parsed = [_parse_threshold(text) for text in texts]
     for word, number in parsed:

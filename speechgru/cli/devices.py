@@ -1,4 +1,4 @@
-"""`speechgru devices`: which microphones there are, and how loud each is."""
+"""`speechgru devices`: lists microphones and measures their levels."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ from speechgru.errors import AudioDeviceError
 if TYPE_CHECKING:
     from speechgru.audio.devices import Device
 
-#: What a level test's verdict means, in words.
+#: What each verdict of a level test means.
 VERDICTS = {
     "good": "good",
     "quiet": "too quiet for speech: turn it up",
@@ -52,7 +52,7 @@ def devices(
 
 
 def _describe(device: "Device", test_s: float | None) -> dict[str, Any]:
-    """All that is known of a device; one that cannot be opened says why in its test."""
+    """What is known of a device; if it cannot be opened, its test says why."""
     from speechgru.audio.devices import supported_rates
     from speechgru.audio.microphone import level_test
 

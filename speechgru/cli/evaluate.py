@@ -1,4 +1,4 @@
-"""`speechgru evaluate`: how good a model is on recordings."""
+"""`speechgru evaluate`: measures a model on recordings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,7 +234,7 @@ def evaluate(
 
 @dataclass
 class Results:
-    """What was measured; None is what was not asked for."""
+    """What was measured; None for what was not requested."""
 
     clips: "ClipReport | None" = None
     carried: "CarriedReport | None" = None
@@ -279,7 +279,7 @@ class Results:
 def _evaluate_clips(
     backend: "Backend", audio: "SplitAudio", orders: int, seed: int
 ) -> "tuple[ClipReport, CarriedReport | None]":
-    """Every clip from a reset state; and, in so many orders, with the state carried over."""
+    """Score every clip from a fresh state and, if requested, in random orders with it carried."""
     from speechgru.evaluation.clips import evaluate_carried, evaluate_clips
 
     of_split = audio.task, audio.split, audio.packed

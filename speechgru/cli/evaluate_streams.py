@@ -1,4 +1,4 @@
-"""The parts of `evaluate` that decode: a stream, sequences of words, ambient recordings."""
+"""The parts of `evaluate` with a decoder: a stream, sequences of words, ambient recordings."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamResult:
-    """The events of a stream against its truth, and the decoders that were tried before."""
+    """The events of a stream compared with its truth, and the decoders tried before."""
 
     report: "StreamReport"
     trials: "list[Trial]"
@@ -40,7 +40,7 @@ def evaluate_stream(
     audio: "SplitAudio | None",
     ambient: "AmbientSound | None" = None,
 ) -> StreamResult:
-    """Score a recording, or a stream made of `audio`; tune, keep and draw where that is asked for.
+    """Score a recording, or a stream made of `audio`; tune, store and draw if requested.
 
     With `ambient` the decoder is tuned on that sound too.
     """
@@ -79,7 +79,7 @@ def evaluate_stream(
 def evaluate_ambient(
     backend: "Backend", sound: "AmbientSound", options: StreamOptions, stream: StreamResult | None
 ) -> "AmbientReport":
-    """Count events in recordings without words, by the decoder of the stream, if there is one."""
+    """Count events in recordings without words, with the stream's decoder if there is one."""
     from speechgru.evaluation.ambient import recognize_ambient
 
     config, policy, grammar = decoder_settings(backend, options, stream)
@@ -95,7 +95,7 @@ def evaluate_sequences(
     audio: "SplitAudio",
     stream: StreamResult | None,
 ) -> "SequenceReport":
-    """The word error rate on sequences made of a split, by the decoder of the stream, if any."""
+    """Word error rate on sequences made from a split, with the stream's decoder if there is one."""
     from speechgru.corpora.sequences import Sequences
     from speechgru.evaluation import sequences
 
@@ -115,7 +115,7 @@ def evaluate_sequences(
 def decoder_settings(
     backend: "Backend", options: StreamOptions, stream: StreamResult | None = None
 ) -> "tuple[DecoderConfig, StatePolicy, Grammar | None]":
-    """Those of the stream; else the model's own with what the options change."""
+    """The stream's settings, otherwise the model's own with what the options change."""
     from speechgru.decoding.factory import choose_decoder
     from speechgru.recognition.recognizer import stream_settings
 

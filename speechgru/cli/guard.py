@@ -1,6 +1,6 @@
-"""The guard at the edge: whatever goes wrong becomes a sentence and an exit code.
+"""Runs the command line so that every failure becomes a sentence and an exit code.
 
-Everything else is imported within it, because Ctrl-C may come while torch or numpy load.
+Everything else is imported inside `main`, because Ctrl-C may arrive while torch or numpy load.
 """
 
 import os
@@ -13,7 +13,7 @@ DEBUG = "--debug"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code; no traceback unless --debug asks for it."""
-    # Threads that spin while they wait take the cores from each other where anything else runs: ten
+    # Threads that spin while they wait take the cores from whatever else runs, and are then ten
     # times slower than threads that sleep. OpenMP reads this when torch is first loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     typed = list(sys.argv[1:] if arguments is None else arguments)
@@ -33,5 +33,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def entry_point() -> NoReturn:
-    """What the `speechgru` script calls."""
+    """Entry point of the `speechgru` script."""
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The layout of help: options under headings, examples last, and no line cut off."""
+"""The layout of help pages: options under headings, examples last, long lines wrapped."""
 
 import re
 from collections.abc import Callable
@@ -9,9 +9,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from speechgru.errors import InterruptedRunError
 
-#: Where a line is not to be broken, until it is written.
+#: Stands for a space at which a line must not be broken.
 _SPACE, _HYPHEN = "\u00a0", "\u2011"
-#: How typer writes a range, and how it is read.
+#: typer's form of a range, and ours.
 _RANGES = (
     (r"([^[ ]+)<=x<=([^];]+)", r"\1 to \2"),
     (r"; x>=[^];]+|  \[x>=[^];]+\]", ""),
@@ -20,12 +20,12 @@ _RANGES = (
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
-#: Where arguments are listed, and options and commands that name no panel.
+#: Headings of arguments, and of options and commands without a panel.
 ARGUMENTS, OPTIONS, COMMANDS = "Arguments", "Options", "Commands"
 
 
 def examples(*lines: str) -> Callable[[Verb], Verb]:
-    """Give a verb the examples that its help ends with."""
+    """Set the examples at the end of a verb's help."""
 
     def give(verb: Verb) -> Verb:
         verb.examples = lines  # type: ignore[attr-defined]
@@ -35,9 +35,9 @@ def examples(*lines: str) -> Callable[[Verb], Verb]:
 
 
 def add_verbs(app: typer.Typer, panel: str | None, *verbs: Callable[..., Any]) -> None:
-    """Register functions as commands of a panel, each one's help with its examples.
+    """Register functions as commands under a panel, with their examples.
 
-    A command has its function's name; that of a group may stand before it: `bench_train`.
+    A command is named after its function, without the name of its group (`bench_train`: train).
     """
     for verb in verbs:
         name = verb.__name__.removeprefix(f"{app.info.name}_")
@@ -46,14 +46,14 @@ def add_verbs(app: typer.Typer, panel: str | None, *verbs: Callable[..., Any]) -
 
 
 class _Page:
-    """What commands and groups of commands have in common."""
+    """The help page of commands and groups."""
 
     def get_help_option_names(self, ctx: Any) -> list[str]:
-        """Short name first; typer itself gives them in random order."""
+        """The short name first; typer's own order is random."""
         return sorted(ctx.help_option_names, key=len)
 
     def get_help_option(self, ctx: Any) -> Any:
-        """False where it is not given: typer loads pydantic to convert a None."""
+        """The option with default False, as typer would load pydantic to convert None."""
         option = super().get_help_option(ctx)  # type: ignore[misc]
         if option is not None:
             option.default = False
@@ -61,7 +61,7 @@ class _Page:
         return option
 
     def collect_usage_pieces(self: Any, ctx: Any) -> list[str]:
-        """OPTIONS and the arguments, in brackets where they may be left out."""
+        """OPTIONS and the arguments, in brackets if optional."""
         found = [self.options_metavar]
         for param in self.get_params(ctx):
             if param.param_type_name == "argument":
@@ -70,7 +70,7 @@ class _Page:
         return [*found, self.subcommand_metavar] if hasattr(self, "subcommand_metavar") else found
 
     def format_options(self: Any, ctx: Any, formatter: Any) -> None:
-        """Arguments, then the options by panel, in the order in which they are declared."""
+        """Write the arguments, then the options by panel in order of declaration."""
         panels: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
@@ -90,7 +90,7 @@ class _Page:
         _write_section(formatter, "Other options" if panels.keys() - {ARGUMENTS} else OPTIONS, rest)
 
     def format_epilog(self: Any, ctx: Any, formatter: Any) -> None:
-        """The examples, each on a line of its own."""
+        """Write the examples, one per line."""
         if self.epilog:
             formatter.write_paragraph()
             formatter.write(typer.style("Examples:", bold=True) + "\n")
@@ -102,7 +102,7 @@ class Command(_Page, TyperCommand):
     """A verb."""
 
     def invoke(self, ctx: Any) -> Any:
-        """typer ends with 130 on Ctrl-C without a word; one is said here."""
+        """As in typer, but with a message on Ctrl-C."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -110,17 +110,17 @@ class Command(_Page, TyperCommand):
 
 
 class Group(_Page, TyperGroup):
-    """Verbs by panel, each with the whole first sentence of its help."""
+    """A group that lists its verbs by panel, each with the whole first sentence of its help."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Flags that are not given are False, for the reason given in `get_help_option`."""
+        """As in typer, but flags default to False, as in `get_help_option`."""
         for param in self.params:
             if getattr(param, "is_flag", False) and param.default is None:
                 param.default = False
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """A section for each panel; sentences are wrapped rather than cut."""
+        """Write a section for each panel; sentences are wrapped, not cut."""
         panels: dict[str, list[tuple[str, str]]] = {}
         for name, command in self.commands.items():
             if not command.hidden:
@@ -142,7 +142,7 @@ def _write_section(formatter: Any, heading: str, rows: list[tuple[str, str]]) ->
 
 
 def _help_text(text: str) -> str:
-    """What an option's help says, its range in words, and its default on one line."""
+    """An option's help with its range in words and its default on one line."""
     for pattern, words in _RANGES:
         text = re.sub(pattern, words, text)
     whole = {ord(" "): _SPACE, ord("-"): _HYPHEN}

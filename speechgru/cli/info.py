@@ -1,4 +1,4 @@
-"""`speechgru info`: what a model file holds."""
+"""`speechgru info`: shows what a model file holds."""
 
 from speechgru.cli import options
 from speechgru.cli.help import examples

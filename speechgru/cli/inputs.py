@@ -1,4 +1,4 @@
-"""What several verbs open: a recipe with its data, a split of recordings."""
+"""Opens what several verbs need: a recipe with its data, a split of recordings."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def open_recipe(name: str, overrides: Sequence[str], data: str | None) -> "Recipe":
-    """A recipe by name or file, with the settings and the data that the command line names.
+    """Open a recipe by name or file, with the settings and data of the command line.
 
     Raises:
-        UsageError: no such recipe, or a setting that does not exist or is out of range.
+        UsageError: there is no such recipe, or a setting does not exist or is out of range.
     """
     from speechgru.training.recipe import load_recipe
 
@@ -25,7 +25,7 @@ def open_recipe(name: str, overrides: Sequence[str], data: str | None) -> "Recip
 
 
 def with_data(recipe: "Recipe", data: str | None) -> "Recipe":
-    """The recipe with another directory of recordings, if one is named, as an absolute path."""
+    """The recipe with another data directory, as an absolute path, if one is given."""
     from speechgru.training.recipe import parse_recipe
 
     directory = data or recipe.data.directory
@@ -37,7 +37,7 @@ def with_data(recipe: "Recipe", data: str | None) -> "Recipe":
 
 
 def start_from(model: str | None) -> list[str]:
-    """The override with which a run starts from a model's weights; none where no model is named.
+    """The override that starts a run from a model's weights; none if no model is given.
 
     Raises:
         UsageError: there is no such file, and no bundled model of this name.
@@ -47,16 +47,18 @@ def start_from(model: str | None) -> list[str]:
     if not model:
         return []
     name = model if is_shipped(model) else trained_model(model).absolute()
-    return [f"training.begin_with='{name}'"]  # a TOML literal string: backslashes stay as they are
+    return [
+        f"training.begin_with='{name}'"
+    ]  # a literal string in TOML, in which backslashes have no meaning
 
 
 def open_split(
     backend: "Backend", data: str, protocol: str | None, split: str, channel: int | None = None
 ) -> "SplitAudio":
-    """A split under the model's own protocol, unless another is named.
+    """Open a split under the model's own protocol, unless another is given.
 
     Raises:
-        UsageError: no protocol is named and the model names none, or it does not exist.
+        UsageError: neither the caller nor the model names a protocol, or it does not exist.
         DataError: the corpus cannot be read, or the split has no clips.
     """
     from speechgru.corpora.split_audio import open_split_audio

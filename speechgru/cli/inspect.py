@@ -1,4 +1,4 @@
-"""`speechgru inspect`: pictures of what goes on inside a model."""
+"""`speechgru inspect`: draws what happens inside a model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,7 +112,7 @@ def _gradients(
     found: "Trace",
     picture: Path,
 ) -> "list[GradientNorms]":
-    """Those of the model and the others; and of the classic cells before training."""
+    """Gradient norms of the model and the others, and of untrained classic cells."""
     from speechgru.analysis.inspection import CLASSIC, relative_norms, untrained
     from speechgru.analysis.inspection_pictures import save_gradient_picture
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: at any time, between two blocks of a stream, or as a wish to stop a run."""
+"""Ctrl-C and SIGTERM: during imports, between blocks of a stream, and in a training run."""
 
 import signal
 import threading
@@ -18,8 +18,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def noted_interrupts() -> Iterator[Callable[[], bool]]:
     """Gives a callback that says whether Ctrl-C was pressed.
 
-    It raises KeyboardInterrupt as always. But during an import that may come out as anything, an
-    ImportError say, which is then no error but an interruption.
+    KeyboardInterrupt is raised as usual. During an import it may turn into any other exception,
+    such as ImportError, so the caller asks here whether that was an interruption.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # only the main thread receives signals
@@ -41,7 +41,7 @@ def noted_interrupts() -> Iterator[Callable[[], bool]]:
 class Interrupts:
     """While entered, SIGINT and SIGTERM raise KeyboardInterrupt between two items of a stream.
 
-    In a thread that is not the main one, which receives no signals, it does nothing.
+    Outside the main thread, which alone receives signals, this does nothing.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Interrupts:
         self._before: dict[signal.Signals, Any] = {}
 
     def between(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items; a signal interrupts the wait for one, but not the work on it."""
+        """Pass items on; a signal interrupts the wait for an item, but not the work on it."""
         iterator = iter(items)
         while True:
             self._waiting = True
@@ -98,7 +98,7 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def ignored_signals() -> Iterator[Callable[[], bool]]:
-    """The same for a process that is stopped by another: it ignores SIGINT and SIGTERM."""
+    """As `stop_on_signals`, for a process that another one stops: ignores SIGINT and SIGTERM."""
     with _handlers(lambda *_: None):
         yield lambda: False
 

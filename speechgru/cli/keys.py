@@ -1,18 +1,18 @@
-"""Single keys of a terminal, without waiting for one and without Enter."""
+"""Reads single keys of a terminal without waiting and without Enter."""
 
 import sys
 from typing import Any, Self
 
 
 class Keys:
-    """While entered, keys that are pressed can be polled; without a terminal none ever is."""
+    """While entered, pressed keys can be polled; without a terminal there are none."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stdin is not None and sys.stdin.isatty()
         self._before: Any = None
 
     def poll(self) -> str:
-        """The next key in lower case, or "" where none was pressed."""
+        """The next key in lower case, or "" if none was pressed."""
         if not self._is_terminal:
             return ""
         if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""Options and arguments that several verbs take, each worded once."""
+"""Options and arguments that several verbs share, and checks of their values."""
 
 import os
 from pathlib import Path
@@ -123,10 +123,10 @@ GrammarFile = Annotated[
 
 
 def check_split(name: str) -> str:
-    """The name of a split.
+    """Check the name of a split.
 
     Raises:
-        UsageError: it is none; names the one that was probably meant.
+        UsageError: there is no such split; suggests the one that was probably meant.
     """
     from speechgru.common.wording import did_you_mean
     from speechgru.corpora.corpus import SPLITS
@@ -137,7 +137,7 @@ def check_split(name: str) -> str:
 
 
 def check_writable(name: str, path: Path, option: str) -> None:
-    """Check that a model's file is the user's own.
+    """Check that a model's file may be changed.
 
     Raises:
         UsageError: it is bundled with the package.
@@ -161,11 +161,11 @@ def check_picture(picture: Path | None) -> None:
 
 
 def check_output(path: Path | None, option: str) -> None:
-    """Check that a file can be written, before the work that it is for.
+    """Check that a file can be written, before the work that produces it.
 
     Raises:
         UsageError: it is a directory.
-        SpeechGRUError: its directory cannot be written, or is none.
+        SpeechGRUError: its directory cannot be written, or is not a directory.
     """
     if path is None:
         return
@@ -179,7 +179,7 @@ def check_output(path: Path | None, option: str) -> None:
 
 
 def check_out_dir(path: Path, option: str = "--out") -> None:
-    """The same for a directory that files are written into.
+    """Check that files can be written into a directory.
 
     Raises:
         SpeechGRUError: it cannot be written, or is a file.
@@ -190,10 +190,10 @@ def check_out_dir(path: Path, option: str = "--out") -> None:
 
 
 def number_range(text: str, option: str) -> tuple[float, float]:
-    """LOW:HIGH, or one number for both.
+    """Parse LOW:HIGH, or one number for both.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the text is neither.
     """
     low, _, high = text.partition(":")
     try:

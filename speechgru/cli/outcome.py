@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and the sentence for each kind of error."""
+"""How a command ends: the exit code and the message for each kind of error."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ INTERRUPTED = InterruptedRunError.exit_code
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command; gives its exit code where it ends without an exception."""
+    """Run a command; returns its exit code if it ends without an exception."""
     for stream in (sys.stdout, sys.stderr):
         never_fail_to_encode(stream)
     from speechgru.cli.app import app
@@ -22,11 +22,11 @@ def run(arguments: list[str]) -> int:
 
 
 def exit_code_of(error: BaseException, interrupted: bool, debug: bool) -> int:
-    """Report an exception in one sentence on stderr; gives the exit code."""
+    """Report an exception in one sentence on stderr; returns the exit code."""
     try:
         return _report(error, interrupted)
     except (BrokenPipeError, KeyboardInterrupt):
-        return SpeechGRUError.exit_code  # whoever should read the sentence has gone
+        return SpeechGRUError.exit_code  # nobody reads stderr any more
     finally:
         if debug and not isinstance(error, SystemExit):
             traceback.print_exception(error)
@@ -39,10 +39,10 @@ def _report(error: BaseException, interrupted: bool) -> int:
         print_error(str(error))
         return error.exit_code
     if _is_gone_reader(error):
-        # Whoever read our stdout has gone; the interpreter must not try to flush it at exit.
+        # Nobody reads stdout any more; the interpreter must not try to flush it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SpeechGRUError.exit_code
-    # An import that Ctrl-C breaks off may end in any exception.
+    # An import interrupted by Ctrl-C may raise any exception.
     if interrupted or isinstance(error, KeyboardInterrupt):
         print_error("interrupted")
         return INTERRUPTED
@@ -72,7 +72,7 @@ def _report(error: BaseException, interrupted: bool) -> int:
 
 
 def _report_usage(error: BaseException) -> int:
-    """A wrong option or argument, found by the parser; or no argument, which asks for help."""
+    """Report a parser error; without any argument, show the help."""
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError" and context is not None:
         print(context.get_help(), file=sys.stderr)
@@ -85,7 +85,7 @@ def _report_usage(error: BaseException) -> int:
 
 
 def _is_of_the_parser(error: BaseException) -> bool:
-    """typer does not export the base of its errors, which was click's and then its own."""
+    """Whether the parser raised it; typer does not export the base class of its errors."""
     return hasattr(error, "format_message") and hasattr(error, "exit_code")
 
 

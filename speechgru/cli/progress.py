@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar on a terminal, else a line now and then."""
+"""Progress of long work on stderr: a bar on a terminal, otherwise a line now and then."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ EVERY_S = 30.0
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Progress]:
-    """Gives the callback that moves the bar."""
+    """Yields the callback that moves the bar."""
     if not err.is_terminal:
         yield progress_lines(description)
         return
@@ -35,7 +35,7 @@ def progress_bar(description: str) -> Iterator[Progress]:
 
 @contextmanager
 def transfer_bar(description: str) -> Iterator[Progress]:
-    """The same for bytes; a total of 0 is one that nobody knows."""
+    """The same for bytes; a total of 0 is unknown."""
     if not err.is_terminal:
         yield progress_lines(description, "bytes")
         return
@@ -59,7 +59,7 @@ def transfer_bar(description: str) -> Iterator[Progress]:
 
 
 def progress_lines(description: str, unit: str = "") -> Progress:
-    """Gives a callback that prints a line at most every `EVERY_S` seconds."""
+    """Yields a callback that prints a line at most every `EVERY_S` seconds."""
     last = monotonic()
 
     def report(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""`speechgru recipes`: which recipes ship with the package, and where they lie."""
+"""`speechgru recipes`: lists the recipes that ship with the package, and where they are."""
 
 from speechgru.cli import options
 from speechgru.cli.help import examples

@@ -1,4 +1,4 @@
-"""`speechgru recognize`: the word in each of some recordings."""
+"""`speechgru recognize`: the word in each recording."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,14 +33,14 @@ def recognize(
         ),
     ],
     top: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Labels to show for each, best first.")
+        int, typer.Option(min=1, metavar="N", help="Labels to show for each recording, best first.")
     ] = 3,
     channel: options.Channel = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON array on stdout.")] = False,
 ) -> None:
     """Recognize one word in each recording.
 
-    The exit code is 4 if a file could not be used; the others are recognized all the same.
+    The exit code is 4 if a file could not be read; the other files are recognized all the same.
     """
     from speechgru.backends.loader import is_model, open_backend
     from speechgru.recognition.clips import recognize as recognize_file

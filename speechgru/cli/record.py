@@ -32,7 +32,7 @@ def record(
         Path, typer.Option("--out", metavar="DIR", help="Directory of the word folders.")
     ] = Path("my-words"),
     speaker: Annotated[
-        str, typer.Option(metavar="NAME", help="Who speaks; part of the file names.")
+        str, typer.Option(metavar="NAME", help="Name of the speaker; part of the file names.")
     ] = "me",
     takes: Annotated[
         int,
@@ -46,7 +46,7 @@ def record(
             min=0,
             max=3600,
             metavar="S",
-            help="First record so many seconds of the room without speech.",
+            help="First record this many seconds of the room without speech.",
         ),
     ] = 0,
     talk: Annotated[
@@ -55,7 +55,7 @@ def record(
             min=0,
             max=3600,
             metavar="S",
-            help="Then record so many seconds of talk without the words.",
+            help="Then record this many seconds of talk without the words.",
         ),
     ] = 0,
     longest: Annotated[
@@ -113,7 +113,7 @@ def record(
 
 @contextmanager
 def _blocks(device: str | None, input_file: Path | None) -> "Iterator[Iterator[Samples]]":
-    """The sound of a microphone, or of a file, at RATE."""
+    """Blocks of sound from a microphone or a file, at RATE."""
     from speechgru.audio import sources
 
     if input_file is not None:
@@ -129,7 +129,7 @@ def _blocks(device: str | None, input_file: Path | None) -> "Iterator[Iterator[S
 def _stretch(
     blocks: "Iterator[Samples]", seconds: float, keep: "Callable[[Samples], Path]"
 ) -> Path:
-    """So many seconds in one file; what is there at Ctrl-C is kept."""
+    """Record this many seconds to one file; after Ctrl-C, what there is."""
     import numpy as np
 
     from speechgru.audio.levels import SILENT_DB, peak_db
@@ -154,7 +154,7 @@ def _stretch(
 
 
 def _guide(session: Any, blocks: "Iterator[Samples]", result: dict[str, Any], ends: bool) -> bool:
-    """Ask for the words until all takes are there; gives whether it was stopped before."""
+    """Ask for the words until all takes are recorded; returns whether the user stopped before."""
     from speechgru.cli.keys import Keys
     from speechgru.cli.views.recorder import RecorderView
 
@@ -190,7 +190,7 @@ def _guide(session: Any, blocks: "Iterator[Samples]", result: dict[str, Any], en
 
 
 def _finish(out_dir: Path, result: dict[str, Any], json: bool) -> None:
-    """`data check` of what is there now."""
+    """Run `data check` on the recordings."""
     from speechgru.corpora import open_corpus
     from speechgru.corpora.check import check
 

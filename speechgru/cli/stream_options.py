@@ -1,4 +1,4 @@
-"""What the options of `evaluate` say of streams and of what decodes them."""
+"""The stream and decoder options of `evaluate`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ _OF_DECODER = ("state", "threshold", "beam", "grammar")
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """Each as it was typed; None or False where it was not."""
+    """The options as they were typed; None or False for those that were not given."""
 
     audio: Path | None
     truth: Path | None
@@ -56,7 +56,7 @@ class StreamOptions:
                 raise UsageError(f"--tune: chooses the decoder; leave --{option} out")
         if self.tune and self.audio is None and self.split == "testing":
             raise UsageError(
-                "--tune: choose on other data than you test on; use --split validation"
+                "--tune: chooses on data that you do not test on; use --split validation"
             )
 
     def _given(self, option: str) -> bool:

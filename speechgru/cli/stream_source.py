@@ -1,4 +1,4 @@
-"""The source of `listen`: what its options say, checked early and opened late."""
+"""The source of `listen`: its options are checked before the model loads; it is opened after."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sound:
-    """A source that is open."""
+    """An open source."""
 
     name: str
     blocks: "Iterator[Block]"
@@ -25,7 +25,7 @@ class Sound:
 
     @property
     def overruns(self) -> int:
-        """How often samples were dropped."""
+        """How many times samples were dropped."""
         return self.microphone.overruns if self.microphone else 0
 
 
@@ -43,21 +43,21 @@ class SourceOptions:
 
     @property
     def is_microphone(self) -> bool:
-        """Without --input."""
+        """Whether --input is not given."""
         return self.input is None
 
     @property
     def is_pipe(self) -> bool:
-        """--input -."""
+        """Whether the source is stdin: `--input -`."""
         return self.input == "-"
 
     def check(self) -> None:
         """Check the options and the source before a model is loaded.
 
         Raises:
-            UsageError: options that contradict each other, or a closed stdin.
-            AudioDeviceError: no such microphone, none at all, or no PortAudio.
-            DataError: the file is missing, or no audio file.
+            UsageError: options contradict each other, or stdin is closed.
+            AudioDeviceError: there is no such microphone, no microphone at all, or no PortAudio.
+            DataError: the file is missing, or is not an audio file.
         """
         where = "a microphone" if self.is_microphone else "stdin" if self.is_pipe else "a file"
         for name, given, fits in (
@@ -82,7 +82,7 @@ class SourceOptions:
 
     @contextmanager
     def opened(self, model_rate: int, tell: Callable[[str], None]) -> "Iterator[Sound]":
-        """The source at the model's rate; `tell` receives messages about it.
+        """Open the source at the model's rate; `tell` is called with messages about it.
 
         Raises:
             AudioDeviceError: the microphone is busy, or refuses the rate.

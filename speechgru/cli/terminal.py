@@ -1,8 +1,8 @@
-"""What reaches the terminal: results on stdout, the rest on stderr, and nothing raw.
+"""Output: results on stdout, everything else on stderr, and nothing raw.
 
-Labels, file names, manifests, HTTP answers and the output of hooks come from elsewhere. Here alone
-they are made safe to print: no control character, no newline, no markup and no bidirectional
-override reaches a terminal.
+Labels, file names, manifests, HTTP answers and the output of hooks come from elsewhere. Only this
+module makes them safe to print: no control character, newline, markup or bidirectional override
+reaches a terminal.
 """
 
 import json
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
-#: Messages are cut in their middle to this length.
+#: Longer messages are cut in the middle.
 LONGEST_MESSAGE = 400
-#: Joiners that some scripts need within a word.
+#: Joiners that some scripts need inside words.
 _JOINERS = "\u200c\u200d"
-#: Printable in JSON's view, but not on a terminal: C1 controls, and overrides of direction.
+#: JSON leaves these as they are, but a terminal obeys them: C1 controls, overrides of direction.
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
 def printable(text: object) -> str:
-    r"""A text on one line, with escapes for all that is not printable.
+    r"""A text on one line, with escapes for everything that is not printable.
 
     >>> printable("turn\x1b[2J left\n")
     'turn\\x1b[2J left\\n'
@@ -38,7 +38,7 @@ def printable(text: object) -> str:
 
 
 def shortened(text: str, most: int = LONGEST_MESSAGE) -> str:
-    """A text of at most `most` characters: what is too much is cut from its middle.
+    """A text of at most `most` characters; a longer one is cut in the middle.
 
     >>> shortened("abcdefghijkl", 9)
     'abc...jkl'
@@ -50,14 +50,14 @@ def shortened(text: str, most: int = LONGEST_MESSAGE) -> str:
 
 
 def plain(text: object, style: str = "") -> "Text":
-    """A text for a table or a line: printed as it is, without markup, made safe."""
+    """A text for a table or a line: made safe, and printed without markup."""
     from rich.text import Text
 
     return Text(printable(text), style)
 
 
 def padded(text: object, width: int) -> str:
-    """A text, made safe, in at least so many columns; a wide letter takes two."""
+    """A text, made safe and padded to a number of columns; a wide letter takes two."""
     from rich.cells import cell_len
 
     safe = printable(text)
@@ -65,25 +65,25 @@ def padded(text: object, width: int) -> str:
 
 
 class Terminal:
-    """A rich console that is made when it is first used: `--help` needs none."""
+    """A rich console, created when first used, as `--help` needs none."""
 
     def __init__(self, stderr: bool) -> None:
         self._stderr = stderr
 
     @cached_property
     def console(self) -> "Console":
-        """The rich console itself."""
+        """The rich console."""
         from rich.console import Console
 
         return Console(stderr=self._stderr, highlight=False, emoji=False)
 
     @property
     def is_terminal(self) -> bool:
-        """Whether someone is watching, rather than a file or a pipe."""
+        """Whether the output is a terminal rather than a file or a pipe."""
         return self.console.is_terminal
 
     def show(self, *parts: "RenderableType") -> None:
-        """Print a table or other renderable; strings in it go through `plain`."""
+        """Print a table or other renderable whose strings were made with `plain`."""
         self.console.print(*parts)
 
     def text(self, text: "Text") -> None:
@@ -91,7 +91,7 @@ class Terminal:
         self.console.print(text, soft_wrap=True)
 
     def styled(self, markup: str, *values: object) -> None:
-        """Print a line of our own markup; `{}` in it are replaced by values, made safe."""
+        """Print a line of our own markup, each `{}` replaced by a value made safe."""
         from rich.markup import escape
 
         safe = (escape(printable(value)) for value in values)
@@ -102,13 +102,13 @@ class Terminal:
         self.console.print(printable(text), markup=False, soft_wrap=True)
 
 
-#: Results go to stdout, all else to stderr.
+#: Results go to stdout, everything else to stderr.
 out = Terminal(stderr=False)
 err = Terminal(stderr=True)
 
 
 def print_error(message: str) -> None:
-    """One sentence on stderr, marked as an error."""
+    """Print one sentence on stderr, marked as an error."""
     from rich.text import Text
 
     text = shortened(printable(message.strip().replace("\n", " ")))
@@ -116,10 +116,10 @@ def print_error(message: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on stdout, on a line, and nothing else.
+    """Print one JSON value on stdout, on one line.
 
-    ASCII where stdout cannot take more, and for what a terminal would obey. A name that is no
-    Unicode has the surrogates that Python reads it with.
+    Escaped are characters that stdout cannot encode and those that a terminal would obey. A file
+    name that is not Unicode keeps the surrogates with which Python reads it.
     """
     encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
     text = json.dumps(value, allow_nan=False, ensure_ascii=encoding != "utf8")
@@ -130,7 +130,7 @@ def print_json(value: Any) -> None:
 
 
 def never_fail_to_encode(stream: Any) -> None:
-    """Let a stream escape what its encoding does not have, rather than raise."""
+    """Let a stream escape characters that it cannot encode, instead of raising."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
 

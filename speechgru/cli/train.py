@@ -1,4 +1,4 @@
-"""`speechgru train`: a recipe to a run directory, live."""
+"""`speechgru train`: trains a model from a recipe into a run directory."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -78,7 +78,7 @@ def train(
 
     The first Ctrl-C saves the run and stops; --resume continues it with the same result.
     """
-    # A contradiction is reported before torch takes its seconds to load.
+    # Contradictions are reported before torch, which takes seconds, is loaded.
     if resume is not None and (recipe or out_dir or overrides or begin_with):
         raise UsageError(
             "--resume continues the run as it was started; leave out RECIPE, --out, --from and "
@@ -112,7 +112,7 @@ def train(
 def _train_here(
     recipe: "Recipe", run: Path, device: "torch.device", resume: bool, ranks: "Ranks"
 ) -> "TrainingResult":
-    """Train in this process, which may be one of several: the first shows the run and stops it."""
+    """Train in this process; of several, only the first shows the run and can stop it."""
     from speechgru.training.distribution import LostProcessError
     from speechgru.training.launcher import LOST_CODE, follow_launcher, is_launched
     from speechgru.training.loop import train as run_training
@@ -130,7 +130,7 @@ def _train_here(
             return run_training(recipe, run, device, resume, report, stop, decoding, say, ranks)
     except LostProcessError as error:
         if is_launched():
-            raise typer.Exit(LOST_CODE) from error  # the process that started this one reports it
+            raise typer.Exit(LOST_CODE) from error  # reported by the process that started this one
         raise SpeechGRUError(f"{error}; {how_to_resume(run)}") from error
     except KeyboardInterrupt:
         raise InterruptedRunError(
@@ -140,4 +140,4 @@ def _train_here(
 
 
 def _say_nothing(*_: object) -> None:
-    """A process that is not the first prints nothing."""
+    """The output of a process that is not the first."""

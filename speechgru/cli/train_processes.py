@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def own_device(name: str, devices: int) -> str:
-    """The name of this process's device: each of several on a machine has its own GPU.
+    """The name of this process's device: of several processes, each has its own GPU.
 
     Raises:
-        UsageError: there are fewer, or the name is that of a single one.
+        UsageError: there are not enough GPUs, or the name is that of a single one.
     """
     from speechgru.training.distribution import is_one_of_several, local_rank
 
@@ -40,7 +40,7 @@ def own_device(name: str, devices: int) -> str:
 def launch_training(
     recipe: "Recipe", run: Path, resume: bool, device: str, devices: int, json: bool
 ) -> int:
-    """Train in several processes on this machine; gives their exit code.
+    """Train in several processes on this machine; returns their exit code.
 
     Raises:
         SpeechGRUError: one of them was lost; says how to resume.
@@ -66,5 +66,5 @@ def launch_training(
 
 
 def how_to_resume(run: Path) -> str:
-    """The command to type after a run was lost."""
+    """The advice after a run was lost."""
     return f"resume with: speechgru train --resume {run}"

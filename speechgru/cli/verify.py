@@ -1,4 +1,4 @@
-"""`speechgru verify`: proof on your own recordings that live equals offline."""
+"""`speechgru verify`: checks on your own recordings that live equals offline."""
 
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +35,7 @@ def verify(
     """Check that a model answers the same live and offline.
 
     Recordings are pushed in chunks of several sizes and compared with the same recordings whole;
-    the exit code is 5 where they differ.
+    the exit code is 5 if they differ.
     """
     from speechgru.audio.files import read
     from speechgru.backends.loader import open_backend

@@ -107,7 +107,7 @@ def _bench_start(model: Path, recording: Path, json: bool) -> None:
 
 @contextmanager
 def _torch_threads(threads: int) -> Iterator[None]:
-    """Let torch use so many cores, and as many as before afterwards."""
+    """Let torch use this many cores while entered."""
     import torch
 
     before = torch.get_num_threads()

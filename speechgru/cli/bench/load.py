@@ -1,4 +1,4 @@
-"""A note where other programs disturb a measurement."""
+"""A note if other programs disturb a measurement."""
 
 import os
 
@@ -6,7 +6,7 @@ from speechgru.cli.terminal import err
 
 
 def note_load(cores: int) -> float:
-    """The load average (0 where the system has none), reported where it is high."""
+    """The load average (0 on systems without one); reported if it is high."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > cores / 2:
         err.line(f"load average {load:.1f} on {cores} cores: other programs slow this down")

@@ -1,4 +1,4 @@
-"""`speechgru data check`: what is wrong with recordings, before it costs a training run."""
+"""`speechgru data check`: finds what is wrong with recordings before a run is trained on them."""
 
 from typing import Annotated
 

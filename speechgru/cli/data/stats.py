@@ -1,4 +1,4 @@
-"""`speechgru data stats`: how much there is of each word and split."""
+"""`speechgru data stats`: clips, speakers and hours of each word and split."""
 
 from speechgru.cli import options
 from speechgru.cli.help import examples

@@ -1,4 +1,4 @@
-"""`speechgru data stream`: a stream to score, made from a split's clips, and its truth."""
+"""`speechgru data stream`: a stream made from the clips of a split, and its truth file."""
 
 from pathlib import Path
 from typing import Annotated

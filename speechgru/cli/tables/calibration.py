@@ -60,7 +60,7 @@ def _print_words(found: "Calibration") -> None:
 
 
 def _missed(outcome: "Outcome") -> dict[str, str]:
-    """For each word of the stream, how many of how many."""
+    """For each word of the stream, how many of its occurrences were missed."""
     if outcome.stream is None:
         return {}
     spoken_words = Counter(spoken.word for spoken in outcome.stream.words)

@@ -19,7 +19,7 @@ CONFUSIONS, FILES = 6, 3
 
 
 def print_clips(report: "ClipReport") -> None:
-    """The confusions, every word's accuracy, what to listen to, and the figures last."""
+    """Print confusions, every word's accuracy, clips worth a listen, and last the figures."""
     if len(report.shown) <= WIDEST_MATRIX:
         _print_matrix(report)
     _print_words(report)
@@ -32,7 +32,7 @@ def print_clips(report: "ClipReport") -> None:
 
 
 def print_carried(carried: "CarriedReport", report: "ClipReport") -> None:
-    """The accuracy with the state carried over, and what is lost by it."""
+    """Print the accuracy with the state carried over, and what that costs."""
     out.styled(
         f"state carried  {_figure(carried.accuracy, carried.ci95)}, "
         f"reset gap {carried.reset_gap(report):+.2f} points"
@@ -50,7 +50,7 @@ def _figure(share: float, ci95: tuple[float, float]) -> str:
 
 
 def _print_matrix(report: "ClipReport") -> None:
-    """Rows: what was spoken; columns: what was recognized, numbered where labels are too wide."""
+    """Print the confusions: spoken labels in rows, recognized ones in (numbered) columns."""
     shown = report.shown
     rows = headings = [printable(report.labels[i]) for i in shown]
     widest = max(map(cell_len, rows))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def print_comparison(rows: "Sequence[Row]", reference: str, title: str) -> None:
-    """A table for each split, and one of the costs."""
+    """Print a table for each split, and one of the costs."""
     from speechgru.analysis.comparison_report import tables
 
     out.line(title)

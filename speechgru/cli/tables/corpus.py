@@ -17,7 +17,7 @@ EXAMPLES = 3
 
 
 def print_report(report: "CheckReport") -> None:
-    """A line for each kind of finding: how many, and a few of them."""
+    """Print each kind of finding: how many, and a few of them."""
     from speechgru.corpora.check import ERRORS, WARNINGS
     from speechgru.corpora.corpus import SPLIT_RULES
 
@@ -44,7 +44,7 @@ def print_report(report: "CheckReport") -> None:
 
 
 def print_stats(counted: "CorpusStats") -> None:
-    """A table of the words, then one of the splits."""
+    """Print a table of the words, then one of the splits."""
     from speechgru.corpora.corpus import SPLIT_RULES
 
     out.line(f"{counted.root}: {SPLIT_RULES[counted.split_by]}{_guess(counted.guessed_speakers)}")

@@ -1,4 +1,4 @@
-"""The one kind of table: no lines, the first column to the left, the others to the right."""
+"""Plain tables: no lines, the first column aligned left, the others right."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ def bare_table(first: str, *others: str, gap: int = 1) -> "Table":
     from rich.text import Text
 
     table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
-    # A label that is too long goes on in the next line, so that none is cut.
+    # A label that is too long continues on the next line, so that none is cut.
     table.add_column(plain(first), overflow="fold")
     for heading in others:
         lines = Text("\n").join(plain(line) for line in heading.split("\n"))

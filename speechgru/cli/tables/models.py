@@ -1,4 +1,4 @@
-"""What `info`, `export` and `verify` say of a model, as tables that fit 80 columns."""
+"""What `info`, `export` and `verify` report on a model, as tables that fit 80 columns."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from speechgru.export.exporter import Export
     from speechgru.recognition.verification import Difference
 
-#: Units that names end in.
+#: Units at the end of names.
 UNITS = {"s": "s", "ms": "ms", "hz": "Hz", "db": "dB"}
 
 
 def print_info(info: dict[str, Any]) -> None:
-    """Labels, accuracy and thresholds first, then all that the file says."""
+    """Print labels, accuracy and thresholds first, then everything else in the file."""
     from rich.table import Table
 
     info = dict(info)
@@ -32,14 +32,14 @@ def print_info(info: dict[str, Any]) -> None:
     table.add_row("", "")
     info["size"] = f"{decimal(info.pop('size_bytes'))}, {info.pop('parameters'):,} parameters"
     info["step"] = f"{info.pop('step_ms'):g} ms, of samples at {info.pop('sample_rate'):,} Hz"
-    # What the metadata hold needs no heading of its own.
+    # What is in the metadata needs no heading of its own.
     for name, value in _rows(info | metadata, "", []):
         table.add_row(plain(name), plain(value))
     out.show(table)
 
 
 def print_export(result: "Export") -> None:
-    """The file, and how it compares with PyTorch."""
+    """Print the file, and how it compares with PyTorch."""
     steps = sum(difference.steps for difference in result.differences)
     out.line(f"{result.path}: {decimal(result.size_bytes)}, weights {result.weights}")
     out.line(
@@ -54,7 +54,7 @@ def print_export(result: "Export") -> None:
 
 
 def print_differences(found: "dict[str, list[Difference]]") -> None:
-    """A table for each recording: how much each kind of chunks differs."""
+    """Print a table for each recording: how much each chunking differs."""
     for file, of_file in found.items():
         out.line(file)
         table = bare_table("chunks", "steps", "features differ by", "log-posteriors by", "", gap=2)
@@ -91,9 +91,9 @@ def _thresholds(decoder: Any) -> str:
 
 
 def _rows(nested: Mapping[str, Any], name: str, seen: list[Any]) -> Iterator[tuple[str, str]]:
-    """A row for each table, its values joined; at the top, one for each value.
+    """A row for each table, with its values joined; at the top level, one for each value.
 
-    A table that was listed before is left out: a recipe repeats the model's own settings.
+    A table that was already listed is left out: a recipe repeats the model's own settings.
     """
     settings = [
         _setting(key, value) for key, value in nested.items() if not isinstance(value, Mapping)
@@ -109,7 +109,7 @@ def _rows(nested: Mapping[str, Any], name: str, seen: list[Any]) -> Iterator[tup
 
 
 def _setting(key: str, value: Any) -> tuple[str, str]:
-    """A setting's name and value, the unit moved from the name's end to the value's."""
+    """A setting's name and value, with the unit moved from the name to the value."""
     name, _, unit = key.rpartition("_")
     if unit in UNITS:
         return name.replace("_", " "), f"{_value(value)} {UNITS[unit]}"

@@ -9,13 +9,13 @@ from speechgru.cli.terminal import out, plain
 if TYPE_CHECKING:
     from speechgru.evaluation.sequences import SequenceReport, WordErrors
 
-#: More speakers than this are a table too long to read.
+#: With more speakers than this the table is too long to read.
 MOST_SPEAKERS = 20
 WRONG = 8
 
 
 def print_sequences(report: "SequenceReport") -> None:
-    """Some sequences with errors, every speaker's rate, and the figures last."""
+    """Print some sequences with errors, every speaker's rate, and last the figures."""
     errors, made = report.errors, report.source
     out.line()
     _print_wrong(errors)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from speechgru.evaluation.tuning import Trial
 
 TRIALS = 8
-#: Headings of the settings in which the decoders that were tried differ.
+#: Headings of the settings that differ between the decoders tried.
 HEADINGS = {
     "smoothing_s": "smooth\ns",
     "threshold": "thres-\nhold",
@@ -24,7 +24,7 @@ HEADINGS = {
 
 
 def print_stream(report: "StreamReport") -> None:
-    """Recall over time, and the figures last."""
+    """Print recall over time, and last the figures."""
     events = report.events
     out.line()
     _print_recall(report)
@@ -69,7 +69,7 @@ def print_stream(report: "StreamReport") -> None:
 
 
 def print_ambient(report: "AmbientReport") -> None:
-    """Events by word in recordings without words, and all together last."""
+    """Print events by word in recordings without words, and last all together."""
     out.line()
     table = bare_table("word", "events", "per hour", "95 % interval", gap=2)
     for word, found in report.by_word.items():
@@ -82,7 +82,7 @@ def print_ambient(report: "AmbientReport") -> None:
 
 
 def print_rate(report: "AmbientReport", name: str = "false alarms") -> None:
-    """Events per hour of ambient audio, all words together."""
+    """Print events per hour of ambient audio, all words together."""
     low, high = report.ci95
     out.styled(
         f"{name:14} [bold]{report.per_hour:.2f} per hour[/] "
@@ -92,7 +92,7 @@ def print_rate(report: "AmbientReport", name: str = "false alarms") -> None:
 
 
 def decoder_settings(config: "DecoderConfig") -> str:
-    """A decoder's settings in a line."""
+    """A decoder's settings in one line."""
     from speechgru.decoding.ctc import CTCConfig
 
     thresholds = f"threshold {config.threshold:g}{' and others by word' * bool(config.thresholds)}"
@@ -106,7 +106,7 @@ def decoder_settings(config: "DecoderConfig") -> str:
 
 
 def print_trials(trials: "Sequence[Trial]") -> None:
-    """The best decoders, and the best one of each state policy; nothing where none was tried."""
+    """Print the best decoders, and the best one of each state policy, if any were tried."""
     if not trials:
         return
     from speechgru.evaluation.tuning import LATENCY_MS

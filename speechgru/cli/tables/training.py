@@ -1,4 +1,4 @@
-"""What `train` ends with."""
+"""The result of `train`, as JSON and as a line."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def as_json(result: "TrainingResult") -> dict[str, object]:
-    """A run's result as `--json` prints it."""
+    """A run's result in the form that `--json` prints."""
     return {
         "run": str(result.run),
         "model": str(result.model),
@@ -22,7 +22,7 @@ def as_json(result: "TrainingResult") -> dict[str, object]:
 
 
 def print_result(result: "TrainingResult") -> None:
-    """The best model with its validation figures, and the next command."""
+    """Print the best model with its validation figures, and the next command."""
     score = result.metrics["validation"]
     why = ", ended early without a better validation" if result.early else ""
     out.line(

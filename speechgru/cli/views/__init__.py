@@ -1,1 +1,1 @@
-"""What is shown while something goes on: `listen`'s panel and lines, a training run."""
+"""Live output: the panel and lines of `listen`, a training run, a guided recording."""

@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 TOP_WORDS = 4
 LAST_EVENTS = 5
 REFRESH_HZ = 10
-#: The meter's left end; its colours change where speech near a microphone lies.
+#: The meter's left end, and where its colours change: at the levels of close speech.
 _FLOOR_DB, _QUIET_DB, _LOUD_DB = -60.0, -40.0, -6.0
-#: The meter falls this much with every redrawing.
+#: The meter falls by this much each time it is drawn.
 _FALL_DB = 3.0
 _BAR_WIDTH = 36
 _WIDEST = 80
 
 
 class PanelView:
-    """Draws the panel on stdout some times a second, from a thread of its own.
+    """Draws the panel on stdout several times a second, in its own thread.
 
     Args:
-        recognizer: whose last answer is shown.
+        recognizer: its last log-posteriors are shown.
         summary: totals of the stream so far.
     """
 
@@ -62,11 +62,11 @@ class PanelView:
         self._live.stop()
 
     def begin(self, source: str, words: Sequence[str]) -> None:
-        """In the panel's title; the words are seen soon."""
+        """Set the panel's title; the words appear when they are recognized."""
         self._source = source
 
     def show(self, block: "BlockResult") -> None:
-        """Note the block's level and its events; they are drawn soon."""
+        """Take the block's level and events into the next drawing."""
         if len(block.samples):
             self._peak = max(self._peak, peak_db(block.samples))
             self._rms = max(self._rms, rms_db(block.samples))
@@ -74,7 +74,7 @@ class PanelView:
             self._events.append(plain(event_line(event)))
 
     def tell(self, sentence: str) -> None:
-        """Above the panel, where stderr is the same terminal."""
+        """Above the panel, if stderr is the same terminal."""
         (out if self._shared else err).line(sentence)
 
     def end(self, summary: "Summary", interrupted: bool) -> None:
@@ -84,7 +84,7 @@ class PanelView:
     def _render(self) -> RenderableType:
         body = Group(self._level(), Text(), self._words(), Text(), *self._last(), Text())
         group = Group(body, self._figures())
-        # Room to its right for the terminal's own ^C, which would break the line otherwise.
+        # Leave room at the right for the terminal's own ^C, which would break the line otherwise.
         width = min(_WIDEST, out.console.width - 4)
         title = plain(self._source)
         return Panel(group, title=title, title_align="left", subtitle="Ctrl-C stops", width=width)

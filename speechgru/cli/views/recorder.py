@@ -1,4 +1,4 @@
-"""What `record` shows: the word to say, the level, and what became of each take."""
+"""What `record` shows: the word to say, the level, and the result of each take."""
 
 from typing import TYPE_CHECKING, Self
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
     from speechgru.recognition.guided_recording import GuidedRecording, Outcome
 
-#: What was wrong with a take, and what to do.
+#: What is wrong with a take, and what to do.
 ADVICE = {
     "clipped": "too loud: it distorts; turn the microphone down, or step back",
     "faint": "too faint; come closer, or turn the microphone up",
     "cut off": "it began before the word was asked for; wait for the prompt",
     "too long": "too long; say the word alone, then pause",
-    "nothing": "nothing heard; is it the right microphone? `speechgru devices --test` shows levels",
+    "nothing": "no speech; is it the right microphone? `speechgru devices --test` shows levels",
 }
 _METER_DB, _METER_CELLS = (-60.0, 0.0), 16
 
 
 class RecorderView:
-    """On a terminal a line that moves; elsewhere a line for each prompt and each outcome."""
+    """A live line on a terminal; otherwise a line for each prompt and each result."""
 
     def __init__(self, terminal: Terminal, session: "GuidedRecording") -> None:
         self._terminal, self._session = terminal, session
@@ -43,7 +43,7 @@ class RecorderView:
         self._asked = asked
 
     def report(self, outcome: "Outcome") -> None:
-        """Print what became of a take."""
+        """Print the result of a take."""
         word, take = outcome.prompt.word, outcome.take
         if outcome.fault is None and take is not None:
             seconds = take.end_s - take.start_s - 2 * MARGIN_S

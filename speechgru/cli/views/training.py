@@ -1,4 +1,4 @@
-"""A training run as it goes on: a live line on a terminal, else a line for each validation."""
+"""A training run: a live line on a terminal, otherwise a line for each validation."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def live_run() -> Iterator[tuple[Callable[["Status"], None], Progress]]:
-    """Show a run on stderr; gives the callbacks for its status and for decoding its data."""
+    """Show a run on stderr; yields the callbacks for its status and for decoding its data."""
     if not err.is_terminal:
         yield _validation_lines(), progress_lines("decoding")
         return
