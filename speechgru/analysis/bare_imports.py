@@ -1,4 +1,4 @@
-"""What a program like `speechgru listen` has to import at least; run as a script, to be timed."""
+"""The imports that `speechgru listen` cannot avoid; run as a script and timed."""
 
 import numpy  # noqa: F401
 import onnxruntime  # noqa: F401

@@ -1,4 +1,4 @@
-"""Results of a comparison of cells: each run's file, the rows, the tables and the picture."""
+"""Results of a comparison of cells: a file for each run, then rows, tables and a picture."""
 
 import csv
 import io
@@ -43,7 +43,7 @@ class SplitResult:
 
     @property
     def accuracy(self) -> float:
-        """The share that is right."""
+        """Share of the clips that are right."""
         return self.hits.count("1") / self.n
 
     def is_right(self) -> NDArray[np.float64]:
@@ -65,15 +65,15 @@ class RunResult:
     splits: dict[str, SplitResult]
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, atomically."""
+        """Write the result as JSON, atomically."""
         write_atomic(path, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "RunResult":
-        """Read it.
+        """Read a result.
 
         Raises:
-            DataError: the file is damaged, or something else.
+            DataError: the file is damaged, or is not a result.
         """
         try:
             table = json.loads(path.read_text(encoding="utf-8"))
@@ -216,7 +216,7 @@ def tables(rows: Sequence[Row], reference: str) -> dict[str, list[Column]]:
 
 
 def write_tables(rows: Sequence[Row], reference: str, folder: Path, name: str) -> tuple[Path, Path]:
-    """Write the rows as Markdown and as CSV; gives both files.
+    """Write the rows as Markdown and as CSV; returns both files.
 
     Raises:
         SpeechGRUError: the folder cannot be written, or the disk is full.

@@ -20,7 +20,7 @@ from speechgru.training.data import class_ids
 from speechgru.training.recipe import Recipe
 from speechgru.training.trainer import Trainer
 
-#: At most so many files are written and read; the system keeps them in its file cache, as it would
+#: At most this many files are written and read; the system keeps them in its file cache, as it does
 #: from the second epoch on.
 MAX_FILES = 2048
 #: Batches per worker in one turn: enough that what workers prefetch before it hardly matters.

@@ -12,7 +12,7 @@ from speechgru.common.files import atomic_path
 from speechgru.evaluation.lettering import drawable, lettering
 from speechgru.labels import NOT_WORDS
 
-#: At most so many labels are drawn: those with the highest posteriors, if they reach this.
+#: At most this many labels are drawn, those with the highest posteriors of at least this.
 MAX_LABELS, MIN_POSTERIOR = 8, 0.1
 _SPECTROGRAM_INCHES, _PANEL_INCHES, _WIDTH_INCHES = 1.8, 1.5, 9.0
 

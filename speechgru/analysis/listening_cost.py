@@ -1,4 +1,4 @@
-"""What listening costs: time per chunk and memory over a long stream, and the start."""
+"""What listening costs: time per chunk and memory on a long stream, and start-up time."""
 
 import gc
 import subprocess
@@ -22,11 +22,11 @@ from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
 CHUNK_S = 0.02
 CHUNKS_PER_MINUTE = round(60 / CHUNK_S)
-#: The first one warms up, the second and the last one are compared.
+#: The first minute warms up; the second and the last are compared.
 MIN_MINUTES = 3
-#: The first chunks of a recognizer are not counted: they find nothing in the processor's cache.
+#: A recognizer's first chunks are not counted, as nothing is in the processor's cache yet.
 _WARM_UP_CHUNKS = 100
-#: Pairs of new processes that are timed for the start.
+#: Pairs of new processes timed for the start-up.
 PAIRS = 7
 
 
@@ -39,16 +39,16 @@ class ListeningCost:
         cpu_real_time_factor: by CPU time.
         chunk_us: quantiles of the time per chunk.
         bare_us: median time of the inference library's own call on the same chunks.
-        overhead_ratio: time per chunk in the recognizer over that call.
-        whole_speed: how many times faster than real time a minute is recognized when it is pushed
-            at once, as from a file.
-        last_over_second: the last minute over the second, by the fastest tenth of their chunks, as
-            other programs delay the slow ones.
-        last_over_fresh: this recognizer over a new one, chunk by chunk in alternation; unlike the
-            ratio above it does not depend on a shared processor being as fast an hour later.
+        overhead_ratio: time per chunk in the recognizer divided by that of the bare call.
+        whole_speed: how many times faster than real time a minute is recognized if pushed at once,
+            as from a file.
+        last_over_second: time of the last minute divided by that of the second, by the fastest
+            tenth of the chunks, as other programs delay the slow ones.
+        last_over_fresh: time of this recognizer divided by that of a new one, chunk by chunk in
+            alternation; a processor that became slower meanwhile does not change this ratio.
         peak_mb: peak memory of the process.
-        growth_mb_per_hour: growth of the most memory held at the end of a minute; memory that the
-            process returns does not count.
+        growth_mb_per_hour: growth of the highest memory use so far, taken each minute; memory that
+            the process returns does not count.
     """
 
     minutes: int
@@ -76,7 +76,7 @@ def measure_listening(
 ) -> ListeningCost:
     """Push `minutes` of loud and quiet sound as fast as possible, and then two more.
 
-    The first of those two is pushed at once, the second also through a new recognizer. In the very
+    The first of these two is pushed at once, the second also through a new recognizer. In the very
     first minute the backend is also timed by itself, in alternation with the recognizer, so that
     other programs slow both down alike.
 
@@ -104,7 +104,7 @@ def measure_listening(
     cpu_s = process_time() - cpu_s
     whole_minute = np.concatenate([next(sound) for _ in range(CHUNKS_PER_MINUTE)])
     whole_us = _time_us(recognizer.push, whole_minute)
-    peak_mb = peak_memory_bytes() / 1e6  # before there is a second recognizer
+    peak_mb = peak_memory_bytes() / 1e6  # before a second recognizer uses memory
     last_over_fresh = _time_ratio(recognizer, open_recognizer(open_backend()), sound)
     p50, p95, p99 = np.quantile(times_us, [0.5, 0.95, 0.99]).tolist()
     return ListeningCost(
@@ -131,7 +131,7 @@ def _time_against_bare(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Times of the recognizer and of the bare call on the same chunks, without the first few.
 
-    The bare call is the backend itself if there is none below it.
+    A backend without a bare call of its own is timed itself.
     """
     times_us = np.ones((2, CHUNKS_PER_MINUTE))
     state = backend.initial_state()
@@ -151,7 +151,7 @@ def _time_against_bare(
 
 
 def _time_ratio(old: Recognizer, fresh: Recognizer, sound: Iterator[Samples]) -> float:
-    """How much longer `old` takes than `fresh` for the same minute, chunk by chunk."""
+    """Time of `old` divided by that of `fresh` for the same minute, chunk by chunk."""
     times_us = np.ones((2, CHUNKS_PER_MINUTE))
     for i in range(CHUNKS_PER_MINUTE):
         chunk = next(sound)
@@ -174,7 +174,7 @@ def _time_us(call: Callable[..., object], *chunk: Samples) -> float:
 
 
 def _sound(chunk: int, seed: int) -> Iterator[Samples]:
-    """Endless chunks: a second of noise, then a second of almost none."""
+    """Endless chunks: a second of noise, then a second of near silence."""
     noise = np.random.default_rng(seed).normal(0.0, 0.1, (50, chunk)).astype(np.float32)
     while True:
         yield from noise
@@ -189,7 +189,7 @@ class StartupCost:
         first_event_s: until `listen` has printed its first event.
         bare_imports_s: until a process has imported onnxruntime, numpy, typer and rich.
         over_bare: median of the ratio within each pair.
-        peak_mb: the most memory that any `listen` took.
+        peak_mb: the highest peak memory of a `listen` process.
     """
 
     pairs: int

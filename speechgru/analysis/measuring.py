@@ -17,7 +17,7 @@ def clock_for(device_type: str) -> Callable[[], float]:
 
 
 def fastest_s(run: Callable[[], None], rounds: int, clock: Callable[[], float]) -> float:
-    """Seconds taken by the fastest of several runs; other programs only ever slow a run down."""
+    """Seconds of the fastest of several runs, as other programs can only slow a run down."""
     seconds = []
     for _ in range(rounds):
         start = clock()
@@ -47,7 +47,7 @@ def peak_memory_bytes(pid: int | None = None) -> int:
 
 
 class PeakMemory(threading.Thread):
-    """Watches the peak memory of another process, in `bytes`, until it has ended."""
+    """Follows the peak memory of another process, in `bytes`, until that process ends."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)

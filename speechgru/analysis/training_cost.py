@@ -22,11 +22,11 @@ from speechgru.training.data import TrainingData
 from speechgru.training.recipe import Recipe
 from speechgru.training.trainer import STAGES, Trainer
 
-#: Clips in the validation split, which a trainer cannot do without.
+#: Clips in the validation split, which a trainer requires.
 _VALIDATION_CLIPS = 70
 #: Batches before timing: the first ones allocate memory and choose kernels.
 _WARM_UP_BATCHES = 2
-#: Number of distinct synthetic clips; beyond it they repeat.
+#: Most distinct synthetic clips; further ones are repetitions.
 _DISTINCT_CLIPS = 1024
 
 
@@ -146,7 +146,7 @@ def measure_training(
 def synthetic_data(recipe: Recipe, clips: int) -> TrainingData:
     """Clips of noise labelled with the words of Speech Commands, as the recipe needs them.
 
-    Their paths name no files. Other speech and noise that the recipe takes are the real ones.
+    Their paths name no files. If the recipe uses other speech and noise, these are the real ones.
     """
     words = [WORDS_V2[number % len(WORDS_V2)] for number in range(clips + _VALIDATION_CLIPS)]
     splits = {True: "training", False: "validation"}
@@ -210,7 +210,7 @@ class _Timer:
         return self.now_s() - start
 
     def stages_s(self) -> dict[str, float]:
-        """A step that waits for the device after each stage."""
+        """Seconds of each stage in a step that waits for the device after every stage."""
         start, seconds = self.now_s(), {}
 
         def mark(stage: str) -> None:

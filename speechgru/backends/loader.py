@@ -1,4 +1,4 @@
-"""Opens a model's file as a backend or a recognizer, whichever form the file has."""
+"""Opens a model's file, trained or exported, as a backend or a recognizer."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ MODEL_SUFFIXES = (".onnx", ".safetensors")
 
 
 def is_onnx(path: Path) -> bool:
-    """Whether a file is an ONNX file, by its first bytes, or by its name if they do not tell."""
+    """Whether a file is an ONNX file, by its first bytes or, if these do not tell, its name."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
@@ -32,14 +32,15 @@ def is_model(path: Path) -> bool:
 
 
 def open_backend(path: Path, device: str = "cpu", threads: int = 1) -> Backend:
-    """Open a model: exported (.onnx), or as it was trained (.safetensors; this needs torch).
+    """Open a model: exported (.onnx), or trained (.safetensors, which needs torch).
 
     Args:
         device: auto, cpu, cuda, cuda:N or mps; an exported model runs on the CPU.
         threads: cores for an exported model; torch has its own setting.
 
     Raises:
-        DataError: missing, truncated, damaged, not a speechgru model, or of a newer format.
+        DataError: the file is missing, truncated, damaged, not a speechgru model, or of a newer
+            format.
         UsageError: there is no such device, or the model does not run there.
         SpeechGRUError: it needs torch, which is not installed.
     """
@@ -70,7 +71,7 @@ def open_backend(path: Path, device: str = "cpu", threads: int = 1) -> Backend:
 
 
 def describe_model(path: Path) -> dict[str, Any]:
-    """A model's header and what follows from it; the weights are read too, so that they are sound.
+    """A model's header and what follows from it; reads the weights too, to find damage.
 
     Raises:
         DataError: as `open_backend`.

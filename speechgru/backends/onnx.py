@@ -1,4 +1,4 @@
-"""The ONNX backend: an exported model through onnxruntime, with numpy and nothing else."""
+"""The ONNX backend: an exported model through onnxruntime, with only numpy besides."""
 
 from collections.abc import Callable, Mapping
 from math import prod
@@ -17,13 +17,13 @@ from speechgru.errors import DataError
 from speechgru.modelfile.onnx import OnnxFile, parse_onnx, read_bytes
 from speechgru.recognition.backend import Backend
 
-#: Names in the graph: samples and the tensors of the state go in; log-posteriors and the tensors
-#: of the next call's state come out.
+#: Names in the graph, whose inputs are samples and the tensors of the state, and whose outputs are
+#: log-posteriors and the tensors of the next call's state.
 SAMPLES, LOG_POSTERIORS, STATE, NEXT = "samples", "log_posteriors", "state.", "next."
 
 _RATES_HZ = range(8_000, 48_001)
 _STEP_SAMPLES = range(1, 48_001)
-#: The most tensors in a state, and the most numbers in all of them.
+#: Most tensors in a state, and most numbers in all of them.
 _MOST_TENSORS, _LARGEST_STATE = 64, 2**22
 #: Steps of silence that a graph has to run when it is opened.
 _TRIAL_STEPS = 50
@@ -37,7 +37,7 @@ class OnnxBackend(Backend):
     Older graphs are for one stream: a batch runs clip by clip.
 
     Args:
-        threads: cores for the network; more than one is hardly faster, step by step.
+        threads: cores for the network; for single steps more than one is hardly faster.
 
     Raises:
         DataError: the graph is not what the header says.
@@ -104,7 +104,7 @@ class OnnxBackend(Backend):
         return ManyStreams(session, SAMPLES, LOG_POSTERIORS, states, self._shapes)
 
     def bare_step(self, samples: Samples, state: State) -> Callable[[], object]:
-        """onnxruntime's own call for a step, which every call of this backend has to make."""
+        """onnxruntime's own call for a step, which every call of this backend contains."""
         return self._single_step.bare(samples, state)
 
     def _run(self, samples: Samples, state: State) -> tuple[NDArray[np.float32], State]:
@@ -114,7 +114,7 @@ class OnnxBackend(Backend):
         return outputs[0][0], dict(zip(self._shapes, outputs[1:], strict=True))
 
     def _check_one_step(self) -> None:
-        """Run one step of silence, and raise DataError if its outputs are not as they should be."""
+        """Run one step of silence; raise DataError if the outputs do not fit the header."""
         silence = np.zeros(self.step_samples, np.float32)
         log_posteriors, state = self._run(silence, self.initial_state())
         if log_posteriors.shape != (1, self._columns):

@@ -13,7 +13,7 @@ States = dict[str, NDArray[np.float32]]
 
 
 class ManyStreams:
-    """A session's call for N streams at once; threads may call it side by side.
+    """A session's call for N streams at once; several threads may call it at the same time.
 
     Args:
         samples, log_posteriors: names of the graph's input and output.
@@ -41,7 +41,7 @@ class ManyStreams:
         }
 
     def __call__(self, samples: Samples, states: States) -> tuple[NDArray[np.float32], States]:
-        """Whole steps of each stream: (N, T step_samples) -> log-posteriors (N, T, V), states."""
+        """Run whole steps: samples (N, T step_samples) -> log-posteriors (N, T, V), states."""
         feeds = {self._inputs[name]: states[name] for name in self.shapes}
         feeds[self._samples] = samples
         log_posteriors, *following = self._session.run(self._outputs, feeds)

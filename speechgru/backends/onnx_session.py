@@ -22,9 +22,9 @@ from speechgru.modelfile.onnx import with_constants_as_outputs
 #: The first axis of inputs and outputs in graphs for any number of streams; in others it is 1.
 STREAMS = "streams"
 
-#: What the trial may take. The largest models take a hundredth of it.
+#: Limits of the trial. The largest models need a hundredth of them.
 _TRIAL_S, _TRIAL_MB = 10.0, 512
-#: The trial of a larger file has only the time limit, as its weights alone may need the memory.
+#: The trial of a larger file has only the time limit, as its weights alone may exceed the memory.
 _LARGEST_LIMITED_MB = 64
 
 _stdout_lock = Lock()
@@ -33,10 +33,10 @@ _stdout_lock = Lock()
 def open_session(
     content: bytes, threads: int, sizes: Mapping[str, int] | None = None
 ) -> onnxruntime.InferenceSession:
-    """A session for a model's bytes.
+    """Open a session for a model's bytes.
 
     Args:
-        sizes: of axes, by name; without them they may differ from call to call.
+        sizes: fixed sizes of axes, by name; other axes may differ from call to call.
 
     Raises:
         DataError: onnxruntime cannot load the graph.
@@ -49,7 +49,7 @@ def open_session(
 
 
 class Trial:
-    """A graph for one stream, to look at and to run once.
+    """A graph for one stream, to be inspected and run once.
 
     Raises:
         DataError: onnxruntime cannot load the graph.

@@ -1,4 +1,4 @@
-"""Which device the tensors live on, chosen by name; and how many cores there are."""
+"""Devices by name, and the number of usable cores."""
 
 import os
 import re
@@ -11,10 +11,10 @@ from speechgru.errors import UsageError
 def select_device(name: str = "auto") -> torch.device:
     """The device called `name`: "auto", "cpu", "mps", "cuda" or "cuda:N".
 
-    "auto" takes CUDA where there is a GPU, else Apple's MPS, else the CPU.
+    "auto" is CUDA if there is a GPU, otherwise Apple's MPS if there is one, otherwise the CPU.
 
     Raises:
-        UsageError: the name is unknown, or that device is not on this machine.
+        UsageError: the name is unknown, or this machine has no such device.
     """
     if name == "auto":
         return _best_device()
@@ -43,7 +43,7 @@ def _check_cuda(name: str, index: int) -> None:
 
 
 def has_amx() -> bool:
-    """Whether this processor multiplies matrices of bfloat16 by instructions of their own."""
+    """Whether this processor has instructions that multiply bfloat16 matrices."""
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 

@@ -1,4 +1,4 @@
-"""The detector: a stream's posteriors to events, with the reason where there is no event."""
+"""The detector: a stream's posteriors to events, with the reason if there is no event."""
 
 import math
 from collections import deque
@@ -15,7 +15,7 @@ from speechgru.decoding.events import Event
 from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN, Vocabulary
 
-#: What stopped a word, in the order of the checks; "event" if it passed all of them.
+#: The check that stopped a word, in order; "event" if it passed all of them.
 Gate = Literal["threshold", "duration", "held", "refractory", "speech", "event"]
 _ORDER: dict[Gate, int] = {gate: order for order, gate in enumerate(get_args(Gate))}
 
@@ -41,7 +41,7 @@ class DetectorConfig(Settings):
     #: Smoothed posterior that a word needs, and the words that need another one.
     threshold: float = Field(0.5, gt=0.0, le=1.0)
     thresholds: dict[str, Annotated[float, Field(gt=0.0, le=1.0)]] = Field(default_factory=dict)
-    #: How long it has to stay there.
+    #: How long the smoothed posterior has to stay above it.
     min_duration_s: float = Field(0.1, ge=0.0, le=2.0)
     #: Shortest time between two events.
     refractory_s: float = Field(0.5, ge=0.0, le=10.0)
@@ -154,7 +154,7 @@ class Detector:
         #: For each word, the last step with its posterior below ONSET, below its threshold, and
         #: with its smoothed posterior below its threshold.
         self._last_low = [[-1] * len(self.words)] * 3
-        #: The word that has to fall below its release first.
+        #: The word that first has to fall below its release.
         self._held: int | None = None
         self._blocked_until = 0
         self._open: _OpenVerdict | None = None
@@ -168,8 +168,8 @@ class Detector:
     def push(self, log_posteriors: NDArray[np.floating]) -> list[Event]:
         """Process the next steps, (T, V); returns the events they settle.
 
-        Single steps are put aside while no word can be near its threshold, and decided together:
-        the result does not depend on the chunking, and many steps take hardly longer than one.
+        While no word can be near its threshold, single steps are collected and decided together.
+        The result is the same, and many steps take hardly longer than one.
         """
         self._pending.append(log_posteriors)
         self._steps += len(log_posteriors)
@@ -371,7 +371,7 @@ def _moving_sums(past: deque[Any], new: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _last_below(values: list[int], limits: list[float], step: int, before: list[int]) -> list[int]:
-    """For each word this step if its value is below its limit, else what it was before."""
+    """For each word, this step if its value is below its limit, otherwise the earlier step."""
     return [
         step if value < limit else low
         for value, limit, low in zip(values, limits, before, strict=True)

@@ -17,10 +17,10 @@ DecoderConfig = DetectorConfig | CTCConfig
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a decoder needs to know of the model whose log-posteriors it decodes.
+    """What a decoder needs to know about the model whose log-posteriors it decodes.
 
     Args:
-        labels: what the model can answer.
+        labels: the labels that the model distinguishes.
         outputs: the V columns of its log-posteriors: the labels of each head, side by side.
         sample_rate: in hertz.
         step_samples: samples from one step to the next.
@@ -57,7 +57,7 @@ def metadata_key(config: DecoderConfig) -> str:
 def decoder_settings(model: ModelInfo, head: Head | None = None) -> DecoderConfig:
     """The decoder settings in a model's metadata, for one of its heads.
 
-    By default for the head in use: the one that `evaluate --tune` stored, otherwise the first.
+    By default for the head in use: the one stored by `evaluate --tune`, otherwise the first.
 
     Raises:
         DataError: the settings are invalid.
@@ -84,7 +84,7 @@ def decoder_settings(model: ModelInfo, head: Head | None = None) -> DecoderConfi
 def choose_decoder(
     model: ModelInfo, beam: int | None = None, grammar: Path | None = None, explain: bool = False
 ) -> tuple[DecoderConfig, Grammar | None]:
-    """The model's own decoder settings, or those for what the options ask for.
+    """The model's own decoder settings, changed as the options require.
 
     A beam or a grammar needs the CTC decoder, explanations need the detector. A grammar needs a
     beam of at least 2, so a stored beam of 1 is replaced by the default one.

@@ -1,8 +1,8 @@
-"""Grammars: the phrases that can be said, as an automaton over the tokens of a CTC head.
+"""Grammars: the phrases that a user can say, as an automaton over the tokens of a CTC head.
 
-A grammar file has one phrase per line. `[words]` are optional; of `(this|that)` and `[this|that]`
-one alternative is said; quotes enclose a word that has a space. Phrases may follow one another
-without end, with other words between them. Lines that start with # are comments.
+A grammar file has one phrase per line. `[words]` are optional; `(this|that)` and `[this|that]` list
+alternatives; quotes enclose a word that contains a space. Any number of phrases may follow one
+another, with other words between them. Lines that start with # are comments.
 """
 
 import re
@@ -16,8 +16,8 @@ from speechgru.labels import NOT_WORDS, UNKNOWN, Spelling
 
 #: The longest grammar, in characters, and the deepest nesting of ( ) and [ ].
 LONGEST_TEXT, DEEPEST_NESTING = 1_000_000, 50
-#: Bounds the automaton: optional words in front of a common one can double its states each time.
-#: It is the total size of all sets of states that the construction visits.
+#: Limits the automaton, as each optional word before a common one can double its states: the total
+#: size of all sets of states that the construction visits.
 LARGEST_AUTOMATON = 2_000_000
 
 _PIECE = re.compile(
@@ -58,11 +58,11 @@ def any_words(words: Iterable[str], spelling: Spelling) -> Grammar:
 
 
 def read_grammar(path: Path, spelling: Spelling, others: Iterable[str] = ()) -> Grammar:
-    """The grammar in a file; `others` are words that may stand between its phrases.
+    """Read a grammar from a file; `others` are words that may stand between its phrases.
 
     Raises:
-        UsageError: there is no such file, it has no phrase, is too large, or a line is wrong; the
-            message names it.
+        UsageError: there is no such file, it has no phrase, is too large, or a line is invalid;
+            the message names the line.
     """
     try:
         with Path(path).open(encoding="utf-8-sig") as file:
@@ -70,17 +70,17 @@ def read_grammar(path: Path, spelling: Spelling, others: Iterable[str] = ()) -> 
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not a grammar: not a text in UTF-8") from error
+        raise UsageError(f"{path}: not a grammar: the file is not UTF-8 text") from error
     return parse_grammar(text, spelling, str(path), others)
 
 
 def parse_grammar(
     text: str, spelling: Spelling, source: str = "grammar", others: Iterable[str] = ()
 ) -> Grammar:
-    """The grammar in a text; `others` are words that may stand between its phrases.
+    """Parse a grammar; `others` are words that may stand between its phrases.
 
     Raises:
-        UsageError: it has no phrase, is too large, or a line is wrong; the message names `source`
+        UsageError: it has no phrase, is too large, or a line is invalid; the message names `source`
             and the line.
     """
     if len(text) > LONGEST_TEXT:
@@ -138,7 +138,7 @@ class _Builder:
         self.skip(state, 0)
 
     def reached(self, states: Iterable[int]) -> frozenset[int]:
-        """The states, and those that arcs without a token lead to, but not beyond state 0."""
+        """The states, and those reached by arcs without a token, but not through state 0."""
         waiting = list(states)
         found = set(waiting)
         while waiting:
@@ -154,8 +154,8 @@ class _Builder:
     ) -> Grammar:
         """The automaton over sets of states (Rabin and Scott, 1959).
 
-        Of each set only state 0 and the states with a token matter. State 0, where every phrase
-        starts, stands for all states that it leads to.
+        In each set only state 0 and states with a token matter. State 0, where every phrase starts,
+        stands for all states that it leads to.
 
         Raises:
             OverflowError: the sets visited have more than `largest` states altogether.
@@ -188,7 +188,7 @@ class _Builder:
     def _targets(
         self, states: Iterable[int], others: Mapping[int, set[int]]
     ) -> dict[int, set[int]]:
-        """For each token the states it leads to from these, and those in `others`."""
+        """For each token, the states that it leads to from these, and those in `others`."""
         targets = {token: set(states) for token, states in others.items()}
         for state in states:
             for token, target in self._arcs[state]:
@@ -215,7 +215,7 @@ class _Phrase:
             )
             raise self._error(problem)
         if end in self.builder.reached([start]):
-            raise self._error("all words of the phrase are optional; at least one has to be said")
+            raise self._error("all words of the phrase are optional; at least one must not be")
         self.builder.skip(0, start)
         self.builder.end_phrase(end)
 

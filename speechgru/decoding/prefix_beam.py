@@ -1,6 +1,6 @@
 """Searches through the posteriors of a CTC head: best path and prefix beam.
 
-A search takes one step after another and returns each token once, as soon as it is decided.
+A search takes one step at a time and returns each token once, as soon as it is decided.
 """
 
 from dataclasses import dataclass
@@ -159,11 +159,11 @@ class PrefixBeam:
     neither memory nor time grows. A phrase is decided as a whole, and dropped if its next word has
     not started `pause_steps` after the last one.
 
-    If the grammar has words outside its phrases, these are searched for as tokens of their own, V
-    higher. So other speech is recognized as itself instead of as a phrase.
+    If the grammar has words outside its phrases, these are searched for as separate tokens, with
+    numbers higher by V, so that other speech is recognized as such and not as a phrase.
 
-    A token that comes again within `repeat_steps` of its end is a continuation: a long token has so
-    many places for a blank that two tokens would otherwise be more likely than one.
+    A token that comes again within `repeat_steps` of its end is a continuation. Otherwise, as
+    a long token has many places for a blank, two tokens would be more likely than one.
 
     Source: A. Hannun et al., "First-pass large vocabulary continuous speech recognition using
     bi-directional recurrent DNNs", arXiv:1408.2873, algorithm 1; A. Graves et al., "Connectionist
@@ -282,7 +282,7 @@ class PrefixBeam:
         expired = self._step - self.pause_steps
         ranked = [h for h in ranked if h.is_complete or h.spans[-1].last > expired]
         if () in found and self._decided_at <= expired:
-            found[()].state = 0  # what follows starts a phrase
+            found[()].state = 0  # what follows starts a new phrase
         beam = [h for h in ranked[: self.width] if h.total > self.least_share * ranked[0].total]
         if not any(h.is_complete for h in beam):
             beam += [h for h in ranked if h.is_complete and h.total][:1]
@@ -315,7 +315,7 @@ class PrefixBeam:
         return phrases
 
     def _agreed(self, best: _Hypothesis) -> int:
-        """How many of its tokens are complete phrases with which nearly all hypotheses start."""
+        """How many leading tokens are complete phrases that nearly all hypotheses share."""
         everything = sum(h.total for h in self._beam)
         for count in range(len(best.prefix), 0, -1):
             if not best.final[count - 1]:

@@ -1,4 +1,4 @@
-"""Hooks: programs that run when a word is recognized, in the background and without a shell."""
+"""Hooks: programs that run in the background when a word is recognized, without a shell."""
 
 import os
 import re
@@ -19,9 +19,9 @@ from speechgru.errors import UsageError
 TIMEOUT_S = 10.0
 MOST_AT_ONCE = 4
 
-#: The end of a program's output, which is reported if it fails.
+#: Bytes kept from the end of a program's output, for the report if it fails.
 _OUTPUT_BYTES = 2_000
-#: Wait for the rest of a program's output; a child in its background may keep the pipe open.
+#: How long to wait for the rest of a program's output; a child process may keep the pipe open.
 _OUTPUT_S = 0.2
 
 
@@ -40,7 +40,8 @@ def parse_hook(text: str) -> Hook:
     """Parse `WORD=COMMAND`; the command is split as a shell does, but runs without one.
 
     Raises:
-        UsageError: word or command are missing, a quote is open, or there is no such program.
+        UsageError: the word or the command is missing, a quote is open, or there is no such
+            program.
     """
     word, separator, command = text.partition("=")
     try:
@@ -58,7 +59,7 @@ def parse_hook(text: str) -> Hook:
 
 
 def shell_syntax(text: str) -> str | None:
-    """The first part of a `WORD=COMMAND` that only a shell understands; None if there is none.
+    """The first part of a `WORD=COMMAND` that only a shell understands, or None.
 
     >>> shell_syntax("go=echo go > log"), shell_syntax("go=play $HOME/go.wav")
     ('>', '$HOME')
@@ -112,7 +113,7 @@ class Actions:
     Args:
         report: called, from any thread, with a sentence about each failure, and with output.
         timeout_s: a program that runs longer is killed, with everything it started.
-        most: programs at once; a further event starts none, which is reported.
+        most: programs at once; further events start none, which is reported.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class Actions:
                 self._start(hook, event)
 
     def close(self, wait: bool = True) -> None:
-        """Wait for the running programs, or kill them; Ctrl-C during the wait kills them, too."""
+        """Wait for the running programs, or kill them; Ctrl-C during the wait kills them too."""
         running = list(self._running.items())
         try:
             for thread, _ in running if wait else ():
@@ -180,7 +181,7 @@ class Actions:
         thread.start()
 
     def _watch(self, hook: Hook, process: subprocess.Popen[bytes]) -> None:
-        """Watch a program until its end, in a thread of its own."""
+        """Follow a program until it ends; runs in its own thread."""
         assert process.stdout is not None
         output = _Tail(process.stdout)
         try:
@@ -191,7 +192,7 @@ class Actions:
             self._fail(hook, f"killed after {self._timeout_s:g} s")
         else:
             if self._closing:
-                self._fail(hook, "killed at the end")
+                self._fail(hook, "killed when listening ended")
             elif code:
                 ended = f"signal {-code}" if code < 0 else f"exit code {code}"
                 last = output.last_line()
@@ -206,7 +207,7 @@ class Actions:
 
 
 class _Tail:
-    """The end of a program's output; all of it is read, so that the program never blocks."""
+    """Keeps the end of a program's output; reads all of it, so that the program never blocks."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe

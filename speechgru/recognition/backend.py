@@ -1,4 +1,4 @@
-"""The one interface that every backend has: a model ready to run, whatever runs it."""
+"""The interface of every backend: a model ready to run, whatever runs it."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias

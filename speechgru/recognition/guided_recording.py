@@ -1,4 +1,4 @@
-"""Recording one's own words: which word is next, what was wrong with a take, what is kept."""
+"""Guided recording: which word is next, what is wrong with a take, which takes are saved."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from speechgru.audio.samples import Samples
 from speechgru.corpora.own_recordings import OwnRecordings
 from speechgru.errors import UsageError
 
-#: Nothing is heard for so long after a prompt: it is asked again.
+#: After this long without speech, the word is asked for again.
 PATIENCE_S = 8.0
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """The word to say, which of its takes this is, and of how many."""
+    """The word to say, the number of this take, and of how many."""
 
     word: str
     take: int
@@ -25,7 +25,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a prompt: a take that was kept in `path`, or why it was not."""
+    """The result of a prompt: the take saved in `path`, or why none was saved."""
 
     prompt: Prompt
     take: Take | None
@@ -36,10 +36,10 @@ class Outcome:
 class GuidedRecording:
     """Asks for each word in turn until there are `takes` of each by this speaker.
 
-    What the speaker has recorded before counts, so a session may be stopped and continued.
+    Earlier takes of this speaker count, so recording can be stopped and continued.
 
     Raises:
-        UsageError: no word, or one twice.
+        UsageError: there is no word, or one is given twice.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class GuidedRecording:
 
     @property
     def prompt(self) -> Prompt | None:
-        """The word that is asked for; None once all takes are there."""
+        """The word to say now; None once all takes are recorded."""
         word = min(self._counts, key=self._counts.__getitem__)
         if self._counts[word] >= self.takes:
             return None
@@ -63,18 +63,18 @@ class GuidedRecording:
 
     @property
     def remaining(self) -> int:
-        """Takes that are still to come."""
+        """Number of takes still to be recorded."""
         return sum(max(0, self.takes - count) for count in self._counts.values())
 
     def push(self, samples: Samples) -> list[Outcome]:
-        """The next samples of the stream, (S,); gives what they settled.
+        """Process the next samples of the stream, (S,); returns the results that they settle.
 
         Raises:
             SpeechGRUError: a take cannot be written.
         """
         outcomes = []
         size = max(1, round(0.02 * self.recordings.rate))
-        for first in range(0, len(samples), size):  # a take ends the prompt that it answers
+        for first in range(0, len(samples), size):  # a take ends its prompt
             prompt = self.prompt
             if prompt is None:
                 break
@@ -89,12 +89,12 @@ class GuidedRecording:
         return outcomes
 
     def flush(self) -> list[Outcome]:
-        """The stream is over: a word that was not over yet is settled."""
+        """End the stream: settle a word that has not ended yet."""
         prompt = self.prompt
         return [self._settle(prompt, take) for take in self.endpoints.flush() if prompt is not None]
 
     def undo(self) -> Path | None:
-        """Delete the last take, and ask for its word again; gives its path."""
+        """Delete the last take, and ask for its word again; returns its path."""
         path = self.recordings.undo()
         if path is not None:
             self._counts[self._order.pop()] -= 1
@@ -102,7 +102,7 @@ class GuidedRecording:
         return path
 
     def skip(self) -> None:
-        """Leave out the word that is asked for, in this session."""
+        """Leave out the current word for the rest of this session."""
         if (prompt := self.prompt) is not None:
             self._counts[prompt.word] = self.takes
             self._ask()

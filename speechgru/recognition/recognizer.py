@@ -27,7 +27,7 @@ RECURRENT = "layer"
 BLOCK_STEPS = 250
 #: Float samples above this were probably not scaled to [-1, 1]; clipped peaks reach about 1.
 UNSCALED_PEAK = 8.0
-#: No sample format has larger values. The spectrum of what is much larger overflows.
+#: No sample format has larger values; much larger ones overflow in the spectrum.
 LARGEST_SAMPLE = 2.0**31
 
 _NO_SAMPLES = np.empty(0, np.float32)
@@ -72,7 +72,7 @@ class Recognizer:
         self._steps = 0
         self._resets = StateResets(self.policy, self._step_samples, self.step_s)
         self._last: NDArray[np.float32] | None = None
-        #: Events of a `push` that failed later on.
+        #: Events settled by a `push` before it failed.
         self._undelivered: list[Event] = []
         self.decoder.reset()
 
@@ -131,7 +131,7 @@ class Recognizer:
             samples = np.concatenate([self._remainder, samples])
         events, self._undelivered = self._undelivered, []
         step = self._step_samples
-        if len(samples) == step and not events:  # the usual case in a live stream
+        if len(samples) == step and not events:  # common in a live stream
             self._remainder = _NO_SAMPLES
             return self._process(samples)
         steps = len(samples) // step
@@ -259,7 +259,7 @@ def stream_settings(
 def complete_settings(metadata: Mapping[str, Any], outputs: Outputs) -> dict[str, Any]:
     """The metadata with every setting of the decoders and the state policy, defaults too.
 
-    So a program in another language needs to know no default.
+    A program in another language thus needs no defaults of its own.
 
     Raises:
         DataError: the model's own settings are invalid.

@@ -1,4 +1,4 @@
-"""Saving what was recorded: the whole stream in one file, or a clip of each event."""
+"""Saves the sound of a stream: all of it in one file, or a clip of each event."""
 
 import json
 import time
@@ -17,7 +17,7 @@ from speechgru.decoding.events import Event
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.recognition.session import BlockResult
 
-#: Seconds saved around a word; more before it, as a network is sure of a word only near its end.
+#: Seconds saved before and after a word; more before, as a network is sure only near its end.
 BEFORE_S, AFTER_S = 0.7, 0.3
 #: Longer clips are cut at their start.
 _LONGEST_S = 10.0
@@ -36,7 +36,7 @@ def check_new_recording(path: Path) -> None:
 class WavRecorder:
     """Writes a stream to a 16-bit WAV file whose header is valid after every block.
 
-    So after a kill, or if the disk fills up, any program can read the recording.
+    Any program can thus read the recording after a kill, or after the disk has filled up.
 
     Raises:
         UsageError: the file exists already, or its name does not end in .wav.
@@ -59,7 +59,7 @@ class WavRecorder:
         """Append samples, (S,) in [-1, 1].
 
         Raises:
-            SpeechGRUError: the disk is full, or the file has the 37 hours that fit into a WAV file.
+            SpeechGRUError: the disk is full, or the file holds 37 hours, the limit of WAV files.
         """
         content = to_packed(samples).tobytes()
         if self._bytes + len(content) > _MOST_BYTES:
@@ -72,7 +72,7 @@ class WavRecorder:
             raise SpeechGRUError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
-        """Close the file, which is complete already."""
+        """Close the file, which is already complete."""
         self._file.close()
 
     def _write(self, content: bytes, place: int) -> None:
@@ -84,8 +84,8 @@ class WavRecorder:
 class EventClips:
     """Writes a clip of each event to `FOLDER/WORD/TIME.wav`, which can be trained on.
 
-    It keeps the last seconds of the stream and nothing else; a clip is written as soon as the sound
-    after the word has arrived, too. Characters of a word that a file system may refuse become "-"
+    It keeps only the last seconds of the stream; a clip is written as soon as the sound after the
+    word has arrived. Characters of a word that a file system may refuse become "-"
     in the name of its folder, whose `word.json` then holds the word.
     """
 
@@ -98,7 +98,7 @@ class EventClips:
         self._folders: dict[str, Path] = {}
 
     def push(self, samples: Samples, events: Sequence[Event]) -> list[Path]:
-        """Take the next samples, (S,), and the events they settled; returns the files written.
+        """Add the next samples, (S,), and the events they settled; returns the files written.
 
         Raises:
             SpeechGRUError: a file cannot be written.
@@ -150,10 +150,10 @@ class EventClips:
 
 
 class StreamSaver:
-    """A recorder of the whole stream, clips of its events, both or neither.
+    """Saves the whole stream, clips of its events, both or neither.
 
-    One that fails is reported and dropped, and the stream goes on. Used as a context manager: the
-    recording starts on entry, and pending clips are written on exit.
+    If one of the two fails, that is reported and the stream goes on without it. Use it as a context
+    manager: the recording starts on entry, and pending clips are written on exit.
 
     Args:
         report: called with a sentence about each failure.

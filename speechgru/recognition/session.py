@@ -12,7 +12,7 @@ from speechgru.audio.sources import Block
 from speechgru.decoding.events import Event
 from speechgru.recognition.recognizer import Recognizer
 
-#: The summary is of the last latencies, so that days of listening need no memory.
+#: The summary covers this many last latencies, so that memory does not grow over days.
 _MOST_LATENCIES = 1_000
 
 
@@ -72,7 +72,7 @@ class Summary:
     _latencies_ms: list[float] = field(default_factory=list)
 
     def add(self, block: BlockResult, overruns: int = 0) -> None:
-        """Add a block and its events; `overruns` is how often samples were dropped so far."""
+        """Add a block and its events; `overruns` counts how often samples have been dropped."""
         self.samples += len(block.samples)
         self.overruns = overruns
         for timed in block.events:

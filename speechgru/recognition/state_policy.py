@@ -12,8 +12,8 @@ from speechgru.audio.samples import Samples
 from speechgru.common.settings import Settings
 from speechgru.decoding.events import Event
 
-#: The state may be reset at every fifth step of the stream, so that the places do not depend on
-#: the chunking, and the steps between two of them can run in one call.
+#: The state may be reset at every fifth step of the stream. The places thus do not depend on the
+#: chunking, and the steps between two places can run in one call.
 GRID_STEPS = 5
 
 #: A tenth of a second is quiet if it is at most this much louder than the quietest of the last

@@ -1,4 +1,4 @@
-"""Proof that live equals offline: a recording as a whole against the same recording in chunks."""
+"""Checks that live equals offline: a recording as a whole and the same recording in chunks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from speechgru.recognition.recognizer import Recognizer
 
 FEATURE_TOLERANCE, LOG_POSTERIOR_TOLERANCE = 1e-5, 1e-4
 
-#: Of a longer recording only the beginning is pushed sample by sample.
+#: Only this much of a longer recording is pushed sample by sample.
 SAMPLE_BY_SAMPLE_S = 20.0
 _LONGEST_RANDOM_CHUNK_STEPS = 50
 
@@ -65,7 +65,7 @@ def verify(
     of the same model, whose features are then not compared.
 
     Args:
-        longest_s: push only so much of a longer recording sample by sample; 0: nothing.
+        longest_s: how much of a recording to push sample by sample at most; 0: nothing.
 
     Raises:
         DataError: the recording is shorter than one step or has samples that are not finite, or

@@ -125,7 +125,7 @@ def test_an_error_ends_the_programs_at_once(tmp_path):
     with pytest.raises(BrokenPipeError):
         fail()
     assert time.monotonic() - began < 5.0
-    assert reports == ["--on go=sleep 60: killed at the end"]
+    assert reports == ["--on go=sleep 60: killed when listening ended"]
 
 
 def test_a_program_that_has_disappeared_is_reported(tmp_path):
