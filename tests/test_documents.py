@@ -55,6 +55,9 @@ NOT_RUN = {
     "speechgru data download speech-commands-v2-test": (
         "0.1 GB; tests/corpora/test_download.py downloads from a server of its own"
     ),
+    "speechgru data synthesize lumos nox --takes 100 --similar --out my-words": (
+        "needs espeak-ng; tests/corpora/test_synthetic.py synthesizes where it is installed"
+    ),
     "speechgru train --data speech-commands-v2 --devices 4": (
         "needs four GPUs; tests/training/test_distributed.py trains with two processes"
     ),

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from speechgru.corpora.corpus import Clip, Corpus
-from speechgru.corpora.speakers import hash_percent, hash_split
+from speechgru.corpora.speakers import hash_percent, hash_split, is_made
 from speechgru.errors import DataError, UsageError
 
 #: More folds than this are trained only where they are asked for.
 _USUAL = 5
 #: A word needs a recording for each of testing, validation and training.
 _LEAST_TAKES = 3
+#: Instead of a fold: synthetic takes are only trained with.
+_NEVER_TESTED = -1
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Folds:
     Args:
         by: "speaker", where no speaker is in two folds, or "take".
         count: number of folds.
-        numbers: from 0, in the order of the corpus's clips.
+        numbers: from 0, in the order of the corpus's clips; -1 for synthetic takes.
         by_take: words that are divided by take, as all their speakers are in one fold.
     """
 
@@ -37,12 +39,18 @@ class Folds:
         at least one of each word that has two.
         """
         splits = [
-            "testing" if number == fold else _training_split(clip)
+            "training"
+            if number == _NEVER_TESTED
+            else "testing"
+            if number == fold
+            else _training_split(clip)
             for clip, number in zip(corpus.clips, self.numbers, strict=True)
         ]
         for word in corpus.words:
             places = [i for i, clip in enumerate(corpus.clips) if clip.word == word]
-            of_word = [i for i in places if splits[i] != "testing"]
+            of_word = [
+                i for i in places if splits[i] != "testing" and self.numbers[i] != _NEVER_TESTED
+            ]
             lowest = min(of_word, key=lambda i: hash_percent(_name(corpus.clips[i])))
             highest = max(of_word, key=lambda i: hash_percent(_name(corpus.clips[i])))
             if all(splits[i] == "validation" for i in of_word):
@@ -63,19 +71,21 @@ def make_folds(corpus: Corpus, count: int | None = None) -> Folds:
     """Divide a corpus by speaker, or by take where fewer than two speakers are known.
 
     The splits of the corpus do not matter. Without a number there are five folds, or as many as
-    there are speakers or takes if those are fewer.
+    there are speakers or takes if those are fewer. Synthetic takes are in none.
 
     Raises:
         UsageError: there are fewer speakers, or takes of a word, than folds.
         DataError: a word has fewer than three recordings.
     """
-    takes = Counter(clip.word for clip in corpus.clips if not clip.word.startswith("_"))
+    real = tuple(clip for clip in corpus.clips if not is_made(clip.speaker))
+    if len(real) < len(corpus.clips):
+        _check_takes(corpus, real)
+        folds = make_folds(replace(corpus, clips=real), count)
+        of_real = iter(folds.numbers)
+        numbers = [_NEVER_TESTED if is_made(c.speaker) else next(of_real) for c in corpus.clips]
+        return replace(folds, numbers=tuple(numbers))
+    takes = _check_takes(corpus, real)
     rare, fewest = min(takes.items(), key=lambda item: item[1])
-    if fewest < _LEAST_TAKES:
-        raise DataError(
-            f"{corpus.root}: {fewest} recordings of {rare!r}; cross-validation needs at least "
-            f"{_LEAST_TAKES} of each word"
-        )
     speakers = {clip.speaker for clip in corpus.clips if clip.word in takes} - {""}
     by_speaker = len(speakers) > 1
     most, of_what = (len(speakers), "speakers") if by_speaker else (fewest, f"takes of {rare!r}")
@@ -96,6 +106,21 @@ def make_folds(corpus: Corpus, count: int | None = None) -> Folds:
         for place, number in zip(places, dealt, strict=True):
             numbers[place] = number
     return Folds("speaker", count, tuple(numbers), single)
+
+
+def _check_takes(corpus: Corpus, clips: Sequence[Clip]) -> dict[str, int]:
+    """How many of the clips each word of the corpus has; fewer than three are an error."""
+    takes = {clip.word: 0 for clip in corpus.clips if not clip.word.startswith("_")}
+    for clip in clips:
+        if clip.word in takes:
+            takes[clip.word] += 1
+    rare, fewest = min(takes.items(), key=lambda item: item[1])
+    if fewest < _LEAST_TAKES:
+        raise DataError(
+            f"{corpus.root}: {fewest} recordings of {rare!r}; cross-validation needs at least "
+            f"{_LEAST_TAKES} of each word"
+        )
+    return takes
 
 
 def _by_speaker(clips: Sequence[Clip], count: int) -> list[int]:

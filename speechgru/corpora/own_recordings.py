@@ -29,7 +29,7 @@ class OwnRecordings:
     """
 
     def __init__(self, root: Path, speaker: str, rate: int) -> None:
-        self.root, self.speaker, self.rate = Path(root), _checked(speaker, "--speaker"), rate
+        self.root, self.speaker, self.rate = Path(root), checked_name(speaker, "--speaker"), rate
         if "_" in speaker or "-" in speaker:
             raise UsageError(
                 f"--speaker {speaker}: must not contain _ or -, which end a speaker's name"
@@ -44,7 +44,7 @@ class OwnRecordings:
 
     def count(self, word: str) -> int:
         """How many recordings of a word this speaker has."""
-        return len(list(self._of(_checked(word, "WORD"))))
+        return len(list(self._of(checked_name(word, "WORD"))))
 
     def add(self, word: str, samples: Samples) -> Path:
         """Write a recording of a word, (S,); returns its path.
@@ -52,7 +52,7 @@ class OwnRecordings:
         Raises:
             SpeechGRUError: it cannot be written.
         """
-        return self._write(_checked(word, "WORD"), self.speaker, samples)
+        return self._write(checked_name(word, "WORD"), self.speaker, samples)
 
     def add_room(self, samples: Samples) -> Path:
         """Write a recording of the room, (S,), as background noise."""
@@ -95,7 +95,12 @@ class OwnRecordings:
         return path
 
 
-def _checked(name: str, option: str) -> str:
+def checked_name(name: str, option: str) -> str:
+    """A name of a speaker or a word that can be a file name.
+
+    Raises:
+        UsageError: it cannot.
+    """
     if not name.strip() or _UNSAFE.search(name) or name.startswith((".", "_")) or len(name) > 60:
         raise UsageError(
             f"{option} {name!r:.80}: up to 60 letters, digits, spaces and the like are needed; "

@@ -20,6 +20,9 @@ _DEVICE_WORDS = (
 )
 _DEVICE_NAMES = frozenset(_DEVICE_WORDS.split())
 _COPY_WORDS = "copia|copie|copy|kopie|take"
+#: Names of synthetic speakers begin so. They are for training alone.
+MADE = "made-"
+
 #: A number that counts takes, after what is said of the speaker: "anna_1", "anna.1", "anna (1)",
 #: "anna take 1", "anna - Copy".
 _TAKE = re.compile(rf"[\s._-]+\(?(?:\d+|(?:{_COPY_WORDS})\d*)\)?$|\(\d+\)$", re.IGNORECASE)
@@ -73,8 +76,28 @@ def split_recordings(recordings: Sequence[Recording]) -> Split:
     """Give each recording its split by the hash of its speaker.
 
     Where fewer than three speakers are known ("file"), the files of each word are split instead, by
-    the hash of their names.
+    the hash of their names. Synthetic speakers are for training, and do not count, unless there are
+    no others.
     """
+    names = [r.speaker or speaker_in_name(r.name, r.word) for r in recordings]
+    real = [r for r, name in zip(recordings, names, strict=True) if not is_made(name)]
+    if len(real) in (0, len(recordings)):
+        return _split_recordings(recordings)
+    split = _split_recordings(real)
+    rest = iter(split.clips)
+    clips = tuple(
+        Clip(r.path, r.word, name, "training") if is_made(name) else next(rest)
+        for r, name in zip(recordings, names, strict=True)
+    )
+    return split._replace(clips=clips)
+
+
+def is_made(speaker: str) -> bool:
+    """Whether a speaker is synthetic, by the name."""
+    return speaker.startswith(MADE)
+
+
+def _split_recordings(recordings: Sequence[Recording]) -> Split:
     speakers = _speakers(recordings)
     words: dict[str, set[str]] = defaultdict(set)
     for recording, speaker in zip(recordings, speakers, strict=True):
@@ -235,6 +258,8 @@ def speaker_in_name(name: str, word: str) -> str:
     ['', '']
     """
     stem = normalized(name.rpartition("/")[2].rpartition(".")[0])
+    if stem.startswith(MADE):
+        return stem.partition("_")[0]
     before, nohash, _ = stem.partition(NOHASH)
     if nohash:
         return before

@@ -98,3 +98,28 @@ def test_too_few_recordings_or_speakers_are_errors():
         make_folds(corpus_of("abc", takes=3), 4)
     with pytest.raises(UsageError, match="--folds 9: there are only 4 takes of"):
         make_folds(corpus_of("a", takes=4), 9)
+
+
+def test_synthetic_takes_are_only_trained_with():
+    corpus = corpus_of("", takes=12)
+    made = [
+        Clip(Path(f"/c/{word}/made-{i}_1.wav"), word, f"made-{i}", "training")
+        for word in ("on", "off")
+        for i in range(9)
+    ]
+    mixed = replace(corpus, clips=(*made, *corpus.clips))
+    folds = make_folds(mixed)
+    assert (folds.by, folds.count) == ("take", 5)
+    assert folds.numbers == (-1,) * len(made) + make_folds(corpus).numbers
+    for fold in range(5):
+        splits = {c.path: c.split for c in folds.corpus(mixed, fold).clips}
+        assert {splits[clip.path] for clip in made} == {"training"}
+        alone = {c.path: c.split for c in make_folds(corpus).corpus(corpus, fold).clips}
+        assert {path: splits[path] for path in alone} == alone
+
+
+def test_synthetic_takes_do_not_make_up_for_real_ones():
+    corpus = corpus_of("", takes=12, words=("on",))
+    made = [Clip(Path(f"/c/off/made-a_{i}.wav"), "off", "made-a", "training") for i in range(9)]
+    with pytest.raises(DataError, match="0 recordings of 'off'"):
+        make_folds(replace(corpus, clips=(*corpus.clips, *made)))

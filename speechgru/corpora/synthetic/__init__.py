@@ -1,0 +1,1 @@
+"""Synthetic speech for word folders: engines, words that sound similar, and what is written."""
