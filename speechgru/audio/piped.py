@@ -134,13 +134,13 @@ class PipedAudio:
             for sentence in watch.push(frames):
                 self._tell(f"{self._name}: {sentence}")
             yield frames, found.rate
-        if decoder.rest:
+        if left:
+            self._tell(f"{self._name}: ends early: its header declares {left:,} bytes more")
+        elif decoder.rest:
             self._tell(
                 f"{self._name}: ends within a sample; its {len(decoder.rest)} of "
                 f"{decoder.frame_bytes} bytes are skipped"
             )
-        elif left:
-            self._tell(f"{self._name}: ends early: its header declares {left:,} bytes more")
         while left == 0 and self._bytes.read1(_PIPE_BYTES):
             pass  # or whoever writes the rest would fail
 

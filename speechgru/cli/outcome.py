@@ -59,7 +59,9 @@ def _report(error: BaseException, interrupted: bool) -> int:
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
         print_error(f"{name}{error.strerror or error}")
-        return SpeechGRUError.exit_code
+        # What no file system takes as a name was typed.
+        is_name = error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
+        return UsageError.exit_code if is_name else SpeechGRUError.exit_code
     if isinstance(error, MemoryError):
         print_error(f"out of memory{f': {error}' if str(error) else ''}")
         return SpeechGRUError.exit_code

@@ -15,6 +15,9 @@ from speechgru.model.network import ModelConfig
 from speechgru.training.augmentation import AugmentConfig
 from speechgru.training.recipe_files import find_recipe
 
+#: In a line of a recipe.
+_MOST_DOTS = 1_000
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(
@@ -202,7 +205,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = find_recipe(name)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = _parse_toml(path.read_text(encoding="utf-8"))
     # Besides TOML and UTF-8: a number of more than 4,300 digits, and tables in tables without end.
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
@@ -211,6 +214,14 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _override(table, override)
     return parse_recipe(table, str(path))
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    """What a TOML file holds; raises ValueError or RecursionError."""
+    # The time that tomllib needs grows with the square of the parts of a dotted key.
+    if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
+        raise ValueError(f"a line has more than {_MOST_DOTS:,} dots")
+    return tomllib.loads(text)
 
 
 def parse_recipe(table: dict[str, Any], source: str) -> Recipe:

@@ -113,11 +113,12 @@ def test_chunks_around_the_samples_are_no_sound():
     assert len(samples_of(content)) == 0.1 * RATE
 
 
-def test_a_wav_file_that_ends_early_is_reported():
+@pytest.mark.parametrize("lost", [1_000, 1_001])  # whole samples, and half of one
+def test_a_wav_file_that_ends_early_is_reported(lost):
     messages = []
-    content = wav(sound(0.1), RATE)[:-1_000]
-    assert len(samples_of(content, messages=messages)) == 0.1 * RATE - 500
-    assert messages == ["stdin: ends early: its header declares 1,000 bytes more"]
+    content = wav(sound(0.1), RATE)[:-lost]
+    assert len(samples_of(content, messages=messages)) == 0.1 * RATE - -(-lost // 2)
+    assert messages == [f"stdin: ends early: its header declares {lost:,} bytes more"]
 
 
 @pytest.mark.parametrize(

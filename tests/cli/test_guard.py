@@ -1,5 +1,6 @@
 """The guard at the edge: every end has an exit code and, where it failed, one sentence."""
 
+import errno
 import json
 import os
 import signal
@@ -34,6 +35,7 @@ def failing_with(error, monkeypatch):
         (ValueError(), 1, "unexpected ValueError; add --debug"),
         (UnicodeEncodeError("ascii", "é", 0, 1, "no"), 1, "unexpected UnicodeEncodeError"),
         (OSError(28, "No space left on device", "f.bin"), 1, "f.bin: No space left on device"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "xxx"), 2, "xxx: File name too long"),
         (ModuleNotFoundError("no av", name="av.audio"), 1, "this needs the package av, which is"),
         (BaseException("panic of a library"), 1, "unexpected BaseException: panic"),
         (DataError("clip.wav: 0 samples"), 4, "clip.wav: 0 samples"),

@@ -104,6 +104,7 @@ def test_bad_files_are_reported_and_others_recognized(clip_model, wav, tmp_path,
         wav("nan.wav", nan, subtype="FLOAT"): "sample 77 is nan",
         str(tmp_path / "missing.wav"): "No such file",
         str(tmp_path): "is a directory; an audio file is needed",
+        str(tmp_path / ("x" * 300)): "File name too long",
     }
     for name, content, sentence in (
         ("empty.wav", b"", "empty file (0 bytes)"),
@@ -123,6 +124,13 @@ def test_bad_files_are_reported_and_others_recognized(clip_model, wav, tmp_path,
     for error, (file, sentence) in zip(errors, bad.items(), strict=True):
         assert error.startswith(f"error: {file}: ")
         assert sentence in error
+
+
+def test_a_first_name_that_is_too_long_is_no_model(clip_model, wav, capsys):
+    assert main(["recognize", "x" * 300, wav("good.wav", tone("low", 100))]) == 4
+    printed = capsys.readouterr()
+    assert "File name too long" in printed.err
+    assert "good.wav" in printed.out
 
 
 def test_json_has_an_error_for_each_file_that_failed(clip_model, wav, tmp_path, capsys):

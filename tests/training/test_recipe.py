@@ -114,6 +114,7 @@ WRONG = {
     "description = 3": r"description = 3: input should be a valid string",
     "[training\nepochs": r"not valid TOML",
     "a = 1\na = 2": r"not valid TOML",
+    f"a{'.a' * 30_000} = 1": r"not valid TOML: a line has more than 1,000 dots",
 }
 
 

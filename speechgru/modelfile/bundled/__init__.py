@@ -35,12 +35,15 @@ def find_model(name: str | Path, trained: bool = False) -> Path:
         trained: for a model in the package, the weights (.safetensors) instead of the .onnx file.
     """
     path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    if is_shipped(str(name)):
-        return _MODELS / f"{name}.{'safetensors' if trained else 'onnx'}"
     best = path / "model.safetensors"
-    return best if best.is_file() else path
+    try:
+        if path.is_file():
+            return path
+        if is_shipped(str(name)):
+            return _MODELS / f"{name}.{'safetensors' if trained else 'onnx'}"
+        return best if best.is_file() else path
+    except OSError:  # the name is too long
+        return path
 
 
 def trained_model(name: str) -> Path:
