@@ -20,6 +20,7 @@ from speechgru.cli.listen import listen
 from speechgru.cli.recipes import recipes
 from speechgru.cli.recognize import recognize
 from speechgru.cli.record import record
+from speechgru.cli.review import review
 from speechgru.cli.serve import serve
 from speechgru.cli.train import train
 from speechgru.cli.verify import verify
@@ -40,7 +41,7 @@ app = typer.Typer(
 )
 add_verbs(app, TRAIN, demo, train, recipes, evaluate, crossvalidate, compare)
 add_verbs(app, LISTEN, listen, serve, recognize, calibrate, devices)
-add_verbs(app, DATA, record)
+add_verbs(app, DATA, record, review)
 app.add_typer(data, name="data", rich_help_panel=DATA)
 add_verbs(app, TOOLS, info, export, verify, inspect)
 app.add_typer(bench, name="bench", rich_help_panel=TOOLS)

@@ -13,7 +13,15 @@ from speechgru.cli.interrupts import Interrupts
 from speechgru.cli.progress import progress_lines
 from speechgru.cli.stream_source import SourceOptions
 from speechgru.cli.terminal import err, out
-from speechgru.cli.views.events import JsonLineView, JsonView, LineView, NearMisses, View
+from speechgru.cli.views.events import (
+    JsonLineView,
+    JsonView,
+    LineView,
+    NearMisses,
+    View,
+    explanation,
+    worth_saving,
+)
 from speechgru.errors import InterruptedRunError, SpeechGRUError, UsageError
 from speechgru.modelfile.bundled import bundled_model, find_model
 
@@ -28,6 +36,7 @@ SOUND, DECODING, ACTIONS, RECORDING = "Sound", "Decoding", "Actions", "Recording
     "speechgru listen",
     "speechgru listen runs/mine --device usb --explain",
     "speechgru listen mine.onnx --input recording.wav --jsonl",
+    "speechgru listen runs/mine --save-dir caught --save-near-misses",
     "speechgru listen --on go='play go.wav' --record all.wav",
     "arecord -f S16_LE -r 16000 -t raw | speechgru listen --input -",
 )
@@ -127,10 +136,18 @@ def listen(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Save the sound of each event as DIR/WORD/TIME.wav.",
+            help="Save the sound of each event as DIR/WORD/TIME.wav, to `review`.",
             rich_help_panel=RECORDING,
         ),
     ] = None,
+    save_near_misses: Annotated[
+        bool,
+        typer.Option(
+            "--save-near-misses",
+            help="With --save-dir, also save words that were nearly recognized.",
+            rich_help_panel=RECORDING,
+        ),
+    ] = False,
     record: Annotated[
         Path | None,
         typer.Option(
@@ -147,6 +164,8 @@ def listen(
     """Recognize words live, from a microphone, a file or a pipe."""
     if jsonl and json:
         raise UsageError("--jsonl and --json: use only one of them")
+    if save_near_misses and save_dir is None:
+        raise UsageError("--save-near-misses: needs --save-dir DIR to save them in")
     path = find_model(model) if model else bundled_model()
     from speechgru.audio.files import audio_suffixes
     from speechgru.recognition.actions import Actions, check_words, parse_hook, shell_warning
@@ -170,7 +189,8 @@ def listen(
     from speechgru.backends.loader import open_backend
 
     backend = open_backend(path)
-    decoding = DecoderOptions(threshold or [], within_speech, beam, grammar, explain)
+    wants_verdicts = explain or save_near_misses
+    decoding = DecoderOptions(threshold or [], within_speech, beam, grammar, wants_verdicts)
     recognizer, decoder = decoding.recognizer(backend)
     for steps in (1, 2) if source.is_microphone else ():
         backend.compile(steps)  # a live block has one or two steps and must not wait for this
@@ -184,8 +204,11 @@ def listen(
     summary = Summary(backend.sample_rate)
     view = _choose_view(recognizer, summary, jsonl, json)
     actions = Actions(hooks, view.tell, on_timeout)
-    saver = StreamSaver(record, save_dir, summary.rate, view.tell)
-    near_misses = NearMisses(decoder) if isinstance(decoder, Detector) and explain else None
+    name = str(model) if model else path.stem
+    saver = StreamSaver(record, save_dir, summary.rate, view.tell, name)
+    near_misses = None
+    if wants_verdicts and isinstance(decoder, Detector):
+        near_misses = NearMisses(decoder)
     interrupted = False
     is_file = not (source.is_microphone or source.is_pipe or realtime or err.is_terminal)
     progress = progress_lines("listening, in seconds of audio") if is_file else None
@@ -204,11 +227,12 @@ def listen(
                 view.show(block)
                 for timed in block.events:
                     actions.push(timed.event)
-                saver.push(block)
+                verdicts = near_misses.new() if near_misses is not None else []
+                saver.push(block, worth_saving(verdicts) if save_near_misses else ())
                 if progress is not None:
                     progress(round(summary.seconds), 0)
-                if near_misses is not None:
-                    near_misses.report_new(view.tell)
+                for verdict in verdicts if explain else ():
+                    view.tell(explanation(verdict))
     except KeyboardInterrupt:
         interrupted = True
     view.end(summary, interrupted)

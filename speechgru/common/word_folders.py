@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+from speechgru.common.files import write_atomic
+
 #: Holds the word of its folder, as {"word": ...}.
 WORD_FILE = "word.json"
 
@@ -33,3 +35,22 @@ def folder_word(folder: Path) -> str:
         return folder.name
     word = content.get("word") if isinstance(content, dict) else None
     return word if isinstance(word, str) and word else folder.name
+
+
+def make_word_folder(parent: Path, word: str) -> Path:
+    """The folder of a word below `parent`, with a `word.json` where its name is not the word.
+
+    Of two words with the same name for it, the second one's has a number. One that is there is
+    returned as it is.
+
+    Raises:
+        SpeechGRUError: it cannot be written.
+    """
+    safe = folder_name(word)
+    path, number = parent / safe, 1
+    while path.exists() and folder_word(path) != word:
+        number += 1
+        path = parent / f"{safe} {number}"
+    if path.name != word:
+        write_atomic(path / WORD_FILE, json.dumps({"word": word}, ensure_ascii=False))
+    return path

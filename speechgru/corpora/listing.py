@@ -14,6 +14,9 @@ from speechgru.labels import SILENCE, UNKNOWN
 
 BACKGROUND_NOISE = "_background_noise_"
 
+#: Ends the names of files that describe a folder or a recording; they belong there.
+DESCRIPTION = ".json"
+
 NEEDS_PYAV = "{suffix} files need PyAV (pip install 'speechgru[av]') or conversion to WAV"
 NOT_AUDIO = "not an audio file by its suffix"
 RAW = "samples without a header; convert them to WAV"
@@ -107,7 +110,7 @@ def _walk(folder: str, below: str, prefix: str, names: list[str], skipped: list[
             _walk(entry.path, f"{name}/", prefix, names, skipped)
         elif (reason := _reason(entry)) is None:
             names.append(name)
-        else:
+        elif not name.endswith(DESCRIPTION):
             skipped.append(Skipped(prefix + name, reason))
 
 

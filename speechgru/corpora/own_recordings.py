@@ -29,13 +29,7 @@ class OwnRecordings:
     """
 
     def __init__(self, root: Path, speaker: str, rate: int) -> None:
-        self.root, self.speaker, self.rate = Path(root), checked_name(speaker, "--speaker"), rate
-        if "_" in speaker or "-" in speaker:
-            raise UsageError(
-                f"--speaker {speaker}: must not contain _ or -, which end a speaker's name"
-            )
-        if speaker.isdigit():
-            raise UsageError(f"--speaker {speaker}: a name is needed, not only a number")
+        self.root, self.speaker, self.rate = Path(root), check_speaker(speaker), rate
         self._written: list[Path] = []
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -93,6 +87,20 @@ class OwnRecordings:
         write_atomic(path, content.getvalue())
         self._written.append(path)
         return path
+
+
+def check_speaker(name: str) -> str:
+    """The name of a speaker, if it can begin a file's name and be read off it again.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    checked_name(name, "--speaker")
+    if "_" in name or "-" in name:
+        raise UsageError(f"--speaker {name}: must not contain _ or -, which end a speaker's name")
+    if name.isdigit():
+        raise UsageError(f"--speaker {name}: a name is needed, not only a number")
+    return name
 
 
 def checked_name(name: str, option: str) -> str:

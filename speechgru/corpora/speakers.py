@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from speechgru.corpora.corpus import SPLITS, Clip
-from speechgru.corpora.listing import normalized
+from speechgru.corpora.listing import BACKGROUND_NOISE, normalized
+from speechgru.labels import UNKNOWN
 
 NOHASH = "_nohash_"
 _HASHES = 2**27
 
+#: Begins the names of recordings that a model took for a word: they are by nobody in particular.
+FALSE_ALARM = "alarm"
+_ALARM = re.compile(rf"(?:.*/)?(?:{UNKNOWN}|{BACKGROUND_NOISE})/{FALSE_ALARM}_\d+\.\w+")
 #: What recorders, telephones and people call recordings of nobody in particular.
 _DEVICE_WORDS = (
     "at aud audio aufnahme background clip copy file memo mic neue new noise ptt rec record "
     "recording room sample session silence sound take track untitled vn voice wav whatsapp"
 )
-_DEVICE_NAMES = frozenset(_DEVICE_WORDS.split())
+_DEVICE_NAMES = frozenset([*_DEVICE_WORDS.split(), FALSE_ALARM])
 _COPY_WORDS = "copia|copie|copy|kopie|take"
 #: Names of synthetic speakers begin so. They are for training alone.
 MADE = "made-"
@@ -76,18 +80,21 @@ def split_recordings(recordings: Sequence[Recording]) -> Split:
     """Give each recording its split by the hash of its speaker.
 
     Where fewer than three speakers are known ("file"), the files of each word are split instead, by
-    the hash of their names. Synthetic speakers are for training, and do not count, unless there are
-    no others.
+    the hash of their names. Synthetic speakers and reviewed false alarms are for training, and do
+    not count, unless there are no others.
     """
     names = [r.speaker or speaker_in_name(r.name, r.word) for r in recordings]
-    real = [r for r, name in zip(recordings, names, strict=True) if not is_made(name)]
+    for_training = [
+        is_made(name) or is_false_alarm(r.name) for r, name in zip(recordings, names, strict=True)
+    ]
+    real = [r for r, trains in zip(recordings, for_training, strict=True) if not trains]
     if len(real) in (0, len(recordings)):
         return _split_recordings(recordings)
     split = _split_recordings(real)
     rest = iter(split.clips)
     clips = tuple(
-        Clip(r.path, r.word, name, "training") if is_made(name) else next(rest)
-        for r, name in zip(recordings, names, strict=True)
+        Clip(r.path, r.word, name, "training") if trains else next(rest)
+        for r, name, trains in zip(recordings, names, for_training, strict=True)
     )
     return split._replace(clips=clips)
 
@@ -232,6 +239,15 @@ def _without_takes(guesses: Sequence[str], are_known: Sequence[bool]) -> list[st
         is_take = numbered is not None and numbered[1].casefold() in folded
         found.append(numbered[1] if numbered and is_take else guess)
     return found
+
+
+def is_false_alarm(name: str) -> bool:
+    """Whether `review` filed this recording, by its path, as one that a model took for a word.
+
+    >>> is_false_alarm("my-words/_unknown_/alarm_3.wav"), is_false_alarm("alarm/alarm_3.wav")
+    (True, False)
+    """
+    return _ALARM.fullmatch(name) is not None
 
 
 def _spellings(names: Sequence[str]) -> dict[str, str]:

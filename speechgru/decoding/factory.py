@@ -96,7 +96,9 @@ def choose_decoder(
     """
     if explain:
         if "classify" not in model.outputs or beam is not None or grammar is not None:
-            raise UsageError("--explain: explains detector decisions; a CTC head has no detector")
+            raise UsageError(
+                "--explain, --save-near-misses: need a detector; a CTC head has no detector"
+            )
         return decoder_settings(model, "classify"), None
     if beam is None and grammar is None:
         return decoder_settings(model), None

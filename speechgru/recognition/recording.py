@@ -4,21 +4,25 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from speechgru.audio.pcm import WAV_HEADER_BYTES, to_packed, wav_header
 from speechgru.audio.samples import Samples
 from speechgru.common.files import write_atomic
-from speechgru.common.word_folders import WORD_FILE, folder_name, folder_word
+from speechgru.common.word_folders import make_word_folder
+from speechgru.decoding.detector import Verdict
 from speechgru.decoding.events import Event
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.recognition.session import BlockResult
 
 #: Seconds saved before and after a word; more before, as a network is sure only near its end.
 BEFORE_S, AFTER_S = 0.7, 0.3
+#: Folder of the near misses' word folders. No corpus has its clips as words.
+NEAR_MISSES = "_near_misses_"
 #: Longer clips are cut at their start.
 _LONGEST_S = 10.0
 #: A WAV file states its length in 32 bits.
@@ -81,23 +85,58 @@ class WavRecorder:
             content = content[self._file.write(content) :]
 
 
+@dataclass(frozen=True)
+class _Found:
+    """An event or a near miss, and what its clip's description says of it."""
+
+    word: str
+    start_s: float
+    end_s: float
+    t: float
+    description: dict[str, Any]
+
+
+def _of_event(event: Event) -> _Found:
+    description = {"kind": "event", **event.as_dict()}
+    description.pop("latency_ms")
+    return _Found(event.word, event.start_s, event.end_s, event.t, description)
+
+
+def _of_near_miss(verdict: Verdict) -> _Found:
+    description = {
+        "kind": "near miss",
+        "t": round(verdict.t, 3),
+        "start": round(verdict.start_s, 3),
+        "end": round(verdict.end_s, 3),
+        "word": verdict.word,
+        "score": round(verdict.score, 4),
+        "threshold": verdict.threshold,
+        "held_by": verdict.gate,
+    }
+    return _Found(verdict.word, verdict.start_s, verdict.end_s, verdict.t, description)
+
+
 class EventClips:
     """Writes a clip of each event to `FOLDER/WORD/TIME.wav`, which can be trained on.
 
     It keeps only the last seconds of the stream; a clip is written as soon as the sound after the
     word has arrived. Characters of a word that a file system may refuse become "-"
-    in the name of its folder, whose `word.json` then holds the word.
+    in the name of its folder, whose `word.json` then holds the word. `TIME.json` beside a clip says
+    which word it was taken for, when, with which score and by which model. Near misses go to
+    `FOLDER/_near_misses_/WORD/`, so that `FOLDER` has the clips of events alone as words.
     """
 
-    def __init__(self, folder: Path, rate: int) -> None:
-        self.folder, self.rate = Path(folder), rate
+    def __init__(self, folder: Path, rate: int, model: str = "") -> None:
+        self.folder, self.rate, self.model = Path(folder), rate, model
         self._started = time.strftime("%Y%m%d-%H%M%S")
         self._blocks: deque[Samples] = deque()
         self._first = self._end = 0  # sample positions of the blocks in the stream
-        self._pending: deque[Event] = deque()
-        self._folders: dict[str, Path] = {}
+        self._pending: deque[_Found] = deque()
+        self._folders: dict[tuple[Path, str], Path] = {}
 
-    def push(self, samples: Samples, events: Sequence[Event]) -> list[Path]:
+    def push(
+        self, samples: Samples, events: Sequence[Event], near_misses: Sequence[Verdict] = ()
+    ) -> list[Path]:
         """Add the next samples, (S,), and the events they settled; returns the files written.
 
         Raises:
@@ -105,7 +144,8 @@ class EventClips:
         """
         self._blocks.append(samples)
         self._end += len(samples)
-        self._pending.extend(events)
+        self._pending.extend(map(_of_near_miss, near_misses))
+        self._pending.extend(map(_of_event, events))
         written = []
         while self._pending and self._stop(self._pending[0]) <= self._end:
             written.append(self._write(self._pending.popleft()))
@@ -114,34 +154,40 @@ class EventClips:
 
     def flush(self) -> list[Path]:
         """End the stream: write the pending clips with the samples there are."""
-        written = [self._write(event) for event in self._pending]
+        written = [self._write(found) for found in self._pending]
         self._pending.clear()
         return written
 
-    def _stop(self, event: Event) -> int:
-        return round((event.end_s + AFTER_S) * self.rate)
+    def _stop(self, found: _Found) -> int:
+        return round((found.end_s + AFTER_S) * self.rate)
 
-    def _write(self, event: Event) -> Path:
+    def _write(self, found: _Found) -> Path:
         samples = np.concatenate(self._blocks)
-        start = max(self._first, round((event.start_s - BEFORE_S) * self.rate))
-        clip = samples[start - self._first : self._stop(event) - self._first]
-        path = self._folder_of(event.word) / f"{self._started}-{event.t:09.2f}.wav"
+        start = max(self._first, round((found.start_s - BEFORE_S) * self.rate))
+        clip = samples[start - self._first : self._stop(found) - self._first]
+        is_event = found.description["kind"] == "event"
+        parent = self.folder if is_event else self.folder / NEAR_MISSES
+        folder = self._folder_of(found.word, parent)
+        base, number = f"{self._started}-{found.t:09.2f}", 1
+        path = folder / f"{base}.wav"
+        while path.exists():  # of another listener that started in the same second
+            number += 1
+            path = folder / f"{base}-{number}.wav"
+        description = found.description | {
+            "model": self.model,
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        write_atomic(path.with_suffix(".json"), json.dumps(description, ensure_ascii=False))
         content = to_packed(clip).tobytes()
         write_atomic(path, wav_header(self.rate, len(content)) + content)
         return path
 
-    def _folder_of(self, word: str) -> Path:
+    def _folder_of(self, word: str, parent: Path) -> Path:
         """The word's folder; of two words with the same name for it, the second has a number."""
-        if word not in self._folders:
-            safe = folder_name(word)
-            path, number = self.folder / safe, 1
-            while path.exists() and folder_word(path) != word:
-                number += 1
-                path = self.folder / f"{safe} {number}"
-            if path.name != word:
-                write_atomic(path / WORD_FILE, json.dumps({"word": word}, ensure_ascii=False))
-            self._folders[word] = path
-        return self._folders[word]
+        key = parent, word
+        if key not in self._folders:
+            self._folders[key] = make_word_folder(parent, word)
+        return self._folders[key]
 
     def _drop_old_blocks(self) -> None:
         oldest = self._end - round(_LONGEST_S * self.rate)
@@ -157,26 +203,32 @@ class StreamSaver:
 
     Args:
         report: called with a sentence about each failure.
+        model: its name, for the descriptions of the clips.
 
     Raises:
         SpeechGRUError: the recording cannot be started.
     """
 
     def __init__(
-        self, record: Path | None, folder: Path | None, rate: int, report: Callable[[str], None]
+        self,
+        record: Path | None,
+        folder: Path | None,
+        rate: int,
+        report: Callable[[str], None],
+        model: str = "",
     ) -> None:
         self._record, self._rate, self._report = record, rate, report
         self._recorder: WavRecorder | None = None
-        self._clips = None if folder is None else EventClips(folder, rate)
+        self._clips = None if folder is None else EventClips(folder, rate, model)
         self.failed = False
 
-    def push(self, block: BlockResult) -> None:
-        """Save a block and its events."""
+    def push(self, block: BlockResult, near_misses: Sequence[Verdict] = ()) -> None:
+        """Save a block, its events, and the near misses that ended in it."""
         if self._recorder is not None and not self._try(self._recorder.push, block.samples):
             self._recorder = None
         if self._clips is not None:
             events = [timed.event for timed in block.events]
-            if not self._try(self._clips.push, block.samples, events):
+            if not self._try(self._clips.push, block.samples, events, near_misses):
                 self._clips = None
 
     def __enter__(self) -> Self:

@@ -145,9 +145,26 @@ def test_explain_reports_words_below_the_threshold(listen, tone_stream):
     assert all("1.00 is needed" in line for line in held if "nearly low" in line)
 
 
+def test_near_misses_are_saved_apart_from_events(listen, tone_stream, tmp_path):
+    options = ("--threshold", "0.8", "--threshold", "low=1", "--jsonl", "--save-near-misses")
+    code, out, err = listen(
+        "--input", tone_stream.file, *options, "--save-dir", tmp_path / "caught"
+    )
+    assert code == 0
+    assert "held by" not in err  # that is for --explain
+    near = sorted((tmp_path / "caught" / "_near_misses_" / "low").glob("*.wav"))
+    assert len(near) == 2
+    assert not (tmp_path / "caught" / "low").exists()
+    described = json.loads(near[0].with_suffix(".json").read_text())
+    assert (described["word"], described["held_by"]) == ("low", "threshold")
+    assert described["model"] == tone_stream.model
+    assert len(list((tmp_path / "caught").glob("*/*.wav"))) == len(lines(out))
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
+        (["--input", "FILE", "--save-near-misses"], 2, "--save-near-misses: needs --save-dir"),
         (["--input", "none.wav"], 4, "none.wav: cannot be read"),
         (["--input", "FILE", "--jsonl", "--json"], 2, "only one of them"),
         (

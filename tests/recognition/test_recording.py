@@ -1,3 +1,4 @@
+import json
 import resource
 import signal
 import tracemalloc
@@ -9,6 +10,7 @@ import pytest
 import soundfile
 
 from speechgru.corpora import open_corpus
+from speechgru.decoding.detector import Verdict
 from speechgru.decoding.events import Event
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.recognition.recording import AFTER_S, BEFORE_S, EventClips, StreamSaver, WavRecorder
@@ -160,3 +162,33 @@ def test_a_folder_that_cannot_be_written_is_reported_once(tmp_path):
         saver.push(pushed)
     assert saver.failed
     assert len(reported) == 1
+
+
+def test_description_beside_a_clip_has_the_word_the_score_and_the_model(tmp_path):
+    clips = EventClips(tmp_path, RATE, model="runs/mine")
+    near = Verdict("and/or", 0.1, 0.5, t=0.4, score=0.41, threshold=0.6, gate="threshold")
+    event = Event("and/or", start_s=1.1, end_s=1.4, score=0.9, t=1.45)
+    clips.push(noise(2.0), [event], [near])
+    paths = sorted(tmp_path.rglob("*.wav"))
+    assert [path.parent for path in paths] == [
+        tmp_path / "_near_misses_" / "and-or",
+        tmp_path / "and-or",
+    ]
+    nearly, fired = (json.loads(path.with_suffix(".json").read_text()) for path in paths)
+    assert (fired["kind"], fired["word"], fired["score"]) == ("event", "and/or", 0.9)
+    assert (fired["start"], fired["end"], fired["t"]) == (1.1, 1.4, 1.45)
+    assert fired["model"] == nearly["model"] == "runs/mine"
+    assert (nearly["kind"], nearly["word"], nearly["score"]) == ("near miss", "and/or", 0.41)
+    assert (nearly["threshold"], nearly["held_by"]) == (0.6, "threshold")
+    corpus = open_corpus(tmp_path)  # of the events alone
+    assert [clip.path for clip in corpus.clips] == [paths[1]]
+
+
+def test_two_listeners_of_the_same_second_overwrite_nothing(tmp_path):
+    event = Event("go", start_s=0.1, end_s=0.4, score=0.9, t=0.45)
+    for _ in range(2):
+        clips = EventClips(tmp_path, RATE)
+        clips._started = "20260101-000000"
+        clips.push(noise(1.0), [event])
+    assert len(list((tmp_path / "go").glob("*.wav"))) == 2
+    assert len(list((tmp_path / "go").glob("*.json"))) == 2

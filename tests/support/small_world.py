@@ -68,7 +68,7 @@ def small_world(folder: Path) -> None:
     """Fill an empty folder; what commands write to is copied there, the rest is linked."""
     shared = made_once("documents", _make)
     for path in shared.iterdir():
-        if path.name in ("my-words", "bin"):
+        if path.name in ("my-words", "bin", "caught"):
             shutil.copytree(path, folder / path.name)
         else:
             (folder / path.name).symlink_to(path)
@@ -96,6 +96,8 @@ def _make(root: Path) -> None:
             for take in (1, 2):
                 name = f"{speaker}_{take}.ogg"
                 say(root / "my-words" / word / name, number, 5 * take + voice)
+    for voice in range(3):
+        say(root / "caught" / "go" / f"{voice}.ogg", 0, voice)
     for name in ("gsc-open", "gsc-wide", "speech-commands-v2"):
         _speech_commands(root / name, say)
     for number, word in enumerate((*COMMANDS, "_silence_", "_unknown_")):

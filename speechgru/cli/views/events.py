@@ -1,6 +1,6 @@
 """How `listen` shows events as lines or as JSON, and what `--explain` adds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, Self
 
 from speechgru.cli.terminal import err, out, padded, print_json
@@ -113,17 +113,23 @@ def figures(summary: "Summary") -> str:
 
 
 class NearMisses:
-    """Reports, for `--explain`, each word that was nearly recognized, once it is over."""
+    """Each word that was nearly recognized, once it is over."""
 
     def __init__(self, detector: "Detector") -> None:
         self._detector = detector
         self._reported_s = 0.0
 
-    def report_new(self, report: Callable[[str], None]) -> None:
-        """Report those that ended since the last call."""
-        for verdict in self._detector.near_misses(self._reported_s):
-            report(explanation(verdict))
-            self._reported_s = verdict.end_s
+    def new(self) -> "list[Verdict]":
+        """Those that ended since the last call."""
+        verdicts = self._detector.near_misses(self._reported_s)
+        if verdicts:
+            self._reported_s = verdicts[-1].end_s
+        return verdicts
+
+
+def worth_saving(verdicts: "Sequence[Verdict]") -> "list[Verdict]":
+    """Those that are not the rest of an event: "held" and "refractory" follow one."""
+    return [verdict for verdict in verdicts if verdict.gate not in ("held", "refractory")]
 
 
 def explanation(verdict: "Verdict") -> str:

@@ -1,0 +1,164 @@
+"""`speechgru review`: sort what `listen --save-dir` caught, and file it into the recordings."""
+
+import json as json_module
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from speechgru.cli import options
+from speechgru.cli.help import examples
+from speechgru.cli.terminal import err, out, print_json
+from speechgru.errors import AudioDeviceError, InterruptedRunError, UsageError
+
+if TYPE_CHECKING:
+    from speechgru.audio.player import Player
+    from speechgru.corpora.review import Filed, Review
+
+
+@examples(
+    "speechgru review caught --data my-words --speaker anna",
+    "echo speech | speechgru review caught --data my-words --json",
+)
+def review(
+    caught: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="What `listen --save-dir DIR` saved."),
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Directory of word folders to file the clips into."),
+    ],
+    speaker: Annotated[
+        str, typer.Option(metavar="NAME", help="Who said the words; s changes it.")
+    ] = "me",
+    play: Annotated[
+        bool,
+        typer.Option("--play/--no-play", help="Play each clip, where there is a device for it."),
+    ] = True,
+    json: options.Json = False,
+) -> None:
+    """Sort caught clips with one key each: the word, other speech, noise.
+
+    Clips are copied into the word's folder, _unknown_ or _background_noise_; train again with
+    --from. Stop with q or Ctrl-C and continue another day. Without a terminal, each line on stdin
+    is a decision: right, speech, noise, discard, undo, or an object such as
+    {"file": "go/1.wav", "decision": "word", "word": "stop", "speaker": "ben"}.
+    """
+    from speechgru.corpora.review import Review
+
+    review = Review(caught, data, speaker)
+    filed: list[Filed] = []
+    stopped = False
+    with review.lock():
+        try:
+            if sys.stdin is not None and sys.stdin.isatty():
+                _by_keys(review, filed, play)
+            else:
+                _by_lines(review, filed)
+        except KeyboardInterrupt:
+            stopped = True
+    left = review.pending
+    if json:
+        listed = [clip.as_dict() for clip in left]
+        result = {"filed": [f.as_dict() for f in filed], "decided": review.counts, "left": listed}
+        print_json(result)
+    else:
+        _print_result(review, filed, data)
+    if stopped:
+        raise typer.Exit(InterruptedRunError.exit_code)
+
+
+def _by_keys(review: "Review", filed: "list[Filed]", play: bool) -> None:
+    from speechgru.cli.views.reviewer import ReviewerView
+
+    view = ReviewerView(err, review, _player() if play else None)
+    while (pending := review.pending) and (step := view.ask(pending[0])) != "quit":
+        if step == "undo":
+            _undo(review, filed)
+        elif step is not None:
+            filed.append(step)
+            view.show(step)
+
+
+def _player() -> "Player | None":
+    from speechgru.audio.player import Player
+
+    try:
+        return Player()
+    except AudioDeviceError as error:
+        err.line(f"clips are not played: {error}; their levels are shown")
+        return None
+
+
+def _by_lines(review: "Review", filed: "list[Filed]") -> None:
+    """Decisions on stdin; one without a file is about the first clip that has none."""
+    for number, wish in enumerate(_read_lines(), 1):
+        where = f"stdin, line {number}"
+        decision = wish.get("decision")
+        try:
+            if decision == "undo":
+                _undo(review, filed)
+                continue
+            filed.append(_decide(review, wish))
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
+        err.line(_sentence(filed[-1]))
+
+
+def _read_lines() -> Iterator[dict[str, Any]]:
+    for line in sys.stdin or ():
+        text = line.strip()
+        if not text:
+            continue
+        try:
+            wish = json_module.loads(text) if text.startswith("{") else {"decision": text}
+        except ValueError as error:
+            raise UsageError(f"stdin: {text!r:.60} is not JSON") from error
+        yield wish
+
+
+def _decide(review: "Review", wish: dict[str, Any]) -> "Filed":
+    from speechgru.common.wording import did_you_mean, shown
+    from speechgru.corpora.review import DECISIONS
+
+    decision = wish.get("decision")
+    if decision not in DECISIONS:
+        known = ", ".join((*DECISIONS, "undo"))
+        hint = did_you_mean(decision, DECISIONS) if isinstance(decision, str) else ""
+        raise UsageError(f"decision {shown(decision)}: one of {known} is needed{hint}")
+    if unknown := wish.keys() - {"file", "decision", "word", "speaker"}:
+        raise UsageError(f"{shown(min(unknown))}: only file, decision, word and speaker are known")
+    if not all(isinstance(value, str) for value in wish.values()):
+        raise UsageError("file, decision, word and speaker are texts")
+    if "file" in wish:
+        clip = review.find(wish["file"])
+    elif review.pending:
+        clip = review.pending[0]
+    else:
+        raise UsageError("no clip is left to decide about")
+    return review.decide(clip, decision, wish.get("word"), wish.get("speaker"))
+
+
+def _undo(review: "Review", filed: "list[Filed]") -> None:
+    undone = review.undo()
+    if undone is None:
+        err.line("nothing to undo")
+        return
+    if undone in filed:
+        filed.remove(undone)
+    err.line(f"undone: {undone.clip.name}")
+
+
+def _sentence(filed: "Filed") -> str:
+    return f"{filed.clip.name}: {filed.path or 'thrown away; the caught clip stays'}"
+
+
+def _print_result(review: "Review", filed: "list[Filed]", data: Path) -> None:
+    counts = ", ".join(f"{count} {name}" for name, count in review.counts.items() if count)
+    out.line(f"{len(filed)} decided now; in all: {counts or 'none'}; {len(review.pending)} left")
+    if filed and not review.pending:
+        model = next((f.clip.model for f in filed if f.clip.model), "MODEL")
+        out.line(f"next: speechgru train my-words --data {data} --from {model}")

@@ -1,0 +1,277 @@
+"""Review of caught clips: each is filed into a corpus by what it really was."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from speechgru.common.files import append_line, write_atomic
+from speechgru.common.locks import LockedError, lock_file
+from speechgru.common.word_folders import folder_word, make_word_folder
+from speechgru.common.wording import did_you_mean, shown
+from speechgru.corpora.folders import SPLIT_FOLDERS, split_folders
+from speechgru.corpora.listing import BACKGROUND_NOISE, list_recordings, list_words, normalized
+from speechgru.corpora.own_recordings import check_speaker
+from speechgru.corpora.speakers import FALSE_ALARM
+from speechgru.errors import DataError, SpeechGRUError, UsageError
+from speechgru.labels import UNKNOWN
+
+#: What a clip really was: the model's word, another of the words, other speech, noise, or nothing
+#: worth keeping.
+Decision = Literal["right", "word", "speech", "noise", "discard"]
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
+
+#: One line for each decision, in the folder of the caught clips.
+_LOG = "review.jsonl"
+
+
+@dataclass(frozen=True)
+class CaughtClip:
+    """A clip that a model took for a word, or nearly; `name` is its path below the folder."""
+
+    path: Path
+    name: str
+    word: str
+    kind: str = "event"
+    score: float | None = None
+    model: str = ""
+    time: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        fields = asdict(self)
+        return {"file": fields.pop("name"), **{k: v for k, v in fields.items() if k != "path"}}
+
+
+@dataclass(frozen=True)
+class Filed:
+    """A decision about a clip, and the path of its copy; None where it was thrown away."""
+
+    clip: CaughtClip
+    decision: Decision
+    path: Path | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        to = str(self.path) if self.path else None
+        return {"file": self.clip.name, "decision": self.decision, "to": to}
+
+
+def caught_clips(root: Path) -> list[CaughtClip]:
+    """The recordings under a folder, each with the word that the model took it for.
+
+    That is what the .json beside it says, which `listen --save-dir` writes; otherwise its folder's
+    word. In the order of their times, as far as their names tell.
+
+    Raises:
+        DataError: there is no such folder, or no recording in it.
+    """
+    paths = list_recordings(root)[0] if root.is_dir() else []
+    if not paths:
+        raise DataError(f"{root}: holds no recording; `listen --save-dir {root}` saves some")
+    return [_describe(root, path) for path in sorted(paths, key=lambda path: (path.name, path))]
+
+
+def _describe(root: Path, path: Path) -> CaughtClip:
+    name = path.relative_to(root).as_posix()
+    word = normalized(folder_word(path.parent))
+    try:
+        found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        return CaughtClip(path, name, word)
+    given, score = found.get("word"), found.get("score")
+    return CaughtClip(
+        path,
+        name,
+        given if isinstance(given, str) and given else word,
+        str(found.get("kind", "event")),
+        float(score) if isinstance(score, int | float) else None,
+        str(found.get("model", "")),
+        str(found.get("time", "")),
+    )
+
+
+class Review:
+    """Files caught clips into a directory of word folders, one decision after another.
+
+    A clip is copied, with its description, to `WORD/SPEAKER_N`, or as a false alarm to
+    `_unknown_/alarm_N` or `_background_noise_/alarm_N`. The caught clips stay as they are. Each
+    decision is noted in their folder, so that a review can stop and go on at any time.
+
+    Raises:
+        DataError: there are no caught clips, or the notes are damaged.
+        UsageError: `data` is not a directory of word folders, or the speaker's name cannot be used.
+    """
+
+    def __init__(self, root: Path, data: Path, speaker: str) -> None:
+        self.root, self.speaker = Path(root), check_speaker(speaker)
+        self.clips = caught_clips(self.root)
+        self.data = _word_folders(Path(data))
+        self.words = sorted(
+            normalized(folder_word(self.data / name))
+            for name in list_words(self.data).folders
+            if not name.startswith("_")
+        )
+        self._log = self.root / _LOG
+        self._filed = self._read_log()
+
+    @property
+    def pending(self) -> list[CaughtClip]:
+        """The clips without a decision."""
+        decided = {filed.clip.name for filed in self._filed}
+        return [clip for clip in self.clips if clip.name not in decided]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Decisions of each kind."""
+        counts = Counter(filed.decision for filed in self._filed)
+        return {decision: counts[decision] for decision in DECISIONS}
+
+    def find(self, name: str) -> CaughtClip:
+        """The pending clip of this name.
+
+        Raises:
+            UsageError: there is none.
+        """
+        for clip in self.pending:
+            if clip.name == name:
+                return clip
+        known = {clip.name for clip in self.clips}
+        why = "was reviewed already" if name in known else "is not a caught clip"
+        raise UsageError(f"{shown(name)}: {why}{did_you_mean(name, known - {name})}")
+
+    def decide(
+        self,
+        clip: CaughtClip,
+        decision: Decision,
+        word: str | None = None,
+        speaker: str | None = None,
+    ) -> Filed:
+        """File a clip.
+
+        Args:
+            word: what was said, for "word".
+            speaker: who said it, for "right" and "word", unless it is the usual one.
+
+        Raises:
+            UsageError: no such word among those of the data; the speaker's name cannot be used.
+            SpeechGRUError: a file cannot be written.
+        """
+        word = clip.word if decision == "right" else normalized(word or "")
+        if decision in ("right", "word") and word not in self.words:
+            hint = f"; there are {', '.join(self.words)}{did_you_mean(word, self.words)}"
+            raise UsageError(f"{shown(word)}: {self.data} has no such word{hint}")
+        path = None
+        if decision in ("right", "word"):
+            prefix = check_speaker(speaker) if speaker else self.speaker
+            path = _copy(clip.path, make_word_folder(self.data, word), prefix)
+        elif decision in ("speech", "noise"):
+            folder = UNKNOWN if decision == "speech" else BACKGROUND_NOISE
+            path = _copy(clip.path, self.data / folder, FALSE_ALARM)
+        filed = Filed(clip, decision, path)
+        append_line(self._log, json.dumps(filed.as_dict(), ensure_ascii=False))
+        self._filed.append(filed)
+        return filed
+
+    def undo(self) -> Filed | None:
+        """Take the last decision back, and delete its copy unless that was changed; None if none.
+
+        Raises:
+            SpeechGRUError: the copy cannot be deleted, or the note cannot be written.
+        """
+        if not self._filed:
+            return None
+        filed = self._filed[-1]
+        append_line(self._log, json.dumps({"file": filed.clip.name, "decision": "undo"}))
+        self._filed.pop()
+        if filed.path is not None and _same(filed.path, filed.clip.path):
+            try:
+                filed.path.unlink()
+                filed.path.with_suffix(".json").unlink(missing_ok=True)
+            except OSError as error:
+                reason = error.strerror or error
+                raise SpeechGRUError(f"{filed.path}: cannot be deleted: {reason}") from error
+        return filed
+
+    @contextmanager
+    def lock(self) -> Iterator[Self]:
+        """Keep other processes from reviewing the same clips.
+
+        Raises:
+            SpeechGRUError: another process does, or the folder cannot be written.
+        """
+        try:
+            with lock_file(self.root / ".review.lock", wait=False):
+                self._filed = self._read_log()
+                yield self
+        except LockedError as error:
+            raise SpeechGRUError(f"{self.root}: another process reviews these clips") from error
+
+    def _read_log(self) -> list[Filed]:
+        try:
+            lines = self._log.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{self._log}: cannot be read: {error}") from error
+        clips = {clip.name: clip for clip in self.clips}
+        filed: dict[str, Filed] = {}
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                name, decision, to = row["file"], row["decision"], row.get("to")
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                if number == len(lines):
+                    break  # the process was killed while it wrote this line
+                raise DataError(f"{self._log}, line {number}: not a decision") from error
+            filed.pop(name, None)
+            if decision in DECISIONS and name in clips:
+                filed[name] = Filed(clips[name], decision, Path(to) if to else None)
+        return list(filed.values())
+
+
+def _word_folders(data: Path) -> Path:
+    """Where the word folders are: in the directory itself, or in its split for training."""
+    if not data.is_dir():
+        raise UsageError(f"{data}: a directory of word folders is needed, to file the clips into")
+    listing = list_words(data)
+    for name in split_folders(listing):
+        if SPLIT_FOLDERS[name.lower()] == "training":
+            return data / name
+    if not any(not name.startswith("_") for name in listing.folders):
+        raise UsageError(f"{data}: holds no word's folder, so there is nothing to file clips into")
+    return data
+
+
+def _copy(source: Path, folder: Path, prefix: str) -> Path:
+    """Copy a recording, and its description, under the next number; returns the copy's path.
+
+    A copy that is there already, as after a kill, is returned.
+    """
+    content, suffix = source.read_bytes(), source.suffix
+    pattern = re.compile(re.escape(prefix) + r"_(\d+)\.\w+")
+    found = {path: pattern.fullmatch(path.name) for path in folder.glob("*")}
+    numbered = {path: int(match[1]) for path, match in found.items() if match}
+    for path in numbered:
+        if path.suffix == suffix and _same(path, source):
+            return path
+    path = folder / f"{prefix}_{max(numbered.values(), default=0) + 1}{suffix}"
+    description = source.with_suffix(".json")
+    if description.is_file():
+        write_atomic(path.with_suffix(".json"), description.read_bytes())
+    write_atomic(path, content)
+    return path
+
+
+def _same(path: Path, other: Path) -> bool:
+    try:
+        same_size = path.stat().st_size == other.stat().st_size
+        return same_size and path.read_bytes() == other.read_bytes()
+    except OSError:
+        return False

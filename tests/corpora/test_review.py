@@ -1,0 +1,173 @@
+"""Review of caught clips: where each goes, undo, going on another day, nothing lost."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechgru.corpora import open_corpus
+from speechgru.corpora.review import Review, caught_clips
+from speechgru.decoding.events import Event
+from speechgru.errors import DataError, SpeechGRUError, UsageError
+from speechgru.recognition.recording import EventClips
+
+RATE = 16_000
+
+
+@pytest.fixture
+def data(tmp_path):
+    for word in ("go", "stop"):
+        for speaker in ("anna", "ben", "cleo"):
+            for take in (1, 2):
+                path = tmp_path / "own" / word / f"{speaker}_{take}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, noise(len(word) + take), RATE)
+    return tmp_path / "own"
+
+
+@pytest.fixture
+def caught(tmp_path):
+    """Four events, as `listen --save-dir` saves them, and one clip by nobody's hand."""
+    clips = EventClips(tmp_path / "caught", RATE, model="runs/mine")
+    for i, word in enumerate(["go", "stop", "go", "go"]):
+        clips.push(noise(i, 1.0), [Event(word, i + 0.3, i + 0.5, score=0.8, t=i + 0.55)])
+    clips.flush()
+    (tmp_path / "caught" / "go" / "zz.wav").write_bytes(b"RIFF")
+    return tmp_path / "caught"
+
+
+def noise(seed, seconds=0.5):
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, int(seconds * RATE))
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+def test_each_decision_has_its_place_and_originals_stay(data, caught):
+    before, own = files(caught), files(data)
+    review = Review(caught, data, "anna")
+    assert [clip.word for clip in review.clips] == ["go", "stop", "go", "go", "go"]
+    assert review.clips[0].model == "runs/mine"
+    first, second, third, fourth, last = review.clips
+    assert review.decide(first, "right").path == data / "go" / "anna_3.wav"
+    assert review.decide(second, "word", "go", "ben").path == data / "go" / "ben_3.wav"
+    assert review.decide(third, "speech").path == data / "_unknown_" / "alarm_1.wav"
+    assert review.decide(fourth, "noise").path == data / "_background_noise_" / "alarm_1.wav"
+    assert review.decide(last, "discard").path is None
+    assert review.pending == []
+    after = files(data)
+    assert own.items() <= after.items()
+    for name, clip in (("go/anna_3", first), ("go/ben_3", second), ("_unknown_/alarm_1", third)):
+        assert after[f"{name}.wav"] == clip.path.read_bytes()
+        assert json.loads(after[f"{name}.json"])["word"] == clip.word
+    assert before.items() <= files(caught).items()
+    corpus = open_corpus(data)
+    assert {clip.speaker for clip in corpus.clips if clip.word == "go"} == {"anna", "ben", "cleo"}
+    assert [clip.speaker for clip in corpus.clips if clip.word == "_unknown_"] == [""]
+    assert corpus.skipped == ()
+
+
+def test_review_goes_on_where_it_stopped(data, caught):
+    one = Review(caught, data, "anna")
+    one.decide(one.pending[0], "right")
+    one.decide(one.pending[0], "speech")
+    two = Review(caught, data, "ben")
+    assert len(two.pending) == 3
+    assert two.counts == {"right": 1, "word": 0, "speech": 1, "noise": 0, "discard": 0}
+    with pytest.raises(UsageError, match="was reviewed already"):
+        two.find(one.clips[0].name)
+    # A decision of another day is undone, too.
+    undone = two.undo()
+    assert undone is not None
+    assert (undone.clip, undone.decision) == (one.clips[1], "speech")
+    assert not (data / "_unknown_" / "alarm_1.wav").exists()
+    assert len(Review(caught, data, "anna").pending) == 4
+
+
+def test_undo_deletes_no_file_that_was_changed(data, caught):
+    review = Review(caught, data, "anna")
+    path = review.decide(review.pending[0], "right").path
+    assert path is not None
+    path.write_bytes(b"cut by hand")
+    assert review.undo() is not None
+    assert path.read_bytes() == b"cut by hand"
+    assert review.undo() is None
+
+
+def test_copy_of_a_killed_review_is_not_made_twice(data, caught):
+    review = Review(caught, data, "anna")
+    review.decide(review.pending[0], "right")
+    log = caught / "review.jsonl"
+    log.write_text(log.read_text()[:-20])  # killed while the line was written
+    again = Review(caught, data, "anna")
+    assert len(again.pending) == 5
+    assert again.decide(again.pending[0], "right").path == data / "go" / "anna_3.wav"
+    assert not (data / "go" / "anna_4.wav").exists()
+
+
+def test_damaged_note_is_an_error(data, caught):
+    (caught / "review.jsonl").write_text("[]\n{}\n")
+    with pytest.raises(DataError, match=r"review\.jsonl, line 1: not a decision"):
+        Review(caught, data, "anna")
+
+
+def test_names_of_words_are_not_bent(tmp_path):
+    words = ["and/or", "größe", "turn on"]
+    clips = EventClips(tmp_path / "own", RATE)  # folders with word.json where needed
+    for i, word in enumerate(words):
+        clips.push(noise(i, 1.0), [Event(word, i + 0.3, i + 0.5, score=0.8, t=i + 0.55)])
+    clips.flush()
+    review = Review(tmp_path / "own", tmp_path / "own", "anna")
+    assert review.words == sorted(words)
+    for clip in review.pending:
+        filed = review.decide(clip, "right")
+        assert filed.path is not None
+    assert set(open_corpus(tmp_path / "own").words) == set(words)
+
+
+def test_recordings_in_split_folders_are_filed_for_training(data, caught, tmp_path):
+    for split in ("training", "testing"):
+        (tmp_path / "split" / split).mkdir(parents=True)
+    for word in ("go", "stop"):
+        (data / word).rename(tmp_path / "split" / "training" / word)
+        (tmp_path / "split" / "testing" / word).mkdir()
+        soundfile.write(tmp_path / "split" / "testing" / word / "dan_1.wav", noise(9), RATE)
+    review = Review(caught, tmp_path / "split", "anna")
+    filed = review.decide(review.pending[0], "speech")
+    assert filed.path == tmp_path / "split" / "training" / "_unknown_" / "alarm_1.wav"
+
+
+def test_what_cannot_be_reviewed_is_a_sentence(data, caught, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no recording"):
+        caught_clips(tmp_path / "empty")
+    with pytest.raises(UsageError, match="holds no word's folder"):
+        Review(caught, tmp_path / "empty", "anna")
+    with pytest.raises(UsageError, match="a directory of word folders is needed"):
+        Review(caught, tmp_path / "none.csv", "anna")
+    with pytest.raises(UsageError, match="--speaker an_na"):
+        Review(caught, data, "an_na")
+    review = Review(caught, data, "anna")
+    with pytest.raises(UsageError, match="has no such word; there are go, stop"):
+        review.decide(review.pending[0], "word", "sotp")
+    assert len(review.pending) == 5
+    with (
+        review.lock(),
+        pytest.raises(SpeechGRUError, match="another process"),
+        Review(caught, data, "x").lock(),
+    ):
+        pass
+
+
+def test_false_alarms_do_not_change_who_speaks_or_how_words_are_split(data, caught):
+    before = open_corpus(data)
+    for number in range(1, 60):
+        path = data / "_unknown_" / f"alarm_{number}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, noise(number), RATE)
+    after = open_corpus(data)
+    assert (after.split_by, before.split_by) == ("speaker", "speaker")
+    words = [clip for clip in after.clips if clip.word != "_unknown_"]
+    assert words == list(before.clips)
