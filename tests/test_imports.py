@@ -40,6 +40,7 @@ TORCH_FREE = (
 HEAVY = {"torch", "torchaudio", "librosa"}
 #: What makes a command's first word slow.
 SLOW = HEAVY | {"numpy", "scipy", "soundfile", "soxr", "pydantic", "safetensors", "matplotlib"}
+SLOW |= {"asyncio", "ssl"}
 
 
 def modules() -> dict[str, Path]:

@@ -100,16 +100,16 @@ def evaluate_sequences(
     from speechgru.evaluation import sequences
 
     config, policy, grammar = decoder_settings(backend, options, stream)
-    strings = Sequences(audio, plan)
+    made = Sequences(audio, plan)
     with progress_bar("listening, in sequences") as progress:
-        report = sequences.evaluate_sequences(backend, strings, config, policy, grammar, progress)
+        report = sequences.evaluate_sequences(backend, made, config, policy, grammar, progress)
     model: Any = getattr(backend, "model", None)  # an exported one has no attention decoder
     if model is None or model.speller is None:
         return report
     from speechgru.evaluation.sequences import evaluate_attention
 
     with progress_bar("attention decoder, in sequences") as progress:
-        return replace(report, attention=evaluate_attention(model, strings, progress))
+        return replace(report, attention=evaluate_attention(model, made, progress))
 
 
 def decoder_settings(

@@ -1,6 +1,5 @@
 """`speechgru serve`: models for Home Assistant, browsers and programs on the network."""
 
-import asyncio
 import signal
 import sys
 from pathlib import Path
@@ -110,6 +109,8 @@ def serve(
     ] = 60.0,
 ) -> None:
     """Serve models to Home Assistant (Wyoming), programs (WebSocket) and browsers (a page at /)."""
+    import asyncio
+
     from speechgru.serve.limits import Limits
     from speechgru.serve.models import model_names, open_models
     from speechgru.serve.service import Service

@@ -64,7 +64,7 @@ def make_task(
     splits = {split: examples_of(corpus, split, labels, seed) for split in SPLITS}
     if not any(splits.values()):
         raise DataError(f"{corpus.root}: protocol {protocol} finds no clips in any split")
-    clip_s = _usual_length_s(corpus, labels[len(_NO_WORD) :]) if protocol == "folder" else 1.0
+    clip_s = _typical_length_s(corpus, labels[len(_NO_WORD) :]) if protocol == "folder" else 1.0
     return Task(protocol, labels, splits, clip_s, description)
 
 
@@ -102,7 +102,7 @@ def _folder(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> E
         for clip in clips
         if clip.word == UNKNOWN or not (clip.word in labels or clip.word.startswith("_"))
     )
-    clip_s = _usual_length_s(corpus, spoken)
+    clip_s = _typical_length_s(corpus, spoken)
     silence = _silence(corpus, split, tenth(words), seed, clip_s)
     return words + tuple(_cut_speech(others, clip_s)) + silence
 
@@ -207,7 +207,7 @@ def _random_key(seed: int, clip: Clip) -> str:
     return sha1(f"{seed}/{clip.word}/{clip.speaker}/{clip.path.stem}".encode()).hexdigest()
 
 
-def _usual_length_s(corpus: Corpus, words: tuple[str, ...]) -> float:
+def _typical_length_s(corpus: Corpus, words: tuple[str, ...]) -> float:
     """The 95 % quantile of the training clips' lengths, in steps of 0.1 s, of a few hundred clips.
 
     Of recordings that are longer than a word, only what is spoken counts, with a margin.
@@ -218,15 +218,15 @@ def _usual_length_s(corpus: Corpus, words: tuple[str, ...]) -> float:
     clips = [clip for clip in corpus.split("training") if clip.word in words] or corpus.clips
     count = min(len(clips), _PROBED)
     chosen = [clips[number * len(clips) // count] for number in range(count)]
-    usual_s = _usual([probe(clip.path).duration_s for clip in chosen])
-    if usual_s > _WORD_S:
-        spoken_s = _usual(in_threads(_spoken_s, [clip.path for clip in chosen[::3]]))
-        usual_s = min(usual_s, spoken_s + 2 * _MARGIN_S)
+    length_s = _quantile_95([probe(clip.path).duration_s for clip in chosen])
+    if length_s > _WORD_S:
+        spoken_s = _quantile_95(in_threads(_spoken_s, [clip.path for clip in chosen[::3]]))
+        length_s = min(length_s, spoken_s + 2 * _MARGIN_S)
     # A duration of a whole number of tenths must not be rounded up for its last bit.
-    return min(max(ceil(usual_s * 10 - 1e-6) / 10, _SHORTEST_S), _LONGEST_S)
+    return min(max(ceil(length_s * 10 - 1e-6) / 10, _SHORTEST_S), _LONGEST_S)
 
 
-def _usual(lengths_s: Sequence[float]) -> float:
+def _quantile_95(lengths_s: Sequence[float]) -> float:
     """The 95 % quantile."""
     return sorted(lengths_s)[ceil(0.95 * len(lengths_s)) - 1]
 

@@ -39,11 +39,11 @@ def open_split_audio(
         DataError: the corpus cannot be read, or the split has no clips.
     """
     corpus = open_corpus(data)
-    task = make_task(protocol or _usual_protocol(corpus), corpus)
+    task = make_task(protocol or _default_protocol(corpus), corpus)
     task.split(split)  # raises for an empty split before anything is decoded
     only = replace(corpus, clips=corpus.split(split))
     return SplitAudio(corpus, task, split, pack(only, rate, progress=progress, channel=channel))
 
 
-def _usual_protocol(corpus: Corpus) -> str:
+def _default_protocol(corpus: Corpus) -> str:
     return "commands-12" if {clip.word for clip in corpus.clips}.issuperset(COMMANDS) else "folder"

@@ -187,5 +187,6 @@ def test_progress_lines_without_a_terminal(monkeypatch, capsys):
     assert capsys.readouterr().err == "decoding: 50 of 200 (25 %)\n"
 
 
-def test_an_error_of_the_parser_is_told_from_one_of_ours():
-    assert not outcome._is_of_the_parser(DataError("x"))
+def test_an_error_of_ours_is_not_reported_as_one_of_the_parser(capsys):
+    assert outcome.exit_code_of(DataError("x"), interrupted=False, debug=False) == 4
+    assert capsys.readouterr().err == "error: x\n"

@@ -50,13 +50,13 @@ def print_sequences(report: "SequenceReport") -> None:
 
 
 def _print_wrong(errors: "WordErrors") -> None:
-    wrong = [string for string in errors.sequences if string.edits.total]
+    wrong = [sequence for sequence in errors.sequences if sequence.edits.total]
     if not wrong:
         return
     out.styled("[bold]sequences with errors[/], some of them")
-    for string in wrong[:WRONG]:
-        out.line(f"  spoken      {' '.join(string.reference)}")
-        out.line(f"  recognized  {' '.join(string.hypothesis)}")
+    for sequence in wrong[:WRONG]:
+        out.line(f"  spoken      {' '.join(sequence.reference)}")
+        out.line(f"  recognized  {' '.join(sequence.hypothesis)}")
     out.line()
 
 
