@@ -52,6 +52,20 @@ def test_json_has_the_whole_header(path, capsys):
     assert told["format_version"] == 1
 
 
+def test_each_run_before_has_one_row(tmp_path, capsys):
+    first = {"commit": "aaa", "recipe": {"training": {"epochs": 80.0}}, "data": {"name": "open"}}
+    second = {"commit": "bbb", "recipe": {"training": {"epochs": 5.0}}, "begun_with": first}
+    path = tmp_path / "model.safetensors"
+    save_model(untrained_model(provenance={"commit": "ccc", "begun_with": second}), path)
+    assert main(["info", str(path)]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split(None, 2)[2].strip() for row in rows if row.startswith("began with")] == [
+        "data none, epochs 5, commit bbb",
+        "data open, epochs 80, commit aaa",
+    ]
+    assert not any("begun" in row for row in rows)
+
+
 def test_table_fits_80_columns(path, capsys):
     assert main(["info", str(path)]) == 0
     printed = capsys.readouterr().out

@@ -32,8 +32,9 @@ def print_info(info: dict[str, Any]) -> None:
     table.add_row("", "")
     info["size"] = f"{decimal(info.pop('size_bytes'))}, {info.pop('parameters'):,} parameters"
     info["step"] = f"{info.pop('step_ms'):g} ms, of samples at {info.pop('sample_rate'):,} Hz"
+    earlier = _earlier_runs(metadata.get("provenance"))
     # What is in the metadata needs no heading of its own.
-    for name, value in _rows(info | metadata, "", []):
+    for name, value in (*_rows(_without_earlier_runs(info | metadata), "", []), *earlier):
         table.add_row(plain(name), plain(value))
     out.show(table)
 
@@ -88,6 +89,28 @@ def _thresholds(decoder: Any) -> str:
     if "threshold" in decoder:
         single.append(f"others {_value(decoder['threshold'])}")
     return ", ".join(single) or "the decoder's defaults"
+
+
+def _earlier_runs(provenance: Any) -> Iterator[tuple[str, str]]:
+    """A row for each run whose weights the next one began with, the latest first."""
+    while isinstance(provenance, Mapping) and isinstance(provenance.get("begun_with"), Mapping):
+        provenance = provenance["begun_with"]
+        recipe, data = provenance.get("recipe"), provenance.get("data")
+        training = recipe.get("training") if isinstance(recipe, Mapping) else None
+        of_run = {
+            "data": data.get("name") if isinstance(data, Mapping) else None,
+            "epochs": training.get("epochs") if isinstance(training, Mapping) else None,
+            "commit": provenance.get("commit"),
+        }
+        yield "began with", ", ".join(f"{name} {_value(value)}" for name, value in of_run.items())
+
+
+def _without_earlier_runs(info: Mapping[str, Any]) -> dict[str, Any]:
+    provenance = info.get("provenance")
+    if not isinstance(provenance, Mapping):
+        return dict(info)
+    own = {name: value for name, value in provenance.items() if name != "begun_with"}
+    return {**info, "provenance": own}
 
 
 def _rows(nested: Mapping[str, Any], name: str, seen: list[Any]) -> Iterator[tuple[str, str]]:
