@@ -196,7 +196,13 @@ def truths(rng: random.Random, seeds: Seeds, folder: Path) -> Case:
     """The words of a recording and their times."""
     path = folder / "truth.json"
     words = [{"word": "low", "start": 0.0, "end": 0.1}, {"word": "mid", "start": 0.1, "end": 0.2}]
-    good = {"audio": "a.wav", "duration_s": 0.25, "words": words, "made": {"seed": 0}}
+    good = {
+        "format": "speechgru-truth",
+        "version": 1,
+        "duration_s": 0.25,
+        "words": words,
+        "made": {"seed": 0},
+    }
     path.write_bytes(mutated_json(rng, json.dumps(good)))
     sound = next(file for file in seeds.sounds() if file.name == "a.wav")
     options = ["--streaming", "--audio", str(sound), "--truth", str(path)]
