@@ -3,7 +3,7 @@
 import queue
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,7 @@ class Microphone:
         check_channel(channel)
         self._rate, self._tell, self._queue_s, self._channel = rate, tell, queue_s, channel
         self._earlier_overruns = 0
-        self._reported_overruns = False
+        self._reported_overruns = self._reported_numbers = False
         #: Times that the device was unplugged and came back.
         self.returns = 0
         self.device = find_device(wanted)
@@ -169,9 +169,20 @@ class Microphone:
                 self._say(
                     "dropped samples: this computer is too slow; the total follows at the end"
                 )
-            for sentence in watch.push(captured.frames):
-                self._say(sentence)
+            if np.isfinite(captured.frames).all():
+                for sentence in watch.push(captured.frames):
+                    self._say(sentence)
+            else:
+                captured = self._without_samples(captured)
             yield captured
+
+    def _without_samples(self, captured: Captured) -> Captured:
+        """A block of which no sample can be used; a broken driver must not end the listening."""
+        if not self._reported_numbers:
+            self._reported_numbers = True
+            self._say("gives samples that are not finite; they count as lost")
+        lost = captured.lost + len(captured.frames)
+        return replace(captured, frames=captured.frames[:0], lost=lost)
 
     def _reopen(self) -> None:
         """Try until the device gives sound again; PortAudio sees new devices only at its start."""

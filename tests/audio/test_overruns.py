@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from speechgru.audio.devices import Device
-from speechgru.audio.microphone import Captured, _Stream
+from speechgru.audio.microphone import Captured, Microphone, _Stream
 from speechgru.audio.sources import microphone_blocks
 
 
@@ -73,3 +73,21 @@ def test_the_stream_of_a_microphone_has_its_gaps_in_their_places(rate):
         place += block.lost + len(block.samples)
     assert gaps == [(16_000, 8_000)]
     assert {block.start_clock_s for block in blocks} == {10.0}
+
+
+def test_samples_that_are_not_finite_are_lost_ones(monkeypatch):
+    """What follows them is processed, at its own time, and the user is told once."""
+    rate, told = 16_000, []
+    blocks = [np.full((320, 1), level, np.float32) for level in (0.1, np.nan, np.inf, 0.2)]
+    stream = SimpleNamespace(
+        rate=rate,
+        overruns=0,
+        get=iter([*(Captured(frames, rate, 11.0) for frames in blocks), None]).__next__,
+    )
+    device = Device(0, "broken", "test", 1, rate, True)
+    monkeypatch.setattr("speechgru.audio.microphone.find_device", lambda _: device)
+    monkeypatch.setattr("speechgru.audio.microphone._Stream", lambda *_: stream)
+    microphone = Microphone(tell=told.append)
+    found = [(len(c.frames), c.lost) for c in microphone._until_gone()]
+    assert found == [(320, 0), (0, 320), (0, 320), (320, 0)]
+    assert told == ["microphone broken: gives samples that are not finite; they count as lost"]
