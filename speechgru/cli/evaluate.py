@@ -10,13 +10,19 @@ from speechgru.cli import options
 from speechgru.cli.evaluate_streams import (
     StreamResult,
     evaluate_ambient,
+    evaluate_conversation,
     evaluate_sequences,
     evaluate_stream,
 )
 from speechgru.cli.help import examples
 from speechgru.cli.inputs import open_split
 from speechgru.cli.progress import progress_bar
-from speechgru.cli.stream_options import StreamOptions, sequence_plan
+from speechgru.cli.stream_options import (
+    CONVERSATION_MINUTES,
+    STREAM_MINUTES,
+    StreamOptions,
+    sequence_plan,
+)
 from speechgru.cli.terminal import print_json
 from speechgru.errors import GateError, UsageError
 from speechgru.modelfile.bundled import find_model
@@ -26,13 +32,15 @@ if TYPE_CHECKING:
     from speechgru.evaluation.ambient import AmbientReport
     from speechgru.evaluation.clip_report import ClipReport
     from speechgru.evaluation.clips import CarriedReport
+    from speechgru.evaluation.conversations import ConversationReport
     from speechgru.evaluation.sequences import SequenceReport
     from speechgru.recognition.backend import Backend
 
-CLIPS, CARRIED, STREAM, AMBIENT, SEQUENCES, DECODING = (
+CLIPS, CARRIED, STREAM, CONVERSATION, AMBIENT, SEQUENCES, DECODING = (
     "Clips",
     "Clips with the state carried over",
     "Stream",
+    "Conversation",
     "Ambient recordings",
     "Sequences of words",
     "Decoding",
@@ -43,6 +51,7 @@ CLIPS, CARRIED, STREAM, AMBIENT, SEQUENCES, DECODING = (
     "speechgru evaluate runs/mine --data my-words/",
     "speechgru evaluate commands-12 --data speech_commands/ --carry-state",
     "speechgru evaluate runs/mine --data my-words/ --streaming --picture det.png",
+    "speechgru evaluate runs/mine --data my-words/ --conversation",
     "speechgru evaluate runs/mine --ambient room/",
     "speechgru evaluate runs/mine --data my-words/ --streaming --tune --keep \\",
     "    --split validation",
@@ -89,11 +98,14 @@ def evaluate(
         ),
     ] = False,
     minutes: Annotated[
-        float,
+        float | None,
         typer.Option(
-            metavar="M", help="Length of that stream, in minutes.", rich_help_panel=STREAM
+            metavar="M",
+            help="Length of that stream, or of the conversation, in minutes. "
+            f"[default: {STREAM_MINUTES:g}; of the conversation {CONVERSATION_MINUTES:g}]",
+            rich_help_panel=STREAM,
         ),
-    ] = 20.0,
+    ] = None,
     audio: Annotated[
         Path | None,
         typer.Option(
@@ -114,7 +126,8 @@ def evaluate(
         bool,
         typer.Option(
             "--tune",
-            help="First choose the best decoder and reset policy; with --ambient on that too.",
+            help="First choose the best decoder and reset policy, on talk and with --ambient on "
+            "that too.",
             rich_help_panel=STREAM,
         ),
     ] = False,
@@ -126,6 +139,22 @@ def evaluate(
             rich_help_panel=STREAM,
         ),
     ] = False,
+    conversation: Annotated[
+        bool,
+        typer.Option(
+            "--conversation",
+            help="Also score commands after stretches of talk and pauses, in noise.",
+            rich_help_panel=CONVERSATION,
+        ),
+    ] = False,
+    talk: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Recordings of speech without the words. [default: what ships with the package]",
+            rich_help_panel=CONVERSATION,
+        ),
+    ] = None,
     ambient: Annotated[
         Path | None,
         typer.Option(
@@ -179,12 +208,24 @@ def evaluate(
     options.check_picture(picture)
     options.check_split(split)
     stream_options = StreamOptions(
-        audio, truth, minutes, seed, split, state, threshold, beam, grammar, tune, keep, picture
+        audio,
+        truth,
+        minutes,
+        seed,
+        split,
+        state,
+        threshold,
+        beam,
+        grammar,
+        tune,
+        keep,
+        picture,
+        talk,
     )
-    stream_options.check(streaming, ambient is not None, sequences)
+    stream_options.check(streaming, ambient is not None, sequences, conversation)
     plan = sequence_plan(words, gap, snr, seed)
     needs_no_clips = audio is not None or ambient is not None
-    needs_clips = carry_state or sequences or min_accuracy is not None
+    needs_clips = carry_state or sequences or conversation or min_accuracy is not None
     if data is None and (needs_clips or not needs_no_clips):
         raise UsageError("--data DIR: recordings to evaluate on are needed")
     path = find_model(model)
@@ -196,7 +237,7 @@ def evaluate(
     from speechgru.evaluation.ambient import open_ambient
 
     backend = open_backend(path, device)
-    if carry_state or streaming or sequences:
+    if carry_state or streaming or sequences or conversation:
         backend.check_streams()
     ambient_sound = (
         open_ambient(ambient, backend.sample_rate, channel) if ambient is not None else None
@@ -209,6 +250,10 @@ def evaluate(
         )
     if streaming:
         results.stream = evaluate_stream(backend, path, stream_options, split_audio, ambient_sound)
+    if split_audio is not None and conversation:
+        results.conversation = evaluate_conversation(
+            backend, stream_options, split_audio, results.stream
+        )
     if split_audio is not None and sequences:
         results.sequences = evaluate_sequences(
             backend, stream_options, plan, split_audio, results.stream
@@ -240,6 +285,7 @@ class Results:
     carried: "CarriedReport | None" = None
     sequences: "SequenceReport | None" = None
     stream: StreamResult | None = None
+    conversation: "ConversationReport | None" = None
     ambient: "AmbientReport | None" = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -253,6 +299,8 @@ class Results:
             figures["sequences"] = self.sequences.as_dict()
         if self.stream:
             figures |= self.stream.as_dict()
+        if self.conversation:
+            figures["conversation"] = self.conversation.as_dict()
         if self.ambient:
             figures["ambient"] = self.ambient.as_dict()
         return figures
@@ -261,7 +309,12 @@ class Results:
         """As tables, one below the other."""
         from speechgru.cli.tables.clips import print_carried, print_clips
         from speechgru.cli.tables.sequences import print_sequences
-        from speechgru.cli.tables.streams import print_ambient, print_stream, print_trials
+        from speechgru.cli.tables.streams import (
+            print_ambient,
+            print_conversation,
+            print_stream,
+            print_trials,
+        )
 
         if self.clips:
             print_clips(self.clips)
@@ -272,6 +325,8 @@ class Results:
         if self.stream:
             print_trials(self.stream.trials)
             print_stream(self.stream.report)
+        if self.conversation:
+            print_conversation(self.conversation)
         if self.ambient:
             print_ambient(self.ambient)
 

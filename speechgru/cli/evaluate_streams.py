@@ -1,11 +1,11 @@
-"""The parts of `evaluate` with a decoder: a stream, sequences of words, ambient recordings."""
+"""The parts of `evaluate` with a decoder: streams, conversations, sequences, ambient recordings."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechgru.cli.progress import progress_bar
-from speechgru.cli.stream_options import StreamOptions
+from speechgru.cli.stream_options import CONVERSATION_MINUTES, STREAM_MINUTES, StreamOptions
 
 if TYPE_CHECKING:
     from speechgru.corpora.sequences import SequencePlan
@@ -13,11 +13,16 @@ if TYPE_CHECKING:
     from speechgru.decoding.factory import DecoderConfig
     from speechgru.decoding.grammar import Grammar
     from speechgru.evaluation.ambient import AmbientReport, AmbientSound
+    from speechgru.evaluation.conversations import ConversationReport
     from speechgru.evaluation.sequences import SequenceReport
     from speechgru.evaluation.streams import StreamCase, StreamReport
     from speechgru.evaluation.tuning import Trial
     from speechgru.recognition.backend import Backend
     from speechgru.recognition.state_policy import StatePolicy
+
+
+#: A shorter conversation to tune on may hold no command.
+_LEAST_TUNED_MINUTES = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,19 +47,22 @@ def evaluate_stream(
 ) -> StreamResult:
     """Score a recording, or a stream made of `audio`; tune, store and draw if requested.
 
-    With `ambient` the decoder is tuned on that sound too.
+    The decoder is tuned on a conversation made of `audio` too, and with `ambient` on that sound.
     """
     from speechgru.evaluation import streams
     from speechgru.evaluation.tuning import GRIDS, rank, tune
 
     case = _case(backend, options, audio)
     trials: list[Trial] = []
+    talk = None
     config, policy, grammar = decoder_settings(backend, options)
     if options.tune:
+        if audio is not None:
+            talk = _conversation(backend, options, audio, STREAM_MINUTES, _LEAST_TUNED_MINUTES)
         for head in backend.outputs:
             with progress_bar(f"trying decoders ({head}), in seconds of audio") as progress:
                 grid = GRIDS[head]
-                trials += tune(backend, case.sound, case.truth, grid, progress, ambient)
+                trials += tune(backend, case.sound, case.truth, grid, progress, ambient, talk)
         trials.sort(key=rank)
         config, policy = trials[0].config, trials[0].policy
     with progress_bar("listening, in seconds of audio") as progress:
@@ -66,14 +74,33 @@ def evaluate_stream(
         from speechgru.backends.loader import write_metadata
         from speechgru.evaluation.tuning import tuned_metadata
 
-        tuned_on = ambient.description | {"events": trials[0].ambient} if ambient else None
-        write_metadata(model, tuned_metadata(backend.metadata, report, tuned_on))
+        around = ambient.description | {"events": trials[0].ambient} if ambient else None
+        talked = trials[0].conversation
+        talked_on = talk.source | {"errors": talked.errors} if talk and talked else None
+        tuned = tuned_metadata(backend.metadata, report, ambient=around, conversation=talked_on)
+        write_metadata(model, tuned)
     if options.picture is not None:
         from speechgru.evaluation.det import save_stream_picture
 
         with progress_bar("trying thresholds") as progress:
             save_stream_picture(backend, report, options.picture, progress)
     return StreamResult(report, trials)
+
+
+def evaluate_conversation(
+    backend: "Backend", options: StreamOptions, audio: "SplitAudio", stream: StreamResult | None
+) -> "ConversationReport":
+    """Score commands in the midst of talk, by the decoder of the stream, if there is one."""
+    from speechgru.evaluation import streams
+    from speechgru.evaluation.conversations import ConversationReport
+
+    config, policy, grammar = decoder_settings(backend, options, stream)
+    case = _conversation(backend, options, audio, CONVERSATION_MINUTES)
+    with progress_bar("listening to a conversation, in seconds of audio") as progress:
+        report = streams.evaluate_stream(
+            backend, case, config, policy, progress, keep_log_posteriors=False, grammar=grammar
+        )
+    return ConversationReport(report)
 
 
 def evaluate_ambient(
@@ -133,4 +160,22 @@ def _case(backend: "Backend", options: StreamOptions, audio: "SplitAudio | None"
     if options.audio is not None:
         return file_case(options.audio, options.truth, backend.sample_rate, backend.labels)
     assert audio is not None
-    return split_case(audio, StreamPlan(minutes=options.minutes, seed=options.seed))
+    minutes = STREAM_MINUTES if options.minutes is None else options.minutes
+    return split_case(audio, StreamPlan(minutes=minutes, seed=options.seed))
+
+
+def _conversation(
+    backend: "Backend",
+    options: StreamOptions,
+    audio: "SplitAudio",
+    minutes: float,
+    least_minutes: float = 0.0,
+) -> "StreamCase":
+    """The conversation of a split; so long unless the options say otherwise."""
+    from speechgru.corpora.conversations import BUNDLED, ConversationPlan, open_talk
+    from speechgru.evaluation.conversations import conversation_case
+
+    minutes = max(least_minutes, minutes if options.minutes is None else options.minutes)
+    plan = ConversationPlan(minutes, options.seed)
+    talk = open_talk(options.talk or BUNDLED, backend.sample_rate, backend.labels)
+    return conversation_case(audio, talk, plan)

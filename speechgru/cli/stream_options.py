@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from speechgru.corpora.sequences import SequencePlan
 
 _OF_STREAM = ("audio", "truth", "tune", "keep")
+#: Minutes of a stream, and of a conversation, unless others are asked for.
+STREAM_MINUTES, CONVERSATION_MINUTES = 20.0, 90.0
 _OF_DECODER = ("state", "threshold", "beam", "grammar")
 
 
@@ -20,7 +22,7 @@ class StreamOptions:
 
     audio: Path | None
     truth: Path | None
-    minutes: float
+    minutes: float | None
     seed: int
     split: str
     state: str | None
@@ -30,16 +32,21 @@ class StreamOptions:
     tune: bool
     keep: bool
     picture: Path | None
+    talk: str | None
 
-    def check(self, streaming: bool, ambient: bool, sequences: bool) -> None:
+    def check(
+        self, streaming: bool, ambient: bool, sequences: bool, conversation: bool = False
+    ) -> None:
         """Check that the options fit each other and what is evaluated.
 
         Raises:
             UsageError: they do not.
         """
-        decodes = streaming or ambient or sequences
+        decodes = streaming or ambient or sequences or conversation
+        if self.talk is not None and not (conversation or self.tune):
+            raise UsageError("--talk: only has an effect together with --conversation or --tune")
         for option in (*_OF_STREAM, *_OF_DECODER):
-            wanted = "--streaming, --sequences or --ambient"
+            wanted = "--streaming, --conversation, --sequences or --ambient"
             if option in _OF_STREAM:
                 wanted = "--streaming"
             fits = streaming if option in _OF_STREAM else decodes

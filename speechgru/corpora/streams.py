@@ -1,7 +1,7 @@
 """Streams to score: the clips of a split in background noise, and the truth about them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,7 @@ class StreamPlan:
     def __post_init__(self) -> None:
         if not 0 < self.minutes <= 60 * 24 * 7:
             raise UsageError(f"minutes {self.minutes:g}: above 0 and up to a week is needed")
-        if not -20 <= self.snr_db[0] <= self.snr_db[1] <= 60:
-            raise UsageError(
-                f"snr {self.snr_db[0]:g}:{self.snr_db[1]:g}: LOW:HIGH from -20 to 60 dB is needed"
-            )
+        check_snr(self.snr_db)
         if not 0 <= self.gap_s[0] <= self.gap_s[1] <= 600:
             raise UsageError(
                 f"gap {self.gap_s[0]:g}:{self.gap_s[1]:g}: LOW:HIGH from 0 to 600 s is needed"
@@ -61,12 +58,18 @@ class StreamPlan:
             raise UsageError(f"unknown {self.unknown:g}: a share from 0 to below 1 is needed")
 
 
+def check_snr(snr_db: tuple[float, float]) -> None:
+    """Raise a `UsageError` if a range of levels above the background is out of range."""
+    if not -20 <= snr_db[0] <= snr_db[1] <= 60:
+        raise UsageError(f"snr {snr_db[0]:g}:{snr_db[1]:g}: LOW:HIGH from -20 to 60 dB is needed")
+
+
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a stream, (S,) 16 bits, and the word in it, if there is one."""
+    """A stretch of a stream, (S,) 16 bits, and the words in it."""
 
     samples: Packed
-    word: SpokenWord | None
+    words: tuple[SpokenWord, ...]
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def stream_pieces(audio: SplitAudio, plan: StreamPlan) -> Iterator[Piece]:
         DataError: the split has no clip of a word, or the packed audio lacks a recording.
     """
     rng = np.random.default_rng([plan.seed, SPLITS.index(audio.split)])
-    clips = _endless_clips(audio, rng)
+    clips = endless_clips(audio, rng)
     background = Background(audio.packed, audio.corpus.noises, audio.split, rng.spawn(1)[0])
     words = [label for label in clips if label != UNKNOWN]
     rate = audio.packed.rate
@@ -96,13 +99,11 @@ def stream_pieces(audio: SplitAudio, plan: StreamPlan) -> Iterator[Piece]:
     while True:
         is_unknown = UNKNOWN in clips and rng.random() < plan.unknown
         label = UNKNOWN if is_unknown else words[rng.integers(len(words))]
-        example = next(clips[label])
-        assert example.path is not None
-        clip = audio.packed.samples(example.path) / FULL_SCALE
+        clip, example = next_clip(audio, clips[label])
         gap = round(rng.uniform(*plan.gap_s) * rate)
         snr_db = rng.uniform(*plan.snr_db)
         if position + gap + len(clip) + round(TAIL_S * rate) > total:
-            yield Piece(to_packed(background.take(total - position)), None)
+            yield Piece(to_packed(background.take(total - position)), ())
             return
         start_s, end_s = word_bounds_s(clip, rate)
         samples = background.take(gap + len(clip))
@@ -113,10 +114,10 @@ def stream_pieces(audio: SplitAudio, plan: StreamPlan) -> Iterator[Piece]:
             start=round(offset_s + start_s, 4),
             end=round(offset_s + end_s, 4),
             said=example.word,
-            file=Path(os.path.relpath(example.path, audio.corpus.root)).as_posix(),
+            file=clip_name(audio, example),
             snr_db=round(snr_db, 1),
         )
-        yield Piece(to_packed(samples), word)
+        yield Piece(to_packed(samples), (word,))
         position += gap + len(clip)
 
 
@@ -126,10 +127,16 @@ def make_stream(audio: SplitAudio, plan: StreamPlan) -> Stream:
     Raises:
         DataError: as `stream_pieces`.
     """
-    pieces = list(stream_pieces(audio, plan))
-    samples = np.concatenate([piece.samples for piece in pieces])
-    words = tuple(piece.word for piece in pieces if piece.word)
-    return Stream(samples, audio.packed.rate, _truth(audio, plan, words, len(samples)))
+    pieces = stream_pieces(audio, plan)
+    return stream_of(pieces, audio.packed.rate, _description(audio, plan))
+
+
+def stream_of(pieces: Iterable[Piece], rate: int, made: dict[str, Any]) -> Stream:
+    """Pieces as a stream in memory; `made` says in its truth how they were made."""
+    found = list(pieces)
+    samples = np.concatenate([piece.samples for piece in found])
+    words = tuple(word for piece in found for word in piece.words)
+    return Stream(samples, rate, Truth(duration_s=len(samples) / rate, made=made, words=words))
 
 
 def check_name(path: Path) -> None:
@@ -156,25 +163,41 @@ def write_stream(
         DataError: as `stream_pieces`.
         SpeechGRUError: the folder cannot be written, or the disk is full.
     """
+    pieces, made = stream_pieces(audio, plan), _description(audio, plan)
+    return write_pieces(path, pieces, audio.packed.rate, plan.minutes, made, progress)
+
+
+def write_pieces(
+    path: Path,
+    pieces: Iterable[Piece],
+    rate: int,
+    minutes: float,
+    made: dict[str, Any],
+    progress: Progress | None = None,
+) -> Truth:
+    """Write pieces as `write_stream` does; `made` says in the truth how they were made.
+
+    Raises:
+        UsageError: the name has another suffix.
+        SpeechGRUError: the folder cannot be written, or the disk is full.
+    """
     path = Path(path)
     check_name(path)
-    kind, rate = FORMATS[path.suffix.lower()], audio.packed.rate
-    total, done = round(plan.minutes * 60 * rate), 0
-    words = []
+    kind, total, done = FORMATS[path.suffix.lower()], round(minutes * 60 * rate), 0
+    words: list[SpokenWord] = []
     with atomic_path(path) as temporary:
         try:
             with soundfile.SoundFile(temporary, "w", rate, 1, "PCM_16", format=kind) as file:
-                for piece in stream_pieces(audio, plan):
+                for piece in pieces:
                     file.write(piece.samples)
-                    if piece.word:
-                        words.append(piece.word)
+                    words += piece.words
                     done += len(piece.samples)
                     if progress is not None:
                         progress(done, total)
         except (soundfile.SoundFileError, AssertionError) as error:
             # soundfile asserts that all samples were written, which fails on a full disk.
             raise SpeechGRUError(f"{path}: cannot be written; is the disk full?") from error
-        truth = _truth(audio, plan, tuple(words), done)
+        truth = Truth(duration_s=done / rate, made=made, words=tuple(words))
         write_truth(truth, truth_of(path))
     return truth
 
@@ -188,15 +211,20 @@ def _description(audio: SplitAudio, plan: StreamPlan) -> dict[str, Any]:
     return {"protocol": audio.task.protocol, "split": audio.split, **settings}
 
 
-def _truth(
-    audio: SplitAudio, plan: StreamPlan, words: tuple[SpokenWord, ...], samples: int
-) -> Truth:
-    return Truth(
-        duration_s=samples / audio.packed.rate, made=_description(audio, plan), words=words
-    )
+def next_clip(audio: SplitAudio, clips: Iterator[Example]) -> tuple[NDArray[np.float64], Example]:
+    """The samples of the next clip, (S,), and the clip."""
+    example = next(clips)
+    assert example.path is not None
+    return audio.packed.samples(example.path) / FULL_SCALE, example
 
 
-def _endless_clips(audio: SplitAudio, rng: np.random.Generator) -> dict[str, Iterator[Example]]:
+def clip_name(audio: SplitAudio, example: Example) -> str:
+    """Its file, relative to the corpus."""
+    assert example.path is not None
+    return Path(os.path.relpath(example.path, audio.corpus.root)).as_posix()
+
+
+def endless_clips(audio: SplitAudio, rng: np.random.Generator) -> dict[str, Iterator[Example]]:
     """The clips of each word, and of unknown speech, shuffled and repeated without end."""
     clips: dict[str, list[Example]] = {}
     for example in audio.task.split(audio.split):

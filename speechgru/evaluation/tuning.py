@@ -1,7 +1,8 @@
-"""Chooses a decoder and a state policy by their errors on a stream and in ambient sound."""
+"""Chooses a decoder and a state policy by their errors on streams and in ambient sound."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -9,9 +10,16 @@ from speechgru.common.progress import CombinedProgress, Progress
 from speechgru.corpora.truth import Truth
 from speechgru.decoding.ctc import CTCConfig
 from speechgru.decoding.detector import DetectorConfig
+from speechgru.decoding.events import Event
 from speechgru.decoding.factory import DecoderConfig, head_of, metadata_key
 from speechgru.evaluation.events import EventReport, score_events
-from speechgru.evaluation.streams import Sound, StreamOutput, StreamReport, recognize_stream
+from speechgru.evaluation.streams import (
+    Sound,
+    StreamCase,
+    StreamOutput,
+    StreamReport,
+    recognize_stream,
+)
 from speechgru.labels import Head
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import CARRY, StatePolicy
@@ -21,7 +29,7 @@ THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MIN_DURATION_S = (0.04, 0.1, 0.2)
 #: Not tuned: it does not matter on a stream of words with pauses between them.
 REFRACTORY_S = 0.25
-MOST_UNKNOWN = (0.1, 0.2, 1.0)
+MOST_UNKNOWN = (0.1, 0.15, 0.2, 1.0)
 BEAMS = (1, 8)
 #: This much median latency counts as one error.
 LATENCY_MS = 50.0
@@ -55,17 +63,24 @@ POLICIES = (
 
 @dataclass(frozen=True)
 class Trial:
-    """The result of a decoder with a state policy; `ambient` are its events in ambient sound."""
+    """The result of a decoder with a state policy.
+
+    Args:
+        ambient: the number of its events in ambient sound.
+        conversation: its events in a conversation.
+    """
 
     config: DecoderConfig
     policy: StatePolicy
     report: EventReport
     ambient: int | None = None
+    conversation: EventReport | None = None
 
     @property
     def errors(self) -> int:
-        """Words of the stream that are not matched, plus events where there should be none."""
-        return self.report.errors + (self.ambient or 0)
+        """Words that are not matched, plus events where there should be none."""
+        in_conversation = self.conversation.errors if self.conversation else 0
+        return self.report.errors + in_conversation + (self.ambient or 0)
 
     @property
     def settings(self) -> dict[str, float]:
@@ -82,7 +97,13 @@ class Trial:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        report = self.report
+        report, talked = self.report, self.conversation
+        conversation = talked and {
+            "matched": len(talked.matched),
+            "wrong": len(talked.wrong),
+            "false_alarms": len(talked.false_alarms),
+            "missed": talked.missed,
+        }
         return {
             "state_policy": self.policy.model_dump(),
             **self.settings,
@@ -93,6 +114,7 @@ class Trial:
             "missed": report.missed,
             "latency_ms": report.latency_ms,
             **({} if self.ambient is None else {"ambient_events": self.ambient}),
+            **({} if conversation is None else {"conversation": conversation}),
         }
 
 
@@ -103,51 +125,72 @@ def tune(
     grid: Sequence[DecoderConfig] = GRID,
     progress: Progress | None = None,
     ambient: Sound | None = None,
+    conversation: StreamCase | None = None,
 ) -> list[Trial]:
     """Try every decoder of a grid, all for one head, with each state policy; the best comes first.
 
     That is the one with the fewest errors (words that are not matched, and false alarms), where
-    `LATENCY_MS` of median latency count as one error. Every event in `ambient` is a false alarm.
+    `LATENCY_MS` of median latency in the stream count as one error. Every event in `ambient` is a
+    false alarm; the errors in a conversation count like those in the stream.
 
     With the policy "event" the state depends on the decoder, so it is tried only with the best
     decoder of the other policies.
     """
-    stream_s = round(sound.duration_s)
-    ambient_s = round(ambient.duration_s) if ambient else 0
+    sounds = [sound, ambient, conversation.sound if conversation else None]
+    total_s = sum(round(each.duration_s) for each in sounds if each)
     # Decoding with a whole grid takes about as long as running the model.
-    combined = CombinedProgress(progress, (2 * len(POLICIES) + 1) * (stream_s + ambient_s))
+    combined = CombinedProgress(progress, (2 * len(POLICIES) + 1) * total_s)
+
+    def outputs_of(config: DecoderConfig, policy: StatePolicy) -> list[StreamOutput | None]:
+        return [
+            recognize_stream(backend, s, config, policy, combined.task(round(s.duration_s)))
+            if s
+            else None
+            for s in sounds
+        ]
+
+    def trial(
+        config: DecoderConfig,
+        policy: StatePolicy,
+        outputs: list[StreamOutput | None],
+        events_of: Callable[[StreamOutput], Sequence[Event]],
+    ) -> Trial:
+        stream, around, talk = outputs
+        assert stream is not None
+        report = score_events(truth, events_of(stream), stream.duration_s)
+        ambient_events = len(events_of(around)) if around else None
+        talked = (
+            score_events(conversation.truth, events_of(talk), talk.duration_s)
+            if conversation and talk
+            else None
+        )
+        return Trial(config, policy, report, ambient_events, talked)
+
     trials = []
     for policy in POLICIES:
-        output = recognize_stream(backend, sound, grid[0], policy, combined.task(stream_s))
-        ambient_output = _recognize_ambient(
-            backend, ambient, grid[0], policy, combined.task(ambient_s)
-        )
-        grid_progress = combined.task(stream_s + ambient_s)
+        outputs = outputs_of(grid[0], policy)
+        grid_progress = combined.task(total_s)
         for number, config in enumerate(grid, 1):
-            report = score_events(truth, output.replay(config), output.duration_s)
-            events = len(ambient_output.replay(config)) if ambient_output else None
-            trials.append(Trial(config, policy, report, events))
+            trials.append(
+                trial(config, policy, outputs, partial(StreamOutput.replay, config=config))
+            )
             grid_progress(number, len(grid))
     config, policy = min(trials, key=rank).config, StatePolicy(mode="event")
-    output = recognize_stream(backend, sound, config, policy, combined.task(stream_s))
-    report = score_events(truth, output.events, output.duration_s)
-    ambient_output = _recognize_ambient(backend, ambient, config, policy, combined.task(ambient_s))
-    events = len(ambient_output.events) if ambient_output else None
-    trials.append(Trial(config, policy, report, events))
+    outputs = outputs_of(config, policy)
+    trials.append(trial(config, policy, outputs, lambda output: output.events))
     return sorted(trials, key=rank)
 
 
 def tuned_metadata(
-    metadata: Mapping[str, Any], report: StreamReport, ambient: Mapping[str, Any] | None
+    metadata: Mapping[str, Any], report: StreamReport, **others: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """A model's metadata with the decoder and policy of a report, and what they were chosen on.
 
     Args:
-        ambient: the ambient sound and its events, if there was any.
+        others: what else they were chosen on, with the errors in it: `ambient`, `conversation`.
     """
     chosen_on = report.case.source | {"errors": report.events.errors}
-    if ambient is not None:
-        chosen_on["ambient"] = dict(ambient)
+    chosen_on |= {name: dict(other) for name, other in others.items() if other is not None}
     tuned = dict(metadata) | {
         "head": head_of(report.config),
         metadata_key(report.config): report.config.model_dump(),
@@ -156,18 +199,6 @@ def tuned_metadata(
     }
     tuned.pop("calibration", None)  # of the previous decoder
     return tuned
-
-
-def _recognize_ambient(
-    backend: Backend,
-    ambient: Sound | None,
-    config: DecoderConfig,
-    policy: StatePolicy,
-    progress: Progress,
-) -> StreamOutput | None:
-    if ambient is None:
-        return None
-    return recognize_stream(backend, ambient, config, policy, progress)
 
 
 def rank(trial: Trial) -> float:

@@ -183,11 +183,16 @@ def test_keep_writes_the_tuned_decoder_into_the_model(stream_model, tones, tmp_p
     options = ["--data", manifest, "--streaming", "--minutes", "0.3", "--split", "validation"]
     code, told = run(capsys, mine, *options, "--tune", "--keep")
     assert code == 0
-    assert told["trials"][0]["errors"] == told["wrong"] + told["missed"] + told["false_alarms"]
+    best = told["trials"][0]
+    of_talk = sum(best["conversation"][key] for key in ("wrong", "missed", "false_alarms"))
+    of_stream = told["wrong"] + told["missed"] + told["false_alarms"]
+    assert best["errors"] == of_stream + of_talk
     kept = load_model(mine).metadata
     assert kept["decoder"] == told["decoder"]
     assert kept["state_policy"] == told["state_policy"]
     assert kept["decoder_chosen_on"]["split"] == "validation"
+    assert kept["decoder_chosen_on"]["conversation"]["talk"]["name"] == "bundled"
+    assert kept["decoder_chosen_on"]["conversation"]["errors"] == of_talk
     code, again = run(capsys, mine, *options)
     assert again["decoder"] == told["decoder"]
 
@@ -203,7 +208,8 @@ def test_tuning_includes_ambient_sound(stream_model, tones, tmp_path, capsys):
     assert code == 0
     best = told["trials"][0]
     of_stream = told["wrong"] + told["missed"] + told["false_alarms"]
-    assert best["errors"] == of_stream + best["ambient_events"]
+    of_talk = sum(best["conversation"][key] for key in ("wrong", "missed", "false_alarms"))
+    assert best["errors"] == of_stream + of_talk + best["ambient_events"]
     # Not by the decoder that was in the file before.
     assert told["ambient"]["events"] == best["ambient_events"]
     assert told["sequences"]["decoder"] == told["decoder"]
@@ -229,6 +235,9 @@ def test_tuning_includes_ambient_sound(stream_model, tones, tmp_path, capsys):
         (["--streaming", "--state", "never"], 2, "carry, silence, event"),
         (["--streaming", "--threshold", "0"], 2, "threshold 0"),
         (["--streaming", "--minutes", "0.01"], 4, "holds no clip"),
+        (["--conversation", "--minutes", "0.1"], 4, "holds no command"),
+        (["--streaming", "--talk", "room"], 2, "together with --conversation or --tune"),
+        (["--conversation", "--talk", "no-folder"], 4, "no-folder"),
         (["--streaming", "--audio", "none.flac"], 4, "none.flac"),
     ],
 )

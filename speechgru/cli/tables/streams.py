@@ -1,5 +1,6 @@
 """What `evaluate --streaming` found, as tables that fit 80 columns."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -7,8 +8,11 @@ from speechgru.cli.tables.layout import bare_table
 from speechgru.cli.terminal import out, plain
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from speechgru.decoding.factory import DecoderConfig
     from speechgru.evaluation.ambient import AmbientReport
+    from speechgru.evaluation.conversations import ConversationReport, Recall
     from speechgru.evaluation.streams import StreamReport
     from speechgru.evaluation.tuning import Trial
 
@@ -68,6 +72,49 @@ def print_stream(report: "StreamReport") -> None:
         )
 
 
+def print_conversation(report: "ConversationReport") -> None:
+    """Recall by what precedes a command, and the events in talk last."""
+    from speechgru.evaluation.conversations import LEAST_PAUSE_S
+
+    out.line()
+    table = bare_table("commands", "n", "recognized %", "95 % interval", gap=2)
+    for low, high, recall in report.by_pause:
+        _add_recall(table, f"first, {_seconds(low, high)} after talk", recall)
+    for place, recall in report.by_place:
+        name = f"number {place} after talk, pause of {LEAST_PAUSE_S:g} s or more"
+        _add_recall(table, name, recall)
+    for low, high, recall in report.by_talk:
+        _add_recall(table, f"after {_seconds(low, high)} of talk and such a pause", recall)
+    _add_recall(table, "after talk and such a pause", report.after_talk)
+    _add_recall(table, "after quiet", report.after_quiet)
+    _add_recall(table, "all", report.recall)
+    out.show(table)
+    out.line()
+    events, source = report.events, report.stream.case.source
+    out.line(f"conversation   {report.stream.case.title}")
+    out.line(f"talk           {source['talk']['name']}, {report.talk_hours:.2f} h")
+    out.line(
+        f"commands       {events.n:,}: matched {len(events.matched):,}, "
+        f"wrong {len(events.wrong):,}, missed {events.missed:,}; "
+        f"false alarms {len(events.false_alarms):,}"
+    )
+    low, high = report.talk_events_ci95
+    out.styled(
+        f"events in talk [bold]{report.talk_events_per_hour:.2f} per hour of talk[/] "
+        f"(95 % interval {low:.2f} to {high:.2f})"
+    )
+
+
+def _add_recall(table: "Table", name: str, recall: "Recall") -> None:
+    low, high = recall.ci95
+    share = "-" if recall.share is None else f"{100 * recall.share:.1f}"
+    table.add_row(name, f"{recall.n:,}", share, f"{100 * low:.1f} to {100 * high:.1f}")
+
+
+def _seconds(low: float, high: float) -> str:
+    return f"{low:g} to {high:g} s" if math.isfinite(high) else f"{low:g} s or more"
+
+
 def print_ambient(report: "AmbientReport") -> None:
     """Print events by word in recordings without words, and last all together."""
     out.line()
@@ -119,6 +166,7 @@ def print_trials(trials: "Sequence[Trial]") -> None:
         *(HEADINGS[name] for name in settings),
         *("errors", "wrong", "missed", "false"),
         *(() if trials[0].ambient is None else ("am-\nbient",)),
+        *(() if trials[0].conversation is None else ("in\ntalk",)),
         "p50\nms",
     )
     for trial in shown:
@@ -131,6 +179,7 @@ def print_trials(trials: "Sequence[Trial]") -> None:
             f"{trial.errors:,}",
             *(f"{count:,}" for count in counts),
             *(() if trial.ambient is None else (f"{trial.ambient:,}",)),
+            *(() if trial.conversation is None else (f"{trial.conversation.errors:,}",)),
             "-" if p50 is None else f"{p50:.0f}",
         )
     out.line(

@@ -1,0 +1,33 @@
+"""`speechgru evaluate --conversation`, as it is typed."""
+
+import json
+
+import numpy as np
+import soundfile
+from listener import tone_split
+from speech_like import room, spoken
+from tones import RATE
+
+from speechgru.cli import main
+
+
+def test_evaluate_conversation(stream_model, tmp_path, capsys):
+    for number in range(3):
+        parts = [room(0.5), spoken(1.2 + 0.3 * number), room(0.5)]
+        soundfile.write(tmp_path / f"{number}.wav", np.concatenate(parts), RATE)
+    manifest = str(tone_split().corpus.root / "tones.csv")
+    options = ["evaluate", str(stream_model), "--data", manifest, "--conversation"]
+    options += ["--talk", str(tmp_path), "--minutes", "1.5"]
+    assert main([*options, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["conversation"]
+    assert told["words"] == told["matched"] + told["wrong"] + told["missed"] >= 6
+    assert told["recall"] == told["matched"] / told["words"]
+    assert told["stream"]["talk"]["recordings"] == 3
+    assert told["talk_hours"] > 0.003
+    keys = ("after_quiet", "after_talk", "by_pause", "by_talk", "by_place", "recall_ci95")
+    assert set(keys) <= told.keys()
+    assert main(options) == 0
+    table = capsys.readouterr().out
+    for expected in ("after quiet", "events in talk", "of talk and such a pause", "number 1 after"):
+        assert expected in table
+    assert max(map(len, table.splitlines())) <= 80
