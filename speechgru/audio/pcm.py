@@ -99,6 +99,8 @@ def to_floats(samples: NDArray[Any]) -> Samples:
     >>> to_floats(np.array([0, 128, 192], np.uint8)).tolist()
     [-1.0, 0.0, 0.5]
     """
+    if not samples.dtype.isnative:
+        samples = samples.astype(samples.dtype.newbyteorder("="))
     if samples.dtype.kind == "f":
         return samples.astype(np.float32, copy=False)
     if samples.dtype == np.uint8:  # unsigned PCM: 128 is silence

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechgru.common.files import atomic_path
 from speechgru.common.progress import Progress
@@ -16,11 +16,15 @@ from speechgru.evaluation.streams import Sound, StreamOutput, StreamReport, reco
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import StatePolicy
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(2, 17)) + tuple(
     round(0.8 + 0.02 * i, 2) for i in range(1, 10)
 )
-#: Thresholds that miss more words than this are crowded at the picture's upper edge.
-_MAX_LABELLED_RATE = 0.95
+#: Room for a label of a threshold.
+_LABEL_PIXELS = (60.0, 25.0)
 #: Characters in a line of the title.
 _TITLE_WIDTH = 60
 
@@ -90,7 +94,6 @@ def save_stream_picture(
     save_det_picture(points, chosen, title, path)
 
 
-@lettering()
 def save_det_picture(
     points: Sequence[OperatingPoint],
     chosen: OperatingPoint,
@@ -105,37 +108,69 @@ def save_det_picture(
     Raises:
         SpeechGRUError: the folder cannot be written, or the disk is full.
     """
+    with lettering(), atomic_path(path) as temporary:
+        det_figure(points, chosen, title, by_word).savefig(temporary, format="png")
+
+
+def det_figure(
+    points: Sequence[OperatingPoint],
+    chosen: OperatingPoint,
+    title: str,
+    by_word: Sequence[OperatingPoint] = (),
+) -> "Figure":
+    """The picture that `save_det_picture` writes."""
     from matplotlib.figure import Figure  # slow to import, and only needed here
 
     figure = Figure(figsize=(6.4, 4.8), layout="constrained", dpi=120)
     axes = figure.add_subplot()
     axes.plot(
-        [point.false_alarms_per_hour for point in points],
-        [100 * point.false_reject_rate for point in points],
+        *zip(*map(_place, points), strict=True),
         marker=".",
         label="one threshold for all words",
     )
     if by_word:
         axes.plot(
-            [point.false_alarms_per_hour for point in by_word],
-            [100 * point.false_reject_rate for point in by_word],
+            *zip(*map(_place, by_word), strict=True),
             marker=".",
             label="a threshold for each word",
         )
-    for point in [point for point in points if point.false_reject_rate < _MAX_LABELLED_RATE][::4]:
-        place = (point.false_alarms_per_hour, 100 * point.false_reject_rate)
-        axes.annotate(
-            f"{point.threshold:g}", place, (4, 4), textcoords="offset points", fontsize="x-small"
-        )
-    axes.plot(chosen.false_alarms_per_hour, 100 * chosen.false_reject_rate, "o", label="detector")
+    axes.plot(*_place(chosen), "o", label="detector", clip_on=False, zorder=3)
     axes.set_xlabel("false alarms per hour")
     axes.set_ylabel("words not recognized, %")
     # From none to thousands: logarithmic from one per hour on, linear below.
     axes.set_xscale("symlog", linthresh=1.0)
-    axes.set_xlim(left=0)
-    axes.set_ylim(0, 100)
+    most = max(point.false_alarms_per_hour for point in (*points, *by_word, chosen))
+    axes.set_xlim(-0.05, 2.5 * max(1.0, most))
+    axes.set_ylim(-3, 108)
+    axes.xaxis.set_major_formatter("{x:g}")
+    _label_thresholds(axes, points)
     axes.grid(alpha=0.3)
     axes.legend()
     axes.set_title(fill(drawable(title), _TITLE_WIDTH), fontsize="medium", parse_math=False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
+    return figure
+
+
+def _place(point: OperatingPoint) -> tuple[float, float]:
+    """Where a point is drawn: x, y."""
+    return point.false_alarms_per_hour, 100 * point.false_reject_rate
+
+
+def _label_thresholds(axes: "Axes", points: Sequence[OperatingPoint]) -> None:
+    """Write thresholds beside points, so many of them that no two labels overlap.
+
+    Where several thresholds have the same errors, as on a short stream, they share a label.
+    """
+    thresholds: dict[tuple[float, float], list[float]] = {}
+    for point in points:
+        if point.threshold is not None:
+            thresholds.setdefault(_place(point), []).append(point.threshold)
+    labelled: list[tuple[float, float]] = []
+    for place, same in thresholds.items():
+        x, y = axes.transData.transform(place)
+        if any(
+            abs(x - x1) < _LABEL_PIXELS[0] and abs(y - y1) < _LABEL_PIXELS[1] for x1, y1 in labelled
+        ):
+            continue
+        labelled.append((x, y))
+        text = f"{min(same):g}" + (f" to {max(same):g}" if len(same) > 1 else "")
+        axes.annotate(text, place, (5, 4), textcoords="offset points", fontsize="x-small")

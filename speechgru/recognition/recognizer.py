@@ -27,6 +27,9 @@ RECURRENT = "layer"
 BLOCK_STEPS = 250
 #: Float samples above this were probably not scaled to [-1, 1]; clipped peaks reach about 1.
 UNSCALED_PEAK = 8.0
+#: 32-bit recordings are never as quiet as 16-bit values, 96 dB below full scale; but they may be
+#: silent, up to a few bits of noise.
+QUIET_INT32 = 256
 #: No sample format has larger values; much larger ones overflow in the spectrum.
 LARGEST_SAMPLE = 2.0**31
 
@@ -107,7 +110,8 @@ class Recognizer:
         """Process the next samples, (S,), any number of them; returns the events they settle.
 
         Samples are floats in [-1, 1], or int16, int32 or uint8, which are scaled by the range of
-        their type. Floats far above 1 are processed with a warning, once.
+        their type. Floats far above 1, and 16-bit values as int32, are processed with a warning,
+        once.
 
         Args:
             lost: how many samples before these never came, as after a network's lost packet. The
@@ -164,6 +168,8 @@ class Recognizer:
 
     def _checked(self, samples: NDArray[Any]) -> Samples:
         if samples.dtype != np.float32:
+            if samples.dtype == np.int32:
+                self._check_scale(samples)
             samples = to_floats(samples)
         if samples.ndim != 1:
             raise ValueError(f"samples of shape {samples.shape}: one channel, (S,), is needed")
@@ -172,6 +178,17 @@ class Recognizer:
         if not samples.dot(samples) <= UNSCALED_PEAK**2:
             self._check_peak(samples)
         return samples
+
+    def _check_scale(self, samples: NDArray[np.int32]) -> None:
+        """Warn, once, of 16-bit values in 32 bits, which would be as good as silence."""
+        peak = int(np.abs(samples.astype(np.int64)).max(initial=0))
+        if not self._has_warned and QUIET_INT32 <= peak <= 2**15:
+            self._has_warned = True
+            warnings.warn(
+                f"int32 samples reach {peak:,} of 2,147,483,648, which is near silence: push "
+                "16-bit values as int16",
+                stacklevel=4,
+            )
 
     def _check_peak(self, samples: Samples) -> None:
         peak = np.abs(samples).max()

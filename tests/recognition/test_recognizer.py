@@ -226,7 +226,10 @@ def test_after_a_nan_output_the_stream_goes_on_from_the_state_before(mode):
 
 @pytest.mark.parametrize(
     ("dtype", "scale", "offset"),
-    [(np.int16, 2**15, 0), (np.int32, 2**31, 0), (np.uint8, 2**7, 128), (np.float64, 1, 0)],
+    [
+        *((np.int16, 2**15, 0), (np.int32, 2**31, 0), (np.uint8, 2**7, 128), (np.float64, 1, 0)),
+        *((">i2", 2**15, 0), (">f4", 1, 0)),
+    ],
 )
 def test_integers_are_scaled_by_the_range_of_their_type(dtype, scale, offset):
     samples = melody(1, 4.0)
@@ -254,6 +257,20 @@ def test_floats_that_were_not_scaled_are_warned_of_once():
         warnings.simplefilter("error")
         recognizer.push(samples[16_000:])
         open_recognizer(BandBackend()).push(1.5 * np.ones(RATE, np.float32))
+
+
+def test_16_bit_values_in_32_bits_are_warned_of_once():
+    samples = (32_767 * melody(1, 4.0)).astype(np.int32)
+    recognizer = open_recognizer(BandBackend())
+    with pytest.warns(UserWarning, match="push 16-bit values as int16") as caught:
+        recognizer.push(samples[:16_000])
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recognizer.push(samples[16_000:])
+        silent = np.random.default_rng(0).integers(-200, 200, RATE, np.int32)
+        open_recognizer(BandBackend()).push(silent)
+        open_recognizer(BandBackend()).push(samples[:16_000] * 2**16)
 
 
 def test_two_channels_are_an_error():
