@@ -1,4 +1,4 @@
-"""`speechgru export`: a trained model as one ONNX file."""
+"""`speechgru export`: a trained model as one ONNX file, a web page, or C for microcontrollers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,13 +17,14 @@ from speechgru.modelfile.bundled import find_model
 if TYPE_CHECKING:
     from speechgru.export.exporter import Export
 
-CHECK, WEB = "Check on recordings", "Web page"
+CHECK, WEB, CHIP = "Check on recordings", "Web page", "Microcontroller"
 
 
 @examples(
     "speechgru export runs/mine -o mine.onnx",
     "speechgru export runs/mine -o mine.onnx --int8 --data my-words/",
     "speechgru export runs/mine --web site/",
+    "speechgru export runs/mine --c chip/",
 )
 def export(
     model: options.Model,
@@ -49,6 +50,15 @@ def export(
             rich_help_panel=WEB,
         ),
     ] = None,
+    c: Annotated[
+        Path | None,
+        typer.Option(
+            "--c",
+            metavar="DIR",
+            help="Write C99 for microcontrollers, with 8-bit weights. GRU models only.",
+            rich_help_panel=CHIP,
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -66,8 +76,13 @@ def export(
     Its graph takes samples and a state and gives log-posteriors and the next state. It is compared
     with PyTorch, on whole recordings and in chunks; if the two differ, nothing is written.
     """
-    if output is None and web is None:
-        raise UsageError("--output FILE.onnx or --web DIR is needed")
+    if output is None and web is None and c is None:
+        raise UsageError("--output FILE.onnx, --web DIR or --c DIR is needed")
+    if c is not None:
+        if output is not None or web is not None or int8 or data is not None:
+            raise UsageError("--c: cannot be combined with --output, --web, --int8 or --data")
+        _write_c(find_model(model, trained=True), c, json)
+        return
     if onnxruntime_web is not None and web is None:
         raise UsageError("--onnxruntime-web: needs --web DIR too")
     if output is not None and output.suffix != ".onnx":
@@ -104,6 +119,28 @@ def export(
         from speechgru.cli.tables.models import print_export
 
         print_export(result)
+
+
+def _write_c(model: Path, folder: Path, json: bool) -> None:
+    """Write the C of a trained model, and print what was written."""
+    from speechgru.backends.loader import is_onnx
+
+    if is_onnx(model):
+        raise UsageError(f"{model}: is exported already; a trained model (.safetensors) is needed")
+    options.check_out_dir(folder, "--c")
+    from speechgru.export.c.writer import write_c
+    from speechgru.modelfile.safetensors import load_model
+
+    sources = write_c(load_model(model), folder, model.stem)
+    if json:
+        print_json(sources.as_dict())
+        return
+    out.line(
+        f"{folder}: weights {decimal(sources.int8_bytes)} in 8 bits, other tables "
+        f"{decimal(sources.table_bytes)}; "
+        f"{sources.multiply_adds_per_second / 1e6:.1f} M multiply-adds a second of audio"
+    )
+    out.line(f"cmake -S {folder} -B build && cmake --build build   builds it for this machine")
 
 
 def _write_site(

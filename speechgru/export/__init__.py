@@ -1,1 +1,1 @@
-"""Export of a trained model to an ONNX file that any program with onnxruntime can run."""
+"""Export of a trained model: an ONNX file, a web page, C for microcontrollers."""
