@@ -204,7 +204,11 @@ def test_floats_give_what_python_gives_in_any_chunking(tmp_path, real_stream, co
         ({"kind": "mfcc", "cepstra": 13}, {}, {}),
         ({"window_ms": 25.0, "fft_samples": 1024}, {"front_kernel": 2}, {}),
         ({"mels": 17}, {"front_channels": (3, 5, 7), "front_kernel": 5}, {}),
-        ({}, {"layer_norm": False, "residual": False, "layers": 1}, {}),
+        (
+            {},
+            {"layer_norm": False, "residual": False, "layers": 1},
+            {"decoder": {"threshold": 0.1}},
+        ),
         ({"hop_ms": 8.0}, {"hidden": 19}, {"state_policy": {"mode": "event"}}),
         ({}, {}, {"state_policy": {"mode": "carry"}, "decoder": {"smoothing_s": 0.0}}),
         ({}, {}, {"decoder": {"most_unknown": 0.3, "refractory_s": 0.0, "threshold": 0.3}}),
@@ -216,7 +220,8 @@ def test_every_setting_that_is_taken_is_right(tmp_path, real_stream, features, s
     model = small_model(features, metadata, **settings)
     python = in_python(model, samples)
     assert python.events
-    found = build(model, tmp_path, "gcc", "-O1", "-DSG_FLOAT", *STRICT, *SANITIZED).run(samples)
+    program = build(model, tmp_path, "gcc", "-O1", "-DSG_FLOAT", *STRICT, *SANITIZED)
+    found = program.run(samples, model.step_samples)
     assert np.abs(found.log_posteriors - python.log_posteriors).max() < 1e-4
     assert found.events == python.events
 
