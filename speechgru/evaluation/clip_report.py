@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from speechgru.evaluation.metrics import (
 
 #: In a picture with up to this many labels cells have room for their counts.
 MAX_LABELS_WITH_COUNTS = 40
+#: Characters; longer labels would leave no room for the matrix.
+LONGEST_COLUMN_LABEL = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,14 +213,24 @@ def save_confusion_picture(report: ClipReport, path: Path) -> None:
     # A label in letters that no font has is drawn as its number, as in the table.
     numbered = enumerate((report.labels[i] for i in shown), 1)
     labels = [drawable(label, str(number)) for number, label in numbered]
+    columns, rows = labels, labels
+    if max(map(len, labels)) > LONGEST_COLUMN_LABEL:
+        # Long labels are written once, on several lines; columns have their numbers, as a table.
+        columns = [str(number) for number in range(1, len(labels) + 1)]
+        rows = [
+            label
+            if label == number
+            else fill(f"{number} {label}", LONGEST_COLUMN_LABEL, max_lines=4, placeholder="...")
+            for number, label in zip(columns, labels, strict=True)
+        ]
     side_inches = min(3.5 + 0.38 * len(labels), 24.0)
     # A Figure, unlike pyplot, has no window and no global state.
     figure = Figure(figsize=(side_inches, side_inches), layout="constrained", dpi=120)
     axes = figure.add_subplot()
     # The square root makes a few mistakes visible next to a full diagonal.
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0.0, vmax=1.0)
-    axes.set_xticks(range(len(labels)), labels, rotation=90, parse_math=False)
-    axes.set_yticks(range(len(labels)), labels, parse_math=False)
+    axes.set_xticks(range(len(labels)), columns, rotation=90, parse_math=False)
+    axes.set_yticks(range(len(labels)), rows, parse_math=False, linespacing=0.9)
     axes.set_xlabel("recognized")
     axes.set_ylabel("said")
     low, high = report.ci95

@@ -294,6 +294,16 @@ def test_confusion_picture_has_a_dark_diagonal(tmp_path, labels):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("length", [20, 60, 400])
+def test_long_labels_leave_room_for_the_matrix(tmp_path, length):
+    report = a_report(8, clips=160)
+    labels = (*report.labels[:-1], "a" * length)
+    save_confusion_picture(replace(report, labels=labels), tmp_path / "confusion.png")
+    pixels = image.imread(tmp_path / "confusion.png")[..., :3]
+    dark_blue = (pixels[..., 0] < 0.2) & (pixels[..., 2] > 0.35)
+    assert np.ptp(np.nonzero(dark_blue)[1]) > 0.4 * pixels.shape[1]
+
+
 def _args(tones):
     task, packed = tones
     return task, "testing", packed
