@@ -96,6 +96,8 @@ def train(
     else:
         name = recipe or DEFAULT_RECIPE
         settings = open_recipe(name, [*(overrides or []), *start_from(begin_with)], data)
+        if begin_with is not None:
+            settings = _refined(settings)
         run = out_dir or free_name(Path("runs") / Path(name).stem)
     if devices > 1:
         raise typer.Exit(launch_training(settings, run, resume is not None, device, devices, json))
@@ -107,6 +109,20 @@ def train(
         print_json(as_json(result))
     else:
         print_result(result)
+
+
+def _refined(recipe: "Recipe") -> "Recipe":
+    """Shorter, if the model to begin with has the same words; says so."""
+    from speechgru.training.refinement import refined
+
+    settings = refined(recipe)
+    if settings.training.keep_start and not recipe.training.keep_start:
+        err.line(
+            f"the same words: {settings.training.refine_steps} steps, and the weights of "
+            f"{settings.training.begin_with} stay unless better ones are found "
+            "(--set training.refine_steps=0 trains in full)"
+        )
+    return settings
 
 
 def _train_here(

@@ -17,6 +17,7 @@ from speechgru.common.threads import in_threads
 from speechgru.common.wording import did_you_mean
 from speechgru.corpora.background import cut_silence
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus, Example, Task
+from speechgru.corpora.speakers import is_false_alarm
 from speechgru.corpora.word_bounds import word_bounds_s
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import COMMANDS, NOT_WORDS, SILENCE, UNKNOWN
@@ -35,6 +36,9 @@ _PROBED, _SHORTEST_S, _LONGEST_S = 300, 0.5, 5.0
 #: A recording up to this length is a clip as it is; of a longer one, what is spoken in it is a
 #: clip, with this margin before and after.
 _WORD_S, _MARGIN_S = 1.2, 0.25
+
+#: What remains of a false alarm's recording after its clip.
+_AFTER_ALARM_S = 0.1
 
 Examples = tuple[Example, ...]
 
@@ -100,11 +104,13 @@ def _folder(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> E
     others = (
         clip
         for clip in clips
-        if clip.word == UNKNOWN or not (clip.word in labels or clip.word.startswith("_"))
+        if (clip.word == UNKNOWN and not is_false_alarm(clip.path.as_posix()))
+        or not (clip.word in labels or clip.word.startswith("_"))
     )
     clip_s = _typical_length_s(corpus, spoken)
     silence = _silence(corpus, split, tenth(words), seed, clip_s)
-    return words + tuple(_cut_speech(others, clip_s)) + silence
+    alarms = tuple(_false_alarms(corpus, clip_s))
+    return words + tuple(_cut_speech(others, clip_s)) + alarms + silence
 
 
 def _tensorflow_12(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:
@@ -153,6 +159,22 @@ def _cut_speech(clips: Iterable[Clip], clip_s: float) -> Iterator[Example]:
         starts_s = [clip_s * piece for piece in range(pieces)] if pieces > 1 else [None]
         for start_s in starts_s:
             yield Example(clip.path, UNKNOWN, clip.word, clip.speaker, start_s)
+
+
+def _false_alarms(corpus: Corpus, clip_s: float) -> Iterator[Example]:
+    """What `review` filed as a false alarm, speech or noise, as `_unknown_`.
+
+    All of it is for training. Of a recording that is longer than a clip, the end is taken: there
+    the model took it for a word.
+
+    Raises:
+        DataError: a recording's header cannot be read.
+    """
+    paths = (*(clip.path for clip in corpus.clips if clip.word == UNKNOWN), *corpus.noises)
+    for path in paths:
+        if is_false_alarm(path.as_posix()):
+            start_s = max(0.0, probe(path).duration_s - clip_s - _AFTER_ALARM_S)
+            yield Example(path, UNKNOWN, UNKNOWN, "", start_s)
 
 
 def tenth(examples: Examples) -> int:

@@ -4,6 +4,7 @@ The classes of a network are the outputs of its head: its labels, and behind the
 that is told apart in training.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +25,7 @@ from speechgru.corpora.listing import summarize_skipped
 from speechgru.corpora.other_sounds import OtherSounds, other_sounds
 from speechgru.corpora.packed import PackedAudio, pack
 from speechgru.corpora.protocols import make_task
+from speechgru.corpora.speakers import is_false_alarm
 from speechgru.corpora.word_bounds import word_bounds_s
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN
@@ -31,6 +33,10 @@ from speechgru.model.network import SpeechGRU
 from speechgru.training.distribution import RowGenerator, random_rows
 from speechgru.training.recipe import Recipe, SamplingConfig
 
+#: How often each reviewed false alarm is drawn, as a multiple of a word.
+_ALARM_WEIGHT = 0.1
+#: Their "word", which no recording has.
+_ALARM = "_alarm_"
 #: Speech may exceed the clip by this much before the user is told that it is cut.
 _NEGLIGIBLE_S = 0.1
 _CPU = torch.device("cpu")
@@ -158,15 +164,16 @@ def sampling_weights(
     """The probability with which each example is drawn: (N,), sum 1.
 
     Every word is drawn equally often, however many clips it has; `_unknown_` and `_silence_` as
-    configured; within `_unknown_`, a word in proportion to the square root of its clips.
+    configured; within `_unknown_`, a word in proportion to the square root of its clips. Each
+    reviewed false alarm is drawn a tenth as often as a word, all together at most as often as
+    `_unknown_`, which they add to.
 
     Raises:
         DataError: a label has no training clip.
     """
-    counts: dict[tuple[str, str], int] = {}
-    for example in examples:
-        key = (example.label, example.word)
-        counts[key] = counts.get(key, 0) + 1
+    keys = [(example.label, _ALARM if is_alarm(example) else example.word) for example in examples]
+    counts = Counter(keys)
+    alarms = counts.pop((UNKNOWN, _ALARM), 0)
     shares: dict[tuple[str, str], float] = {}
     for label in labels:
         roots = {key: count**0.5 for key, count in counts.items() if key[0] == label}
@@ -176,8 +183,16 @@ def sampling_weights(
             raise DataError(f"{label!r} has no training clip; each word needs at least one")
         weight = {UNKNOWN: config.unknown_weight, SILENCE: config.silence_weight}.get(label, 1.0)
         shares |= {key: weight * root / sum(roots.values()) for key, root in roots.items()}
-    weights = np.array([shares[e.label, e.word] / counts[e.label, e.word] for e in examples])
+    if alarms:
+        shares[UNKNOWN, _ALARM] = min(_ALARM_WEIGHT * alarms, config.unknown_weight)
+        counts[UNKNOWN, _ALARM] = alarms
+    weights = np.array([shares[key] / counts[key] for key in keys])
     return weights / weights.sum()
+
+
+def is_alarm(example: Example) -> bool:
+    """Whether this is what a model took for a word, as `review` filed it."""
+    return example.path is not None and is_false_alarm(example.path.as_posix())
 
 
 class ClipSampler:

@@ -195,6 +195,8 @@ class _Loop:
 
     def run_to_end(self) -> TrainingResult:
         progress = self.progress
+        if self.trainer.recipe.training.keep_start and progress.step == 0:
+            self._validate()
         while not self._has_ended():
             self._step()
         progress.finished = True
@@ -256,7 +258,7 @@ class _Loop:
     @property
     def _learning_rate(self) -> float:
         """That of the last step."""
-        return self.trainer.learning_rate(self.progress.step - 1)
+        return self.trainer.learning_rate(max(0, self.progress.step - 1))
 
     def _report(self) -> None:
         trainer, progress = self.trainer, self.progress
@@ -319,7 +321,8 @@ class _Loop:
         trainer, model = self.trainer, self.trainer.state.average.model
         score, streams = trainer.validation(model), trainer.stream_validation
         stream = None
-        if streams is not None and self.progress.step > trainer.streams_begin:
+        keeps_start = trainer.recipe.training.keep_start
+        if streams is not None and (keeps_start or self.progress.step > trainer.streams_begin):
             stream = streams(model)
         # Sums on a GPU may differ in their last bit, and all processes must decide alike.
         loss, accuracy, balanced, errors = self.ranks.broadcast(
@@ -334,8 +337,13 @@ class _Loop:
         if score.stream is not None:
             # Scores of single clips cannot be compared with it. Of equal ones the later is better,
             # as a few words are soon all right.
-            is_first = progress.best_step <= self.trainer.streams_begin
-            return is_first or -score.stream.errors >= progress.best_score
+            best = progress.best_metrics.get("validation", {})
+            if "stream_errors" not in best:
+                return True
+            if self.trainer.recipe.training.keep_start:
+                misses_no_more = score.stream.missed_percent <= best["missed_percent"]
+                return misses_no_more and -score.stream.errors > progress.best_score
+            return -score.stream.errors >= progress.best_score
         least_loss = progress.best_metrics.get("validation", {}).get("loss", math.inf)
         return (score.balanced_accuracy, -score.loss) > (progress.best_score, -least_loss)
 

@@ -19,7 +19,7 @@ from speechgru.decoding.detector import Detector, DetectorConfig
 from speechgru.errors import DataError
 from speechgru.labels import NOT_WORDS, columns
 from speechgru.model.network import SpeechGRU
-from speechgru.training.data import TrainingData
+from speechgru.training.data import TrainingData, is_alarm
 from speechgru.training.talk import talk_bank, talk_recordings
 
 #: Range of the number of words; fewer clips are repeated in other noise.
@@ -192,7 +192,9 @@ def _wordless(talk: Samples, noise: Samples, step_samples: int) -> Samples:
 
 
 def _talk(data: TrainingData, model: SpeechGRU) -> Samples:
-    recordings = talk_recordings(data, "validation")
+    # False alarms are trained on, but what still makes a model fire must not be chosen.
+    alarms = {e.path for e in data.task.splits["training"] if e.path and is_alarm(e)}
+    recordings = (*talk_recordings(data, "validation"), *sorted(alarms))
     if not recordings:
         return np.zeros(0, np.float32)
     bank, _ = talk_bank(recordings, model.sample_rate, model.step_samples)

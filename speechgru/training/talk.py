@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 from speechgru.audio.files import read
 from speechgru.audio.pcm import Packed, to_packed
 from speechgru.common.threads import in_threads
+from speechgru.corpora.speakers import is_false_alarm
 from speechgru.labels import UNKNOWN
 from speechgru.training.data import TrainingData
 
+#: How often each reviewed false alarm is in the running speech.
+_ALARM_REPEATS = 5
 #: RMS level of each recording, in dB of full scale.
 TALK_DB = -26.0
 #: Silence between two recordings.
@@ -23,14 +26,18 @@ SPEECH, NEITHER, SILENT = 1, 0, -1
 
 
 def talk_recordings(data: TrainingData, split: str) -> tuple[Path, ...]:
-    """Running speech of a split: the corpus's long recordings of other speech, and what ships."""
+    """Running speech of a split: the corpus's long recordings of other speech, and what ships.
+
+    Reviewed false alarms, which are for training, are there several times.
+    """
     own = dict.fromkeys(
         example.path
         for example in data.task.splits[split]
         if example.path is not None and example.start_s is not None and example.label == UNKNOWN
     )
+    alarms = [path for path in own if is_false_alarm(path.as_posix())]
     bundled = data.other.speech(split, without=data.task.labels) if data.other else ()
-    return (*own, *bundled)
+    return (*own, *alarms * (_ALARM_REPEATS - 1), *bundled)
 
 
 def talk_bank(

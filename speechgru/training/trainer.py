@@ -84,6 +84,8 @@ class Trainer:
             StreamValidation(data, self.model) if config.choose_by == "streams" else None
         )
         self.steps = max(config.least_steps, round(config.epochs * len(clips) / config.batch_size))
+        if config.keep_start and config.refine_steps:
+            self.steps = config.refine_steps
         self.streams_begin = math.ceil(recipe.stream.begin_at * self.steps)
         self.validate_every = max(1, math.ceil(self.steps / config.validations))
         self.state = TrainingState(

@@ -25,6 +25,9 @@ def print_result(result: "TrainingResult") -> None:
     """Print the best model with its validation figures, and the next command."""
     score = result.metrics["validation"]
     why = ", ended early without a better validation" if result.early else ""
+    if result.metrics["step"] == 0:
+        out.line(f"{result.model}: nothing better was found; it has the weights it began with")
+        return
     out.line(
         f"{result.model}: best at step {result.metrics['step']} of {result.steps}{why}; "
         f"validation {100 * score['balanced_accuracy']:.2f} % balanced over the labels, "

@@ -1,0 +1,33 @@
+"""Training on of a model for the same words, with more recordings: short, and never for worse."""
+
+from speechgru.corpora import open_corpus
+from speechgru.modelfile.bundled import trained_model
+from speechgru.modelfile.safetensors import read_header
+from speechgru.training.data import task_of, unknown_words
+from speechgru.training.recipe import Recipe, parse_recipe
+
+
+def refined(recipe: Recipe) -> Recipe:
+    """The recipe for training on with the model that it begins with, if that has the same words.
+
+    It takes `training.refine_steps`, at half the learning rate and in streams from the first step,
+    and keeps the weights it begins with unless better ones are found. Otherwise, or where
+    `refine_steps` is 0, the recipe stays as it is.
+
+    Raises:
+        DataError: the model's file is not a model, or the data is invalid.
+    """
+    training = recipe.training
+    if not (training.begin_with and training.refine_steps and recipe.data.directory):
+        return recipe
+    header = read_header(trained_model(training.begin_with))
+    task = task_of(recipe, open_corpus(recipe.data.directory))
+    separate = recipe.sampling.separate_unknown_words
+    others = unknown_words(task) if separate else ()
+    same_words = tuple(header["labels"]) == task.labels
+    if not same_words or tuple(header.get("unknown_words", ())) != others:
+        return recipe
+    table = recipe.model_dump(mode="json")
+    table["training"] |= {"keep_start": True, "learning_rate": training.learning_rate / 2}
+    table["stream"]["begin_at"] = 0.0
+    return parse_recipe(table, "recipe")
