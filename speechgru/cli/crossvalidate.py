@@ -1,4 +1,4 @@
-"""`speechgru crossvalidate`: what to expect of a small corpus."""
+"""`speechgru crossvalidate`: how well a model of a small corpus will work."""
 
 from pathlib import Path
 from typing import Annotated
@@ -45,7 +45,7 @@ def crossvalidate(
     also: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR", help="More recordings of the same words, only to be trained on."
+            metavar="DIR", help="More recordings of the same words, used for training only."
         ),
     ] = None,
     out_dir: Annotated[
@@ -53,14 +53,14 @@ def crossvalidate(
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Where the runs and results of the folds are. [default: runs/RECIPE-folds]",
+            help="Directory for the runs and results of the folds. [default: runs/RECIPE-folds]",
         ),
     ] = None,
     overrides: options.Overrides = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Train on parts of a small corpus and test on the rest, until all was tested.
+    """Train on parts of a small corpus and test on the rest, until all of it is tested.
 
     Reports the accuracy, missed words and false alarms to expect with unknown speakers, and what
     more recordings would be worth most. After Ctrl-C the same command continues.

@@ -1,4 +1,4 @@
-"""`speechgru review`: sort what `listen --save-dir` caught, and file it into the recordings."""
+"""`speechgru review`: sorts the clips saved by `listen --save-dir` into the recordings."""
 
 import json as json_module
 import sys
@@ -32,7 +32,7 @@ def review(
         typer.Option(metavar="DIR", help="Directory of word folders to file the clips into."),
     ],
     speaker: Annotated[
-        str, typer.Option(metavar="NAME", help="Who said the words; s changes it.")
+        str, typer.Option(metavar="NAME", help="Name of the speaker; the key s changes it.")
     ] = "me",
     play: Annotated[
         bool,
@@ -94,7 +94,7 @@ def _player() -> "Player | None":
 
 
 def _by_lines(review: "Review", filed: "list[Filed]") -> None:
-    """Decisions on stdin; one without a file is about the first clip that has none."""
+    """Read decisions from stdin; one without a file is for the first undecided clip."""
     for number, wish in enumerate(_read_lines(), 1):
         where = f"stdin, line {number}"
         decision = wish.get("decision")

@@ -1,4 +1,4 @@
-"""The HTTP front door: the page, models and their thresholds, health, metrics, the WebSocket."""
+"""The HTTP application: page, models and thresholds, health, metrics, WebSocket."""
 
 import asyncio
 import json

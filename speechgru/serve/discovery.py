@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Announcement:
-    """While entered, the first address that others can reach is announced by mDNS.
+    """While entered, announces by mDNS the first address that other machines can reach.
 
     Args:
-        tell: hears why nothing is announced, where that is not as it should be.
+        tell: called with the reason if nothing can be announced.
     """
 
     def __init__(self, addresses: Sequence["Address"], tell: Callable[[str], None]) -> None:

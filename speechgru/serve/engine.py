@@ -12,7 +12,7 @@ from speechgru.errors import SpeechGRUError
 from speechgru.labels import columns
 from speechgru.serve.models import ServedModel
 from speechgru.serve.rows import Rows, rows_of
-from speechgru.serve.stream import Answer, Hears, Stream, Wishes
+from speechgru.serve.stream import Answer, Extras, OnAnswer, Stream
 
 #: A round starts this long per open stream after the one before, at most a step: many streams are
 #: gathered into few calls, and few streams are answered at once.
@@ -24,7 +24,7 @@ Answers = list[tuple[Stream, Answer]]
 def hand_over(answers: Answers) -> None:
     """Deliver each answer to its stream, in the thread that calls this."""
     for stream, answer in answers:
-        stream.hears(answer)
+        stream.on_answer(answer)
 
 
 class Engine:
@@ -64,15 +64,15 @@ class Engine:
         return len(self._streams)
 
     def open(
-        self, hears: Hears, wishes: Wishes | None = None, config: DecoderConfig | None = None
+        self, on_answer: OnAnswer, extras: Extras | None = None, config: DecoderConfig | None = None
     ) -> Stream:
-        """Open a stream; `hears` is called with its answers.
+        """Open a stream; `on_answer` is called with its answers.
 
         Raises:
             UsageError: a threshold is for a word that the model does not have.
         """
         with self._condition:
-            stream = Stream(self.model, self._rows.add(), hears, self._wake, wishes, config)
+            stream = Stream(self.model, self._rows.add(), on_answer, self._wake, extras, config)
             self._streams.add(stream)
         return stream
 
@@ -140,7 +140,7 @@ class Engine:
     def _round(self, streams: list[Stream]) -> Answers:
         """Run one step of each stream that has one."""
         answers: Answers = []
-        heard: list[Stream] = []
+        stepping: list[Stream] = []
         chunks: list[Samples] = []
         for stream in streams:
             chunk = stream.take(self.model.backend.step_samples)
@@ -150,13 +150,13 @@ class Engine:
             if stream.ended:
                 answers.append((stream, stream.flush()))
             elif chunk is not None:
-                heard.append(stream)
+                stepping.append(stream)
                 chunks.append(chunk)
-        if heard:
-            self._hear(heard, chunks, answers)
+        if stepping:
+            self._run_model(stepping, chunks, answers)
         return answers
 
-    def _hear(self, streams: list[Stream], chunks: list[Samples], answers: Answers) -> None:
+    def _run_model(self, streams: list[Stream], chunks: list[Samples], answers: Answers) -> None:
         try:
             rows = [stream.row for stream in streams]
             outputs = self._rows.step(rows, np.stack(chunks))[:, self._columns]

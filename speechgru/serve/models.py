@@ -49,7 +49,7 @@ class ServedModel:
         """The decoder's settings with another threshold for all words, or thresholds for some.
 
         Raises:
-            UsageError: a word that the model does not have, or a threshold out of range.
+            UsageError: the model does not have a word, or a threshold is out of range.
         """
         single = {} if threshold is not None else dict(self.config.thresholds)
         single |= thresholds or {}
@@ -117,9 +117,9 @@ def open_model(name: str, path: Path) -> ServedModel:
 def keep_thresholds(
     model: ServedModel, thresholds: Mapping[str, float]
 ) -> tuple[ServedModel, str | None]:
-    """The model with other thresholds of some words, written to its file if that is the user's own.
+    """Change thresholds of some words, also in the model's file unless that is bundled.
 
-    Returns it with None, or with a sentence that says why its file stays as it is.
+    Returns the new model, and None or a sentence that says why the file was not changed.
 
     Raises:
         DataError: the file can no longer be read.

@@ -1,4 +1,4 @@
-"""The files of the web page, as the package has them."""
+"""Serves the files of the web page, which are in the package."""
 
 from importlib.resources import files
 
@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 _HTML, _CSS, _JS = "text/html; charset=utf-8", "text/css; charset=utf-8", "text/javascript"
 
-#: By path: a file's name and its type.
+#: File name and content type, by path.
 PAGE = {
     "/": ("index.html", _HTML),
     "/page.css": ("page.css", _CSS),
@@ -21,7 +21,7 @@ _POLICY = "default-src 'self'; img-src data:; media-src blob:; frame-ancestors '
 
 
 def page_routes() -> list[Route]:
-    """A route for each file, which is read once."""
+    """A route for each file; the files are read once."""
     return [_route(path, name, kind) for path, (name, kind) in PAGE.items()]
 
 

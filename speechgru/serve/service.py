@@ -17,7 +17,7 @@ from speechgru.serve.engine import Answers, Engine, hand_over
 from speechgru.serve.limits import Limits
 from speechgru.serve.metrics import Metrics
 from speechgru.serve.models import ServedModel
-from speechgru.serve.stream import Answer, Stream, Wishes
+from speechgru.serve.stream import Answer, Extras, Stream
 
 #: Why the server closed a session, as the metrics name it.
 Cause = Literal["idle", "invalid", "slow", "model", "stopping", "refused", "lost"]
@@ -142,26 +142,26 @@ class Service:
     def open(
         self,
         model: ServedModel,
-        hears: Callable[[Answer], None],
-        wishes: Wishes | None = None,
+        on_answer: Callable[[Answer], None],
+        extras: Extras | None = None,
         config: DecoderConfig | None = None,
     ) -> Stream:
-        """Open a stream of a model; `hears` is called with its answers in the event loop.
+        """Open a stream of a model; `on_answer` is called with its answers in the event loop.
 
         Raises:
             UsageError: a threshold is for a word that the model does not have.
         """
         engine = self._engine(model)
 
-        def hear(answer: Answer) -> None:
+        def deliver(answer: Answer) -> None:
             for event in answer.events:
                 self.metrics.events[model.name, event.word] += 1
             if answer.room and (room := self._rooms.get(stream)) is not None:
                 room.set()
             if not stream.closed:
-                hears(answer)
+                on_answer(answer)
 
-        stream = engine.open(hear, wishes, config or self.models[model.name].config)
+        stream = engine.open(deliver, extras, config or self.models[model.name].config)
         return stream
 
     def close(self, stream: Stream) -> None:

@@ -27,7 +27,7 @@ _NO_SAMPLES = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Extras:
     """What a stream reports in addition to events: near misses, posteriors of every nth step."""
 
     near_misses: bool = False
@@ -52,7 +52,7 @@ class Answer:
     error: str | None = None
 
 
-Hears = Callable[[Answer], None]
+OnAnswer = Callable[[Answer], None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Stream:
 
     Args:
         row: the stream's row in the engine's `Rows`.
-        hears: called with each answer, by way of the engine's `dispatch`.
+        on_answer: called with each answer, by way of the engine's `dispatch`.
         wake: called when something is waiting for the engine.
     """
 
@@ -75,13 +75,13 @@ class Stream:
         self,
         model: ServedModel,
         row: int,
-        hears: Hears,
+        on_answer: OnAnswer,
         wake: Callable[["Stream"], None],
-        wishes: Wishes | None = None,
+        extras: Extras | None = None,
         config: DecoderConfig | None = None,
     ) -> None:
-        self.model, self.row, self.hears = model, row, hears
-        self.wishes = wishes or Wishes()
+        self.model, self.row, self.on_answer = model, row, on_answer
+        self.extras = extras or Extras()
         self.decoder = make_decoder(model.backend.info, config or model.config)
         self.resets = self._new_resets()
         self._wake = wake
@@ -162,11 +162,11 @@ class Stream:
         events = self._in_stream(self.decoder.push(log_posteriors[np.newaxis]))
         self.steps += 1
         answer = Answer(self.time_s, events) if events else None
-        wishes = self.wishes
-        if wishes.posterior_steps and self.steps % wishes.posterior_steps == 0:
+        extras = self.extras
+        if extras.posterior_steps and self.steps % extras.posterior_steps == 0:
             answer = answer or Answer(self.time_s)
             answer.posteriors = log_posteriors
-        if wishes.near_misses and (misses := self._near_misses()):
+        if extras.near_misses and (misses := self._near_misses()):
             answer = answer or Answer(self.time_s)
             answer.near_misses = misses
         if self.wanted_room is not None and self.waiting_samples <= self.wanted_room:
@@ -213,7 +213,7 @@ class Stream:
         self.ended = True
 
     def _near_misses(self, closing: bool = False) -> list[Verdict]:
-        if not self.wishes.near_misses or not isinstance(self.decoder, Detector):
+        if not self.extras.near_misses or not isinstance(self.decoder, Detector):
             return []
         if not closing and self.steps % NEAR_MISS_STEPS:
             return []

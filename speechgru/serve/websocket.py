@@ -21,7 +21,7 @@ from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.serve.models import ServedModel
 from speechgru.serve.service import Cause, Service, Session, cut
 from speechgru.serve.sound import Sound
-from speechgru.serve.stream import Answer, Stream, Wishes
+from speechgru.serve.stream import Answer, Extras, Stream
 
 #: The subprotocol, for clients that offer some.
 PROTOCOL = "speechgru"
@@ -114,18 +114,18 @@ class WebSocketSession(Session):
             if message["type"] == "websocket.disconnect":
                 return
             if (content := message.get("bytes")) is not None:
-                await self._hear(content)
+                await self._receive(content)
             else:
-                await self._obey(_parsed(message.get("text") or ""))
+                await self._handle(_parsed(message.get("text") or ""))
 
-    async def _hear(self, content: bytes) -> None:
+    async def _receive(self, content: bytes) -> None:
         stream = self._stream or self._start({})
         samples = self._sound.push(content)
         self._service.metrics.sound_s += len(samples) / stream.model.backend.sample_rate
         stream.push(samples)
         await self._service.room(self, stream)
 
-    async def _obey(self, message: Mapping[str, Any]) -> None:
+    async def _handle(self, message: Mapping[str, Any]) -> None:
         kind = message.get("type")
         options = {name: value for name, value in message.items() if name != "type"}
         if kind == "start":
@@ -171,8 +171,8 @@ class WebSocketSession(Session):
         every = given.get("posteriors", 0)
         if isinstance(every, float) or not isinstance(every, int) or not 0 <= every <= 1000:
             raise UsageError(f"posteriors {every!r:.40}: every nth step, 0 to 1000, is needed")
-        wishes = Wishes(bool(given.get("near_misses", False)), int(every))
-        self._stream = self._service.open(model, self._tell, wishes, _config(model, given))
+        extras = Extras(bool(given.get("near_misses", False)), int(every))
+        self._stream = self._service.open(model, self._answer, extras, _config(model, given))
         self._send(
             {
                 "type": "ready",
@@ -186,7 +186,7 @@ class WebSocketSession(Session):
         )
         return self._stream
 
-    def _tell(self, answer: Answer) -> None:
+    def _answer(self, answer: Answer) -> None:
         """Send an answer of the stream to the client; runs in the event loop."""
         delay_ms = 1000 * answer.delay_s
         for event in answer.events:

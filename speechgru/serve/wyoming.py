@@ -114,7 +114,7 @@ class WyomingSession(Session):
         self._detected = False
         #: The client's timestamp of the first sample, in milliseconds; None until a chunk has one.
         self._start_ms: float | None = None
-        self._heard_s = 0.0
+        self._received_s = 0.0
         self._writing: set[asyncio.Task[None]] = set()
         self._cause: Cause | None = None
 
@@ -158,7 +158,7 @@ class WyomingSession(Session):
     async def _handle(self, event: Event) -> None:
         kind = event.type
         if AudioChunk.is_type(kind):
-            await self._hear(AudioChunk.from_event(event))
+            await self._receive(AudioChunk.from_event(event))
         elif AudioStart.is_type(kind):
             self._begin()
         elif AudioStop.is_type(kind):
@@ -166,13 +166,13 @@ class WyomingSession(Session):
             if not self._detected:
                 self._write(NotDetected().event())
         elif Detect.is_type(kind):
-            self._want(Detect.from_event(event).names)
+            self._select(Detect.from_event(event).names)
         elif Describe.is_type(kind):
             self._write(info(self._service.models).event())
         elif Ping.is_type(kind):
             self._write(Pong(text=Ping.from_event(event).text).event())
 
-    def _want(self, names: list[str] | None) -> None:
+    def _select(self, names: list[str] | None) -> None:
         """Detect these wake words from the next stream on; all of them if none are named."""
         known = {name: pair for pair, name in self._names.items()}
         unknown = [name for name in names or [] if name not in known]
@@ -185,22 +185,22 @@ class WyomingSession(Session):
     def _begin(self) -> None:
         self._close_streams()
         self._detected = False
-        self._start_ms, self._heard_s = None, 0.0
+        self._start_ms, self._received_s = None, 0.0
         for name in dict.fromkeys(model for model, _ in self._wanted):
             model = self._service.models[name]
-            stream = self._service.open(model, partial(self._tell, name))
+            stream = self._service.open(model, partial(self._answer, name))
             self._open.add(stream)
             self._streams[stream] = Sound(
                 model.backend.sample_rate, "s16le", 1, model.backend.sample_rate
             )
 
-    async def _hear(self, chunk: AudioChunk) -> None:
+    async def _receive(self, chunk: AudioChunk) -> None:
         if not self._streams:
             self._begin()
         if chunk.width not in BY_WIDTH:
             raise UsageError(f"width {chunk.width!r:.40}: 1 to 4 bytes are needed")
         if isinstance(chunk.timestamp, int | float) and self._start_ms is None:
-            self._start_ms = chunk.timestamp - 1000 * self._heard_s
+            self._start_ms = chunk.timestamp - 1000 * self._received_s
         for stream, sound in self._streams.items():
             if (sound.rate, sound.format, sound.channels) != (
                 chunk.rate,
@@ -215,12 +215,12 @@ class WyomingSession(Session):
                     stream.model.backend.sample_rate,
                 )
             stream.push(sound.push(chunk.audio))
-        self._heard_s += chunk.seconds
+        self._received_s += chunk.seconds
         self._service.metrics.sound_s += chunk.seconds
         for stream in self._streams:
             await self._service.room(self, stream)
 
-    def _tell(self, model: str, answer: Answer) -> None:
+    def _answer(self, model: str, answer: Answer) -> None:
         if answer.error is not None:
             self.expire("model", answer.error)
             return

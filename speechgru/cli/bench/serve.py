@@ -1,4 +1,4 @@
-"""`speechgru bench serve`: how many live streams a server takes."""
+"""`speechgru bench serve`: how many live streams a server can handle."""
 
 import os
 from typing import TYPE_CHECKING, Annotated

@@ -1,4 +1,4 @@
-"""`speechgru data download`: the archive of a public corpus as a directory."""
+"""`speechgru data download`: downloads and unpacks a public corpus."""
 
 from dataclasses import asdict
 from pathlib import Path

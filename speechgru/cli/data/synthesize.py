@@ -1,4 +1,4 @@
-"""`speechgru data synthesize`: synthetic voices say words, and words that sound similar."""
+"""`speechgru data synthesize`: takes of words and of similar words by a speech engine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -52,7 +52,7 @@ def synthesize(
 ) -> None:
     """Synthesize words for training, in many voices.
 
-    Takes are named `made-VOICE_N.wav`. They are used for training alone, never for validation or
+    Takes are named `made-VOICE_N.wav`. They are used for training only, never for validation or
     testing; delete them with `rm DIR/*/made-*`. Takes that exist are kept.
     """
     from speechgru.corpora.synthetic.engines import open_engine

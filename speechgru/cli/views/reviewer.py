@@ -24,14 +24,14 @@ _HELP = (
     "y right  w another word  o other speech  n noise  x throw away\n"
     "space again  u undo  s speaker  q quit"
 )
-#: Seconds between looks for a key.
+#: Seconds between two polls for a key.
 _POLL_S = 0.03
 _LEVELS = " .:-=+*#"
 _CELLS, _LEVEL_DB = 48, (-60.0, -6.0)
 
 
 class ReviewerView:
-    """Asks what each clip really was, with one key; plays it where there is a player."""
+    """Asks for each clip, with one key, what it really was; plays it if there is a player."""
 
     def __init__(self, terminal: Terminal, review: "Review", player: "Player | None") -> None:
         self._terminal, self._review, self._player = terminal, review, player
@@ -41,7 +41,7 @@ class ReviewerView:
         terminal.line(_HELP.partition("\n")[2])
 
     def ask(self, clip: "CaughtClip") -> "Filed | Literal['undo', 'quit'] | None":
-        """Show and play a clip, and file it by a key; None where the key did something else."""
+        """Show and play a clip, and file it by a key; None if the key did something else."""
         number = self._total - len(self._review.pending) + 1
         score = "" if clip.score is None else f" {clip.score:.2f}"
         nearly = "nearly " if clip.kind != "event" else ""
@@ -62,7 +62,7 @@ class ReviewerView:
                 return self._decide(clip, _KEYS[key])
 
     def show(self, filed: "Filed") -> None:
-        """Say where a clip went."""
+        """Show where a clip was filed."""
         self._terminal.text(plain(f"  {filed.path or 'thrown away'}", "green"))
 
     def _decide(self, clip: "CaughtClip", decision: "Decision") -> "Filed | None":
@@ -115,7 +115,7 @@ class ReviewerView:
 
 
 def levels(clip: "CaughtClip") -> str:
-    """A clip's loudness over its time, as letters: for those who cannot play it."""
+    """A clip's loudness over time as characters, for those who cannot play it."""
     from speechgru.audio.files import read
 
     try:
