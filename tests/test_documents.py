@@ -9,8 +9,10 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ import torch
 from documents import PAGES, Section, anchors, figures, is_rounded, links, read, sections
 from places import PROJECT
 from scripts import load_script
+from servers import running
 from small_world import QUICK, small_world, smaller, untrained
 
 from speechgru.cli import main
@@ -38,6 +41,7 @@ NOT_RUN = {
     "pip install .[test]": _PIP,
     "pip install -e .[test]": _PIP,
     "pip install --no-deps .": _PIP,
+    "pip install .[serve]": _PIP,
     "pip install numpy onnxruntime typer rich soundfile soxr sounddevice pydantic filelock": (
         "tests/backends/test_without_torch.py runs with these packages alone"
     ),
@@ -68,8 +72,20 @@ NOT_RUN = {
     ),
 }
 
+#: Where `serve` answers in the documents.
+SERVED = "127.0.0.1:10400"
 #: Verbs that take seconds even on small data.
-SLOW = {"demo", "train", "compare", "bench", "export", "inspect", "record", "crossvalidate"}
+SLOW = {
+    "demo",
+    "train",
+    "compare",
+    "bench",
+    "export",
+    "inspect",
+    "record",
+    "crossvalidate",
+    "serve",
+}
 
 
 def verb(command: list[str]) -> str:
@@ -173,7 +189,23 @@ def run(command: list[str]) -> int:
     if verb(command) == "review":
         sys.stdin = io.StringIO("right\nspeech\n")
     assert program == "speechgru", f"{command}: neither run nor in NOT_RUN"
+    if words[0] == "serve":
+        return serve(words)
     return main(smaller(words))
+
+
+def serve(words: list[str]) -> int:
+    """A server on free ports, stopped once it is there."""
+    for option, port in (("--port", "0"), ("--wyoming", "127.0.0.1:0")):
+        if option in words:
+            words[words.index(option) + 1] = port
+    words += [] if "--port" in words else ["--port", "0"]
+    line = [sys.executable, "-m", "speechgru", *words]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as server:
+        assert " on http" in server.stderr.readline()
+        server.terminate()
+        server.stderr.read()
+        return server.wait(30)
 
 
 def allowed(command: list[str]) -> tuple[int, ...]:
@@ -193,9 +225,12 @@ def test_python_blocks_run(section, world):
     tone = np.sin(np.arange(16_000) * 0.2).astype(np.float32) * 0.1
     batch = torch.from_numpy(tone)[None]
     names = {"samples": tone, "chunks": [tone, tone], "batch": batch, "next_batch": batch}
-    for language, code in section.blocks:
-        if language == "python":
-            exec(compile(code, str(section), "exec"), names)
+    with ExitStack() as servers:
+        for language, code in section.blocks:
+            if language == "python":
+                if SERVED in code:
+                    code = code.replace(SERVED, str(servers.enter_context(running()).address))
+                exec(compile(code, str(section), "exec"), names)
     if "log_posteriors" in names:
         whole, _ = names["model"](torch.cat([batch, batch], dim=1))
         chunks = torch.cat([names["log_posteriors"], names["more"]], dim=1)

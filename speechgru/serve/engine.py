@@ -98,7 +98,8 @@ class Engine:
         if stream.queued:
             return
         with self._condition:
-            if not stream.closed:
+            # The client's thread and the engine's may both have come this far.
+            if not stream.closed and not stream.queued:
                 stream.queued = True
                 self._ready.append(stream)
                 self._condition.notify()

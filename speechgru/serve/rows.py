@@ -1,5 +1,6 @@
 """The states of many streams of one model, one row per stream, and a step of several at once."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -90,22 +91,22 @@ class BatchRows:
         self._states = streams.initial_states(_ROWS)
         self._used = 0
         self._free: list[int] = []
+        #: Streams are added by another thread than the one that runs steps; without the lock the
+        #: arrays could be copied to larger ones while a step's states are written to them.
+        self._lock = threading.Lock()
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "engine") if threads > 1 else None
 
     def add(self) -> int:
         """Add a stream; returns its row."""
-        if self._free:
-            row = self._free.pop()
-        else:
-            row = self._used
-            self._used += 1
-            if row >= len(next(iter(self._states.values()))):
-                more = self._run.initial_states(row)
-                self._states = {
-                    name: np.concatenate([array, more[name]])
-                    for name, array in self._states.items()
-                }
+        with self._lock:
+            if self._free:
+                row = self._free.pop()
+            else:
+                row = self._used
+                self._used += 1
+                if row >= len(next(iter(self._states.values()))):
+                    self._double()
         self.reset(row)
         return row
 
@@ -115,14 +116,16 @@ class BatchRows:
 
     def reset(self, row: int) -> None:
         """Reset the whole state."""
-        for array in self._states.values():
-            array[row] = 0
+        with self._lock:
+            for array in self._states.values():
+                array[row] = 0
 
     def reset_layers(self, row: int) -> None:
         """Reset the recurrent state only."""
-        for name, array in self._states.items():
-            if name.startswith(RECURRENT):
-                array[row] = 0
+        with self._lock:
+            for name, array in self._states.items():
+                if name.startswith(RECURRENT):
+                    array[row] = 0
 
     def step(self, rows: list[int], samples: Samples) -> NDArray[np.float32]:
         """Run a step of some streams, in calls of up to `MOST_AT_ONCE` streams."""
@@ -136,11 +139,19 @@ class BatchRows:
         return np.concatenate(list(self._pool.map(self._part, indices, chunks)))
 
     def _part(self, rows: NDArray[np.intp], samples: Samples) -> NDArray[np.float32]:
-        states = {name: array[rows] for name, array in self._states.items()}
+        with self._lock:
+            states = {name: array[rows] for name, array in self._states.items()}
         log_posteriors, following = self._run(samples, states)
-        for name, array in self._states.items():
-            array[rows] = following[name]
+        with self._lock:
+            for name, array in self._states.items():
+                array[rows] = following[name]
         return log_posteriors[:, 0]
+
+    def _double(self) -> None:
+        more = self._run.initial_states(len(next(iter(self._states.values()))))
+        self._states = {
+            name: np.concatenate([array, more[name]]) for name, array in self._states.items()
+        }
 
 
 def rows_of(backend: Backend, threads: int = 1) -> Rows:

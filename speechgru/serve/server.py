@@ -68,6 +68,8 @@ class Server(uvicorn.Server):
         #: The signal that stopped the server.
         self.stopped_by: int | None = None
         self._loop: asyncio.AbstractEventLoop
+        #: Empty until `startup`: a signal may come before.
+        self.servers: list[asyncio.Server] = []
         limits = service.limits
         certificate = options.certificate
         config = uvicorn.Config(
@@ -107,7 +109,7 @@ class Server(uvicorn.Server):
                 lambda: FrontDoor(self._service, None, True, self._transports), sock=other
             )
             addresses.append(_address_of(other))
-        self._started(_address_of(main), addresses)
+        self._on_started = lambda: self._started(_address_of(main), addresses)
         try:
             async with Announcement(addresses, self._service.tell):
                 await super().serve([main])
@@ -137,6 +139,7 @@ class Server(uvicorn.Server):
             for listener in sockets or []
         ]
         self.started = True
+        self._on_started()
 
     @property
     def _wyoming_on_main(self) -> bool:

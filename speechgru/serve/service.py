@@ -22,6 +22,9 @@ from speechgru.serve.stream import Answer, Extras, Stream
 #: Why the server closed a session, as the metrics name it.
 Cause = Literal["idle", "invalid", "slow", "model", "stopping", "refused", "lost"]
 
+#: How long clients have to take the reason why they are closed when the server stops.
+FAREWELL_S = 1.0
+
 
 def cut(transport: asyncio.WriteTransport) -> None:
     """Close a connection at once, without waiting for a client that reads nothing."""
@@ -47,6 +50,10 @@ class Session(ABC):
     @abstractmethod
     def expire(self, cause: Cause, reason: str) -> None:
         """Close the session now and send the client the reason."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Cut the connection: the client does not take the reason."""
 
     @abstractmethod
     async def stop(self) -> None:
@@ -90,10 +97,19 @@ class Service:
                 ending.cancel()
         for session in list(self.sessions):
             session.expire("stopping", "the server is stopping")
+        await self._drop_remaining()
         if self._watch is not None:
             self._watch.cancel()
         for engine in self._engines.values():
             await asyncio.to_thread(engine.close)
+
+    async def _drop_remaining(self) -> None:
+        """Wait for clients to take the reason, not for long."""
+        end_s = monotonic() + FAREWELL_S
+        while self.sessions and monotonic() < end_s:
+            await asyncio.sleep(0.02)
+        for session in list(self.sessions):
+            session.drop()
 
     @property
     def default(self) -> ServedModel:

@@ -92,6 +92,10 @@ class WebSocketSession(Session):
             self._cause = cause
             self._close(_CODES.get(cause, REFUSED), reason)
 
+    def drop(self) -> None:
+        """Cut the connection."""
+        cut(self._transport)
+
     async def stop(self) -> None:
         """Send the events of the sound received so far, then close."""
         await self._finish()
@@ -215,6 +219,8 @@ class WebSocketSession(Session):
 
     def _send(self, message: Mapping[str, Any]) -> None:
         """Queue a message for the writer; a client that does not read is dropped."""
+        if self._closing is not None:
+            return
         text = json.dumps(message, ensure_ascii=False)
         self._unsent.append(text)
         self._unsent_bytes += len(text)
@@ -239,6 +245,8 @@ class WebSocketSession(Session):
             self._wake_writer.clear()
             try:
                 while self._unsent:
+                    if self._transport.is_closing():
+                        return
                     text = self._unsent.popleft()
                     await self._socket.send_text(text)
                     self._unsent_bytes -= len(text)

@@ -150,6 +150,10 @@ class WyomingSession(Session):
             if last is not None:
                 last.add_done_callback(lambda _: self._writer.close())
 
+    def drop(self) -> None:
+        """Cut the connection."""
+        cut(self._writer.transport)
+
     async def stop(self) -> None:
         """Send the detections in the sound received so far, then close."""
         await self._finish()

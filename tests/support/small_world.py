@@ -38,6 +38,8 @@ BESIDES = {
     "calibrate": ["--minutes", "0.5"],
     "bench train": ["--set", "training.batch_size=8", "--workers", "1"],
     "bench cells": ["--steps", "20"],
+    "bench loss": ["--draws", "1"],
+    "bench serve": ["--streams", "2", "--seconds", "1"],
     "other_voices.py": ["--clips", "40"],
     "crossvalidate": [word for setting in QUICK for word in ("--set", setting)],
 }
@@ -106,8 +108,9 @@ def _make(root: Path) -> None:
             say(root / "speech-commands-v2-test" / word / name, number, voice)
     _recordings(root, spoken)
     (root / "bin").mkdir()
-    (root / "bin" / "play").write_text("#!/bin/sh\n")
-    (root / "bin" / "play").chmod(0o755)
+    for name in ("play", "mosquitto_pub", "curl"):
+        (root / "bin" / name).write_text("#!/bin/sh\n")
+        (root / "bin" / name).chmod(0o755)
 
 
 def _speech_commands(root: Path, say) -> None:
