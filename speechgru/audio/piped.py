@@ -117,6 +117,11 @@ class PipedAudio:
                 given.rate or 16_000, given.sample_format or "s16le", given.channels or 1
             )
             size = None
+            if start and given == PipeFormat():
+                self._tell(
+                    f"{self._name}: has no header and is taken for {found}; --format, --rate and "
+                    "--channels say what else it is"
+                )
         yield from self._decoded(found, size)
 
     def _decoded(self, found: PipeFormat, size: int | None) -> Iterator[tuple[Samples, int]]:

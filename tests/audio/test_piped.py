@@ -57,6 +57,20 @@ def test_pcm_comes_out_as_it_was_written():
     assert np.abs(found - to_mono(frames, 48_000, RATE)).max() < 1e-4
 
 
+def test_a_format_that_is_guessed_is_said():
+    content = (sound(0.5)[:, 0] * 32_768).astype("<i2").tobytes()
+    messages = []
+    assert len(samples_of(content, messages=messages)) == 0.5 * RATE
+    assert messages == [
+        "stdin: has no header and is taken for s16le, 16000 Hz, channels: 1; --format, --rate and "
+        "--channels say what else it is"
+    ]
+    for told in ((content, RATE), (wav(sound(0.5), RATE),), (b"",)):
+        messages = []
+        samples_of(*told, messages=messages)
+        assert messages == []
+
+
 def test_a_pipe_ending_within_a_sample_is_reported():
     messages = []
     content = np.zeros((100, 2), "<f4").tobytes()[:-3]
