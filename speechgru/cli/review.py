@@ -109,13 +109,19 @@ def _by_lines(review: "Review", filed: "list[Filed]") -> None:
 
 
 def _read_lines() -> Iterator[dict[str, Any]]:
-    for line in sys.stdin or ():
-        text = line.strip()
+    lines = iter(sys.stdin or ())
+    while True:
+        try:
+            text = next(lines).strip()
+        except StopIteration:
+            return
+        except UnicodeDecodeError as error:
+            raise UsageError("stdin: is not UTF-8") from error
         if not text:
             continue
         try:
             wish = json_module.loads(text) if text.startswith("{") else {"decision": text}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"stdin: {text!r:.60} is not JSON") from error
         yield wish
 

@@ -1,6 +1,7 @@
 """Review of caught clips: each is filed into a corpus by what it really was."""
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -91,7 +92,7 @@ def _describe(root: Path, path: Path) -> CaughtClip:
         name,
         given if isinstance(given, str) and given else word,
         str(found.get("kind", "event")),
-        float(score) if isinstance(score, int | float) else None,
+        score if isinstance(score, float) and math.isfinite(score) else None,
         str(found.get("model", "")),
         str(found.get("time", "")),
     )
@@ -225,7 +226,9 @@ class Review:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
-                name, decision, to = row["file"], row["decision"], row.get("to")
+                name, decision, to = row["file"], row["decision"], row.get("to") or ""
+                if not all(isinstance(value, str) for value in (name, decision, to)):
+                    raise TypeError("file, decision and to are texts")
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 if number == len(lines):
                     break  # the process was killed while it wrote this line

@@ -75,6 +75,7 @@ def test_lines_on_stdin_are_decisions(review, tmp_path):
     [
         ("rigth", "decision 'rigth': one of right, word, speech, noise, discard, undo is needed"),
         ("{", "is not JSON"),
+        ('{"a":' * 100_000, "is not JSON"),
         ('{"decision": "word", "word": "no"}', "has no such word; there are go, stop"),
         ('{"decision": "right", "speaker": "an_na"}', "must not contain _ or -"),
         ('{"decision": "right", "file": "x.wav"}', "'x.wav': is not a caught clip"),

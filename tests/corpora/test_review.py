@@ -107,10 +107,28 @@ def test_copy_of_a_killed_review_is_not_made_twice(data, caught):
     assert not (data / "go" / "anna_4.wav").exists()
 
 
-def test_damaged_note_is_an_error(data, caught):
-    (caught / "review.jsonl").write_text("[]\n{}\n")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]",
+        '{"file": ["a"], "decision": "right", "to": "x"}',
+        '{"file": "a", "decision": "right", "to": 7}',
+        '{"file": "a", "decision": {}, "to": null}',
+    ],
+)
+def test_damaged_note_is_an_error(line, data, caught):
+    (caught / "review.jsonl").write_text(f"{line}\n{{}}\n")
     with pytest.raises(DataError, match=r"review\.jsonl, line 1: not a decision"):
         Review(caught, data, "anna")
+
+
+@pytest.mark.parametrize("score", ["NaN", "Infinity", "1" + "0" * 400, '"high"'])
+def test_description_with_an_impossible_score_has_none(score, data, caught):
+    clip = caught_clips(caught)[0].path
+    clip.with_suffix(".json").write_text(f'{{"word": "go", "score": {score}}}')
+    found = caught_clips(caught)[0]
+    assert found.word == "go"
+    assert found.score is None
 
 
 def test_names_of_words_are_not_bent(tmp_path):

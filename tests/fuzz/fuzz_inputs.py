@@ -238,6 +238,30 @@ def checkpoints(rng: random.Random, seeds: Seeds, folder: Path) -> Case:
     return Case(["train", "--resume", str(run), "--device", "cpu"], (0, 1, 2, 4))
 
 
+def reviews(rng: random.Random, seeds: Seeds, folder: Path) -> Case:
+    """Caught clips with descriptions, notes of an earlier review, and decisions on stdin."""
+    caught, data = folder / "caught", folder / "data"
+    sound = next(file for file in seeds.sounds() if file.name == "a.wav")
+    for word in ("low", "mid"):
+        (data / word).mkdir(parents=True)
+        (caught / word).mkdir(parents=True)
+        shutil.copy(sound, data / word / "own.wav")
+        for number in (1, 2):
+            shutil.copy(sound, caught / word / f"{number}.wav")
+            about = {"word": word, "kind": "event", "score": 0.5, "model": "m", "time": "now"}
+            content = mutated_json(rng, json.dumps(about))
+            (caught / word / f"{number}.json").write_bytes(content)
+    note = {"file": "low/1.wav", "decision": "right", "to": str(data / "low" / "me_1.wav")}
+    if rng.random() < 0.5:
+        (caught / "review.jsonl").write_bytes(mutated_json(rng, json.dumps(note)) + b"\n{}\n")
+    wish = {"file": "mid/1.wav", "decision": "word", "word": "low", "speaker": "ben"}
+    lines = [b"right", mutated_json(rng, json.dumps(wish)), b"undo", b"undo", b"noise"]
+    rng.shuffle(lines)
+    options = ["--json"] if rng.random() < 0.5 else []
+    command = ["review", str(caught), "--data", str(data), *options]
+    return Case(command, (0, 2, 4), b"\n".join(lines))
+
+
 def archives(rng: random.Random, seeds: Seeds, folder: Path) -> Case:
     """The archive of a corpus, whose SHA-256 somebody vouches for."""
     content = hostile_archive(rng) if rng.random() < 0.5 else mutated_bytes(rng, good_archive())
@@ -279,12 +303,13 @@ KINDS: dict[str, Maker] = {
     maker.__name__: maker
     for maker in (
         *(audio, models, onnx, recipes, manifests, grammars, truths, caches, checkpoints),
-        *(archives, answers),
+        *(reviews, archives, answers),
     )
 }
 #: Parts of all inputs; what trains or waits for a network is slower than the rest.
 SHARES = {"audio": 8, "models": 6, "onnx": 4, "recipes": 6, "manifests": 4, "grammars": 3,
-          "truths": 4, "caches": 2, "checkpoints": 1, "archives": 3, "answers": 1}  # fmt: skip
+          "truths": 4, "reviews": 2, "caches": 2, "checkpoints": 1, "archives": 3,
+          "answers": 1}  # fmt: skip
 
 
 def _with_model(rng: random.Random, seeds: Seeds, path: Path) -> list[str]:

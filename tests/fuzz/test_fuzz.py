@@ -64,10 +64,14 @@ def tried(kind: str, number: int, seeds: Seeds, folder: Path) -> tuple[Outcome, 
     """What an input gives, and what is wrong with that."""
     place = folder / f"{kind}-{number}"
     place.mkdir(parents=True)
+    known = {path.name for path in folder.iterdir()}
     case = KINDS[kind](random.Random(f"{kind}-{number}"), seeds, place)
     outcome = call(case.arguments, case.stdin)
+    faults = outcome.faults(case.codes)
+    if strays := [path.name for path in folder.iterdir() if path.name not in known]:
+        faults.append(f"files elsewhere: {strays}")
     shutil.rmtree(place)
-    return outcome, outcome.faults(case.codes)
+    return outcome, faults
 
 
 def numbers_of(kind: str, count: int) -> range:
