@@ -13,7 +13,8 @@ from speechgru.cli.terminal import err
 from speechgru.errors import InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
-    from speechgru.serve.server import Address, ServerOptions
+    from speechgru.serve.access import Address
+    from speechgru.serve.server import ServerOptions
 
 
 ACCESS = "Access"
@@ -144,8 +145,8 @@ def _options(
     origins: list[str],
     tls: tuple[Path | None, Path | None, Path | None],
 ) -> "ServerOptions":
-    from speechgru.serve.access import Access, is_loopback, read_token
-    from speechgru.serve.server import Address, ServerOptions
+    from speechgru.serve.access import Access, Address, is_loopback, read_token
+    from speechgru.serve.server import ServerOptions
     from speechgru.serve.tls import Certificate, self_signed
 
     host, port = address
@@ -177,7 +178,7 @@ def _options(
 
 
 def _wyoming(text: str | None) -> "Address | None":
-    from speechgru.serve.server import Address
+    from speechgru.serve.access import Address
 
     if text is None:
         return None

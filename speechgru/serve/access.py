@@ -1,4 +1,4 @@
-"""Who may use a server, by the request's token, origin and host."""
+"""Addresses of a server, and who may use it: by the request's token, origin and host."""
 
 import hmac
 import ipaddress
@@ -14,6 +14,17 @@ from speechgru.errors import UsageError
 #: The token as a WebSocket subprotocol, the only header that a page in a browser can set.
 PROTOCOL_PREFIX = "bearer."
 _LEAST_CHARACTERS = 16
+
+
+@dataclass(frozen=True)
+class Address:
+    """A host and a port; port 0 picks a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def is_loopback(host: str) -> bool:

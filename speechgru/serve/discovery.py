@@ -3,12 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from speechgru.serve.access import is_loopback
-
-if TYPE_CHECKING:
-    from speechgru.serve.server import Address
+from speechgru.serve.access import Address, is_loopback
 
 
 class Announcement:
@@ -18,7 +15,7 @@ class Announcement:
         tell: called with the reason if nothing can be announced.
     """
 
-    def __init__(self, addresses: Sequence["Address"], tell: Callable[[str], None]) -> None:
+    def __init__(self, addresses: Sequence[Address], tell: Callable[[str], None]) -> None:
         self._address = next((a for a in addresses if not is_loopback(a.host)), None)
         self._tell = tell
         self._zeroconf: Any = None

@@ -11,7 +11,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from speechgru.errors import UsageError
-from speechgru.serve.access import Access, is_loopback
+from speechgru.serve.access import Access, Address, is_loopback
 from speechgru.serve.app import make_app
 from speechgru.serve.discovery import Announcement
 from speechgru.serve.front_door import FrontDoor
@@ -20,17 +20,6 @@ from speechgru.serve.tls import Certificate
 
 #: The usual port of Wyoming's wake-word services.
 PORT = 10_400
-
-
-@dataclass(frozen=True)
-class Address:
-    """A host and a port; port 0 picks a free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True)

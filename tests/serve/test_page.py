@@ -12,9 +12,9 @@ from chromium import chromium
 from servers import own_events, running, words_in_noise
 
 from speechgru.modelfile.bundled import MODEL
-from speechgru.serve.access import Access
+from speechgru.serve.access import Access, Address
 from speechgru.serve.page_files import PAGE
-from speechgru.serve.server import Address, ServerOptions
+from speechgru.serve.server import ServerOptions
 
 TOKEN = "a-token-of-more-than-16"
 READY = "document.getElementById('main')?.hidden === false"

@@ -20,9 +20,9 @@ from websockets.sync.client import connect
 
 from speechgru.cli import main
 from speechgru.errors import UsageError
-from speechgru.serve.access import Access, is_loopback, read_token
+from speechgru.serve.access import Access, Address, is_loopback, read_token
 from speechgru.serve.limits import Limits
-from speechgru.serve.server import Address, ServerOptions
+from speechgru.serve.server import ServerOptions
 from speechgru.serve.tls import Certificate, self_signed
 
 TOKEN = "a-token-of-more-than-16"

@@ -17,9 +17,9 @@ from servers import own_events, running, without_latency, words_in_noise
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from speechgru.serve.access import Access
+from speechgru.serve.access import Access, Address
 from speechgru.serve.limits import Limits
-from speechgru.serve.server import Address, ServerOptions
+from speechgru.serve.server import ServerOptions
 
 LIMITS = Limits(clients=6, idle_s=1.0, hello_s=1.0, message_bytes=200_000, unsent_bytes=50_000)
 TOKEN = "a-token-of-more-than-16"

@@ -12,9 +12,9 @@ from speechgru.audio.pcm import to_packed
 from speechgru.backends.loader import load
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
-from speechgru.serve.access import Access
+from speechgru.serve.access import Access, Address
 from speechgru.serve.models import open_models
-from speechgru.serve.server import Address, Server, ServerOptions
+from speechgru.serve.server import Server, ServerOptions
 from speechgru.serve.service import Service
 
 CHUNK = 320
