@@ -176,6 +176,7 @@ def test_evaluate_streaming_tables_fit_80_columns(stream_model, tones, capsys):
     assert max(map(len, told.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_keep_writes_the_tuned_decoder_into_the_model(stream_model, tones, tmp_path, capsys):
     mine = tmp_path / "mine.safetensors"
     save_model(load_model(stream_model), mine)
