@@ -16,6 +16,7 @@ from speechgru.corpora.corpus import SPLIT_RULES, SPLITS, Clip, Corpus
 from speechgru.corpora.fingerprint import name_in
 from speechgru.corpora.guesses import layout_guesses
 from speechgru.corpora.listing import Skipped
+from speechgru.corpora.speakers import is_made
 from speechgru.errors import DataError
 
 #: Below this peak (-60 dBFS) a clip is silent, as the recognizer gets it: mixed to one channel.
@@ -313,9 +314,11 @@ def _outliers(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:
 
 
 def _few_clips(corpus: Corpus) -> Iterator[Finding]:
-    training = Counter(clip.word for clip in corpus.split("training"))
-    if not training:
+    """Words with few real takes."""
+    clips = corpus.split("training")
+    if not clips:
         return
+    training = Counter(clip.word for clip in clips if not is_made(clip.speaker))
     for word in corpus.words:
         if training[word] < FEW_CLIPS:
             yield Finding("few_clips", f"{word}: {training[word]} in training")

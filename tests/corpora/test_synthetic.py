@@ -10,6 +10,7 @@ import pytest
 
 from speechgru.audio.files import probe, read
 from speechgru.corpora import open_corpus
+from speechgru.corpora.check import check
 from speechgru.corpora.own_recordings import OwnRecordings
 from speechgru.corpora.synthetic import espeak, kokoro, piper
 from speechgru.corpora.synthetic.engine import Delivery
@@ -83,6 +84,9 @@ def test_synthetic_takes_are_for_training_alone_and_leave_other_splits_as_they_w
     assert {clip.split for clip in made} == {"training"}
     assert {clip.speaker for clip in made} == {f"made-beeps-en-{letter}" for letter in "abc"}
     assert OwnRecordings(tmp_path, "anna", RATE).count("lumos") == 1
+    few = {str(finding) for finding in check(corpus).findings if finding.kind == "few_clips"}
+    real = sum(c.split == "training" and c.word == "lumos" for c in before.values())
+    assert f"lumos: {real} in training" in few
 
 
 def test_one_speaker_is_split_by_take_however_many_synthetic_ones_there_are(tmp_path):
