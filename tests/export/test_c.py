@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from c_builds import SANITIZED, STRICT, build, in_python, same_events
+from c_builds import SANITIZED, STRICT, build, build_cortex_m, in_python, same_events
 from tones import untrained_model
 
 from speechgru.cli import main
@@ -268,3 +268,28 @@ def test_cmake_builds_the_example_for_a_host(tmp_path, real_stream):
     events = [json.loads(line) for line in done.stdout.splitlines()]
     expected = in_python(model, samples).events
     assert [(e["word"], round(16_000 * e["t"])) for e in events] == [(e[0], e[3]) for e in expected]
+
+
+@pytest.mark.slow
+def test_an_emulated_cortex_m4_answers_as_the_host_does(tmp_path, real_stream, commands_12):
+    samples = real_stream[: 20 * 16_000]
+    on_host = build(commands_12, tmp_path / "host", "gcc", "-O2").run(samples)
+    on_chip, _ = build_cortex_m(commands_12, tmp_path / "chip").run(samples)
+    assert len(on_host.events) > 3
+    assert on_chip.events == on_host.events
+    # One fuses multiplications and additions, the other does not.
+    assert np.abs(on_chip.log_posteriors - on_host.log_posteriors).max() < 0.02
+
+
+@pytest.mark.slow
+def test_a_small_model_fits_a_small_chip(tmp_path, real_stream):
+    """A network of 97,000 parameters; the cost does not depend on weights."""
+    small = {"hidden": 76, "front_channels": (12, 20, 32)}
+    model = small_model({"mels": 40}, **small)
+    chip = build_cortex_m(model, tmp_path)
+    _, measured = chip.run(real_stream[: 5 * 16_000])
+    assert abs(measured["two_million"] - 2_000_000) < 1_000
+    assert measured["steps"] == 250
+    assert chip.flash_bytes <= 160_000
+    assert measured["state_bytes"] + measured["stack_bytes"] <= 40_000
+    assert 50 * measured["mean_instructions"] <= 40e6
