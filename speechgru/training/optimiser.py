@@ -46,7 +46,8 @@ class Muon(EagerAdamW):
     with small gradients are learned, too (Jordan et al., "Muon: an optimizer for hidden layers in
     neural networks", 2024); it is as large as AdamW's (Liu et al., "Muon is scalable for LLM
     training", 2025, section 2.2). torch.optim.Muon takes whole matrices only, no separate gates and
-    no kernels, and computes in bfloat16, which takes 15 times as long on CPUs without support.
+    no kernels, and trained worse (notebook of 2026-11-28); it computes in bfloat16, which takes 15
+    times as long on CPUs without support.
     """
 
     @torch.no_grad()
