@@ -32,7 +32,7 @@ WORDS_V2 = tuple(sorted((*WORDS_V1, "backward", "follow", "forward", "learn", "v
 _NO_WORD = (SILENCE, UNKNOWN)
 TWELVE = (*_NO_WORD, *COMMANDS)
 
-_PROBED, _SHORTEST_S, _LONGEST_S = 300, 0.5, 5.0
+_PROBED, _SHORTEST_S, _LONGEST_S = 300, 0.8, 5.0
 #: A recording up to this length is a clip as it is; of a longer one, what is spoken in it is a
 #: clip, with this margin before and after.
 _WORD_S, _MARGIN_S = 1.2, 0.25
