@@ -123,10 +123,12 @@ class _Teacher:
         self.columns, self.labels = columns, label_ids(columns, student)
         own = torch.arange(len(classes), device=student.device)
         self.log_prior = self.model.log_prior[label_ids(own, self.model)]
+        provenance = self.model.metadata.get("provenance", {})
+        # The teacher's file has the rest: its recipe, and what it began with.
         self.provenance = {
             "file": path.name,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            **self.model.metadata.get("provenance", {}),
+            **{name: provenance[name] for name in ("data", "commit") if name in provenance},
         }
 
     def _check(self) -> None:

@@ -150,6 +150,16 @@ def test_it_is_small_and_knows_the_ten_commands():
     assert backend.header["graph"]["checked"]["largest_difference"] <= 1e-4
 
 
+def test_the_small_one_is_small_and_knows_the_same_words():
+    small = bundled.find_model("commands-12-small")
+    backend = open_backend(small)
+    assert small.stat().st_size <= 200_000
+    assert backend.parameters <= 100_000
+    assert f"{backend.parameters:,} parameters" in CARD.read_text(encoding="utf-8")
+    assert backend.labels == open_backend(bundled.MODEL).labels
+    assert backend.header["graph"]["checked"]["largest_difference"] <= 1e-4
+
+
 def test_its_card_is_complete():
     text = CARD.read_text(encoding="utf-8")
     told = " ".join(text.split())
@@ -172,10 +182,11 @@ def test_it_recognizes_real_recordings(gsc_open):
     assert report.accuracy > 0.95
 
 
-def test_it_recognizes_synthetic_voices(tmp_path, capsys):
+@pytest.mark.parametrize("model", ["commands-12", "commands-12-small"])
+def test_it_recognizes_synthetic_voices(model, capsys):
     """With voices that it was not trained on, from the corpus in the package."""
     clips = [c for c in open_corpus(embedded_corpus()).split("testing") if c.word in COMMANDS]
-    assert main(["recognize", *(str(clip.path) for clip in clips), "--json"]) == 0
+    assert main(["recognize", model, *(str(clip.path) for clip in clips), "--json"]) == 0
     answers = json.loads(capsys.readouterr().out)
     right = sum(a["word"] == c.word for a, c in zip(answers, clips, strict=True))
     assert right > len(clips) / 2
