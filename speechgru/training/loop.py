@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from speechgru.common.progress import Progress
+from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError
 from speechgru.modelfile.bundled import trained_model
 from speechgru.modelfile.safetensors import read_header, save_model
@@ -28,6 +29,8 @@ from speechgru.training.validation import Score
 
 #: Seconds between checkpoints that are not at a validation.
 CHECKPOINT_EVERY_S = 60.0
+#: Metrics are rounded by less than this.
+_ROUNDING = 1e-3
 #: Steps between readings of the loss, each of which waits for the device.
 LOG_EVERY = 20
 
@@ -323,7 +326,10 @@ class _Loop:
         stream = None
         keeps_start = trainer.recipe.training.keep_start
         if streams is not None and (keeps_start or self.progress.step > trainer.streams_begin):
-            stream = streams(model)
+            # Until other weights replace them, the first ones keep their own detector.
+            start = trainer.warm_start if keeps_start and not self.progress.best_metrics else None
+            own = DetectorConfig.parse(start.decoder, "the model's decoder") if start else None
+            stream = streams(model, self._most_missed(), own) if keeps_start else streams(model)
         # Sums on a GPU may differ in their last bit, and all processes must decide alike.
         loss, accuracy, balanced, errors = self.ranks.broadcast(
             score.loss, score.accuracy, score.balanced_accuracy, stream.errors if stream else 0.0
@@ -341,11 +347,18 @@ class _Loop:
             if "stream_errors" not in best:
                 return True
             if self.trainer.recipe.training.keep_start:
-                misses_no_more = score.stream.missed_percent <= best["missed_percent"]
-                return misses_no_more and -score.stream.errors > progress.best_score
+                misses_no_more = score.stream.missed_percent <= self._most_missed()
+                return misses_no_more and score.stream.cost < best["stream_cost"]
             return -score.stream.errors >= progress.best_score
         least_loss = progress.best_metrics.get("validation", {}).get("loss", math.inf)
         return (score.balanced_accuracy, -score.loss) > (progress.best_score, -least_loss)
+
+    def _most_missed(self) -> float:
+        """Percent of the validation words that weights may miss if the first ones are kept."""
+        best = self.progress.best_metrics.get("validation", {})
+        if not self.trainer.recipe.training.keep_start or "missed_percent" not in best:
+            return 100.0
+        return float(best["missed_percent"]) + _ROUNDING
 
     def _save_best(self) -> None:
         trainer, model = self.trainer, self.trainer.state.average.model

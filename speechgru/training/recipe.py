@@ -111,9 +111,9 @@ class TrainingConfig(_Section):
     teacher_weight: float = Field(0.7, gt=0.0, le=1.0)
     #: Above 1, less probable answers of the teachers count more.
     temperature: float = Field(1.0, ge=0.1, le=20.0)
-    #: `train --from MODEL` with a model for the same words trains for so few steps, at half the
-    #: learning rate, and keeps that model's weights unless better ones are found (`keep_start`); 0
-    #: trains it like any other.
+    #: `train --from MODEL` with a model for the same words trains for so few steps, at an
+    #: eighth of the learning rate, and keeps that model's weights unless better ones are found
+    #: (`keep_start`); 0 trains it like any other.
     refine_steps: int = Field(0, ge=0)
     #: The weights that training starts with are validated, too. Later ones replace them only if
     #: they miss no more of the validation words and have the lower cost.

@@ -10,9 +10,9 @@ from speechgru.training.recipe import Recipe, parse_recipe
 def refined(recipe: Recipe) -> Recipe:
     """The recipe for training on with the model that it begins with, if that has the same words.
 
-    It takes `training.refine_steps`, at half the learning rate and in streams from the first step,
-    and keeps the weights it begins with unless better ones are found. Otherwise, or where
-    `refine_steps` is 0, the recipe stays as it is.
+    It takes `training.refine_steps`, at an eighth of the learning rate and in streams from the
+    first step, and keeps the weights it begins with unless better ones are found. Otherwise, or
+    where `refine_steps` is 0, the recipe stays as it is.
 
     Raises:
         DataError: the model's file is not a model, or the data is invalid.
@@ -28,6 +28,6 @@ def refined(recipe: Recipe) -> Recipe:
     if not same_words or tuple(header.get("unknown_words", ())) != others:
         return recipe
     table = recipe.model_dump(mode="json")
-    table["training"] |= {"keep_start": True, "learning_rate": training.learning_rate / 2}
+    table["training"] |= {"keep_start": True, "learning_rate": training.learning_rate / 8}
     table["stream"]["begin_at"] = 0.0
     return parse_recipe(table, "recipe")

@@ -81,7 +81,9 @@ class Trainer:
             data.task, data.packed, self.model, carried=bool(recipe.stream.clips)
         )
         self.stream_validation = (
-            StreamValidation(data, self.model) if config.choose_by == "streams" else None
+            StreamValidation(data, self.model, with_training_words=config.keep_start)
+            if config.choose_by == "streams"
+            else None
         )
         self.steps = max(config.least_steps, round(config.epochs * len(clips) / config.batch_size))
         if config.keep_start and config.refine_steps:

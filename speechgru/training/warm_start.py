@@ -24,10 +24,12 @@ class WarmStart:
     Args:
         message: for the user, in a line.
         provenance: how the model that the weights are from was made.
+        decoder: its detector's settings.
     """
 
     message: str
     provenance: dict[str, Any]
+    decoder: dict[str, Any]
 
 
 def initialize_from(model: SpeechGRU, name: str) -> WarmStart:
@@ -60,7 +62,8 @@ def initialize_from(model: SpeechGRU, name: str) -> WarmStart:
     model.load_state_dict(model.state_dict() | weights)
     what = "the weights" if whole else "the encoder (the heads are new: other words or heads)"
     provenance = trained.metadata.get("provenance", {})
-    return WarmStart(f"starts with {what} of {path.name}", provenance)
+    decoder = trained.metadata.get("decoder", {})
+    return WarmStart(f"starts with {what} of {path.name}", provenance, decoder)
 
 
 def _outputs(model: SpeechGRU) -> tuple[object, ...]:

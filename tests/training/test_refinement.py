@@ -30,7 +30,7 @@ def recipe_from(run, **training):
 def test_same_words_take_few_steps_and_start_as_a_candidate(tmp_path):
     recipe = refined(recipe_from(finished_run(shared_tones()), validations=2))
     assert recipe.training.keep_start
-    assert recipe.training.learning_rate == pytest.approx(QUICK["training"]["learning_rate"] / 2)
+    assert recipe.training.learning_rate == pytest.approx(QUICK["training"]["learning_rate"] / 8)
     result = train(recipe, tmp_path / "run", CPU)
     assert result.steps == 4
     assert [row["step"] for row in metrics(tmp_path / "run")] == [0, 2, 4]
@@ -38,7 +38,7 @@ def test_same_words_take_few_steps_and_start_as_a_candidate(tmp_path):
 
 def test_weights_stay_where_nothing_better_is_found(tmp_path):
     before = finished_run(shared_tones())
-    recipe = refined(recipe_from(before, validations=2, average_decay=0.0, learning_rate=0.9))
+    recipe = refined(recipe_from(before, validations=2, average_decay=0.0, learning_rate=4.0))
     result = train(recipe, tmp_path / "run", CPU)
     assert result.metrics["step"] == 0
     kept, start = load_file(result.model), load_file(before / "model.safetensors")
@@ -73,9 +73,9 @@ def test_weights_that_miss_more_words_never_replace_the_first(scores, best, tmp_
     recipe = refined(recipe_from(finished_run(shared_tones()), validations=2))
     make, given = loop.Trainer, iter(scores)
 
-    def validation(model):
-        missed, errors = next(given)
-        return StreamScore(errors, missed, 1.0, 96, 0.1, DetectorConfig())
+    def validation(model, most_missed, own):
+        missed, cost = next(given)
+        return StreamScore(50.0, missed, 1.0, 96, 0.1, DetectorConfig(), cost)
 
     def trainer(*arguments, **options):
         made = make(*arguments, **options)

@@ -50,6 +50,16 @@ def test_score_is_deterministic(data, good):
     assert StreamValidation(data, model)(model) == good
 
 
+def test_detector_may_be_limited_to_those_that_miss_few_words(data):
+    model = untrained_model(clip_s=0.5)
+    validation = StreamValidation(data, model)
+    free = validation(model)
+    limited = validation(model, most_missed=free.missed_percent - 1e-6)
+    assert limited.errors == free.errors
+    assert limited.missed_percent < free.missed_percent or limited == free
+    assert validation(model, most_missed=-1.0) == free  # none misses so few
+
+
 def test_false_alarms_in_talk_are_counted(data):
     """A network that always gives one word fires in talk, and misses the others."""
     model = untrained_model(clip_s=0.5)
