@@ -190,6 +190,7 @@ def test_good_clients_lose_nothing_among_bad_ones():
     grown_mb = np.median(megabytes[-third:]) - np.median(megabytes[third : 2 * third])
     p50, p99 = np.quantile(soak.delays_s, [0.5, 0.99])
     print(f"{dict(soak.counts)}; {len(soak.delays_s)} events, p50 {p50:.3f} s, p99 {p99:.3f} s;")
+    print("megabytes:", *(f"{mb:.0f}" for mb in megabytes[::4]))
     print(f"memory {np.median(megabytes[-third:]):.1f} MB, {grown_mb:+.1f} MB in the last third")
     assert soak.wrong == [], f"{soak.wrong}, not {own_events()}"
     assert soak.counts["good"] >= GOOD
