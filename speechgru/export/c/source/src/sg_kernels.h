@@ -23,16 +23,27 @@ static inline float sg_quantize(const float *x, int n, float *q)
     return 1.0f;
 }
 
-static inline float sg_dot(const float *w, const float *x, int n)
+/* The sum of `parts` products of `n` weights each; their activations are `stride` apart, and in each
+ * part of one scale. */
+static inline float sg_dots(
+    const float *w, const float *x, int n, int parts, int stride, const float *scales)
 {
-    /* Sums of their own, which a compiler can keep in a vector. */
+    /* Sums of their own, which a compiler can keep in vectors. */
     float sums[8] = {0};
-    int i, j;
+    int part, i, j;
 
-    for (i = 0; i < n; i += 8) {
-        for (j = 0; j < 8; j++) sums[j] += w[i + j] * x[i + j];
+    (void)scales;
+    for (part = 0; part < parts; part++, x += stride, w += n) {
+        for (i = 0; i < n; i += 8) {
+            for (j = 0; j < 8; j++) sums[j] += w[i + j] * x[i + j];
+        }
     }
     return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+}
+
+static inline float sg_dot(const float *w, const float *x, int n)
+{
+    return sg_dots(w, x, n, 1, 0, NULL);
 }
 
 #else
@@ -66,21 +77,27 @@ static inline float sg_quantize(const float *x, int n, int16_t *q)
 #if defined(__ARM_FEATURE_DSP) && !defined(__ARM_BIG_ENDIAN)
 #include <arm_acle.h>
 
+static inline int32_t sg_dot_four(const int8_t *w, const int16_t *x, int32_t sum)
+{
+    uint32_t weights;
+    int16x2_t first, second;
+
+    memcpy(&weights, w, sizeof weights);
+    memcpy(&first, x, sizeof first);
+    memcpy(&second, x + 2, sizeof second);
+    sum = __smlad(__sxtb16((int8x4_t)weights), first, sum);
+    return __smlad(__sxtb16((int8x4_t)(weights >> 8)), second, sum);
+}
+
 static inline int32_t sg_dot(const int8_t *w, const int16_t *x, int n)
 {
-    const int8_t *end = w + n;
     int32_t sum = 0;
 
-    for (; w < end; w += 4, x += 4) {
-        uint32_t weights;
-        int16x2_t first, second;
-        memcpy(&weights, w, sizeof weights);
-        memcpy(&first, x, sizeof first);
-        memcpy(&second, x + 2, sizeof second);
-        sum = __smlad(__sxtb16((int8x4_t)weights), first, sum);
-        sum = __smlad(__sxtb16((int8x4_t)(weights >> 8)), second, sum);
+    for (; n >= 8; n -= 8, w += 8, x += 8) {
+        sum = sg_dot_four(w, x, sum);
+        sum = sg_dot_four(w + 4, x + 4, sum);
     }
-    return sum;
+    return n > 0 ? sg_dot_four(w, x, sum) : sum;
 }
 
 #else
@@ -97,5 +114,20 @@ static inline int32_t sg_dot(const int8_t *w, const int16_t *x, int n)
 }
 
 #endif
+
+/* The sum of `parts` products of `n` weights each; their activations are `stride` apart, and in each
+ * part of one scale. */
+static inline float sg_dots(
+    const int8_t *w, const int16_t *x, int n, int parts, int stride, const float *scales)
+{
+    float sum = 0.0f;
+    int part;
+
+    for (part = 0; part < parts; part++, x += stride, w += n) {
+        sum += (float)sg_dot(w, x, n) * scales[part];
+    }
+    return sum;
+}
+
 #endif
 #endif

@@ -25,16 +25,13 @@ static void convolve(
     const sg_conv *conv, const sg_activation *frames, const float *scales, float *y)
 {
     int size = (conv->bands + SG_BAND_KERNEL - 1) * conv->inputs;
-    int band, output, frame;
+    int band, output;
 
     for (band = 0; band < conv->output_bands; band++) {
         const sg_activation *x = frames + band * conv->band_stride * conv->inputs;
         const sg_weight *w = conv->weights;
-        for (output = 0; output < conv->outputs; output++) {
-            float sum = 0.0f;
-            for (frame = 0; frame < SG_KERNEL; frame++, w += conv->row) {
-                sum += (float)sg_dot(w, x + frame * size, conv->row) * scales[frame];
-            }
+        for (output = 0; output < conv->outputs; output++, w += SG_KERNEL * conv->row) {
+            float sum = sg_dots(w, x, conv->row, SG_KERNEL, size, scales);
             sum = sum * SG_SCALED(1.0f, conv->scales, output) + conv->biases[output];
             *y++ = sum > 0.0f ? sum : 0.0f;
         }
