@@ -22,7 +22,7 @@ from speechgru.export.weights import to_int8
 from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.modelfile.bundled import MODEL
+from speechgru.modelfile.bundled import MODEL, find_model
 from speechgru.modelfile.safetensors import load_model, save_model
 
 LABELS = (SILENCE, UNKNOWN, "yes", "no", "stop")
@@ -80,7 +80,7 @@ def real_stream(gsc_open):
 
 @pytest.fixture(scope="module")
 def commands_12():
-    return load_model(MODEL.with_suffix(".safetensors"))
+    return load_model(find_model("commands-12", trained=True))
 
 
 @pytest.mark.parametrize(
@@ -227,14 +227,17 @@ def test_every_setting_that_is_taken_is_right(tmp_path, real_stream, features, s
 
 
 @pytest.mark.slow
-def test_8_bits_give_the_same_events_on_20_minutes(tmp_path, real_stream, commands_12):
-    python = in_python(commands_12, real_stream)
+@pytest.mark.parametrize("name", ["commands-12", "commands-12-small"])
+def test_8_bits_give_the_same_events_on_20_minutes(tmp_path, real_stream, name):
+    model = load_model(find_model(name, trained=True))
+    python = in_python(model, real_stream)
     assert len(python.events) > 200
     for kind in ("-DSG_FLOAT", "-USG_FLOAT"):
         folder = tmp_path / kind
-        found = build(commands_12, folder, "gcc", "-O3", kind, *STRICT).run(real_stream)
-        both = same_events(python, found, commands_12.sample_rate)
+        found = build(model, folder, "gcc", "-O3", kind, *STRICT).run(real_stream)
+        both = same_events(python, found, model.sample_rate)
         most = max(len(python.events), len(found.events))
+        print(f"{name} {kind}: {both} of {len(python.events)}, {len(found.events)} events")
         assert both >= (0.99 * most if kind == "-USG_FLOAT" else most)
 
 
@@ -282,11 +285,8 @@ def test_an_emulated_cortex_m4_answers_as_the_host_does(tmp_path, real_stream, c
 
 
 @pytest.mark.slow
-def test_a_small_model_fits_a_small_chip(tmp_path, real_stream):
-    """A network of 97,000 parameters; the cost does not depend on weights."""
-    small = {"hidden": 76, "front_channels": (12, 20, 32)}
-    model = small_model({"mels": 40}, **small)
-    chip = build_cortex_m(model, tmp_path)
+def test_the_small_model_fits_a_small_chip(tmp_path, real_stream):
+    chip = build_cortex_m(load_model(find_model("commands-12-small", trained=True)), tmp_path)
     _, measured = chip.run(real_stream[: 5 * 16_000])
     assert abs(measured["two_million"] - 2_000_000) < 1_000
     assert measured["steps"] == 250
