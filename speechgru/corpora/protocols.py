@@ -32,7 +32,7 @@ WORDS_V2 = tuple(sorted((*WORDS_V1, "backward", "follow", "forward", "learn", "v
 _NO_WORD = (SILENCE, UNKNOWN)
 TWELVE = (*_NO_WORD, *COMMANDS)
 
-_PROBED, _SHORTEST_S, _LONGEST_S = 300, 0.8, 5.0
+_PROBED, _SHORTEST_S, _LONGEST_S = 300, 0.5, 5.0
 #: A recording up to this length is a clip as it is; of a longer one, what is spoken in it is a
 #: clip, with this margin before and after.
 _WORD_S, _MARGIN_S = 1.2, 0.25
@@ -232,7 +232,8 @@ def _random_key(seed: int, clip: Clip) -> str:
 def _typical_length_s(corpus: Corpus, words: tuple[str, ...]) -> float:
     """The 95 % quantile of the training clips' lengths, in steps of 0.1 s, of a few hundred clips.
 
-    Of recordings that are longer than a word, only what is spoken counts, with a margin.
+    Of recordings that are longer than a word, only what is spoken counts, with a margin. Of fewer
+    recordings the longest one counts: later ones will be longer than a quantile of so few.
 
     Raises:
         DataError: a recording cannot be read.

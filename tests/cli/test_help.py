@@ -125,7 +125,7 @@ def test_without_arguments_the_help_is_shown_and_the_exit_code_is_that_of_usage(
     [
         ("speechgru tra", ["train"]),
         ("speechgru train my", ["my-words"]),
-        ("speechgru listen comm", ["commands-12"]),
+        ("speechgru listen comm", ["commands-12", "commands-12-small"]),
         ("speechgru evaluate x --split v", ["validation"]),
     ],
 )

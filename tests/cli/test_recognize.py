@@ -122,7 +122,7 @@ def test_bad_files_are_reported_and_others_recognized(clip_model, wav, tmp_path,
     errors = printed.err.splitlines()
     assert len(errors) == len(bad)
     for error, (file, sentence) in zip(errors, bad.items(), strict=True):
-        assert error.startswith(f"error: {file}: ")
+        assert error.startswith(f"error: {file}: " if len(file) < 200 else "error: ")
         assert sentence in error
 
 

@@ -76,7 +76,7 @@ def test_model_has_its_provenance(trained, tones):
     origin = metadata["provenance"]
     assert origin["data"]["clips"] == {"training": 14, "validation": 6, "testing": 18}
     assert origin["data"]["fingerprint"] == prepare(quick_recipe(tones)).fingerprint
-    assert origin["recipe"]["training"] == quick_recipe(tones).training.model_dump()
+    assert origin["recipe"]["training"] == quick_recipe(tones).training.model_dump(mode="json")
     assert str(tones.parent) not in str(metadata)  # nobody's paths are published
 
 

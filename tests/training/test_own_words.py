@@ -30,7 +30,7 @@ def train(root, out, say=lambda line: None, **sections):
     return load_model(loop.train(parse_recipe(table, "words"), out, CPU, say=say).model)
 
 
-@pytest.mark.parametrize("seconds", [0.9, 1.3, 2.4])
+@pytest.mark.parametrize("seconds", [0.5, 1.3, 2.4])
 def test_clip_is_as_long_as_the_recordings(tmp_path, seconds):
     """Also where that is longer than a row's `seconds_per_clip`."""
     root = write_words(tmp_path / "own", {"one": "low", "two": "high"}, seconds)

@@ -252,7 +252,7 @@ def test_resumed_run_is_exact(tones, teacher, tmp_path, stream):
     origin = load_model(run / "model.safetensors").metadata["provenance"]
     assert origin["recipe"]["training"]["teachers"] == ["model.safetensors", "changed.safetensors"]
     first, second = origin["teachers"]
-    assert first["recipe"] == load_model(teacher).metadata["provenance"]["recipe"]
+    assert first["data"] == load_model(teacher).metadata["provenance"]["data"]
     assert len(first["sha256"]) == 64
     assert first["sha256"] != second["sha256"]
 

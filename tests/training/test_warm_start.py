@@ -124,7 +124,7 @@ def test_bundled_model_by_name(tones):
 
 def test_least_steps(tones):
     recipe = with_data(load_recipe("my-words", ["training.begin_with=''"]), str(tones))
-    assert make_trainer(recipe).steps == recipe.training.least_steps == 320
+    assert make_trainer(recipe).steps == recipe.training.least_steps == 400
 
 
 def test_bundled_files_are_the_same_network():
