@@ -233,7 +233,7 @@ def _typical_length_s(corpus: Corpus, words: tuple[str, ...]) -> float:
     """The 95 % quantile of the training clips' lengths, in steps of 0.1 s, of a few hundred clips.
 
     Of recordings that are longer than a word, only what is spoken counts, with a margin. Of fewer
-    recordings the longest one counts: later ones will be longer than a quantile of so few.
+    recordings the longest one counts: a quantile of so few would cut later ones.
 
     Raises:
         DataError: a recording cannot be read.
@@ -241,7 +241,10 @@ def _typical_length_s(corpus: Corpus, words: tuple[str, ...]) -> float:
     clips = [clip for clip in corpus.split("training") if clip.word in words] or corpus.clips
     count = min(len(clips), _PROBED)
     chosen = [clips[number * len(clips) // count] for number in range(count)]
-    length_s = _quantile_95([probe(clip.path).duration_s for clip in chosen])
+    lengths_s = [probe(clip.path).duration_s for clip in chosen]
+    length_s = _quantile_95(lengths_s)
+    if length_s <= _WORD_S and count < _PROBED:
+        length_s = min(max(lengths_s), _WORD_S)
     if length_s > _WORD_S:
         spoken_s = _quantile_95(in_threads(_spoken_s, [clip.path for clip in chosen[::3]]))
         length_s = min(length_s, spoken_s + 2 * _MARGIN_S)

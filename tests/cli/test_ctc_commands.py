@@ -89,7 +89,7 @@ def test_thresholds_apply_to_a_ctc_head(made, run):
             "at least 2 hypotheses",
         ),
         (["listen", "ctc", "--threshold", "loud=0.5", "--input", "file"], "threshold loud=0.5"),
-        (["evaluate", "ctc", "--data", "data", "--beam", "3"], "with --streaming, --conversation, --sequences"),
+        (["evaluate", "ctc", "--data", "data", "--beam", "3"], "with --streaming, --conversation"),
         (["evaluate", "in_noise", "--streaming", "--tune", "--split", "validation",
           "--data", "data", "--beam", "3"],
          "leave --beam out"),
