@@ -327,9 +327,14 @@ class _Loop:
         keeps_start = trainer.recipe.training.keep_start
         if streams is not None and (keeps_start or self.progress.step > trainer.streams_begin):
             # Until other weights replace them, the first ones keep their own detector.
-            start = trainer.warm_start if keeps_start and not self.progress.best_metrics else None
-            own = DetectorConfig.parse(start.decoder, "the model's decoder") if start else None
-            stream = streams(model, self._most_missed(), own) if keeps_start else streams(model)
+            start = trainer.warm_start if keeps_start else None
+            if start is None:
+                stream = streams(model)
+            else:
+                first = DetectorConfig.parse(start.decoder, "the model's decoder")
+                own = None if self.progress.best_metrics else first
+                # A lower threshold would give back the false alarms that are unlearned here.
+                stream = streams(model, self._most_missed(), own, first.threshold)
         # Sums on a GPU may differ in their last bit, and all processes must decide alike.
         loss, accuracy, balanced, errors = self.ranks.broadcast(
             score.loss, score.accuracy, score.balanced_accuracy, stream.errors if stream else 0.0

@@ -104,12 +104,16 @@ class StreamValidation:
         self.wordless = _wordless(talk, noise, model.step_samples)
 
     def __call__(
-        self, model: SpeechGRU, most_missed: float = 100.0, own: DetectorConfig | None = None
+        self,
+        model: SpeechGRU,
+        most_missed: float = 100.0,
+        own: DetectorConfig | None = None,
+        lowest_threshold: float = 0.0,
     ) -> StreamScore:
         """Score a model, which is set to evaluation mode.
 
         With its own detector, or with the best of those that miss at most `most_missed` percent of
-        the words, if any does.
+        the words, if any does, and whose threshold is no lower than `lowest_threshold`.
         """
         model.eval()
         words = _log_posteriors(model, self.rows)
@@ -127,7 +131,8 @@ class StreamValidation:
             cost = missed + _PERCENT_PER_ALARM * min(alarms / labels, _MAX_ALARMS)
             trials.append((cost, missed, alarms, config))
         errors = float(np.mean([cost for cost, *_ in trials]))
-        allowed = [trial for trial in trials if trial[1] <= most_missed] or trials
+        strict = [trial for trial in trials if trial[3].threshold >= lowest_threshold] or trials
+        allowed = [trial for trial in strict if trial[1] <= most_missed] or strict
         limit = min(cost for cost, *_ in allowed) + _MARGIN
         cost, missed, alarms, config = max(
             (trial for trial in allowed if trial[0] <= limit), key=lambda trial: trial[3].threshold

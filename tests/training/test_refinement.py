@@ -73,8 +73,9 @@ def test_weights_that_miss_more_words_never_replace_the_first(scores, best, tmp_
     recipe = refined(recipe_from(finished_run(shared_tones()), validations=2))
     make, given = loop.Trainer, iter(scores)
 
-    def validation(model, most_missed, own):
+    def validation(model, most_missed, own, lowest_threshold):
         missed, cost = next(given)
+        assert lowest_threshold > 0
         return StreamScore(50.0, missed, 1.0, 96, 0.1, DetectorConfig(), cost)
 
     def trainer(*arguments, **options):

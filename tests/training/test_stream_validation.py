@@ -60,6 +60,13 @@ def test_detector_may_be_limited_to_those_that_miss_few_words(data):
     assert validation(model, most_missed=-1.0) == free  # none misses so few
 
 
+def test_threshold_may_be_limited_from_below(data, good):
+    model = trained_model()
+    strict = StreamValidation(data, model)(model, lowest_threshold=0.9)
+    assert strict.detector.threshold >= 0.9
+    assert strict.false_alarms_per_hour <= good.false_alarms_per_hour
+
+
 def test_false_alarms_in_talk_are_counted(data):
     """A network that always gives one word fires in talk, and misses the others."""
     model = untrained_model(clip_s=0.5)
