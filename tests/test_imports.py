@@ -21,7 +21,7 @@ LEVELS = (
     ("audio",),
     ("corpora", "model", "decoding"),
     ("modelfile", "recognition"),
-    ("backends", "evaluation"),
+    ("backends", "evaluation", "recording"),
     ("training", "export"),
     ("analysis",),
     ("serve",),
@@ -32,7 +32,7 @@ LEVELS = (
 #: What runs without torch: listening to an exported model, and everything about recordings.
 TORCH_FREE = (
     *("__init__", "version", "errors", "labels", "common", "audio", "corpora", "decoding"),
-    *("recognition", "evaluation", "serve", "cli"),
+    *("recognition", "recording", "evaluation", "serve", "cli"),
     *("modelfile.header", "modelfile.onnx", "modelfile.bundled"),
     *("backends.loader", "backends.onnx", "backends.onnx_step"),
 )
