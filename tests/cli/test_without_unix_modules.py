@@ -12,6 +12,7 @@ from runs import write_recipe
 #: cannot be opened there either, and there is no lock that a file could not be deleted under.
 COMMANDS = """
 import json, os, sys, warnings
+import psutil  # on Windows it needs none of these modules; elsewhere it does
 for name in ("fcntl", "resource", "termios", "pwd", "grp"):
     sys.modules[name] = None
 del os.O_DIRECTORY

@@ -43,8 +43,8 @@ def heard(audio, bursts: bool, seed: int = 7):
     for piece in stream_pieces(audio, plan):
         samples = piece.samples.astype(np.float32) / 32_768
         parts = [(samples, True)]
-        if piece.word is not None:
-            words.append(piece.word)
+        if piece.words:
+            words += piece.words
             if bursts and rng.random() < 0.5:
                 kind = str(rng.choice(list(counts)))
                 counts[kind] += 1
