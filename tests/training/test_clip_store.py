@@ -59,8 +59,9 @@ def test_prefetched_clips_are_not_fetched_again(place, monkeypatch):
     monkeypatch.setattr(torch, "empty", lambda *a, **k: sizes.append(a[0][0]) or empty(*a, **k))
     store.prefetch(torch.tensor([1, 2]))
     first = store.get(torch.tensor([1, 2]))
-    assert sizes == [2]
-    store.prefetch(torch.tensor([0, 0]))
+    assert sizes.count(2) == 1
+    # Of another size, as it may still run when the other place is tested.
+    store.prefetch(torch.tensor([0, 0, 0, 0]))
     other = store.get(torch.tensor([3, 1, 5]))  # as after a resume
     assert 3 in sizes
     assert torch.equal(first[0], other[1])
