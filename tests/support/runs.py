@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from once import made_once
 from safetensors.torch import load_file
 
 from speechgru.analysis.training_cost import synthetic_data
+from speechgru.errors import InterruptedRunError
 from speechgru.training import loop
 from speechgru.training.data import TrainingData, prepare
 from speechgru.training.recipe import Recipe, parse_recipe
@@ -77,3 +79,19 @@ def assert_same_run(run: Path, other: Path) -> None:
 
 def make_trainer(recipe: Recipe) -> Trainer:
     return Trainer(recipe, prepare(recipe), CPU)
+
+
+class StopAfter:
+    """Returns true when it is called for the n-th time: after the n-th step."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def interrupt(recipe: Recipe, run: Path, steps: int, resume: bool = False) -> None:
+    with pytest.raises(InterruptedRunError, match=rf"resume with: speechgru train --resume {run}"):
+        loop.train(recipe, run, CPU, resume, stop=StopAfter(steps - 1))

@@ -1,6 +1,5 @@
 """Resuming: after stops, kills and full disks a run ends like one that was never stopped."""
 
-import json
 import multiprocessing
 import os
 import resource
@@ -13,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from full_disk import fill
-from runs import CPU, assert_same_run, checkpoint, metrics, quick_recipe, write_recipe
+from runs import CPU, assert_same_run, checkpoint, interrupt, metrics, quick_recipe, write_recipe
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tones import write_tones
 
 from speechgru.cli import main
@@ -38,22 +37,6 @@ def recipe(tones) -> Recipe:
 @pytest.fixture(scope="module")
 def uninterrupted(quick_run) -> Path:
     return quick_run
-
-
-class StopAfter:
-    """Returns true when it is called for the n-th time: after the n-th step."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left < 0
-
-
-def interrupt(recipe: Recipe, run: Path, steps: int, resume: bool = False) -> None:
-    with pytest.raises(InterruptedRunError, match=rf"resume with: speechgru train --resume {run}"):
-        loop.train(recipe, run, CPU, resume, stop=StopAfter(steps - 1))
 
 
 # Stopped runs.
@@ -152,62 +135,6 @@ def test_stop_during_decoding_leaves_no_run(tmp_path, monkeypatch):
 
 
 # Runs that cannot be resumed.
-
-
-def test_added_recording_prevents_resuming(tmp_path, capsys):
-    manifest = write_tones(tmp_path)
-    run = tmp_path / "run"
-    interrupt(quick_recipe(manifest), run, 2)
-    recording = next(tmp_path.glob("low-*.wav"))
-    shutil.copy(recording, tmp_path / "low-a2.wav")
-    manifest.write_text(manifest.read_text() + "low-a2.wav,low,a,training\n")
-    before = (run / "last" / "checkpoint.safetensors").read_bytes()
-    assert main(["train", "--resume", str(run)]) == 4
-    assert "the recordings have changed since this run began" in flat(capsys.readouterr().err)
-    assert (run / "last" / "checkpoint.safetensors").read_bytes() == before
-
-
-def test_recording_replaced_by_one_of_the_same_size_prevents_resuming(tmp_path):
-    manifest = write_tones(tmp_path)
-    run, recipe = tmp_path / "run", quick_recipe(manifest)
-    interrupt(recipe, run, 2)
-    shutil.copyfile(tmp_path / "high-a.wav", tmp_path / "low-a.wav")
-    with pytest.raises(DataError, match="the recordings have changed since this run began"):
-        loop.train(recipe, run, CPU, resume=True)
-
-
-def test_added_word_is_reported_as_changed_recordings(tmp_path):
-    """And not as a checkpoint of another network, which it is, too."""
-    manifest = write_tones(tmp_path)
-    run, recipe = tmp_path / "run", quick_recipe(manifest)
-    interrupt(recipe, run, 2)
-    text = manifest.read_text().replace("high-d.wav,high,d", "high-d.wav,shrill,d")
-    manifest.write_text(text.replace("high-e.wav,high,e", "high-e.wav,shrill,e"))
-    with pytest.raises(DataError, match="the recordings have changed since this run began"):
-        loop.train(recipe, run, CPU, resume=True)
-
-
-def test_copied_recordings_do_not_prevent_resuming(tmp_path):
-    """The same content with other times of change, as after a restored backup."""
-    manifest = write_tones(tmp_path)
-    run, recipe = tmp_path / "run", quick_recipe(manifest)
-    interrupt(recipe, run, 2)
-    for path in tmp_path.glob("*.wav"):
-        path.write_bytes(path.read_bytes())
-    assert loop.train(recipe, run, CPU, resume=True).steps == 30
-
-
-def test_recordings_decoded_by_other_versions_are_mentioned(recipe, tmp_path, monkeypatch):
-    """Their samples may differ in a bit, which does not mean that the recordings have changed."""
-    run, lines = tmp_path / "run", list[str]()
-    interrupt(recipe, run, 2)
-    path = run / "last" / "checkpoint.safetensors"
-    with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["speechgru-checkpoint"])
-    header["progress"] |= {"samples_crc32": 1, "decoders": "libsndfile 1.0, soxr 0.1"}
-    save_file(load_file(path), path, {"speechgru-checkpoint": json.dumps(header)})
-    loop.train(recipe, run, CPU, resume=True, say=lines.append)
-    assert "were by libsndfile 1.0, soxr 0.1" in lines[0]
 
 
 def flat(text: str) -> str:
