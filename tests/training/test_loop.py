@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 from runs import CPU, assert_same_run, make_trainer, metrics, quick_recipe
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tones import TONES_HZ
 
 from speechgru.decoding.events import isolated_word
@@ -163,8 +164,7 @@ def test_folder_with_a_run_is_refused(trained, tones):
 
 
 def test_tensorboard_curves(trained):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    events = accumulator.EventAccumulator(str(trained.run / "tensorboard"))
+    events = EventAccumulator(str(trained.run / "tensorboard"))
     events.Reload()
     found = [(e.step, e.value) for e in events.Scalars("validation_accuracy")]
     assert found == [(r["step"], pytest.approx(r["accuracy"])) for r in metrics(trained.run)]
