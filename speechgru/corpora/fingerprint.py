@@ -18,13 +18,13 @@ def corpus_fingerprint(corpus: Corpus) -> str:
     Raises:
         DataError: a recording was deleted since the corpus was listed.
     """
-    clips = sorted((name_in(corpus.root, clip.path), clip) for clip in corpus.clips)
-    noises = sorted((name_in(corpus.root, path), path) for path in corpus.noises)
-    rows = [
-        (name, clip.word, clip.speaker, clip.split, _stat(clip.path).st_size)
-        for name, clip in clips
-    ]
-    rows += [(name, "", "", "", _stat(path).st_size) for name, path in noises]
+    root = corpus.root
+    # A recording may be several clips: with its own corpus, and with another's.
+    rows = sorted(
+        (name_in(root, clip.path), clip.word, clip.speaker, clip.split, _stat(clip.path).st_size)
+        for clip in corpus.clips
+    )
+    rows += sorted((name_in(root, path), "", "", "", _stat(path).st_size) for path in corpus.noises)
     return digest(rows)
 
 

@@ -281,12 +281,14 @@ def test_only_one_of_several_processes_decodes(recordings: Path, cache: Path) ->
 def test_kills_at_any_moment_leave_a_usable_cache(recordings: Path, cache: Path) -> None:
     expected = {path: read(path) for path in sorted(recordings.rglob("*.wav"))}
     context = multiprocessing.get_context("spawn")
+    queue = context.Queue()  # kept, as a child cannot open one that is gone
     for number in range(20):
-        process = context.Process(target=_pack, args=(recordings, cache, context.Queue()))
+        process = context.Process(target=_pack, args=(recordings, cache, queue))
         process.start()
         deadline = time.monotonic() + 30
         while not cache.exists() and time.monotonic() < deadline:
             time.sleep(0.001)
+        assert cache.exists()
         time.sleep(0.0005 * number)
         process.kill()
         process.join()
