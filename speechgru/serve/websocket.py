@@ -9,118 +9,39 @@ without a `type` is an event.
 """
 
 import asyncio
-import json
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
-from speechgru.errors import SpeechGRUError, UsageError
+from speechgru.errors import UsageError
 from speechgru.serve.models import ServedModel
-from speechgru.serve.service import Cause, Service, Session, cut
+from speechgru.serve.service import Service
+from speechgru.serve.socket_session import DONE, SocketSession, number
 from speechgru.serve.sound import Sound
 from speechgru.serve.stream import Answer, Extras, Stream
 
-#: The subprotocol, for clients that offer some.
-PROTOCOL = "speechgru"
-#: Close codes of RFC 6455: normal, going away, invalid data, policy violation, try again later.
-DONE, GOING_AWAY, UNEXPECTED, REFUSED, LATER = 1000, 1001, 1007, 1008, 1013
-_CODES: Mapping[Cause, int] = {"invalid": UNEXPECTED, "stopping": GOING_AWAY, "slow": LATER}
 _END_S = 30.0
-_MOST_REASON_BYTES = 120
 
 _START = ("model", "rate", "format", "channels", "near_misses", "posteriors", "threshold")
 _DEFAULTS: Mapping[str, Any] = {"rate": 16_000, "format": "s16le", "channels": 1}
 
 
-class WebSocketSession(Session):
-    """One connection with one stream.
-
-    Args:
-        transport: the connection's, to abort it if the client reads nothing.
-    """
+class WebSocketSession(SocketSession):
+    """One connection with one stream."""
 
     door = "websocket"
 
     def __init__(self, service: Service, socket: WebSocket, transport: asyncio.Transport) -> None:
-        super().__init__()
-        self._service, self._socket, self._transport = service, socket, transport
+        super().__init__(service, socket, transport)
         self._stream: Stream | None = None
         self._sound: Sound
-        self._unsent: deque[str] = deque()
-        self._unsent_bytes = 0
-        self._wake_writer = asyncio.Event()
         self._ended = asyncio.Event()
-        self._closing: tuple[int, str] | None = None
-        self._cause: Cause | None = None
 
-    async def run(self) -> None:
-        """Serve the client until either side closes the connection."""
-        offered = self._socket.scope.get("subprotocols", [])
-        try:
-            self._service.admit(self)
-        except SpeechGRUError as error:
-            await self._socket.accept(PROTOCOL if PROTOCOL in offered else None)
-            await self._socket.close(LATER, str(error))
-            return
-        writer = None
-        try:
-            await self._socket.accept(PROTOCOL if PROTOCOL in offered else None)
-            writer = asyncio.ensure_future(self._write())
-            reader = asyncio.ensure_future(self._read())
-            done, _ = await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
-            reader.cancel()
-            if reader in done and (failure := reader.exception()) is not None:
-                if not isinstance(failure, SpeechGRUError):
-                    raise failure
-                self.expire("invalid", str(failure))
-            if reader in done and self._closing is not None:
-                await asyncio.wait({writer}, timeout=self._service.limits.hello_s)
-        finally:
-            if writer is not None and not writer.done():  # the client reads nothing
-                writer.cancel()
-                cut(self._transport)
-            if self._stream is not None:
-                self._service.close(self._stream)
-            self._service.leave(self, self._cause)
-
-    def expire(self, cause: Cause, reason: str) -> None:
-        """Send the client the reason, and close."""
-        if self._closing is None:
-            self._cause = cause
-            self._close(_CODES.get(cause, REFUSED), reason)
-
-    def drop(self) -> None:
-        """Cut the connection."""
-        cut(self._transport)
-
-    async def stop(self) -> None:
-        """Send the events of the sound received so far, then close."""
-        await self._finish()
-        self.expire("stopping", "the server is stopping")
-
-    async def _read(self) -> None:
-        """Handle the client's messages, one after the other, up to the last.
-
-        Raises:
-            SpeechGRUError: a message is invalid.
-        """
-        query = dict(self._socket.query_params)
-        if query:
-            self._start(query)
-        while self._closing is None:
-            try:
-                message = await self._socket.receive()
-            except (WebSocketDisconnect, RuntimeError):
-                return
-            if message["type"] == "websocket.disconnect":
-                return
-            if (content := message.get("bytes")) is not None:
-                await self._receive(content)
-            else:
-                await self._handle(_parsed(message.get("text") or ""))
+    async def _release(self) -> None:
+        if self._stream is not None:
+            self._service.close(self._stream)
 
     async def _receive(self, content: bytes) -> None:
         stream = self._stream or self._start({})
@@ -129,9 +50,7 @@ class WebSocketSession(Session):
         stream.push(samples)
         await self._service.room(self, stream)
 
-    async def _handle(self, message: Mapping[str, Any]) -> None:
-        kind = message.get("type")
-        options = {name: value for name, value in message.items() if name != "type"}
+    async def _handle(self, kind: Any, options: Mapping[str, Any]) -> None:
         if kind == "start":
             if self._stream is not None:
                 raise UsageError("start: the stream has already started")
@@ -167,7 +86,7 @@ class WebSocketSession(Session):
         known = (*_START, "thresholds")
         if unknown := [name for name in options if name not in known]:
             raise UsageError(f"{unknown[0]!r:.40}: one of {', '.join(known)} is needed")
-        given = {**_DEFAULTS, **{name: _number(value) for name, value in options.items()}}
+        given = {**_DEFAULTS, **{name: number(value) for name, value in options.items()}}
         model = self._service.model(given.get("model"))
         self._sound = Sound(
             given["rate"], given["format"], given["channels"], model.backend.sample_rate
@@ -216,65 +135,6 @@ class WebSocketSession(Session):
             await asyncio.wait_for(self._ended.wait(), _END_S)
         except TimeoutError:
             self.expire("slow", "the stream could not be processed to its end in time")
-
-    def _send(self, message: Mapping[str, Any]) -> None:
-        """Queue a message for the writer; a client that does not read is dropped."""
-        if self._closing is not None:
-            return
-        text = json.dumps(message, ensure_ascii=False)
-        self._unsent.append(text)
-        self._unsent_bytes += len(text)
-        if self._unsent_bytes > self._service.limits.unsent_bytes:
-            self._unsent.clear()
-            self.expire("slow", "the client does not read its messages")
-            cut(self._transport)
-        self._wake_writer.set()
-
-    def _close(self, code: int, reason: str) -> None:
-        if self._closing is None:
-            self._closing = code, reason.encode()[:_MOST_REASON_BYTES].decode(errors="ignore")
-            # A client that does not complete the closing handshake is cut off.
-            limit_s = self._service.limits.hello_s
-            asyncio.get_running_loop().call_later(limit_s, cut, self._transport)
-        self._wake_writer.set()
-
-    async def _write(self) -> None:
-        """Send queued messages, and close the connection when that is requested."""
-        while True:
-            await self._wake_writer.wait()
-            self._wake_writer.clear()
-            try:
-                while self._unsent:
-                    if self._transport.is_closing():
-                        return
-                    text = self._unsent.popleft()
-                    await self._socket.send_text(text)
-                    self._unsent_bytes -= len(text)
-                if self._closing is not None:
-                    await self._socket.close(*self._closing)
-                    return
-            except (WebSocketDisconnect, RuntimeError):
-                return
-
-
-def _parsed(text: str) -> Mapping[str, Any]:
-    try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
-        message = None
-    if not isinstance(message, dict):
-        raise UsageError(f"{text!r:.40}: a JSON object with a type is needed")
-    return message
-
-
-def _number(value: Any) -> Any:
-    """A text from the query as a number or boolean, if it is one."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
 
 
 def _config(model: ServedModel, options: Mapping[str, Any]) -> Any:
