@@ -73,4 +73,4 @@ entry_point()
         bearer = {"Authorization": f"Bearer {(tmp_path / 'token').read_text().strip()}"}
         assert httpx.get(f"{url}models", headers=bearer).json()[0]["name"] == "commands-12"
         server.terminate()
-        assert server.wait(30) == 0
+        assert server.wait(60) == 0

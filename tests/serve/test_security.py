@@ -26,13 +26,12 @@ from speechgru.serve.server import ServerOptions
 from speechgru.serve.tls import Certificate, self_signed
 
 TOKEN = "a-token-of-more-than-16"
-LIMITS = Limits(hello_s=1.0)
 
 
 @contextmanager
-def over_tls(certificate, token=TOKEN):
-    options = ServerOptions(Address("127.0.0.1", 0), Access(token), certificate=certificate)
-    with running(options=options, limits=LIMITS) as server:
+def over_tls(certificate, limits=None):
+    options = ServerOptions(Address("127.0.0.1", 0), Access(TOKEN), certificate=certificate)
+    with running(options=options, limits=limits) as server:
         port = server.address.port
         yield server, port, ssl.create_default_context(cafile=certificate.certificate)
 
@@ -89,7 +88,7 @@ def test_a_self_signed_certificate_is_created_once_and_names_this_machine(tmp_pa
 def test_without_tls_nothing_is_answered_on_a_tls_port(from_openssl):
     with over_tls(from_openssl) as (server, port, _):
         for content in (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b'{"type": "describe"}\n'):
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), 60) as sock:
                 sock.sendall(content)
                 answer = b""
                 with suppress(ConnectionError):  # a refusal may be a reset
@@ -102,13 +101,13 @@ def test_without_tls_nothing_is_answered_on_a_tls_port(from_openssl):
 
 def test_half_a_handshake_is_not_waited_for(from_openssl):
     with (
-        over_tls(from_openssl) as (_, port, _),
-        socket.create_connection(("127.0.0.1", port), 10) as half,
+        over_tls(from_openssl, Limits(hello_s=1.0)) as (_, port, _),
+        socket.create_connection(("127.0.0.1", port), 60) as half,
     ):
         started = time.monotonic()
         with suppress(ConnectionError):
             assert half.recv(100) == b""
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
 
 
 def test_files_that_are_no_certificate_with_its_key_are_refused(tmp_path, from_openssl, capsys):
@@ -194,6 +193,6 @@ def test_the_token_is_never_written_anywhere_but_to_its_file(tmp_path):
             client.send("garbage")
         process.send_signal(signal.SIGTERM)
         written = line + process.stdout.read()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert "token in" in written
     assert token not in written

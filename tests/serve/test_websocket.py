@@ -13,21 +13,35 @@ from contextlib import ExitStack, suppress
 import httpx
 import numpy as np
 import pytest
-from servers import own_events, running, without_latency, words_in_noise
+from servers import eventually, own_events, running, without_latency, words_in_noise
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from speechgru.serve import front_door
 from speechgru.serve.access import Access, Address
 from speechgru.serve.limits import Limits
 from speechgru.serve.server import ServerOptions
 
-LIMITS = Limits(clients=6, idle_s=1.0, hello_s=1.0, message_bytes=200_000, unsent_bytes=50_000)
+LIMITS = Limits(clients=6, message_bytes=200_000, unsent_bytes=50_000)
+IMPATIENT = Limits(idle_s=1.0, hello_s=1.0)
 TOKEN = "a-token-of-more-than-16"
 
 
 @pytest.fixture(scope="module")
-def server():
+def shared():
     with running(limits=LIMITS) as found:
+        yield found
+
+
+@pytest.fixture
+def server(shared):
+    shared.without_clients()
+    return shared
+
+
+@pytest.fixture(scope="module")
+def impatient():
+    with running(limits=IMPATIENT) as found:
         yield found
 
 
@@ -43,7 +57,7 @@ def messages(client):
     found = []
     try:
         while True:
-            found.append(json.loads(client.recv(timeout=20)))
+            found.append(json.loads(client.recv(timeout=60)))
     except ConnectionClosed as closed:
         return found, closed.rcvd.code if closed.rcvd else None, _reason(closed)
 
@@ -186,16 +200,18 @@ def test_too_large_a_message_ends_its_connection(server):
     assert code == 1009
 
 
-def test_who_sends_no_sound_is_told_why(server):
-    with connect(server.socket) as client:
+def test_who_sends_no_sound_is_told_why(impatient):
+    with connect(impatient.socket) as client:
         _, code, reason = messages(client)
     assert (code, reason) == (1008, "no sound for 1 s")
 
 
-def test_who_reads_nothing_is_dropped_and_nobody_waits(server):
-    dropped = sum(server.service.metrics.closed.values())
-    slow = socket.create_connection((server.address.host, server.address.port))
+def test_who_reads_nothing_is_dropped_and_nobody_waits(server, monkeypatch):
+    monkeypatch.setattr(front_door, "SEND_BUFFER_BYTES", 4096)  # full after less sound
+    dropped = server.service.metrics.closed["slow"]
+    slow = socket.socket()
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.connect((server.address.host, server.address.port))
     slow.sendall(
         b"GET /listen?posteriors=1 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
         b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -214,9 +230,9 @@ def test_who_reads_nothing_is_dropped_and_nobody_waits(server):
     thread.start()
     found, *_ = heard(server.socket, words_in_noise().tobytes(), 6_400)
     assert events(found) == own_events()
-    thread.join(60)
+    thread.join(120)
     assert not thread.is_alive()
-    assert sum(server.service.metrics.closed.values()) > dropped
+    assert eventually(lambda: server.service.metrics.closed["slow"] > dropped)
 
 
 def test_too_many_clients_are_told_so(server):
@@ -280,8 +296,8 @@ def test_a_page_of_another_site_needs_leave_too(guarded):
         assert answer.status_code == status
 
 
-def test_half_a_request_is_not_waited_for(server):
-    with socket.create_connection((server.address.host, server.address.port), 10) as half:
+def test_half_a_request_is_not_waited_for(impatient):
+    with socket.create_connection((impatient.address.host, impatient.address.port), 60) as half:
         half.sendall(b"GET / HTTP/1.1\r\nHost:")
         started = time.monotonic()
         try:
@@ -289,7 +305,7 @@ def test_half_a_request_is_not_waited_for(server):
         except ConnectionError:
             rest = b""
     assert rest == b""
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_sigterm_hears_what_was_sent_and_says_goodbye(tmp_path):
@@ -302,11 +318,11 @@ def test_sigterm_hears_what_was_sent_and_says_goodbye(tmp_path):
             content = words_in_noise().tobytes()
             for start in range(0, len(content), 100_000):
                 client.send(content[start : start + 100_000])
-            client.ping().wait(5)
+            assert client.ping().wait(60)
             process.send_signal(signal.SIGTERM)
             found, code, reason = messages(client)
         rest = process.stderr.read()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     assert events(found) == own_events()
     assert (code, reason) == (1001, "the server is stopping")
     assert "Traceback" not in rest

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from contextlib import contextmanager
 from functools import cache
 
@@ -45,6 +46,16 @@ def without_latency(event):
     return {name: value for name, value in event.items() if name != "latency_ms"}
 
 
+def eventually(condition, limit_s=30.0):
+    """Whether a condition holds soon: a server notices a moment later what its clients did."""
+    end_s = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 class Running:
     """A server that runs: its address, and its service to look into."""
 
@@ -58,6 +69,10 @@ class Running:
     @property
     def socket(self):
         return f"ws://{self.address}/listen"
+
+    def without_clients(self):
+        """Wait until the clients of the test before are gone: they count towards the limit."""
+        assert eventually(lambda: not self.service.sessions)
 
 
 @contextmanager
@@ -82,10 +97,10 @@ def running(models=(), options=None, limits=None, **of_service):
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(60)
     try:
         yield Running(service, *found)
     finally:
         loop.call_soon_threadsafe(server.handle_exit, 15, None)
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
