@@ -15,7 +15,7 @@ from speechgru.corpora.streams import StreamPlan, make_stream
 from speechgru.decoding.detector import UNIT as DETECTOR_UNIT
 from speechgru.errors import UsageError
 from speechgru.export.c.model_files import UNIT
-from speechgru.export.c.tables import Rows, network_tables
+from speechgru.export.c.tables import TILE, Rows, network_tables
 from speechgru.export.c.text import comment, literal, table
 from speechgru.export.c.writer import check_model, write_c
 from speechgru.export.weights import to_int8
@@ -153,6 +153,15 @@ def test_rows_in_8_bits_are_the_weights_in_fours():
     )
     numbers, _ = to_int8(rows.weights)
     assert np.array_equal(restored[..., :10], numbers)
+
+
+def test_rows_as_floats_are_in_tiles_of_outputs():
+    weights = np.random.default_rng(0).normal(0, 1, (TILE + 5, 3, 10)).astype(np.float32)
+    tiles = Rows(weights, np.zeros(len(weights), np.float32)).tiles()
+    assert tiles.shape == (2, 3, 10, TILE)
+    rows = tiles.transpose(0, 3, 1, 2).reshape(2 * TILE, 3, 10)
+    assert np.array_equal(rows[: len(weights)], weights)
+    assert not rows[len(weights) :].any()
 
 
 def test_no_sum_leaves_32_bits():

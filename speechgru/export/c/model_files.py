@@ -37,7 +37,7 @@ def header(
     front_size = tables.project.weights.shape[-1]
     widest = max(
         *(conv.outputs * conv.output_bands for conv in convs),
-        *(front_size, config.hidden, len(tables.head.biases)),
+        *(front_size, 3 * config.hidden, len(tables.head.biases)),
     )
     kernel = config.front_kernel
     values = {
@@ -124,8 +124,8 @@ def weights_file(tables: NetworkTables, int8: bool) -> str:
     kind = "ifndef" if int8 else "ifdef"
     writer = _Weights(int8)
     convs = [
-        f"{conv.inputs}, {conv.outputs}, {conv.bands}, {conv.output_bands}, "
-        f"{conv.stride}, {conv.band_stride}, {writer.add(f'conv{i}', conv.rows)}"
+        f"{conv.inputs}, {conv.bands}, {conv.output_bands}, {conv.stride}, {conv.band_stride}, "
+        f"{{{writer.matrix(f'conv{i}', conv.rows)}}}"
         for i, conv in enumerate(tables.convs)
     ]
     layers = [
@@ -150,23 +150,20 @@ class _Weights:
         self.int8 = int8
         self.definitions: list[str] = []
 
-    def add(self, name: str, rows: Rows) -> str:
-        """Define the arrays of a product; gives the last fields of its struct."""
-        scales = "0"
+    def matrix(self, name: str, rows: Rows) -> str:
+        """Define the arrays of a matrix; gives the fields of its struct."""
+        scales, row = "0", rows.weights.shape[-1]
         weights: NDArray
         if self.int8:
             weights, factors = rows.int8()
+            row = weights.shape[-1]
             scales = f"{name}_scales"
             self.definitions.append(table("static const float", scales, factors))
         else:
-            weights = rows.padded()
+            weights = rows.tiles()
         self.definitions.append(table("static const sg_weight", f"{name}_weights", weights))
         self.definitions.append(table("static const float", f"{name}_biases", rows.biases))
-        return f"{weights.shape[-1]}, {name}_weights, {scales}, {name}_biases"
-
-    def matrix(self, name: str, rows: Rows) -> str:
-        """The fields of a matrix."""
-        return f"{len(rows.weights)}, {self.add(name, rows)}"
+        return f"{len(rows.weights)}, {row}, {name}_weights, {scales}, {name}_biases"
 
 
 def int8_bytes(tables: NetworkTables) -> int:

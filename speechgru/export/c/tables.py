@@ -13,8 +13,10 @@ from speechgru.model.network import SpeechGRU
 
 Floats = NDArray[np.float32]
 
-#: Rows are filled up with zeros to a multiple of this many weights.
-FLOAT_PADDING, INT8_PADDING = 8, 4
+#: Rows of 8-bit weights are filled up with zeros to a multiple of this many.
+INT8_PADDING = 4
+#: Outputs whose weights lie together, as floats: SG_TILE in the sources.
+TILE = 32
 #: The largest activation in 16 bits.
 _LARGEST_ACTIVATION = 32_767
 _LARGEST_SUM = 2**31 - 1
@@ -31,9 +33,12 @@ class Rows:
     weights: Floats
     biases: Floats
 
-    def padded(self) -> Floats:
-        """As floats: (O, rows per output, N filled up)."""
-        return _padded(self.weights, FLOAT_PADDING)
+    def tiles(self) -> Floats:
+        """As floats: (tiles, rows per output, N, TILE outputs), the last tile filled up."""
+        outputs, parts, n = self.weights.shape
+        filled = np.zeros((-(-outputs // TILE) * TILE, parts, n), np.float32)
+        filled[:outputs] = self.weights
+        return filled.reshape(-1, TILE, parts, n).transpose(0, 2, 3, 1)
 
     def int8(self) -> tuple[NDArray[np.int8], Floats]:
         """In 8 bits, each four in the order 0, 2, 1, 3; and the scale of each output, (O,)."""

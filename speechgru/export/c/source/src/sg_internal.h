@@ -15,20 +15,19 @@ typedef struct {
     uint16_t first, bins;
 } sg_band;
 
-/* A convolution over SG_KERNEL frames and SG_BAND_KERNEL bands. For each output and frame it has a
- * row of `row` weights: the bands that it spans, each with all channels. */
-typedef struct {
-    uint16_t inputs, outputs, bands, output_bands, stride, band_stride, row;
-    const sg_weight *weights;
-    const float *scales, *biases;
-} sg_conv;
-
-/* Rows of weights, one for each output. */
+/* Rows of weights, one or more for each output; sg_kernels.h says how they lie. */
 typedef struct {
     uint16_t outputs, row;
     const sg_weight *weights;
     const float *scales, *biases;
 } sg_matrix;
+
+/* A convolution over SG_KERNEL frames and SG_BAND_KERNEL bands. For each output and frame it has a
+ * row of weights: the bands that it spans, each with all channels. */
+typedef struct {
+    uint16_t inputs, bands, output_bands, stride, band_stride;
+    sg_matrix matrix;
+} sg_conv;
 
 /* A GRU layer: gates r, z and n, SG_HIDDEN rows each. The biases of r and z are sums of both
  * products' biases, and all are in `input`; `recurrent` has n's alone. */

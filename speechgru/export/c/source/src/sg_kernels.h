@@ -1,20 +1,17 @@
 /* Where the time goes: products of weights and activations.
  *
- * Rows of weights are filled up with zeros to a multiple of SG_PADDING, and may read so many
- * activations beyond the last one. With 8-bit weights, activations are 16-bit integers with one
- * scale for each vector, chosen so that the largest becomes SG_ACTIVATION_MAX: sums then fit 32
- * bits whatever the activations are. */
+ * `sg_products` gives, for each output, the sum of `parts` products: of a row of weights with
+ * `row` activations. The activations of the parts are `stride` apart, and have a scale each. Rows are
+ * filled up with zeros to a multiple of SG_PADDING, and may read so many activations beyond the last
+ * one. */
 #ifndef SG_KERNELS_H
 #define SG_KERNELS_H
 
 #include <string.h>
 
-#include "speechgru.h"
+#include "sg_internal.h"
 
 #ifdef SG_FLOAT
-
-/* The scale of a sum: that of its vector, and with 8-bit weights that of its row. */
-#define SG_SCALED(scale, row_scales, row) (scale)
 
 /* Nothing to round: the copy has scale 1. */
 static inline float sg_quantize(const float *x, int n, float *q)
@@ -23,32 +20,32 @@ static inline float sg_quantize(const float *x, int n, float *q)
     return 1.0f;
 }
 
-/* The sum of `parts` products of `n` weights each; their activations are `stride` apart, and in each
- * part of one scale. */
-static inline float sg_dots(
-    const float *w, const float *x, int n, int parts, int stride, const float *scales)
+/* Weights lie in tiles of SG_TILE outputs, filled up with zeros. The weights that a tile has for one
+ * activation are neighbours: compilers keep the tile's sums in vectors. */
+static inline void sg_products(
+    const sg_matrix *matrix, const float *restrict x, int parts, int stride, const float *scales,
+    float *restrict y)
 {
-    /* Sums of their own, which a compiler can keep in vectors. */
-    float sums[8] = {0};
-    int part, i, j;
+    const float *restrict w = matrix->weights;
+    int first, part, i, j;
 
     (void)scales;
-    for (part = 0; part < parts; part++, x += stride, w += n) {
-        for (i = 0; i < n; i += 8) {
-            for (j = 0; j < 8; j++) sums[j] += w[i + j] * x[i + j];
+    for (first = 0; first < matrix->outputs; first += SG_TILE) {
+        float sums[SG_TILE] = {0};
+        for (part = 0; part < parts; part++) {
+            for (i = 0; i < matrix->row; i++, w += SG_TILE) {
+                float activation = x[part * stride + i];
+                for (j = 0; j < SG_TILE; j++) sums[j] += w[j] * activation;
+            }
         }
+        for (j = 0; j < SG_TILE; j++) y[first + j] = sums[j];
     }
-    return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
-}
-
-static inline float sg_dot(const float *w, const float *x, int n)
-{
-    return sg_dots(w, x, n, 1, 0, NULL);
 }
 
 #else
 
-#define SG_SCALED(scale, row_scales, row) ((scale) * (row_scales)[row])
+/* With 8-bit weights, activations are 16-bit integers with one scale for each vector, chosen so that
+ * the largest becomes SG_ACTIVATION_MAX: sums then fit 32 bits whatever the activations are. */
 
 /* 16-bit integers q and their scale s, so that s q is nearest to x. */
 static inline float sg_quantize(const float *x, int n, int16_t *q)
@@ -115,18 +112,19 @@ static inline int32_t sg_dot(const int8_t *w, const int16_t *x, int n)
 
 #endif
 
-/* The sum of `parts` products of `n` weights each; their activations are `stride` apart, and in each
- * part of one scale. */
-static inline float sg_dots(
-    const int8_t *w, const int16_t *x, int n, int parts, int stride, const float *scales)
+static inline void sg_products(
+    const sg_matrix *matrix, const int16_t *x, int parts, int stride, const float *scales, float *y)
 {
-    float sum = 0.0f;
-    int part;
+    const int8_t *w = matrix->weights;
+    int output, part;
 
-    for (part = 0; part < parts; part++, x += stride, w += n) {
-        sum += (float)sg_dot(w, x, n) * scales[part];
+    for (output = 0; output < matrix->outputs; output++) {
+        float sum = 0.0f;
+        for (part = 0; part < parts; part++, w += matrix->row) {
+            sum += (float)sg_dot(w, x + part * stride, matrix->row) * scales[part];
+        }
+        y[output] = sum * matrix->scales[output];
     }
-    return sum;
 }
 
 #endif

@@ -7,17 +7,21 @@
 #include <stdint.h>
 #include <string.h>
 
-/* exp(x) to 2e-7, relative (Moshier, Cephes, expf). */
+/* exp(x) to 2e-7, relative, for -87 <= x <= 87; beyond, that of the bound (Moshier, Cephes, expf). */
 static inline float sg_exp(float x)
 {
-    float scaled, r, p, power;
+    /* The bits of 87.0f. Comparing integers, compilers need no branch and vectorize loops. */
+    const uint32_t sign_bit = 0x80000000u, bound = 0x42ae0000u;
+    uint32_t bits, size;
     int32_t k;
-    uint32_t bits;
+    float r, p, power;
 
-    if (x < -87.0f) return 0.0f;
-    if (x > 88.0f) x = 88.0f;
-    scaled = x * 1.44269504088896341f;
-    k = (int32_t)(scaled + (scaled < 0.0f ? -0.5f : 0.5f));
+    memcpy(&bits, &x, sizeof bits);
+    size = bits & ~sign_bit;
+    bits = (bits & sign_bit) | (size < bound ? size : bound);
+    memcpy(&x, &bits, sizeof x);
+    /* Truncation of positive numbers rounds halves up. */
+    k = (int32_t)(x * 1.44269504088896341f + 128.5f) - 128;
     r = x - (float)k * 0.693359375f;
     r = r + (float)k * 2.12194440e-4f;
     p = 1.9875691500e-4f;
@@ -35,20 +39,19 @@ static inline float sg_exp(float x)
 /* ln(x) of a normal positive x to 2e-7, relative (Moshier, Cephes, logf). */
 static inline float sg_log(float x)
 {
+    /* The bits of sqrt(1/2), and how far they are below those of 1. */
+    const uint32_t lowest = 0x3f3504f3u, shift = 0x3f800000u - lowest;
     float m, z, p;
     int32_t e;
     uint32_t bits;
 
+    /* x = m 2^e with sqrt(1/2) <= m < sqrt(2) */
     memcpy(&bits, &x, sizeof bits);
-    e = (int32_t)(bits >> 23) - 126;
-    bits = (bits & 0x007fffffu) | 0x3f000000u;
-    memcpy(&m, &bits, sizeof m);  /* 0.5 <= m < 1 */
-    if (m < 0.707106781186547524f) {
-        e -= 1;
-        m = m + m - 1.0f;
-    } else {
-        m = m - 1.0f;
-    }
+    bits += shift;
+    e = (int32_t)(bits >> 23) - 127;
+    bits = (bits & 0x007fffffu) + lowest;
+    memcpy(&m, &bits, sizeof m);
+    m = m - 1.0f;
     z = m * m;
     p = 7.0376836292e-2f;
     p = p * m - 1.1514610310e-1f;

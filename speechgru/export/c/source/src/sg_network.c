@@ -9,13 +9,10 @@
 /* y = W x + b for x of one scale. */
 static void product(const sg_matrix *matrix, const sg_activation *x, float scale, float *y)
 {
-    const sg_weight *w = matrix->weights;
     int i;
 
-    for (i = 0; i < matrix->outputs; i++, w += matrix->row) {
-        float sum = (float)sg_dot(w, x, matrix->row);
-        y[i] = sum * SG_SCALED(scale, matrix->scales, i) + matrix->biases[i];
-    }
+    sg_products(matrix, x, 1, 0, &scale, y);
+    for (i = 0; i < matrix->outputs; i++) y[i] += matrix->biases[i];
 }
 
 #if SG_CONVS
@@ -24,16 +21,16 @@ static void product(const sg_matrix *matrix, const sg_activation *x, float scale
 static void convolve(
     const sg_conv *conv, const sg_activation *frames, const float *scales, float *y)
 {
+    const sg_matrix *matrix = &conv->matrix;
     int size = (conv->bands + SG_BAND_KERNEL - 1) * conv->inputs;
-    int band, output;
+    int band, i;
 
-    for (band = 0; band < conv->output_bands; band++) {
+    for (band = 0; band < conv->output_bands; band++, y += matrix->outputs) {
         const sg_activation *x = frames + band * conv->band_stride * conv->inputs;
-        const sg_weight *w = conv->weights;
-        for (output = 0; output < conv->outputs; output++, w += SG_KERNEL * conv->row) {
-            float sum = sg_dots(w, x, conv->row, SG_KERNEL, size, scales);
-            sum = sum * SG_SCALED(1.0f, conv->scales, output) + conv->biases[output];
-            *y++ = sum > 0.0f ? sum : 0.0f;
+        sg_products(matrix, x, SG_KERNEL, size, scales, y);
+        for (i = 0; i < matrix->outputs; i++) {
+            float sum = y[i] + matrix->biases[i];
+            y[i] = sum > 0.0f ? sum : 0.0f;
         }
     }
 }
@@ -90,33 +87,36 @@ static void normalize(int i, const float *x, float *y)
 #endif
 }
 
-/* One unit's gate before its nonlinearity, from the input's side or the state's. */
-static float gate(const sg_matrix *matrix, int row, const sg_activation *x, float scale)
+/* The new state from the products with input and state, each with r, z and n of all units. */
+static void gates(
+    const sg_gru *gru, const float *restrict x, const float *restrict u, float *restrict h)
 {
-    float sum = (float)sg_dot(matrix->weights + row * matrix->row, x, matrix->row);
-    return sum * SG_SCALED(scale, matrix->scales, row);
+    const float *restrict biases = gru->input.biases;
+    const float *restrict state_biases = gru->recurrent.biases;
+    int i;
+
+    for (i = 0; i < SG_HIDDEN; i++) {
+        int j = i + SG_HIDDEN, k = j + SG_HIDDEN;
+        float r = sg_sigmoid(x[i] + u[i] + biases[i]);
+        float z = sg_sigmoid(x[j] + u[j] + biases[j]);
+        float n = sg_tanh(x[k] + biases[k] + r * (u[k] + state_biases[i]));
+        h[i] = n + z * (h[i] - n);
+    }
 }
 
 /* A recurrent layer: h' = (1 - z) n + z h  with
  * r = sigmoid(W_r x + U_r h),  z = sigmoid(W_z x + U_z h),  n = tanh(W_n x + r (U_n h)). */
-static void recur(
-    const sg_gru *gru, const sg_activation *x, float x_scale, sg_activation *q, float *h)
+static void recur(sg_state *state, int layer, const float *x)
 {
-    float h_scale = sg_quantize(h, SG_HIDDEN, q);
-    int i;
+    const sg_gru *gru = &sg_layers[layer];
+    float *h = state->hidden[layer];
+    sg_activation *q = state->work.layer.q;
+    float scale = sg_quantize(x, SG_HIDDEN, q);
 
-    for (i = 0; i < SG_HIDDEN; i++) {
-        const float *biases = gru->input.biases + i;
-        float r = gate(&gru->input, i, x, x_scale) + gate(&gru->recurrent, i, q, h_scale);
-        float z = gate(&gru->input, i + SG_HIDDEN, x, x_scale)
-            + gate(&gru->recurrent, i + SG_HIDDEN, q, h_scale);
-        float n = gate(&gru->input, i + 2 * SG_HIDDEN, x, x_scale) + biases[2 * SG_HIDDEN];
-        float u = gate(&gru->recurrent, i + 2 * SG_HIDDEN, q, h_scale) + gru->recurrent.biases[i];
-        r = sg_sigmoid(r + biases[0]);
-        z = sg_sigmoid(z + biases[SG_HIDDEN]);
-        n = sg_tanh(n + r * u);
-        h[i] = n + z * (h[i] - n);
-    }
+    sg_products(&gru->input, q, 1, 0, &scale, state->work.layer.y);
+    scale = sg_quantize(h, SG_HIDDEN, q);
+    sg_products(&gru->recurrent, q, 1, 0, &scale, state->work.layer.u);
+    gates(gru, state->work.layer.y, state->work.layer.u, h);
 }
 
 /* Log-posteriors of the labels as if all were equally likely, from the head's outputs: those of
@@ -155,10 +155,9 @@ void sg_network(sg_state *state)
     scale = sg_quantize(y, SG_FRONT_SIZE, q);
     product(&sg_project, q, scale, x);
     for (i = 0; i < SG_LAYERS; i++) {
-        float *h = state->hidden[i];
+        const float *h = state->hidden[i];
         normalize(i, x, y);
-        scale = sg_quantize(y, SG_HIDDEN, q);
-        recur(&sg_layers[i], q, scale, state->work.layer.h, h);
+        recur(state, i, y);
         for (j = 0; j < SG_HIDDEN; j++) x[j] = SG_RESIDUAL ? x[j] + h[j] : h[j];
     }
     normalize(SG_LAYERS, x, y);

@@ -29,13 +29,15 @@ extern "C" {
 #ifdef SG_FLOAT
 typedef float sg_weight;
 typedef float sg_activation;
-#define SG_PADDING 8
+#define SG_PADDING 1
+#define SG_TILE 32
 #else
 typedef int8_t sg_weight;
 typedef int16_t sg_activation;
 #define SG_PADDING 4
+#define SG_TILE 1
 #endif
-/* Rows of weights are filled up to a multiple of SG_PADDING. */
+/* Rows of weights are filled up to a multiple of SG_PADDING, and outputs to one of SG_TILE. */
 
 /* A recognized word. Times are samples since the start of the stream. */
 typedef struct {
@@ -90,10 +92,10 @@ typedef struct {
     union {
         float spectrum[SG_FFT_SAMPLES];
         struct {
-            float x[SG_HIDDEN];
-            float y[SG_WIDEST];
+            float x[SG_HIDDEN + SG_TILE];
+            float y[SG_WIDEST + SG_TILE];
             sg_activation q[SG_WIDEST + SG_PADDING];
-            sg_activation h[SG_HIDDEN + SG_PADDING];
+            float u[3 * SG_HIDDEN + SG_TILE];
         } layer;
     } work;
 } sg_state;
