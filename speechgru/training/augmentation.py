@@ -16,6 +16,11 @@ from torch.nn import functional
 from speechgru.model.row_threads import by_rows
 from speechgru.training.distribution import random_rows
 
+#: Ranges of the lower and the upper end of the band of a telephone or a narrow microphone.
+NARROW_LOW_HZ, NARROW_HIGH_HZ = (80.0, 400.0), (2_800.0, 6_500.0)
+#: Lengths of Fourier transforms are multiples of this, for which they are fast.
+_FFT_STEP = 4096
+
 
 class AugmentConfig(BaseModel):
     """How strongly training clips are augmented; 0 turns an augmentation off."""
@@ -32,6 +37,10 @@ class AugmentConfig(BaseModel):
     noise_probability: float = Field(0.8, ge=0.0, le=1.0)
     #: Range of the signal-to-noise ratio: lowest, highest.
     snr_db: tuple[float, float] = (0.0, 30.0)
+    #: Share of clips, or of rows of a stream, that are heard in a room, through its echoes.
+    room_probability: float = Field(0.0, ge=0.0, le=1.0)
+    #: Share of them that are heard, with their noise, through a telephone or a narrow microphone.
+    narrow_probability: float = Field(0.0, ge=0.0, le=1.0)
     #: Size of a smooth random change of the spectrum, as from another microphone or room.
     colour_db: float = Field(3.0, ge=0.0, le=20.0)
     #: Largest stretch of the spectrum along the bands, as from another vocal tract.
@@ -127,6 +136,46 @@ def warp_times(times: Tensor, speed: Tensor, shift_samples: Tensor, length: int)
     middle = (length - 1) / 2
     moved = (times - middle) / speed[:, None] + middle + shift_samples[:, None]
     return moved.clamp(0, length)
+
+
+def chosen_rows(count: int, probability: float, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Random rows out of `count`, each with a probability: their indices, (N,)."""
+    return (uniform((count,), 0, 1, like, generator) < probability).nonzero()[:, 0]
+
+
+def add_rooms(samples: Tensor, rooms: Tensor, choice: Tensor) -> Tensor:
+    """What a microphone in a room hears, as loud as before: (B, S) -> (B, S).
+
+    Echoes that last beyond the end of a row are lost.
+
+    Args:
+        rooms: impulse responses that begin with the direct sound, so that words stay where they
+            are, (N, R).
+        choice: the room of each row, (B,).
+    """
+    if not len(samples):  # which MKL's transform does not take
+        return samples
+    length = samples.shape[1] + rooms.shape[1]
+    fft_samples = math.ceil(length / _FFT_STEP) * _FFT_STEP
+    spectrum = torch.fft.rfft(samples, fft_samples)
+    spectrum *= torch.fft.rfft(rooms[choice], fft_samples)
+    heard = torch.fft.irfft(spectrum, fft_samples)[:, : samples.shape[1]]
+    before, after = (torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (samples, heard))
+    return heard * (before / after.clamp_min(1e-9))
+
+
+def limit_band(samples: Tensor, sample_rate: int, low_hz: Tensor, high_hz: Tensor) -> Tensor:
+    """Attenuate what lies outside a band of frequencies: (B, S) -> (B, S).
+
+    By 24 dB per octave below `low_hz` (B,), and by 72 above `high_hz` (B,), without delay.
+    """
+    if not len(samples):
+        return samples
+    length = samples.shape[1]
+    hertz = torch.fft.rfftfreq(length, 1 / sample_rate, device=samples.device)
+    low, high = low_hz[:, None] / hertz.clamp_min(1), hertz / high_hz[:, None]
+    gain = ((1 + low**8) * (1 + high**24)).rsqrt()
+    return torch.fft.irfft(torch.fft.rfft(samples) * gain, length)
 
 
 def augment_samples(

@@ -19,8 +19,13 @@ from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.model.network import SpeechGRU, State
 from speechgru.model.row_threads import on_one_core
 from speechgru.training.augmentation import (
+    NARROW_HIGH_HZ,
+    NARROW_LOW_HZ,
+    add_rooms,
     augment_samples,
+    chosen_rows,
     colour,
+    limit_band,
     mask_features,
     random_time_changes,
     swap_halves,
@@ -41,6 +46,7 @@ from speechgru.training.data import (
 from speechgru.training.distribution import ALONE, Ranks, RowGenerator
 from speechgru.training.noise import BANK, noise_bank, noise_clips
 from speechgru.training.recipe import Recipe
+from speechgru.training.rooms import room_bank
 from speechgru.training.talk import talk_bank, talk_recordings
 
 #: The target of a step that does not count in the loss.
@@ -156,6 +162,10 @@ class TrainingClips:
                 lambda: noise_bank(corpus, packed, self.store.read(words), spans[words], others),
             )
         ).to(device)
+        #: Impulse responses of rooms, (N, R).
+        self.rooms: Tensor | None = None
+        if recipe.augment.room_probability:
+            self.rooms = torch.from_numpy(room_bank(model.sample_rate)).to(device)
         #: Running speech (N,), and for each of its steps whether it is speech or silence.
         self.talk: tuple[Tensor, Tensor] | None = None
         if recipe.stream.talk_share:
@@ -252,6 +262,22 @@ class TrainingClips:
         reversed_spans = samples.shape[1] - reversed_words.flip(1)
         reversed_words.copy_(torch.where(applies[swap_end:, None], reversed_spans, reversed_words))
 
+    def augment_samples(self, samples: Tensor) -> Tensor:
+        """Add rooms and noise to rows, limit the band of some, and change levels: (B, S)."""
+        config, generator = self.recipe.augment, self.generator
+        count, rate = len(samples), self.model.sample_rate
+        if self.rooms is not None:
+            rows = chosen_rows(count, config.room_probability, samples, generator)
+            choice = uniform((count,), 0, len(self.rooms), samples, generator).long()[rows]
+            samples[rows] = add_rooms(samples[rows], self.rooms, choice)
+        samples = augment_samples(samples, self.noise, config, generator)
+        if config.narrow_probability:
+            rows = chosen_rows(count, config.narrow_probability, samples, generator)
+            low_hz = uniform((count,), *NARROW_LOW_HZ, samples, generator)[rows]
+            high_hz = uniform((count,), *NARROW_HIGH_HZ, samples, generator)[rows]
+            samples[rows] = limit_band(samples[rows], rate, low_hz, high_hz)
+        return samples
+
     def augment_features(self, features: Tensor) -> Tensor:
         """Change the spectrum of normalized features (B, T, F)."""
         model, generator, config = self.model, self.generator, self.recipe.augment
@@ -281,8 +307,8 @@ class ClipBatches:
 
     def draw_rows(self, count: int) -> Rows:
         """The next `count` clips, augmented, one per row."""
-        drawn, config = self.clips.draw(count), self.clips.recipe.augment
-        samples = augment_samples(drawn.samples, self.clips.noise, config, self.clips.generator)
+        drawn = self.clips.draw(count)
+        samples = self.clips.augment_samples(drawn.samples)
         classes = drawn.classes[:, None].to(drawn.samples.device, non_blocking=True)
         targets = torch.where(self.has_target, classes, NO_TARGET)
         words = words_first(drawn.classes[:, None], self.clips)

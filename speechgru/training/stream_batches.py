@@ -15,7 +15,7 @@ from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN
 from speechgru.model.network import State
 from speechgru.model.row_threads import on_one_core
-from speechgru.training.augmentation import augment_samples, crops_at, mask_features, uniform
+from speechgru.training.augmentation import crops_at, mask_features, uniform
 from speechgru.training.batches import (
     NO_TARGET,
     NO_WORD,
@@ -94,9 +94,7 @@ class StreamBatches:
         rows = self.place_clips(drawn, continues)
         if self.clips.talk is not None:
             self.place_talk(rows, *self.clips.talk)
-        config = self.clips.recipe.augment
-        samples = augment_samples(rows.samples, self.clips.noise, config, self.clips.generator)
-        return replace(rows, samples=samples)
+        return replace(rows, samples=self.clips.augment_samples(rows.samples))
 
     @torch.no_grad()
     def featurize(self, rows: Rows) -> Batch:

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from speechgru.training.augmentation import (
     AugmentConfig,
+    add_rooms,
     augment_samples,
+    chosen_rows,
     colour,
     crop_starts,
     crops_at,
+    limit_band,
     mask_features,
     mix_noise,
     random_time_changes,
@@ -353,3 +356,41 @@ def test_masks_wider_than_the_features(size):
 def test_invalid_settings_are_refused(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         AugmentConfig(**wrong)
+
+
+def test_rooms_echo_what_was_said_and_leave_the_level_alone():
+    rooms = torch.zeros(2, 400)
+    rooms[0, 0], rooms[1, 0], rooms[1, 300] = 1.0, 1.0, 0.5
+    clips = torch.zeros(2, RATE)
+    clips[:, 1000:1200] = noise(200)
+    heard = add_rooms(clips, rooms, torch.tensor([1, 0]))
+    torch.testing.assert_close(heard[1], clips[1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(heard.norm(dim=1), clips.norm(dim=1))
+    torch.testing.assert_close(heard[0, 1300:1500], 0.5 * heard[0, 1000:1200], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("hertz", "lowest_db", "highest_db"),
+    [(60, -100, -30), (1_000, -0.5, 0.1), (2_900, -4, -0.5), (5_000, -100, -30)],
+)
+def test_narrow_microphone_passes_its_band(hertz, lowest_db, highest_db):
+    clip = tone(hertz)
+    heard = limit_band(clip, RATE, torch.tensor([200.0]), torch.tensor([3_000.0]))
+    change_db = 20 * torch.log10(heard[:, 2000:-2000].norm() / clip[:, 2000:-2000].norm()).item()
+    assert lowest_db <= change_db <= highest_db
+
+
+def test_chosen_rows_have_their_probability():
+    like = torch.zeros(1)
+    assert len(chosen_rows(50, 0.0, like, generator())) == 0
+    assert chosen_rows(50, 1.0, like, generator()).tolist() == list(range(50))
+    assert 2_800 < len(chosen_rows(10_000, 0.3, like, generator())) < 3_200
+
+
+def test_no_row_is_changed_to_no_row():
+    nothing = torch.zeros(0, 800)
+    assert add_rooms(nothing, torch.ones(1, 100), torch.zeros(0, dtype=torch.long)).shape == (
+        0,
+        800,
+    )
+    assert limit_band(nothing, RATE, torch.zeros(0), torch.zeros(0)).shape == (0, 800)

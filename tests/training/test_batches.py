@@ -63,3 +63,23 @@ def test_label_shares_match_the_draws(trainer):
     targets = torch.cat([trainer.batches.draw_rows(size).targets[:, -1] for _ in range(400)])
     counted = torch.bincount(targets, minlength=5) / len(targets)
     torch.testing.assert_close(shares.float(), counted, atol=0.02, rtol=0)
+
+
+def test_rooms_and_narrow_microphones_change_the_rows_they_are_for(trainer, monkeypatch):
+    clips = trainer.batches.clips
+    rooms = torch.zeros(1, 300)
+    rooms[0, [0, 200]] = torch.tensor([1.0, 0.8])
+
+    def heard(**augment):
+        changed = clips.recipe.augment.model_copy(update={"noise_probability": 0.0} | augment)
+        recipe = clips.recipe.model_copy(update={"augment": changed})
+        monkeypatch.setattr(clips, "recipe", recipe)
+        monkeypatch.setattr(clips, "rooms", rooms if "room_probability" in augment else None)
+        with clips.rewound():
+            return clips.augment_samples(torch.full((40, 800), 0.1).cumsum(1).sin())
+
+    plain = heard(gain_db=0.0)
+    for change in ("room_probability", "narrow_probability"):
+        assert torch.equal(heard(**{"gain_db": 0.0, change: 0.0}), plain)
+        different = (heard(**{"gain_db": 0.0, change: 0.4}) != plain).any(dim=1)
+        assert 5 < different.sum() < 30
