@@ -125,7 +125,14 @@ def test_tuning_tries_each_head_and_keeps_the_best(made, run, tmp_path):
     assert metadata["head"] == ("ctc" if "beam" in best else "classify")
     kept = metadata["ctc_decoder" if "beam" in best else "decoder"]
     assert kept["threshold"] == best["threshold"]
-    _, table, _ = run("evaluate", str(mine), *options, "--tune")
+
+
+@pytest.mark.slow
+def test_tables_of_trials_fit_80_columns(made, run):
+    code, table, _ = run("evaluate", made.both, "--data", made.data, "--streaming",
+                         "--minutes", "0.3", "--split", "validation", "--tune")  # fmt: skip
+    assert code == 0
+    assert "latency" in table
     assert max(map(len, table.splitlines())) <= 80
 
 
