@@ -109,30 +109,30 @@ class Detector:
         self.labels = tuple(labels)
         self.words = Vocabulary(self.labels).words
         self.step_s = step_s
-        self._columns = _as_slice([self.labels.index(word) for word in self.words])
+        self.columns = _as_slice([self.labels.index(word) for word in self.words])
         for word, threshold in self.config.thresholds.items():
             if word not in self.words or not 0 < threshold <= 1:
                 raise UsageError(
                     f"threshold {word}={threshold:g}: a word of the model ({', '.join(self.words)})"
                     " and a number above 0 and up to 1 are needed"
                 )
-        self._window = max(1, round(self.config.smoothing_s / step_s))
+        self.window_steps = max(1, round(self.config.smoothing_s / step_s))
         self._thresholds = [self.config.threshold_for(word) for word in self.words]
         #: Thresholds in units: of a single posterior, and of the sum over a window.
-        self._step_limits = [UNIT * threshold for threshold in self._thresholds]
-        self._sum_limits = [self._window * limit for limit in self._step_limits]
-        self._near_limits = [NEAR * limit for limit in self._sum_limits]
+        self.step_limits = [UNIT * threshold for threshold in self._thresholds]
+        self.sum_limits = [self.window_steps * limit for limit in self.step_limits]
+        self.near_limits = [NEAR * limit for limit in self.sum_limits]
         lowest = min(NEAR, self.config.release)
-        self._far_limits = np.array([lowest * limit for limit in self._sum_limits])
-        self._quiet_bound = 0.99 * min(self._near_limits, default=0.0) / UNIT
+        self._far_limits = np.array([lowest * limit for limit in self.sum_limits])
+        self._quiet_bound = 0.99 * min(self.near_limits, default=0.0) / UNIT
         self._duration = max(1, round(self.config.min_duration_s / step_s))
         self._refractory = round(self.config.refractory_s / step_s)
         #: Column of `_unknown_`; None if it does not matter.
-        self._unknown: int | None = None
+        self.unknown_column: int | None = None
         if UNKNOWN in self.labels and self.config.most_unknown < 1:
-            self._unknown = self.labels.index(UNKNOWN)
-        self._unknown_window = max(1, round(self.config.unknown_s / step_s))
-        self._unknown_limit = UNIT * self.config.most_unknown * self._unknown_window
+            self.unknown_column = self.labels.index(UNKNOWN)
+        self.unknown_steps = max(1, round(self.config.unknown_s / step_s))
+        self._unknown_limit = UNIT * self.config.most_unknown * self.unknown_steps
         self.reset()
 
     def reset(self) -> None:
@@ -143,13 +143,13 @@ class Detector:
         self._pending: list[NDArray[np.floating]] = []
         self._step = 0
         #: The highest posterior of each step of the window, and their sum.
-        self._highest = deque([0.0] * self._window, maxlen=self._window)
+        self._highest = deque([0.0] * self.window_steps, maxlen=self.window_steps)
         self._bound = 0.0
         #: Posteriors of the window's steps in units, and their sums; 0 before the start.
-        self._past = deque([zeros] * self._window, maxlen=self._window)
+        self._past = deque([zeros] * self.window_steps, maxlen=self.window_steps)
         self._sums = zeros
         #: The same for `_unknown_`, which has a window of its own.
-        self._past_unknown = deque([0] * self._unknown_window, maxlen=self._unknown_window)
+        self._past_unknown = deque([0] * self.unknown_steps, maxlen=self.unknown_steps)
         self._unknown_sum = 0
         #: For each word, the last step with its posterior below ONSET, below its threshold, and
         #: with its smoothed posterior below its threshold.
@@ -173,7 +173,7 @@ class Detector:
         """
         self._pending.append(log_posteriors)
         self._steps += len(log_posteriors)
-        if len(log_posteriors) == 1 and self._is_quiet(log_posteriors[0, self._columns].tolist()):
+        if len(log_posteriors) == 1 and self._is_quiet(log_posteriors[0, self.columns].tolist()):
             return []
         return self._decide_pending()
 
@@ -193,10 +193,10 @@ class Detector:
             self._step = self._steps
             return []
         log_posteriors = pending[0] if len(pending) == 1 else np.concatenate(pending)
-        posteriors = UNIT * np.exp(log_posteriors[:, self._columns], dtype=np.float64)  # (T, W)
+        posteriors = UNIT * np.exp(log_posteriors[:, self.columns], dtype=np.float64)  # (T, W)
         unknown = np.zeros(len(posteriors))
-        if self._unknown is not None:
-            unknown = UNIT * np.exp(log_posteriors[:, self._unknown], dtype=np.float64)
+        if self.unknown_column is not None:
+            unknown = UNIT * np.exp(log_posteriors[:, self.unknown_column], dtype=np.float64)
         if len(posteriors) > _FEW_STEPS:
             events = self._push_many(posteriors.astype(np.int64), unknown.astype(np.int64))
         else:
@@ -226,11 +226,11 @@ class Detector:
                 step if posterior < ONSET * UNIT else low
                 for posterior, low in zip(posteriors, onset, strict=True)
             ],
-            _last_below(posteriors, self._step_limits, step, reached),
-            _last_below(sums, self._sum_limits, step, sustained),
+            _last_below(posteriors, self.step_limits, step, reached),
+            _last_below(sums, self.sum_limits, step, sustained),
         ]
         word = sums.index(max(sums))
-        return self._decide(step, word, sums, [low[word] for low in last_low], self._unknown_sum)
+        return self.decide(step, word, sums, [low[word] for low in last_low], self._unknown_sum)
 
     def _push_many(self, posteriors: NDArray[np.int64], unknown: NDArray[np.int64]) -> list[Event]:
         """Process many steps at once: (T, W) and (T,), in units."""
@@ -242,8 +242,8 @@ class Detector:
         steps = np.arange(first, self._step)[:, np.newaxis]
         below = [
             posteriors < ONSET * UNIT,
-            posteriors < self._step_limits,
-            sums < self._sum_limits,
+            posteriors < self.step_limits,
+            sums < self.sum_limits,
         ]
         last_low = np.where(below, steps, np.array(self._last_low)[:, np.newaxis])  # (3, T, W)
         last_low = np.maximum.accumulate(last_low, axis=1)
@@ -260,24 +260,29 @@ class Detector:
             unknown_sums[places],
         )
         results = (
-            self._decide(*step)
+            self.decide(*step)
             for step in zip(*(column.tolist() for column in arguments), strict=True)
         )
         return [event for event in results if event is not None]
 
-    def _decide(
+    @property
+    def is_active(self) -> bool:
+        """Whether the next step has to be decided even if no word is near its threshold."""
+        return self._held is not None or self._open is not None
+
+    def decide(
         self, step: int, word: int, sums: list[int], last_low: list[int], unknown_sum: int
     ) -> Event | None:
         """Decide a step, from its best word, the sums of all words, and where the best was low."""
         held = self._held
-        if held is not None and sums[held] < self.config.release * self._sum_limits[held]:
+        if held is not None and sums[held] < self.config.release * self.sum_limits[held]:
             self._held = None
-        if sums[word] < self._near_limits[word]:
+        if sums[word] < self.near_limits[word]:
             if self._open is not None:
                 self._close_verdict()
             return None
         onset, reached, sustained = last_low
-        score = sums[word] / (self._window * UNIT)
+        score = sums[word] / (self.window_steps * UNIT)
         gate = self._gate(word, step, step - sustained, unknown_sum)
         self._note(word, step, onset + 1, score, gate)
         if gate == "speech":  # and for as long as its posterior stays high

@@ -1,4 +1,4 @@
-"""The states of many streams of one model, one row per stream, and a step of several at once."""
+"""The states of many streams of one model, one row per stream, and steps of several at once."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +39,7 @@ class Rows(Protocol):
         ...
 
     def step(self, rows: list[int], samples: Samples) -> NDArray[np.float32]:
-        """Run a step of some streams: samples (N, step_samples) -> log-posteriors (N, V)."""
+        """Run whole steps of some streams: samples (N, S) -> log-posteriors (N, T, V)."""
         ...
 
 
@@ -71,11 +71,11 @@ class SingleRows:
         self._states[row] = with_initial_layers(self._backend, self._states[row])
 
     def step(self, rows: list[int], samples: Samples) -> NDArray[np.float32]:
-        """Run a step of some streams, one after the other."""
+        """Run whole steps of some streams, one after the other."""
         answers = []
         for row, chunk in zip(rows, samples, strict=True):
             log_posteriors, self._states[row] = self._backend(chunk, self._states[row])
-            answers.append(log_posteriors[0])
+            answers.append(log_posteriors)
         return np.stack(answers)
 
 
@@ -128,7 +128,7 @@ class BatchRows:
                     array[row] = 0
 
     def step(self, rows: list[int], samples: Samples) -> NDArray[np.float32]:
-        """Run a step of some streams, in calls of up to `MOST_AT_ONCE` streams."""
+        """Run whole steps of some streams, in calls of up to `MOST_AT_ONCE` streams."""
         calls = max(-(-len(rows) // MOST_AT_ONCE), min(self._threads, len(rows) // 8))
         if calls <= 1:
             return self._part(np.array(rows), samples)
@@ -145,7 +145,7 @@ class BatchRows:
         with self._lock:
             for name, array in self._states.items():
                 array[rows] = following[name]
-        return log_posteriors[:, 0]
+        return log_posteriors
 
     def _double(self) -> None:
         more = self._run.initial_states(len(next(iter(self._states.values()))))

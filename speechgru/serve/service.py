@@ -13,7 +13,7 @@ from typing import Literal
 
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.errors import SpeechGRUError, UsageError
-from speechgru.serve.engine import Answers, Engine, hand_over
+from speechgru.serve.engine import Engine
 from speechgru.serve.limits import Limits
 from speechgru.serve.metrics import Metrics
 from speechgru.serve.models import ServedModel
@@ -64,7 +64,7 @@ class Session(ABC):
 class Service:
     """Models by name; the engine of each starts with its first stream.
 
-    Everything except the engines' own work runs in the event loop in which `start` was called.
+    Everything runs in the event loop in which `start` was called.
     """
 
     models: Mapping[str, ServedModel]
@@ -101,7 +101,7 @@ class Service:
         if self._watch is not None:
             self._watch.cancel()
         for engine in self._engines.values():
-            await asyncio.to_thread(engine.close)
+            await engine.close()
 
     async def _drop_remaining(self) -> None:
         """Wait for clients to take the reason, not for long."""
@@ -206,15 +206,8 @@ class Service:
 
     def _engine(self, model: ServedModel) -> Engine:
         if model.name not in self._engines:
-            self._engines[model.name] = self.make_engine(
-                model, dispatch=self._dispatch, observe=self.metrics.observe
-            )
+            self._engines[model.name] = self.make_engine(model, observe=self.metrics.observe)
         return self._engines[model.name]
-
-    def _dispatch(self, answers: Answers) -> None:
-        """Deliver the answers of a round to the event loop; called in an engine's thread."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(hand_over, answers)
 
     async def _close_idle(self) -> None:
         """Close sessions that are idle in two checks in a row: the loop may be late for one."""

@@ -16,6 +16,7 @@ BY_WIDTH: dict[int, SampleFormat] = {1: "s8", 2: "s16le", 3: "s24le", 4: "s32le"
 
 RATES_HZ = range(4_000, 384_001)
 MOST_CHANNELS = 16
+_SCALE_16 = np.float32(2**-15)
 
 
 class Sound:
@@ -37,6 +38,8 @@ class Sound:
         self.format: SampleFormat = sample_format
         self._resampler = StreamResampler(rate, to_rate, name="the stream")
         self._rest = b""
+        #: Whether samples need no more than scaling, as integers are finite and in range.
+        self._is_ready = (rate, sample_format, channels) == (to_rate, "s16le", 1)
 
     def push(self, content: bytes) -> Samples:
         """Process the next bytes, any number of them; returns the samples that are ready, (S,).
@@ -48,7 +51,10 @@ class Sound:
             content = self._rest + content
         odd = len(content) % (WIDTHS[self.format] * self.channels)
         self._rest = content[len(content) - odd :] if odd else b""
-        frames = _floats(content[: len(content) - odd] if odd else content, self.format)
+        content = content[: len(content) - odd] if odd else content
+        if self._is_ready:
+            return np.frombuffer(content, "<i2") * _SCALE_16
+        frames = _floats(content, self.format)
         if self.channels > 1:
             frames = frames.reshape(-1, self.channels)
         return self._resampler.push(frames)
@@ -74,8 +80,7 @@ def _floats(content: bytes, sample_format: SampleFormat) -> Samples:
     """Whole samples as floats in [-1, 1]."""
     match sample_format:
         case "s16le":
-            numbers = np.frombuffer(content, "<i2")
-            return numbers.astype(np.float32) * np.float32(2**-15)
+            return np.frombuffer(content, "<i2") * _SCALE_16
         case "f32le":
             return np.frombuffer(content, "<f4").astype(np.float32)
         case "s32le":

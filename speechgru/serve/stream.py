@@ -14,7 +14,6 @@ from speechgru.audio.samples import Samples
 from speechgru.decoding.detector import Detector, Verdict
 from speechgru.decoding.events import Event
 from speechgru.decoding.factory import DecoderConfig, make_decoder
-from speechgru.errors import DataError
 from speechgru.recognition.state_policy import StateResets
 from speechgru.serve.models import ServedModel
 
@@ -36,16 +35,17 @@ class Extras:
 
 @dataclass(slots=True)
 class Answer:
-    """What a stream reports after a step.
+    """What a stream reports after some steps.
 
-    `delay_s` is the time since the samples arrived. `ended` marks the last answer; an `error` ends
-    the stream too. `room`: the client may send more samples.
+    `posteriors` are log-posteriors, (V,), with the seconds up to the end of their step. `delay_s`
+    is the time since the samples arrived. `ended` marks the last answer; an `error` ends the stream
+    too. `room`: the client may send more samples.
     """
 
     t: float
     events: list[Event] = field(default_factory=list)
     near_misses: list[Verdict] = field(default_factory=list)
-    posteriors: NDArray[np.float32] | None = None
+    posteriors: list[tuple[float, NDArray[np.float32]]] = field(default_factory=list)
     delay_s: float = 0.0
     ended: bool = False
     room: bool = False
@@ -63,11 +63,11 @@ class _Change:
 
 
 class Stream:
-    """A stream of samples at the model's rate, pushed by one thread and processed by the engine's.
+    """A stream of samples at the model's rate; all of it runs in the engine's event loop.
 
     Args:
         row: the stream's row in the engine's `Rows`.
-        on_answer: called with each answer, by way of the engine's `dispatch`.
+        on_answer: called with each answer.
         wake: called when something is waiting for the engine.
     """
 
@@ -84,6 +84,7 @@ class Stream:
         self.extras = extras or Extras()
         self.decoder = make_decoder(model.backend.info, config or model.config)
         self.resets = self._new_resets()
+        self._step_samples = model.backend.step_samples
         self._wake = wake
         self._inbox: deque[Samples | _Change] = deque()
         self._rest = _NO_SAMPLES
@@ -97,7 +98,13 @@ class Stream:
         self._decoder_start_s = self._near_s = 0.0
         #: If somebody waits for room: how many samples may be waiting.
         self.wanted_room: int | None = None
-        self.queued = self.reset_wanted = self.ended = self.closed = False
+        self.queued = self.ended = self.closed = False
+        #: What the engine has to do before the next step: the state is to start anew; the decoder
+        #: has been replaced or reset.
+        self.reset_wanted = False
+        self.decoder_changed = True
+        #: Whether the engine decodes it together with other streams.
+        self.decoded_together = False
 
     @property
     def waiting_samples(self) -> int:
@@ -130,43 +137,54 @@ class Stream:
         """End the stream after the waiting samples; the last answer has `ended` set."""
         self._change(self._end)
 
-    def take(self, step_samples: int) -> Samples | None:
-        """Make the changes that are due; returns the next step, (step_samples,), if any."""
-        while len(self._rest) < step_samples:
-            if not self._inbox:
-                return None
-            item = self._inbox.popleft()
-            if isinstance(item, _Change):
-                item.do()
-                if self.ended or self.reset_wanted:
-                    return None
-            else:
+    def take(self, most_steps: int) -> Samples | None:
+        """Make the changes that are due; returns up to so many whole steps, (S,), if any."""
+        size = self._step_samples
+        if self.resets is not None:
+            most_steps = min(most_steps, self.resets.steps_ahead)
+        while len(self._rest) < most_steps * size and self._inbox:
+            item = self._inbox[0]
+            if not isinstance(item, _Change):
                 self._rest = np.concatenate([self._rest, item]) if len(self._rest) else item
-        chunk, self._rest = self._rest[:step_samples], self._rest[step_samples:]
-        self.taken += step_samples
-        return chunk
+            elif len(self._rest) >= size:
+                break  # it is due once the samples before it are processed
+            else:
+                item.do()
+            self._inbox.popleft()
+            if self.ended or self.reset_wanted:
+                return None
+        taken = min(len(self._rest) // size, most_steps) * size
+        if not taken:
+            return None
+        samples, self._rest = self._rest[:taken], self._rest[taken:]
+        self.taken += taken
+        return samples
 
     @property
     def has_more(self) -> bool:
         """Whether a change or a whole step is waiting."""
-        return bool(self._inbox) or len(self._rest) >= self.model.backend.step_samples
+        return bool(self._inbox) or len(self._rest) >= self._step_samples
 
-    def decode(self, samples: Samples, log_posteriors: NDArray[np.float32]) -> Answer | None:
-        """Decode a step's log-posteriors, (V,); returns an answer if there is something to report.
+    def advance(self, log_posteriors: NDArray[np.float32], events: list[Event]) -> Answer | None:
+        """Count processed steps, (T, V); returns an answer if there is something to report.
 
-        Raises:
-            DataError: the model's output is not a number.
+        Args:
+            events: those that the stream's decoder emitted for these steps.
         """
-        if np.isnan(log_posteriors[0]):
-            raise DataError("the model's output is not a number (NaN); its weights are unusable")
-        events = self._in_stream(self.decoder.push(log_posteriors[np.newaxis]))
-        self.steps += 1
-        answer = Answer(self.time_s, events) if events else None
+        first = self.steps
+        self.steps += len(log_posteriors)
         extras = self.extras
-        if extras.posterior_steps and self.steps % extras.posterior_steps == 0:
-            answer = answer or Answer(self.time_s)
-            answer.posteriors = log_posteriors
-        if extras.near_misses and (misses := self._near_misses()):
+        answer = Answer(self.time_s, self._in_stream(events)) if events else None
+        if extras.posterior_steps:
+            places = range(-(first + 1) % extras.posterior_steps, len(log_posteriors))
+            every = [
+                (self.model.step_s * (first + place + 1), log_posteriors[place])
+                for place in places[:: extras.posterior_steps]
+            ]
+            if every:
+                answer = answer or Answer(self.time_s)
+                answer.posteriors = every
+        if extras.near_misses and (misses := self._near_misses(first)):
             answer = answer or Answer(self.time_s)
             answer.near_misses = misses
         if self.wanted_room is not None and self.waiting_samples <= self.wanted_room:
@@ -184,7 +202,7 @@ class Stream:
     def flush(self) -> Answer:
         """Decode the pending steps; returns the last answer."""
         events = self._in_stream(self.decoder.flush())
-        return Answer(self.time_s, events, self._near_misses(closing=True), ended=True)
+        return Answer(self.time_s, events, self._near_misses(), ended=True)
 
     def _change(self, do: Callable[[], Any]) -> None:
         self._inbox.append(_Change(do))
@@ -202,20 +220,21 @@ class Stream:
         self.decoder.reset()
         self.resets = self._new_resets()
         self.steps, self._near_s, self._decoder_start_s = 0, 0.0, 0.0
-        self.reset_wanted = True
+        self.reset_wanted = self.decoder_changed = True
 
     def _exchange(self, decoder: Any) -> None:
         """Replace the decoder; the times of the new one start from now."""
-        self.decoder = decoder
+        self.decoder, self.decoder_changed = decoder, True
         self._decoder_start_s, self._near_s = self.time_s, 0.0
 
     def _end(self) -> None:
         self.ended = True
 
-    def _near_misses(self, closing: bool = False) -> list[Verdict]:
+    def _near_misses(self, first: int | None = None) -> list[Verdict]:
+        """New near misses; with the number of a first step only at every `NEAR_MISS_STEPS`th."""
         if not self.extras.near_misses or not isinstance(self.decoder, Detector):
             return []
-        if not closing and self.steps % NEAR_MISS_STEPS:
+        if first is not None and first // NEAR_MISS_STEPS == self.steps // NEAR_MISS_STEPS:
             return []
         misses = self.decoder.near_misses(self._near_s)
         if misses:

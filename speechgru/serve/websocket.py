@@ -116,9 +116,9 @@ class WebSocketSession(SocketSession):
             self._send(event.as_dict(delay_ms))
         for miss in answer.near_misses:
             self._send({"type": "near_miss", **_rounded(miss)})
-        if answer.posteriors is not None:
-            values = [round(value, 4) for value in _exp(answer.posteriors)]
-            self._send({"type": "posteriors", "t": round(answer.t, 3), "values": values})
+        for t, log_posteriors in answer.posteriors:
+            values = np.exp(log_posteriors, dtype=np.float64).round(4).tolist()
+            self._send({"type": "posteriors", "t": round(t, 3), "values": values})
         if answer.error is not None:
             self.expire("model", answer.error)
         if answer.ended:
@@ -154,7 +154,3 @@ def _rounded(miss: Any) -> dict[str, Any]:
         "threshold": round(miss.threshold, 4),
         "gate": miss.gate,
     }
-
-
-def _exp(log_posteriors: Any) -> list[float]:
-    return [float(value) for value in np.exp(log_posteriors)]
