@@ -16,7 +16,7 @@ from speechgru.decoding.detector import UNIT as DETECTOR_UNIT
 from speechgru.errors import UsageError
 from speechgru.export.c.model_files import UNIT
 from speechgru.export.c.tables import TILE, Rows, network_tables
-from speechgru.export.c.text import comment, literal, table
+from speechgru.export.c.text import comment, fours, literal, table
 from speechgru.export.c.writer import check_model, write_c
 from speechgru.export.weights import to_int8
 from speechgru.labels import SILENCE, UNKNOWN
@@ -140,19 +140,18 @@ def test_invalid_options_are_one_sentence(tmp_path, capsys, monkeypatch, argumen
     assert not (tmp_path / "c").exists()
 
 
-def test_rows_in_8_bits_are_the_weights_in_fours():
+def test_rows_in_8_bits_are_the_weights_filled_up_to_fours():
     rng = np.random.default_rng(0)
     rows = Rows(rng.normal(0, 1, (6, 3, 10)).astype(np.float32), np.zeros(6, np.float32))
     weights, scales = rows.int8()
     assert weights.shape == (6, 3, 12)
     assert scales.shape == (6,)
-    restored = weights.reshape(6, 3, 3, 4)[..., [0, 2, 1, 3]].reshape(6, 3, 12)
-    assert not restored[..., 10:].any()
-    assert np.abs(restored[..., :10] * scales[:, None, None] - rows.weights).max() <= (
+    assert not weights[..., 10:].any()
+    assert np.abs(weights[..., :10] * scales[:, None, None] - rows.weights).max() <= (
         scales.max() / 2 * 1.001
     )
     numbers, _ = to_int8(rows.weights)
-    assert np.array_equal(restored[..., :10], numbers)
+    assert np.array_equal(weights[..., :10], numbers)
 
 
 def test_rows_as_floats_are_in_tiles_of_outputs():
@@ -179,6 +178,9 @@ def test_text_is_safe_in_c():
     assert "*/" not in comment("a */ b")
     assert table("const float", "x", np.array([1.0, 0.1], np.float32)) == (
         "const float x[2] = {\n    1.0f, 0.100000001f,\n};\n"
+    )
+    assert fours("const int8_t", "w", np.array([[1, -2, 3, 4]], np.int8)) == (
+        "const int8_t w[4] = {\n    SG_FOUR(1, -2, 3, 4),\n};\n"
     )
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from speechgru.decoding.detector import ONSET, DetectorConfig
 from speechgru.export.c.tables import FrontendTables, NetworkTables, Rows, frontend_tables
-from speechgru.export.c.text import comment, defines, strings, structs, table
+from speechgru.export.c.text import comment, defines, fours, strings, structs, table
 from speechgru.labels import UNKNOWN
 from speechgru.model.fronts import FRAMES_PER_STEP
 from speechgru.model.network import SpeechGRU
@@ -159,9 +159,10 @@ class _Weights:
             row = weights.shape[-1]
             scales = f"{name}_scales"
             self.definitions.append(table("static const float", scales, factors))
+            self.definitions.append(fours("static const sg_weight", f"{name}_weights", weights))
         else:
             weights = rows.tiles()
-        self.definitions.append(table("static const sg_weight", f"{name}_weights", weights))
+            self.definitions.append(table("static const sg_weight", f"{name}_weights", weights))
         self.definitions.append(table("static const float", f"{name}_biases", rows.biases))
         return f"{len(rows.weights)}, {row}, {name}_weights, {scales}, {name}_biases"
 

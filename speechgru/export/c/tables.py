@@ -41,11 +41,9 @@ class Rows:
         return filled.reshape(-1, TILE, parts, n).transpose(0, 2, 3, 1)
 
     def int8(self) -> tuple[NDArray[np.int8], Floats]:
-        """In 8 bits, each four in the order 0, 2, 1, 3; and the scale of each output, (O,)."""
+        """In 8 bits, (O, rows per output, N filled up), and the scale of each output, (O,)."""
         numbers, scales = to_int8(self.weights)
-        padded = _padded(numbers, INT8_PADDING)
-        fours = padded.reshape(*padded.shape[:-1], -1, 4)[..., [0, 2, 1, 3]]
-        return fours.reshape(padded.shape), scales.reshape(-1)
+        return _padded(numbers, INT8_PADDING), scales.reshape(-1)
 
 
 @dataclass(frozen=True)

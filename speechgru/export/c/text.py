@@ -24,6 +24,13 @@ def table(kind: str, name: str, values: NDArray | Iterable[int]) -> str:
     return f"{kind} {name}{size} = {{\n{wrapped(map(_number, numbers.tolist()))}}};\n"
 
 
+def fours(kind: str, name: str, values: NDArray) -> str:
+    """A constant array whose size is a multiple of four, in groups that the sources may reorder."""
+    rows = values.reshape(-1, 4).tolist()
+    groups = (f"SG_FOUR({', '.join(map(str, row))})" for row in rows)
+    return f"{kind} {name}[{values.size}] = {{\n{wrapped(groups)}}};\n"
+
+
 def structs(kind: str, name: str, rows: Iterable[str]) -> str:
     """A constant array of structs, one a line."""
     body = "".join(f"    {{{row}}},\n" for row in rows)

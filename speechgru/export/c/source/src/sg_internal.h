@@ -10,6 +10,14 @@
 /* Bands that a convolution spans. */
 #define SG_BAND_KERNEL 5
 
+/* Four neighbouring 8-bit weights. Cores with the DSP extension of ARM unpack the first and third by
+ * one instruction, and the other two by another. */
+#if defined(__ARM_FEATURE_DSP) && !defined(__ARM_BIG_ENDIAN)
+#define SG_FOUR(a, b, c, d) a, c, b, d
+#else
+#define SG_FOUR(a, b, c, d) a, b, c, d
+#endif
+
 /* A mel band: `bins` weights from bin `first` on. */
 typedef struct {
     uint16_t first, bins;

@@ -69,8 +69,6 @@ static inline float sg_quantize(const float *x, int n, int16_t *q)
     return largest / SG_ACTIVATION_MAX;
 }
 
-/* Each four weights are in the order 0, 2, 1, 3: what one instruction of an ARM core with DSP
- * extension unpacks are then neighbours. */
 #if defined(__ARM_FEATURE_DSP) && !defined(__ARM_BIG_ENDIAN)
 #include <arm_acle.h>
 
@@ -104,24 +102,72 @@ static inline int32_t sg_dot(const int8_t *w, const int16_t *x, int n)
     int32_t sum = 0;
     int i;
 
-    for (i = 0; i < n; i += 4) {
-        sum += w[i] * x[i] + w[i + 1] * x[i + 2] + w[i + 2] * x[i + 1] + w[i + 3] * x[i + 3];
-    }
+    for (i = 0; i < n; i++) sum += w[i] * x[i];
     return sum;
 }
 
+#endif
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+
+/* Products of eight weights, or of four and zeros, added up in pairs. */
+static inline __m128i sg_pairs(__m128i w, __m128i x)
+{
+    return _mm_madd_epi16(_mm_srai_epi16(_mm_unpacklo_epi8(w, w), 8), x);
+}
+
+/* The products of four rows, `stride` apart, with the same activations. */
+static inline __m128 sg_four_dots(const int8_t *w, int stride, const int16_t *x, int n)
+{
+    __m128i sums[4], low, high;
+    int i, row;
+
+    for (row = 0; row < 4; row++) sums[row] = _mm_setzero_si128();
+    for (i = 0; i + 8 <= n; i += 8) {
+        __m128i activations = _mm_loadu_si128((const __m128i *)(const void *)(x + i));
+        for (row = 0; row < 4; row++) {
+            __m128i weights = _mm_loadl_epi64((const __m128i *)(const void *)(w + row * stride + i));
+            sums[row] = _mm_add_epi32(sums[row], sg_pairs(weights, activations));
+        }
+    }
+    if (i < n) {
+        __m128i activations = _mm_loadl_epi64((const __m128i *)(const void *)(x + i));
+        for (row = 0; row < 4; row++) {
+            int32_t four;
+            memcpy(&four, w + row * stride + i, sizeof four);
+            sums[row] = _mm_add_epi32(sums[row], sg_pairs(_mm_cvtsi32_si128(four), activations));
+        }
+    }
+    low = _mm_add_epi32(
+        _mm_unpacklo_epi32(sums[0], sums[1]), _mm_unpackhi_epi32(sums[0], sums[1]));
+    high = _mm_add_epi32(
+        _mm_unpacklo_epi32(sums[2], sums[3]), _mm_unpackhi_epi32(sums[2], sums[3]));
+    return _mm_cvtepi32_ps(
+        _mm_add_epi32(_mm_unpacklo_epi64(low, high), _mm_unpackhi_epi64(low, high)));
+}
 #endif
 
 static inline void sg_products(
     const sg_matrix *matrix, const int16_t *x, int parts, int stride, const float *scales, float *y)
 {
     const int8_t *w = matrix->weights;
-    int output, part;
+    int output = 0, row = matrix->row, part;
 
-    for (output = 0; output < matrix->outputs; output++) {
+#ifdef __SSE2__
+    for (; output + 4 <= matrix->outputs; output += 4, w += 4 * parts * row) {
+        __m128 sum = _mm_setzero_ps();
+        for (part = 0; part < parts; part++) {
+            __m128 dots = sg_four_dots(w + part * row, parts * row, x + part * stride, row);
+            sum = _mm_add_ps(sum, _mm_mul_ps(dots, _mm_set1_ps(scales[part])));
+        }
+        _mm_storeu_ps(y + output, _mm_mul_ps(sum, _mm_loadu_ps(matrix->scales + output)));
+    }
+#endif
+    for (; output < matrix->outputs; output++) {
         float sum = 0.0f;
-        for (part = 0; part < parts; part++, w += matrix->row) {
-            sum += (float)sg_dot(w, x + part * stride, matrix->row) * scales[part];
+        for (part = 0; part < parts; part++, w += row) {
+            sum += (float)sg_dot(w, x + part * stride, row) * scales[part];
         }
         y[output] = sum * matrix->scales[output];
     }
