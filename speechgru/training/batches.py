@@ -182,7 +182,10 @@ class TrainingClips:
                 "stream.talk_share: there is no running speech to train with; use that which "
                 "ships with the package by data.other_sounds = true"
             )
-        bank = talk_bank(recordings, self.model.sample_rate, self.model.step_samples)
+        # Few hours of it are heard again and again, so that their voices should vary, too.
+        change = self.recipe.augment.speed
+        speeds = (1.0, 1 - change, 1 + change) if change else (1.0,)
+        bank = talk_bank(recordings, self.model.sample_rate, self.model.step_samples, speeds)
         samples, activity = (torch.from_numpy(part).to(self.model.device) for part in bank)
         return samples, activity
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.audio.files import read
-from speechgru.audio.pcm import Packed, to_packed
+from speechgru.audio.pcm import FULL_SCALE, Packed, to_packed
+from speechgru.audio.samples import Samples
 from speechgru.common.threads import in_threads
 from speechgru.corpora.speakers import is_false_alarm
 from speechgru.labels import UNKNOWN
@@ -22,6 +23,8 @@ _GAP_S = 0.25
 #: A step is loud if it is at most this far below the recording's level. It counts as speech if
 #: there was a loud step within the last _SPEECH_S, and as silence if there was none for _SILENCE_S.
 _LOUD_DB, _SPEECH_S, _SILENCE_S = -18.0, 0.2, 0.6
+#: So many steps at once are measured.
+_BLOCK = 5_000
 SPEECH, NEITHER, SILENT = 1, 0, -1
 
 
@@ -41,27 +44,45 @@ def talk_recordings(data: TrainingData, split: str) -> tuple[Path, ...]:
 
 
 def talk_bank(
-    paths: Sequence[Path], rate: int, step_samples: int
+    paths: Sequence[Path], rate: int, step_samples: int, speeds: Sequence[float] = (1.0,)
 ) -> tuple[Packed, NDArray[np.int8]]:
-    """Recordings end to end in a fixed random order, all equally loud.
+    """Recordings end to end in a fixed random order, all equally loud; at each speed in turn.
 
     Returns samples (N,) in whole steps, and for each step SPEECH, SILENT or NEITHER.
     """
     order = np.random.default_rng(0).permutation(len(paths))
     gap = np.zeros(round(_GAP_S * rate), np.float32)
-    parts = []
+    recordings = []
     for samples in in_threads(lambda path: read(path, rate), [paths[i] for i in order]):
         level = np.sqrt(np.square(samples).mean()) if len(samples) else 0.0
         if level > 0:
-            parts += [samples * (10 ** (TALK_DB / 20) / level), gap]
-    bank = np.concatenate(parts)
-    bank = bank[: len(bank) // step_samples * step_samples]
-    loud = np.sqrt(np.square(bank.reshape(-1, step_samples)).mean(axis=1))
+            recordings.append(samples * (10 ** (TALK_DB / 20) / level))
+    parts = (
+        part for speed in speeds for one in recordings for part in (_at_speed(one, speed), gap)
+    )
+    bank = np.concatenate([to_packed(part) for part in parts])
+    steps = bank[: len(bank) // step_samples * step_samples].reshape(-1, step_samples)
+    loud = np.concatenate(
+        [_rms(block) for block in np.split(steps, range(_BLOCK, len(steps), _BLOCK))]
+    )
     is_loud = loud > 10 ** ((TALK_DB + _LOUD_DB) / 20)
     steps_per_second = rate / step_samples
     speech = _recently(is_loud, round(_SPEECH_S * steps_per_second))
     quiet = ~_recently(is_loud, round(_SILENCE_S * steps_per_second))
-    return to_packed(bank), (speech * SPEECH + quiet * SILENT).astype(np.int8)
+    return steps.ravel(), (speech * SPEECH + quiet * SILENT).astype(np.int8)
+
+
+def _rms(steps: Packed) -> NDArray[np.float32]:
+    """The level of each step, 1 for full scale: (N, S) -> (N,)."""
+    return np.sqrt(np.square(steps, dtype=np.float32).mean(axis=1)) / FULL_SCALE
+
+
+def _at_speed(samples: Samples, speed: float) -> Samples:
+    """Faster and higher by a factor: (S,) -> (S / speed,)."""
+    if speed == 1.0:
+        return samples
+    places = np.arange(0, len(samples) - 1, speed)
+    return np.interp(places, np.arange(len(samples)), samples).astype(np.float32)
 
 
 def _recently(values: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:

@@ -47,6 +47,20 @@ def test_talk_bank_marks_speech_and_silence(tmp_path):
     assert (activity[155:195] == SPEECH).all()
 
 
+def test_talk_is_there_at_each_speed(tmp_path):
+    time = np.arange(2 * RATE) / RATE
+    soundfile.write(tmp_path / "talk.wav", 0.1 * np.sin(2 * np.pi * 500 * time), RATE)
+    once, _ = talk_bank([tmp_path / "talk.wav"], RATE, STEP)
+    bank, activity = talk_bank([tmp_path / "talk.wav"], RATE, STEP, (1.0, 0.8, 1.25))
+    assert len(bank) == STEP * len(activity)
+    np.testing.assert_array_equal(bank[: 2 * RATE], once[: 2 * RATE])
+    gap = RATE // 4
+    starts = np.array([0, 2 * RATE + gap, 4.5 * RATE + 2 * gap], int)
+    for start, hertz in zip(starts, (500, 400, 625), strict=True):
+        spectrum = np.abs(np.fft.rfft(bank[start + 1000 : start + 1000 + RATE]))
+        assert spectrum.argmax() == pytest.approx(hertz, abs=1)
+
+
 def test_targets_in_talk_are_unknown_or_silence(batches):
     model = batches.clips.model
     unknown_targets = 0
