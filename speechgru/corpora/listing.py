@@ -25,6 +25,7 @@ NO_FILE = "a pipe, socket or device"
 HIDDEN = "hidden, as its name begins with a dot"
 EMPTY = "a folder without recordings"
 LINKED_FOLDER = "a link to a folder, inside a word's folder"
+AROUND = "a link to the folder that it lies in, or to one around that"
 LOOSE = "a recording in no word's folder"
 RESERVED = "in a folder whose name begins with _ and is none of " + ", ".join(
     (BACKGROUND_NOISE, SILENCE, UNKNOWN)
@@ -57,7 +58,9 @@ def list_words(root: Path) -> Listing:
     listed: dict[str, list[str]] = {}
     skipped: list[Skipped] = []
     for entry in _entries(os.fspath(root)):
-        if entry.is_dir():
+        if _is_folder(entry) and _is_around(entry, root):
+            skipped.append(Skipped(entry.name, AROUND))
+        elif _is_folder(entry):
             names: list[str] = []
             skipped_before = len(skipped)
             _walk(entry.path, "", f"{entry.name}/", names, skipped)
@@ -124,7 +127,26 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _is_recording(entry: os.DirEntry[str]) -> bool:
-    return _suffix(entry) in audio_suffixes() and entry.is_file()
+    return _suffix(entry) in audio_suffixes() and _is_file(entry)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # links that lead to one another
+        return False
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_around(entry: os.DirEntry[str], root: Path) -> bool:
+    """Whether a folder is a link to `root`, or to a folder around it: its words are there twice."""
+    return entry.is_symlink() and root.resolve().is_relative_to(Path(entry.path).resolve())
 
 
 def _suffix(entry: os.DirEntry[str]) -> str:
@@ -135,12 +157,12 @@ def _suffix(entry: os.DirEntry[str]) -> str:
 
 def _reason(entry: os.DirEntry[str]) -> str | None:
     """Why an entry, which is no folder, is no recording; None if it is one."""
-    if entry.is_dir():
+    if _is_folder(entry):
         return LINKED_FOLDER
     if entry.name.startswith("."):
         return HIDDEN
     suffix = _suffix(entry)
-    if entry.is_file():
+    if _is_file(entry):
         if suffix in audio_suffixes():
             return None
         if suffix in _RAW_SUFFIXES:

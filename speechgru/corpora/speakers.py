@@ -1,6 +1,7 @@
 """Speakers, and the split of each: it never changes when recordings are added."""
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha1
@@ -17,30 +18,46 @@ _HASHES = 2**27
 #: Begins the names of recordings that a model took for a word: they are by nobody in particular.
 FALSE_ALARM = "alarm"
 _ALARM = re.compile(rf"(?:.*/)?(?:{UNKNOWN}|{BACKGROUND_NOISE})/{FALSE_ALARM}_\d+\.\w+")
-#: What recorders, telephones and people call recordings of nobody in particular.
+#: What recorders, telephones and people call recordings of nobody in particular, or of a place.
 _DEVICE_WORDS = (
-    "at aud audio aufnahme background clip copy file memo mic neue new noise ptt rec record "
-    "recording room sample session silence sound take track untitled vn voice wav whatsapp"
+    "android at aud audio aufnahme background bathroom car clean clip close copy far file headset "
+    "iphone kitchen laptop loud memo mic mid near neue new noise noisy office phone ptt quiet rec "
+    "record recording room sample session silence sound take test track untitled vn voice wav "
+    "whatsapp"
 )
 _DEVICE_NAMES = frozenset([*_DEVICE_WORDS.split(), FALSE_ALARM])
 _COPY_WORDS = "copia|copie|copy|kopie|take"
 #: Names of synthetic speakers begin so. They are for training alone.
 MADE = "made-"
 
-#: A number that counts takes, after what is said of the speaker: "anna_1", "anna.1", "anna (1)",
-#: "anna take 1", "anna - Copy".
-_TAKE = re.compile(rf"[\s._-]+\(?(?:\d+|(?:{_COPY_WORDS})\d*)\)?$|\(\d+\)$", re.IGNORECASE)
-#: In front it counts takes, or is a date: "01_anna", "20260105T100300".
-_NUMBER = re.compile(r"^\d+(?:t\d+z?)?(?:[\s._-]+|$)", re.IGNORECASE)
+#: What counts takes, after what is said of the speaker: "anna_1", "anna.1", "anna (1)", "anna#1",
+#: "anna 1 denoised", "anna take one", "anna - Copy".
+_TAKE = re.compile(rf"[\W_]+(?:\d.*|(?:{_COPY_WORDS})(?:[\W_]*\w+)?[\W_]*)$", re.IGNORECASE)
+_COPY_OF = re.compile(
+    r"^(?:copia|copie|copy|kopie)\s*(?:\(\d+\)\s*)?(?:de|di|of|von)\s+", re.IGNORECASE
+)
+#: In front it counts takes, or is a date: "01_anna", "1anna", "20260105T100300".
+_NUMBER = re.compile(
+    r"^\d+(?:t\d[\d.:]*z?)?(?:[\s._-]+|$)|^\d{1,3}(?=[^\W\d_]{2,}(?![^\W_]))", re.IGNORECASE
+)
+#: Names that programs draw.
+_UUID = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
+#: A count of files, or a date, rather than of people: "DR0001", "R20240131".
+_LONG_NUMBER = re.compile(r"[^\W\d_]+\d{4,}")
 #: In front, too, may be what was used, with a number: "take1_anna", "rec 3 anna".
 _DEVICE = re.compile(rf"^(?:{_DEVICE_WORDS.replace(' ', '|')})\d*[\s._-]+", re.IGNORECASE)
 #: "anna1" is the first take of anna, "speaker1" a speaker, and so is "speaker 1".
 _NUMBERED = re.compile(r"(.*[^\W\d_])\d+")
 _NUMBERED_SPEAKERS = frozenset(
-    ["f", "id", "m", "p", "person", "s", "sp", "speaker", "spk", "subject", "u", "user"]
+    (
+        *("child", "f", "id", "kid", "locuteur", "locutor", "m", "p", "participant", "person", "s"),
+        *("sp", "speaker", "spk", "sprecher", "subject", "u", "user"),
+    )
 )
 _NUMBER_APART = re.compile(
-    r"(person|speaker|spk|subject|user)[\s._-](\d+)(?![^\W_])", re.IGNORECASE
+    r"(child|kid|locuteur|locutor|participant|person|speaker|spk|sprecher|subject|user)[\s._-]"
+    r"(\d+)(?![^\W_])",
+    re.IGNORECASE,
 )
 
 
@@ -231,13 +248,26 @@ def _speakers(recordings: Sequence[Recording]) -> list[str]:
 
 
 def _without_takes(guesses: Sequence[str], are_known: Sequence[bool]) -> list[str]:
-    """The guesses, but "anna1" is "anna" where there is one: one speaker rather than two."""
+    """The guesses, but "anna1" is "anna" where there is one, or "anna2": one speaker, not two.
+
+    With "anna2", only if three speakers are left then: "child1" and "child2" may be all there are.
+    """
     folded = {guess.casefold() for guess in guesses}
+    numbered = {guess: _NUMBERED.fullmatch(guess) for guess in folded}
+    numbers_of: dict[str, set[str]] = defaultdict(set)
+    for guess, match in numbered.items():
+        numbers_of[match[1] if match else guess].add(guess)
+    several = {
+        name
+        for name, spelled in numbers_of.items()
+        if name in folded
+        or (len(numbers_of) >= len(SPLITS) and len(spelled) > 1 and name not in _NUMBERED_SPEAKERS)
+    }
     found = []
     for guess, is_known in zip(guesses, are_known, strict=True):
-        numbered = None if is_known else _NUMBERED.fullmatch(guess)
-        is_take = numbered is not None and numbered[1].casefold() in folded
-        found.append(numbered[1] if numbered and is_take else guess)
+        match = None if is_known else _NUMBERED.fullmatch(guess)
+        is_take = match is not None and match[1].casefold() in several
+        found.append(match[1] if match and is_take else guess)
     return found
 
 
@@ -279,6 +309,11 @@ def speaker_in_name(name: str, word: str) -> str:
     before, nohash, _ = stem.partition(NOHASH)
     if nohash:
         return before
+    if _UUID.fullmatch(stem):
+        return ""
+    # A circled or a wide 1 is a 1.
+    stem, word = (unicodedata.normalize("NFKC", text).strip() for text in (stem, word))
+    stem = _COPY_OF.sub("", stem)
     stem = _without_word(stem, word)
     while stem != (shorter := _DEVICE.sub("", _NUMBER.sub("", stem))):
         stem = shorter
@@ -288,9 +323,10 @@ def speaker_in_name(name: str, word: str) -> str:
     while stem != (shorter := _TAKE.sub("", stem)):
         stem, has_take = shorter, True
     speaker, *more = re.split("[_-]", stem)
-    speaker = speaker.strip(" .")
+    speaker = speaker.strip(" .,;–—")
     numbered = _NUMBERED.fullmatch(speaker)
-    if numbered and not (has_take or more or numbered[1].casefold() in _NUMBERED_SPEAKERS):
+    is_one_number = not (has_take or more) or _LONG_NUMBER.fullmatch(speaker)
+    if numbered and is_one_number and numbered[1].casefold() not in _NUMBERED_SPEAKERS:
         speaker = numbered[1].rstrip(" .")
     words = speaker.casefold().split()
     if speaker.casefold() == word.casefold() or all(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from speechgru.audio import pyav
 from speechgru.corpora import SPLITS, Corpus, open_corpus
 from speechgru.corpora.listing import (
+    AROUND,
     DEAD_LINK,
     EMPTY,
     HIDDEN,
@@ -92,6 +93,15 @@ NAMINGS = {
     "copies": lambda word, n: f"{WHO[n // 3]}{('', ' copy', ' copy 2')[n % 3]}",
     "copies of takes": lambda word, n: f"{WHO[n // 3]}{('1', '2', '3 (1)')[n % 3]}",
     "take in words": lambda word, n: f"{WHO[n // 3]} take {n % 3}",
+    "numeral": lambda word, n: f"{WHO[n // 3]} take {('one', 'two', 'three')[n % 3]}",
+    "glued in front": lambda word, n: f"{n % 3 + 1}{WHO[n // 3]}",
+    "hash": lambda word, n: f"{WHO[n // 3]}#{n % 3}",
+    "brackets": lambda word, n: f"{WHO[n // 3]}[{n % 3}]",
+    "circled": lambda word, n: f"{WHO[n // 3]}{'①②③'[n % 3]}",
+    "copies in front": lambda word, n: f"{('', 'Copy of ', 'Copy (2) of ')[n % 3]}{WHO[n // 3]}",
+    "treated": lambda word, n: f"{WHO[n // 3]} {n % 3} denoised",
+    "recoded": lambda word, n: f"{WHO[n // 3]}{n % 3}_16k",
+    "distance": lambda word, n: f"{('near', 'mid', 'far')[n % 3]}_{WHO[n // 3]}",
 }
 
 
@@ -116,8 +126,11 @@ def test_no_naming_of_takes_leaks_a_speaker(tmp_path: Path, naming: str) -> None
         lambda word, n: f"{n // 3:03d}_{n % 3}",
         lambda word, n: f"Recording ({n})",
         lambda word, n: f"202601{5 + n // 3:02d}T10{n:02d}{len(word):02d}",
+        lambda word, n: f"2026-01-{5 + n // 3:02d}T10:{n:02d}:00Z",
+        lambda word, n: f"DR{n // 3:04d}_{n:04d}",
+        lambda word, n: f"{n:08x}-aaaa-4bbb-8ccc-{len(word):012x}",
     ],
-    ids=["takes", "dates", "numbers", "recorder", "ISO dates"],
+    ids=["takes", "dates", "numbers", "recorder", "ISO dates", "ISO times", "long", "UUID"],
 )
 def test_numbers_and_dates_are_no_speakers(tmp_path: Path, naming) -> None:
     make(tmp_path, *(f"{w}/{naming(w, n)}.wav" for w in WORDS for n in range(12)))
@@ -142,6 +155,9 @@ def test_skipped_files_are_listed_with_the_reason(tmp_path: Path, monkeypatch) -
     make(tmp_path / "elsewhere", "x.wav")
     (tmp_path / "auf" / "dead.wav").symlink_to(tmp_path / "gone.wav")
     (tmp_path / "auf" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "auf" / "loop.wav").symlink_to("loop.wav")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "around").symlink_to("..")
     corpus = open_corpus(tmp_path)
     pyav.is_installed.cache_clear()
     assert len(corpus.clips) == len(names) + 1  # and the word elsewhere
@@ -150,6 +166,9 @@ def test_skipped_files_are_listed_with_the_reason(tmp_path: Path, monkeypatch) -
         "auf/notes.txt": NOT_AUDIO,
         "auf/dead.wav": DEAD_LINK,
         "auf/linked": LINKED_FOLDER,
+        "auf/loop.wav": DEAD_LINK,
+        "loop": DEAD_LINK,
+        "around": AROUND,
         "loose.wav": LOOSE,
         "_odd_/a.wav": RESERVED,
     }
