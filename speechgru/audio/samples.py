@@ -4,6 +4,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from speechgru.audio.speech_levels import speech_weights
 from speechgru.errors import DataError, UsageError
 
 SAMPLE_RATE = 16_000
@@ -16,7 +17,7 @@ Samples = NDArray[np.float32]
 _QUALITY = "HQ"
 
 #: For `loudest_start`. Stretches with this share of the best one's speech hold the same word.
-_FRAME_S, _SPEECH_HZ, _NEARLY_ALL, _BLOCK_FRAMES = 0.02, (250.0, 7_000.0), 0.98, 4_096
+_FRAME_S, _NEARLY_ALL = 0.02, 0.98
 
 
 def to_mono(
@@ -104,9 +105,9 @@ def loudest_start(
 ) -> int:
     """Where the stretch of `length_samples` with the most speech starts: it is in its middle.
 
-    A frame of 20 ms counts by the square root of its level in the band of speech above that of the
-    background. So neither thumps, hum or a sinking offset, which lie below the band, nor clicks,
-    which are loud but short, win over a word.
+    A frame of 20 ms counts as `speech_weights` says. So neither thumps, hum or a sinking offset,
+    which lie below the bands of speech, nor beeps and music, which are in few of them or steady,
+    nor clicks, which are loud but short, win over a word.
     """
     return speech_starts(samples, length_samples, rate, 1)[0]
 
@@ -123,9 +124,7 @@ def speech_starts(
     frames = length_samples // hop - 1  # in the stretch
     if surplus <= 0 or frames < 1:
         return [max(0, surplus) // 2]
-    levels = _speech_levels(samples, rate, hop)
-    weights = np.sqrt(np.maximum(levels - 2 * np.quantile(levels, 0.25), 0.0))
-    sums = np.concatenate(([0.0], np.cumsum(weights)))
+    sums = np.concatenate(([0.0], np.cumsum(speech_weights(samples, rate, hop))))
     totals = sums[frames:] - sums[:-frames]
     starts: list[int] = []
     while len(starts) < most and (not starts or totals.max() > 0):
@@ -137,22 +136,6 @@ def speech_starts(
         starts.append(min((first + last) * hop // 2, surplus))
         totals[max(0, middle - frames // 2) : middle + frames // 2 + 1] = -1.0
     return starts
-
-
-def _speech_levels(
-    samples: Samples | NDArray[np.int16], rate: int, hop: int
-) -> NDArray[np.float64]:
-    """The amplitude in the band of speech of frames of 2 hops, one every hop: (frames,)."""
-    window = np.hanning(2 * hop)
-    hertz = np.fft.rfftfreq(2 * hop, 1 / rate)
-    band = (hertz >= _SPEECH_HZ[0]) & (hertz <= _SPEECH_HZ[1])
-    frames = np.lib.stride_tricks.sliding_window_view(samples, 2 * hop)[::hop]
-    levels = np.empty(len(frames))
-    for first in range(0, len(frames), _BLOCK_FRAMES):  # hours need no more memory than minutes
-        block = frames[first : first + _BLOCK_FRAMES].astype(np.float64)
-        spectrum = np.fft.rfft(block * window)[:, band]
-        levels[first : first + len(block)] = np.sqrt(np.mean(np.abs(spectrum) ** 2, axis=1))
-    return levels
 
 
 def check_rate(rate: int) -> None:

@@ -88,7 +88,7 @@ def test_long_recording_is_scored_where_it_is_loudest_and_says_so(clip_model, wa
     file = wav("long.flac", samples)
     code, told, said = recognize_json(capsys, clip_model, file)
     assert (code, told[0]["word"]) == (0, "high")
-    assert f"{file}: 600.00 s long; only 0.50 s of it, from 401.0" in said.replace("\n", "")
+    assert f"{file}: 600.00 s long; only 0.50 s of it, from 400.9" in said.replace("\n", "")
 
 
 def test_recording_of_one_sample(clip_model, wav, capsys):
