@@ -21,6 +21,9 @@ DEFAULT_CLIP_S, DEFAULT_TAIL_S = 1.0, 0.2
 LONGEST_CLIP_S = 60.0
 #: Of a long recording, so many stretches at most are tried.
 _STRETCHES = 8
+#: With this probability of a word the first of them is not compared with others; with less than the
+#: second none holds a word.
+_SURE, _PROBABLE = 0.8, 0.5
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,9 @@ def recognize(
 ) -> Recognition:
     """Recognize the one word of a recording.
 
-    Of a recording longer than the model's clips one stretch is scored: that with the most sound in
-    the band of speech or, if the model hears no word there (a beep, a hiss), the next in which it
-    does.
+    Of a recording longer than the model's clips one stretch is scored: that with the most speech
+    by its levels or, if the model is not sure of a word there (a beep, a hiss), that in which it is
+    surest.
 
     Args:
         channel: the one channel to use, from 1; None averages all of them.
@@ -90,21 +93,23 @@ def _best_stretch(
     backend: Backend, samples: Samples, length: int
 ) -> tuple[int, NDArray[np.float32]]:
     """Where the stretch that holds the word of a long recording starts, and its label scores."""
-    loudest, *others = speech_starts(samples, length, backend.sample_rate, _STRETCHES)
-    scores = np.exp(score_clips(backend, samples[np.newaxis, loudest : loudest + length]))
-    if _has_word(backend, scores[0]) or not others:
-        return loudest, scores[0]
-    clips = np.stack([samples[start : start + length] for start in others])
-    for start, found in zip(others, np.exp(score_clips(backend, clips)), strict=True):
-        if _has_word(backend, found):
-            return start, found
-    return loudest, scores[0]
+    starts = speech_starts(samples, length, backend.sample_rate, _STRETCHES)
+    loudest = samples[np.newaxis, starts[0] : starts[0] + length]
+    scores = np.exp(score_clips(backend, loudest))
+    if len(starts) == 1 or _word_score(backend, scores[0]) >= _SURE:
+        return starts[0], scores[0]
+    clips = np.stack([samples[start : start + length] for start in starts[1:]])
+    scores = np.concatenate([scores, np.exp(score_clips(backend, clips))])
+    best = int(np.argmax([_word_score(backend, of_clip) for of_clip in scores]))
+    if _word_score(backend, scores[best]) < _PROBABLE:
+        best = 0
+    return starts[best], scores[best]
 
 
-def _has_word(backend: Backend, scores: NDArray[np.float32]) -> bool:
-    """Whether a stretch probably holds a word, be it an unknown one."""
+def _word_score(backend: Backend, scores: NDArray[np.float32]) -> float:
+    """The probability of the best label, if it is a word, be it an unknown one; else 0."""
     best = int(scores.argmax())
-    return backend.labels[best] != SILENCE and scores[best] >= 0.5
+    return 0.0 if backend.labels[best] == SILENCE else float(scores[best])
 
 
 def clip_samples(backend: Backend) -> int:

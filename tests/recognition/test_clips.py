@@ -12,12 +12,13 @@ from speechgru.recognition.clips import recognize
 
 RATE = 16_000
 RNG = np.random.default_rng(0)
-TIME_S = np.arange(RATE // 2) / RATE
+TIME_S, TWO_S = np.arange(RATE // 2) / RATE, np.arange(2 * RATE) / RATE
 
 #: Sound of half a second and more, in the band of speech, that has more of it than the word.
 OTHER_SOUNDS = {
     "beep": 0.25 * np.sin(2 * np.pi * 1000 * TIME_S),
     "hiss": RNG.normal(0, 0.05, RATE),
+    "siren": 0.5 * np.sin(2 * np.pi * (300 + 750 * TWO_S) * TWO_S),
     "hum and thump": np.sin(2 * np.pi * 120 * TIME_S) * np.exp(-8 * TIME_S),
 }
 
