@@ -58,14 +58,14 @@ def transfer_bar(description: str) -> Iterator[Progress]:
         yield progress
 
 
-def progress_lines(description: str, unit: str = "") -> Progress:
-    """Yields a callback that prints a line at most every `EVERY_S` seconds."""
+def progress_lines(description: str, unit: str = "", every_s: float = EVERY_S) -> Progress:
+    """Yields a callback that prints a line at most every `every_s` seconds."""
     last = monotonic()
 
     def report(done: int, total: int) -> None:
         nonlocal last
         now = monotonic()
-        if now - last < EVERY_S:
+        if now - last < every_s:
             return
         last = now
         share = f" of {total:,}" if total else ""

@@ -11,7 +11,7 @@ from speechgru.cli import options
 from speechgru.cli.help import examples
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.terminal import err, out, print_json
-from speechgru.errors import SpeechGRUError, UsageError
+from speechgru.errors import UsageError
 
 if TYPE_CHECKING:
     from speechgru.audio.samples import Samples
@@ -130,26 +130,18 @@ def _stretch(
     blocks: "Iterator[Samples]", seconds: float, keep: "Callable[[Samples], Path]"
 ) -> Path:
     """Record this many seconds to one file; after Ctrl-C, what there is."""
-    import numpy as np
+    from speechgru.recognition.guided_recording import StretchRecording
 
-    from speechgru.audio.levels import SILENT_DB, peak_db
-
-    pieces: list[Samples] = []
-    recorded = 0
+    recording = StretchRecording(seconds, RATE, keep)
     try:
         with progress_bar("recording") as progress:
             for samples in blocks:
-                pieces.append(samples)
-                recorded += len(samples)
-                progress(recorded // RATE, round(seconds))
-                if recorded >= seconds * RATE:
+                enough = recording.push(samples)
+                progress(int(recording.time_s), round(seconds))
+                if enough:
                     break
     finally:
-        samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-        loud_enough = len(samples) > 0 and peak_db(samples) >= SILENT_DB
-        path = keep(samples) if loud_enough else None
-    if path is None:
-        raise SpeechGRUError("the microphone gives only silence: is it muted, or the wrong one?")
+        path = recording.save()
     return path
 
 

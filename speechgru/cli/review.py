@@ -102,7 +102,7 @@ def _by_lines(review: "Review", filed: "list[Filed]") -> None:
             if decision == "undo":
                 _undo(review, filed)
                 continue
-            filed.append(_decide(review, wish))
+            filed.append(review.decide_as(wish))
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from error
         err.line(_sentence(filed[-1]))
@@ -124,28 +124,6 @@ def _read_lines() -> Iterator[dict[str, Any]]:
         except (ValueError, RecursionError) as error:
             raise UsageError(f"stdin: {text!r:.60} is not JSON") from error
         yield wish
-
-
-def _decide(review: "Review", wish: dict[str, Any]) -> "Filed":
-    from speechgru.common.wording import did_you_mean, shown
-    from speechgru.corpora.review import DECISIONS
-
-    decision = wish.get("decision")
-    if decision not in DECISIONS:
-        known = ", ".join((*DECISIONS, "undo"))
-        hint = did_you_mean(decision, DECISIONS) if isinstance(decision, str) else ""
-        raise UsageError(f"decision {shown(decision)}: one of {known} is needed{hint}")
-    if unknown := wish.keys() - {"file", "decision", "word", "speaker"}:
-        raise UsageError(f"{shown(min(unknown))}: only file, decision, word and speaker are known")
-    if not all(isinstance(value, str) for value in wish.values()):
-        raise UsageError("file, decision, word and speaker are texts")
-    if "file" in wish:
-        clip = review.find(wish["file"])
-    elif review.pending:
-        clip = review.pending[0]
-    else:
-        raise UsageError("no clip is left to decide about")
-    return review.decide(clip, decision, wish.get("word"), wish.get("speaker"))
 
 
 def _undo(review: "Review", filed: "list[Filed]") -> None:

@@ -14,10 +14,11 @@ from speechgru.errors import InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
     from speechgru.serve.access import Address
+    from speechgru.serve.own_words.places import Places
     from speechgru.serve.server import ServerOptions
 
 
-ACCESS = "Access"
+ACCESS, OWN_WORDS = "Access", "Your own words, on the page"
 
 
 @examples(
@@ -25,6 +26,7 @@ ACCESS = "Access"
     "speechgru serve kitchen=runs/mine commands-12 --port 8080",
     "speechgru serve --wyoming 0.0.0.0:10400 --port 10401",
     "speechgru serve --host 0.0.0.0 --token-file token --tls-self-signed tls/",
+    "speechgru serve --data my-words --caught caught",
 )
 def serve(
     models: Annotated[
@@ -55,6 +57,39 @@ def serve(
             "the port can use it. On loopback, --port answers Wyoming anyway.",
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Allow the page to record words into this directory, and to train on it. "
+            "[default: the page writes no files]",
+            rich_help_panel=OWN_WORDS,
+        ),
+    ] = None,
+    caught: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Let the page sort what `listen --save-dir DIR` saved into --data.",
+            rich_help_panel=OWN_WORDS,
+        ),
+    ] = None,
+    runs: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Directory of the run directories of trainings.",
+            rich_help_panel=OWN_WORDS,
+        ),
+    ] = Path("runs"),
+    recipe: Annotated[
+        str,
+        typer.Option(
+            metavar="RECIPE",
+            help="What to train with: the name or file of a recipe.",
+            rich_help_panel=OWN_WORDS,
+        ),
+    ] = "my-words",
     token_file: Annotated[
         Path | None,
         typer.Option(
@@ -111,6 +146,7 @@ def serve(
 ) -> None:
     """Serve models to Home Assistant (Wyoming), programs (WebSocket) and browsers (a page at /)."""
     import asyncio
+    from dataclasses import replace
 
     from speechgru.serve.limits import Limits
     from speechgru.serve.models import model_names, open_models
@@ -119,6 +155,7 @@ def serve(
     options = _options(
         (host, port), wyoming, token_file, origin or [], (tls_cert, tls_key, tls_self_signed)
     )
+    options = replace(options, places=_places(data, caught, runs, recipe))
     opened = open_models(models or [])
     service = Service(opened, Limits(clients=max_clients, idle_s=idle_timeout), tell=err.line)
 
@@ -129,6 +166,8 @@ def serve(
         err.line(f"serving {model_names(opened.values())} on {scheme}://{address}/")
         for place in wyoming:
             err.line(f"Wyoming on tcp://{place}")
+        if options.places is not None:
+            err.line(f"the page may record into {options.places.data}")
         if options.access.token is not None and token_file is not None:
             err.line(f"clients need the token in {token_file}")
 
@@ -175,6 +214,18 @@ def _options(
         _wyoming(wyoming),
         certificate,
     )
+
+
+def _places(data: Path | None, caught: Path | None, runs: Path, recipe: str) -> "Places | None":
+    from speechgru.serve.own_words.places import Places
+
+    if data is None:
+        if caught is not None:
+            raise UsageError("--caught: needs --data DIR, to sort the clips into")
+        return None
+    places = Places(data, caught, runs, recipe)
+    places.check()
+    return places
 
 
 def _wyoming(text: str | None) -> "Address | None":

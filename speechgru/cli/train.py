@@ -129,6 +129,7 @@ def _train_here(
     recipe: "Recipe", run: Path, device: "torch.device", resume: bool, ranks: "Ranks"
 ) -> "TrainingResult":
     """Train in this process; of several, only the first shows the run and can stop it."""
+    from speechgru.common.parents import end_with_parent, is_child
     from speechgru.training.distribution import LostProcessError
     from speechgru.training.launcher import LOST_CODE, follow_launcher, is_launched
     from speechgru.training.loop import train as run_training
@@ -143,6 +144,8 @@ def _train_here(
         with signals as stop, view as (report, decoding):
             if is_launched():
                 follow_launcher()
+            elif is_child():
+                end_with_parent()
             return run_training(recipe, run, device, resume, report, stop, decoding, say, ranks)
     except LostProcessError as error:
         if is_launched():

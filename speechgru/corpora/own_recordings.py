@@ -1,6 +1,7 @@
 """Writes a corpus of one's own recordings: `word/speaker_3.wav`, room noise, other speech."""
 
 import re
+import unicodedata
 import wave
 from collections.abc import Iterable
 from io import BytesIO
@@ -9,16 +10,21 @@ from pathlib import Path
 from speechgru.audio.pcm import to_packed
 from speechgru.audio.samples import Samples
 from speechgru.common.files import write_atomic
+from speechgru.common.locks import lock_file
+from speechgru.common.word_folders import folder_name
 from speechgru.corpora.listing import BACKGROUND_NOISE
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.labels import UNKNOWN
 
-#: Not allowed in names: separators, what a shell expands, and what Windows refuses.
-_UNSAFE = re.compile(r'[\x00-\x1f/\\:*?"<>|]')
+#: Not allowed in names, besides what a file system refuses: control characters, line separators,
+#: half a surrogate pair.
+_UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 class OwnRecordings:
     """Writes recordings of words into `root`, atomically, numbered by speaker.
+
+    Other processes and sessions may write there too: none overwrites another's recording.
 
     Args:
         speaker: precedes the number in each file name, and keeps a speaker in one split.
@@ -57,11 +63,18 @@ class OwnRecordings:
         return self._write(UNKNOWN, self.speaker, samples)
 
     def undo(self) -> Path | None:
-        """Delete the last recording of this session; None if there is none left."""
+        """Delete the last recording of this session; None if there is none left.
+
+        Raises:
+            SpeechGRUError: it cannot be deleted.
+        """
         if not self._written:
             return None
         path = self._written.pop()
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise SpeechGRUError(f"{path}: cannot be deleted: {error.strerror or error}") from error
         return path
 
     def _of(self, folder: str, prefix: str | None = None) -> Iterable[int]:
@@ -72,34 +85,31 @@ class OwnRecordings:
                 yield int(match[1])
 
     def _write(self, folder: str, prefix: str, samples: Samples) -> Path:
-        number = max(self._of(folder, prefix), default=0) + 1
-        path = self.root / folder / f"{prefix}_{number}.wav"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SpeechGRUError(f"{path.parent}: {error.strerror or error}") from error
         content = BytesIO()
         with wave.open(content, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(self.rate)
             file.writeframes(to_packed(samples).tobytes())
-        write_atomic(path, content.getvalue())
+        with lock_file(self.root / ".recordings.lock"):
+            number = max(self._of(folder, prefix), default=0) + 1
+            path = self.root / folder / f"{prefix}_{number}.wav"
+            write_atomic(path, content.getvalue())
         self._written.append(path)
         return path
 
 
-def check_speaker(name: str) -> str:
+def check_speaker(name: str, option: str = "--speaker") -> str:
     """The name of a speaker, if it can begin a file's name and be read off it again.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: it cannot; `option` is what the user gave it as.
     """
-    checked_name(name, "--speaker")
+    checked_name(name, option)
     if "_" in name or "-" in name:
-        raise UsageError(f"--speaker {name}: must not contain _ or -, which end a speaker's name")
+        raise UsageError(f"{option} {name}: must not contain _ or -, which end a speaker's name")
     if name.isdigit():
-        raise UsageError(f"--speaker {name}: a name is needed, not only a number")
+        raise UsageError(f"{option} {name}: a name is needed, not only a number")
     return name
 
 
@@ -109,9 +119,11 @@ def checked_name(name: str, option: str) -> str:
     Raises:
         UsageError: it cannot.
     """
-    if not name.strip() or _UNSAFE.search(name) or name.startswith((".", "_")) or len(name) > 60:
+    unsafe = any(unicodedata.category(character) in _UNSAFE for character in name)
+    if not name or unsafe or len(name) > 60 or folder_name(name) != name:
         raise UsageError(
             f"{option} {name!r:.80}: up to 60 letters, digits, spaces and the like are needed; "
-            'none of / \\ : * ? " < > | and no . or _ in front'
+            'none of / \\ : * ? " < > |, no . _ or space in front, no . or space at the end, '
+            "and no name that Windows reserves"
         )
     return name

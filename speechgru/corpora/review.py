@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -179,6 +179,34 @@ class Review:
         append_line(self._log, json.dumps(filed.as_dict(), ensure_ascii=False))
         self._filed.append(filed)
         return filed
+
+    def decide_as(self, wish: Mapping[str, Any]) -> Filed:
+        """File a clip as a message asks: `decision`, and if needed `file`, `word` and `speaker`.
+
+        Without a file the decision is for the first pending clip.
+
+        Raises:
+            UsageError: the message makes no sense, no clip is pending, or as for `decide`.
+            SpeechGRUError: a file cannot be written.
+        """
+        decision = wish.get("decision")
+        if decision not in DECISIONS:
+            known = ", ".join((*DECISIONS, "undo"))
+            hint = did_you_mean(decision, DECISIONS) if isinstance(decision, str) else ""
+            raise UsageError(f"decision {shown(decision)}: one of {known} is needed{hint}")
+        if unknown := wish.keys() - {"file", "decision", "word", "speaker"}:
+            raise UsageError(
+                f"{shown(min(unknown))}: only file, decision, word and speaker are known"
+            )
+        if not all(isinstance(value, str) for value in wish.values()):
+            raise UsageError("file, decision, word and speaker are texts")
+        if "file" in wish:
+            clip = self.find(wish["file"])
+        elif pending := self.pending:
+            clip = pending[0]
+        else:
+            raise UsageError("no clip is left to decide about")
+        return self.decide(clip, decision, wish.get("word"), wish.get("speaker"))
 
     def undo(self) -> Filed | None:
         """Take the last decision back, and delete its copy unless that was changed; None if none.

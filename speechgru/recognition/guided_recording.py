@@ -1,17 +1,28 @@
 """Guided recording: which word is next, what is wrong with a take, which takes are saved."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from speechgru.audio.endpoints import EndpointDetector, Fault, Take
+from speechgru.audio.levels import SILENT_DB, peak_db
 from speechgru.audio.samples import Samples
 from speechgru.corpora.own_recordings import OwnRecordings
-from speechgru.errors import UsageError
+from speechgru.errors import SpeechGRUError, UsageError
 
 #: After this long without speech, the word is asked for again.
 PATIENCE_S = 8.0
+#: What is wrong with a take, and what to do.
+ADVICE: Mapping[Fault | Literal["nothing"], str] = {
+    "clipped": "too loud: it distorts; turn the microphone down, or step back",
+    "faint": "too faint; come closer, or turn the microphone up",
+    "cut off": "it began before the word was asked for; wait for the prompt",
+    "too long": "too long; say the word alone, then pause",
+    "nothing": "no speech; is it the right microphone?",
+}
 
 
 @dataclass(frozen=True)
@@ -119,3 +130,40 @@ class GuidedRecording:
     def _ask(self) -> None:
         self._asked_s = self.endpoints.time_s
         self.endpoints.rearm()
+
+
+class StretchRecording:
+    """Records a stretch of the room or of talk, to be saved as one file.
+
+    Args:
+        keep: saves the samples, (S,), and returns the file's path.
+    """
+
+    def __init__(self, seconds: float, rate: int, keep: Callable[[Samples], Path]) -> None:
+        self.seconds, self.rate, self._keep = seconds, rate, keep
+        self._pieces: list[Samples] = []
+        self._samples = 0
+
+    @property
+    def time_s(self) -> float:
+        """Seconds recorded so far."""
+        return self._samples / self.rate
+
+    def push(self, samples: Samples) -> bool:
+        """Add the next samples of the stream, (S,); returns whether that is enough."""
+        self._pieces.append(samples)
+        self._samples += len(samples)
+        return self.time_s >= self.seconds
+
+    def save(self) -> Path:
+        """Save what was recorded; returns the file's path.
+
+        Raises:
+            SpeechGRUError: the microphone gave only silence, or the file cannot be written.
+        """
+        samples = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.float32)
+        if not len(samples) or peak_db(samples) < SILENT_DB:
+            raise SpeechGRUError(
+                "the microphone gives only silence: is it muted, or the wrong one?"
+            )
+        return self._keep(samples)

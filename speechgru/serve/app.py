@@ -1,7 +1,6 @@
 """The HTTP application: page, models and thresholds, health, metrics, WebSocket."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +12,12 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.serve.access import Access
+from speechgru.serve.content import errors_as_json, json_object
 from speechgru.serve.models import ServedModel, keep_thresholds
+from speechgru.serve.own_words.places import Places
+from speechgru.serve.own_words.routes import own_words_routes
+from speechgru.serve.own_words.trainer import Trainer
 from speechgru.serve.page_files import PAGE, page_routes
 from speechgru.serve.service import Service
 from speechgru.serve.websocket import WebSocketSession
@@ -23,8 +25,6 @@ from speechgru.version import __version__
 
 #: Paths that need no token: the health check, and the page, which asks for the token.
 PUBLIC = frozenset({"/health", *PAGE})
-#: Bytes of a request's content.
-MOST_CONTENT = 2**16
 
 _SENTENCES = {
     "host": "this server answers its own machine only; open it as localhost, or start it with "
@@ -82,9 +82,18 @@ def with_headers(send: Send) -> Send:
 
 
 def make_app(
-    service: Service, access: Access, transport_of: Callable[[Any], asyncio.Transport]
+    service: Service,
+    access: Access,
+    transport_of: Callable[[Any], asyncio.Transport],
+    places: Places | None = None,
+    trainer: Trainer | None = None,
 ) -> Starlette:
-    """The application; `transport_of` finds a connection by the client's address."""
+    """The application; `transport_of` finds a connection by the client's address.
+
+    Args:
+        places: where the page may write; None: nowhere.
+        trainer: trains there.
+    """
 
     async def health(request: Request) -> JSONResponse:
         return JSONResponse(
@@ -104,15 +113,8 @@ def make_app(
         model = service.models.get(request.path_params["name"])
         if model is None:
             return JSONResponse({"error": "there is no such model"}, 404)
-        try:
-            wanted = json.loads(await _content(request))
-            if not isinstance(wanted, dict):
-                raise UsageError("a JSON object of words and thresholds is needed")
-            changed, note = await asyncio.to_thread(keep_thresholds, model, wanted)
-        except ValueError:
-            return JSONResponse({"error": "the content is not JSON"}, 400)
-        except SpeechGRUError as error:
-            return JSONResponse({"error": str(error)}, 400)
+        wanted = await json_object(request, "a JSON object of words and thresholds")
+        changed, note = await asyncio.to_thread(keep_thresholds, model, wanted)
         service.configure(changed)
         return JSONResponse(
             {"thresholds": changed.thresholds(), "written": note is None, "note": note}
@@ -127,8 +129,9 @@ def make_app(
         Route("/health", health),
         Route("/metrics", metrics),
         Route("/models", models),
-        Route("/models/{name}/thresholds", thresholds, methods=["PUT"]),
+        Route("/models/{name}/thresholds", errors_as_json(thresholds), methods=["PUT"]),
         WebSocketRoute("/listen", listen),
+        *own_words_routes(places, trainer, service, transport_of),
     ]
     guard = Middleware(Guard, access=access, service=service)
     return Starlette(routes=routes, middleware=[guard])
@@ -143,17 +146,3 @@ def _described(model: ServedModel) -> dict[str, Any]:
         "sample_rate": model.backend.sample_rate,
         "step_s": model.step_s,
     }
-
-
-async def _content(request: Request) -> bytes:
-    """A request's content.
-
-    Raises:
-        UsageError: it is too long.
-    """
-    content = b""
-    async for part in request.stream():
-        content += part
-        if len(content) > MOST_CONTENT:
-            raise UsageError(f"more than {MOST_CONTENT} bytes")
-    return content

@@ -8,13 +8,15 @@ from starlette.routing import Route
 
 _HTML, _CSS, _JS = "text/html; charset=utf-8", "text/css; charset=utf-8", "text/javascript"
 
+_SCRIPTS = (
+    *("page.js", "dom.js", "server.js", "microphone-worklet.js"),
+    *("listen.js", "record.js", "review.js", "train.js"),
+)
 #: File name and content type, by path.
 PAGE = {
     "/": ("index.html", _HTML),
     "/page.css": ("page.css", _CSS),
-    "/page.js": ("page.js", _JS),
-    "/server.js": ("server.js", _JS),
-    "/microphone-worklet.js": ("microphone-worklet.js", _JS),
+    **{f"/{name}": (name, _JS) for name in _SCRIPTS},
 }
 #: The page loads nothing from elsewhere, and no other page may frame it.
 _POLICY = "default-src 'self'; img-src data:; media-src blob:; frame-ancestors 'none'"

@@ -15,6 +15,8 @@ from speechgru.serve.access import Access, Address, is_loopback
 from speechgru.serve.app import make_app
 from speechgru.serve.discovery import Announcement
 from speechgru.serve.front_door import FrontDoor
+from speechgru.serve.own_words.places import Places
+from speechgru.serve.own_words.trainer import Trainer
 from speechgru.serve.service import Service
 from speechgru.serve.tls import Certificate
 
@@ -28,13 +30,14 @@ class ServerOptions:
 
     `address` serves HTTP and WebSocket. It also serves Wyoming, which has neither a token nor TLS,
     if it is a loopback address without TLS. `wyoming` is a further address for Wyoming alone:
-    anyone who can reach it can use it.
+    anyone who can reach it can use it. `places` is where the page may write; None: nowhere.
     """
 
     address: Address
     access: Access
     wyoming: Address | None = None
     certificate: Certificate | None = None
+    places: Places | None = None
 
 
 class Server(uvicorn.Server):
@@ -59,10 +62,17 @@ class Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop
         #: Empty until `startup`: a signal may come before.
         self.servers: list[asyncio.Server] = []
+        self._trainer = Trainer(options.places) if options.places is not None else None
         limits = service.limits
         certificate = options.certificate
         config = uvicorn.Config(
-            make_app(service, options.access, lambda client: self._transports[tuple(client)]),
+            make_app(
+                service,
+                options.access,
+                lambda client: self._transports[tuple(client)],
+                options.places,
+                self._trainer,
+            ),
             http=self._front_door,  # type: ignore[arg-type]
             ws="websockets-sansio",
             ws_max_size=limits.message_bytes,
@@ -107,6 +117,8 @@ class Server(uvicorn.Server):
                 extra.close()
             if self._ending is None:
                 await self._service.stop()
+            if self._trainer is not None:
+                await asyncio.to_thread(self._trainer.close)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As in uvicorn, but with the time limit of a first message for TLS handshakes."""
@@ -145,6 +157,8 @@ class Server(uvicorn.Server):
     async def _end(self) -> None:
         for server in self.servers:
             server.close()
+        if self._trainer is not None:
+            self._trainer.stop()
         await self._service.stop()
         self.should_exit = True
 

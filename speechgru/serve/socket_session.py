@@ -72,7 +72,7 @@ class SocketSession(Session):
             if reader in done and (failure := reader.exception()) is not None:
                 if not isinstance(failure, SpeechGRUError):
                     raise failure
-                self.expire("invalid", str(failure))
+                self.fail(failure)
             if reader in done and self._closing is not None:
                 await asyncio.wait({writer}, timeout=self._service.limits.hello_s)
         finally:
@@ -83,6 +83,10 @@ class SocketSession(Session):
                 await self._release()
             finally:
                 self._service.leave(self, self._cause)
+
+    def fail(self, error: SpeechGRUError) -> None:
+        """The client is at fault, or cannot be served any longer: close with the reason."""
+        self.expire("invalid", str(error))
 
     def expire(self, cause: Cause, reason: str) -> None:
         """Send the client the reason, and close."""

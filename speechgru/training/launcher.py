@@ -10,16 +10,14 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import psutil
-
 from speechgru.backends.torch_device import usable_cores
+from speechgru.common.parents import end_with
 from speechgru.errors import InterruptedRunError, SpeechGRUError
 from speechgru.training.distribution import LostProcessError
 
@@ -84,13 +82,7 @@ def follow_launcher() -> None:
         raise LostProcessError("another process of this run has failed")
 
     signal.signal(signal.SIGTERM, lose)
-    parent = psutil.Process(os.getppid())
-
-    def wait() -> None:
-        parent.wait()
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=wait, daemon=True).start()
+    end_with(os.getppid())
 
 
 @contextmanager

@@ -1,14 +1,12 @@
 """The page at /, in a real Chromium: what it shows, by mouse and keyboard, at any width."""
 
-import base64
-import os
 import time
-from pathlib import Path
 
 import httpx
 import pytest
 import soundfile
 from chromium import chromium
+from page_checks import READY, check_and_save, save
 from servers import own_events, running, words_in_noise
 
 from speechgru.modelfile.bundled import MODEL
@@ -17,8 +15,6 @@ from speechgru.serve.page_files import PAGE
 from speechgru.serve.server import ServerOptions
 
 TOKEN = "a-token-of-more-than-16"
-READY = "document.getElementById('main')?.hidden === false"
-CONTROLS = "[...document.querySelectorAll('button, input, select, [role=meter]')]"
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +108,6 @@ def test_only_a_page_of_the_server_and_a_token_change_thresholds(server, guarded
     assert httpx.get(f"{guarded.url}/").status_code == 200  # it asks for the token
 
 
-def save(page, name):
-    """Where PICTURES names a folder, what the page looks like."""
-    if folder := os.environ.get("PICTURES"):
-        (Path(folder) / f"{name}.png").write_bytes(base64.b64decode(page.picture()))
-
-
 @pytest.mark.slow
 def test_words_from_the_microphone_are_shown_as_listen_reports_them(server, tmp_path, recording):
     with chromium(tmp_path / "profile", recording) as page:
@@ -182,33 +172,7 @@ def test_nothing_is_wider_than_the_page_and_everything_has_a_name(own, tmp_path,
             page.resize(width, dark=dark)
             page.open(server.url)
             page.wait_for(READY)
-            save(page, f"{width}-{'dark' if dark else 'light'}")
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            nameless = page.evaluate(
-                f"{CONTROLS}.filter((e) =>"
-                " !(e.textContent.trim() || e.labels?.length || e.ariaLabel)).length"
-            )
-            assert nameless == 0
-            contrast = page.evaluate(CONTRAST)
-            assert min(contrast) >= 4.5, contrast
-
-
-#: Of every visible text with its background.
-CONTRAST = """(() => {
-  const light = (text) => {
-    const [r, g, b] = text.match(/[0-9.]+/g).map(Number)
-      .map((v) => v / 255).map((v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-    return .2126 * r + .7152 * g + .0722 * b;
-  };
-  const back = (e) => {
-    const colour = getComputedStyle(e).backgroundColor;
-    return colour === 'rgba(0, 0, 0, 0)' && e.parentElement ? back(e.parentElement) : colour;
-  };
-  return [...document.querySelectorAll('body *')]
-    .filter((e) => e.offsetParent && !e.disabled && [...e.childNodes].some((n) => n.data?.trim()))
-    .map((e) => [light(getComputedStyle(e).color), light(back(e))])
-    .map(([a, b]) => (Math.max(a, b) + .05) / (Math.min(a, b) + .05));
-})()"""
+            check_and_save(page, width, f"{width}-{'dark' if dark else 'light'}")
 
 
 @pytest.mark.slow

@@ -6,20 +6,15 @@ from rich.text import Text
 
 from speechgru.audio.endpoints import MARGIN_S
 from speechgru.cli.terminal import Terminal, plain, printable
+from speechgru.recognition.guided_recording import ADVICE
 
 if TYPE_CHECKING:
     from rich.live import Live
 
     from speechgru.recognition.guided_recording import GuidedRecording, Outcome
 
-#: What is wrong with a take, and what to do.
-ADVICE = {
-    "clipped": "too loud: it distorts; turn the microphone down, or step back",
-    "faint": "too faint; come closer, or turn the microphone up",
-    "cut off": "it began before the word was asked for; wait for the prompt",
-    "too long": "too long; say the word alone, then pause",
-    "nothing": "no speech; is it the right microphone? `speechgru devices --test` shows levels",
-}
+#: Follows the advice of that fault.
+_MORE = {"nothing": "; `speechgru devices --test` shows levels"}
 _METER_DB, _METER_CELLS = (-60.0, 0.0), 16
 
 
@@ -50,7 +45,8 @@ class RecorderView:
             text = f"kept {outcome.path}: {seconds:.1f} s, peak {take.peak_db:.0f} dB"
             self._print(plain(text, "green"))
         else:
-            self._print(plain(f"{word}: {ADVICE[str(outcome.fault)]}", "yellow"))
+            fault = outcome.fault or "nothing"
+            self._print(plain(f"{word}: {ADVICE[fault]}{_MORE.get(fault, '')}", "yellow"))
             self._asked = ""
 
     def _print(self, text: Text) -> None:

@@ -2,21 +2,30 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from speechgru.cli.progress import progress_lines
 from speechgru.cli.terminal import err
+from speechgru.common.parents import is_child
 from speechgru.common.progress import Progress
 
 if TYPE_CHECKING:
     from speechgru.training.loop import Status
+
+#: Seconds between two lines for a process that shows them to somebody.
+CHILD_S = 2.0
 
 
 @contextmanager
 def live_run() -> Iterator[tuple[Callable[["Status"], None], Progress]]:
     """Show a run on stderr; yields the callbacks for its status and for decoding its data."""
     if not err.is_terminal:
-        yield _validation_lines(), progress_lines("decoding")
+        if is_child():
+            yield _status_lines(CHILD_S), progress_lines("decoding", every_s=CHILD_S)
+        else:
+            yield _status_lines(), progress_lines("decoding")
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -47,12 +56,17 @@ def live_run() -> Iterator[tuple[Callable[["Status"], None], Progress]]:
         yield report, decoding
 
 
-def _validation_lines() -> Callable[["Status"], None]:
+def _status_lines(every_s: float = inf) -> Callable[["Status"], None]:
+    """Prints a line for each validation, and at least every so many seconds."""
     shown: set[object] = set()
+    last_s = monotonic()
 
     def report(status: "Status") -> None:
-        if status.score is not None and status.score not in shown:
+        nonlocal last_s
+        is_new = status.score is not None and status.score not in shown
+        if is_new or monotonic() >= last_s + every_s:
             shown.add(status.score)
+            last_s = monotonic()
             err.line(
                 f"step {status.step}/{status.steps}  {_figures(status)}  "
                 f"{status.seconds_left:.0f} s left"

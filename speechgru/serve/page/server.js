@@ -29,10 +29,18 @@ export async function ask(path, options = {}) {
   return content;
 }
 
+/** The answer to a POST of an object. */
+export const post = (path, content) => ask(path, {
+  method: "POST", body: JSON.stringify(content), headers: { "Content-Type": "application/json" },
+});
+
 /** The same for a file, as an address for `<audio>`. */
 export async function askSound(path) {
   const answer = await fetch(path, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
-  if (!answer.ok) throw new Error(`${path}: ${answer.status} ${answer.statusText}`);
+  if (!answer.ok) {
+    const content = await answer.json().catch(() => ({}));
+    throw new Error(content.error ?? `${path}: ${answer.status} ${answer.statusText}`);
+  }
   return URL.createObjectURL(await answer.blob());
 }
 
@@ -98,7 +106,9 @@ export async function stream(path, options, onMessage, onLevel, onClose) {
 function open(path, options) {
   const address = new URL(path, location.href);
   address.protocol = address.protocol.replace("http", "ws");
-  for (const [name, value] of Object.entries(options)) address.searchParams.set(name, value);
+  for (const [name, value] of Object.entries(options)) {
+    address.searchParams.set(name, typeof value === "object" ? JSON.stringify(value) : value);
+  }
   // A browser's WebSocket can set no other header than this one.
   const socket = new WebSocket(address, token ? ["speechgru", `bearer.${token}`] : ["speechgru"]);
   return new Promise((resolve, reject) => {

@@ -1,0 +1,83 @@
+"""Where the page may write, and what is there."""
+
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechgru.common.word_folders import folder_word
+from speechgru.corpora.listing import list_words, normalized
+from speechgru.corpora.speakers import MADE
+from speechgru.errors import SpeechGRUError, UsageError
+
+#: Bytes that recordings leave free on their disk.
+FREE_BYTES = 2**27
+
+
+@dataclass(frozen=True)
+class Places:
+    """The directories that the page may use, and the recipe that it trains with.
+
+    Args:
+        data: word folders; recordings and reviewed clips go there, training reads them.
+        caught: what `listen --save-dir` saved, to be sorted into `data`; None: nothing.
+        runs: holds the run directories.
+        recipe: a name or a file.
+    """
+
+    data: Path
+    caught: Path | None = None
+    runs: Path = Path("runs")
+    recipe: str = "my-words"
+
+    def check(self) -> None:
+        """Raise UsageError if a directory is a file, or the caught clips are not there."""
+        for option, path in (("--data", self.data), ("--runs", self.runs)):
+            if path.exists() and not path.is_dir():
+                raise UsageError(f"{option} {path}: is not a directory")
+        if self.caught is not None and not self.caught.is_dir():
+            raise UsageError(f"--caught {self.caught}: no such directory")
+
+    def check_free(self) -> None:
+        """Raise SpeechGRUError if the disk of the recordings is nearly full."""
+        existing = next(p for p in (self.data, *self.data.absolute().parents) if p.exists())
+        free = shutil.disk_usage(existing).free
+        if free < FREE_BYTES:
+            raise SpeechGRUError(
+                f"{self.data}: only {free // 2**20} MB are free on this disk; recording stops at "
+                f"{FREE_BYTES // 2**20} MB"
+            )
+
+    def words(self) -> list[dict[str, Any]]:
+        """Each word of the data, with the number of recordings by speaker.
+
+        The speaker is what precedes the number in the names that `record` gives.
+
+        Raises:
+            DataError: a folder cannot be read.
+        """
+        if not self.data.is_dir():
+            return []
+        found = []
+        for folder, names in list_words(self.data).folders.items():
+            if not folder.startswith("_"):
+                word = normalized(folder_word(self.data / folder))
+                found.append({"word": word, "takes": len(names), "speakers": _by_speaker(names)})
+        return found
+
+    def take(self, name: str) -> Path | None:
+        """The recording of this name below the data; None if there is none."""
+        path = self.data.joinpath(*name.split("/"))
+        inside = path.resolve().is_relative_to(self.data.resolve())
+        hidden = any(part.startswith(".") for part in name.split("/"))
+        return path if inside and not hidden and path.suffix == ".wav" and path.is_file() else None
+
+
+def _by_speaker(names: list[str]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for name in names:
+        speaker, _, rest = normalized(name).rpartition("_")
+        if speaker and "/" not in name and rest.split(".")[0].isdecimal():
+            counts[speaker] += 1
+    return {speaker: n for speaker, n in counts.items() if not speaker.startswith(MADE)}

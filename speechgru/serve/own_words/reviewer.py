@@ -1,0 +1,96 @@
+"""Caught clips on the page: which wait, their sound, and where each is filed."""
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from speechgru.audio.files import read
+from speechgru.audio.pcm import to_packed, wav_header
+from speechgru.audio.samples import SAMPLE_RATE
+from speechgru.corpora.own_recordings import check_speaker
+from speechgru.corpora.review import CaughtClip, Review
+from speechgru.errors import DataError, UsageError
+from speechgru.serve.own_words.places import Places
+
+#: Clips that are listed at once.
+_MOST_LISTED = 100
+#: Bytes of a clip's file. Ten seconds of 16-bit sound at 16 kHz have 320,000.
+_MOST_BYTES = 2**25
+
+
+class Reviewer:
+    """Files caught clips, for any number of pages at once; each method may take a while.
+
+    Args:
+        speaker: files the clips, unless a decision names another one.
+    """
+
+    def __init__(self, places: Places, speaker: str = "me") -> None:
+        self._places, self._speaker = places, speaker
+        self._review: Review | None = None
+        self._turn = threading.Lock()
+
+    def list(self) -> dict[str, Any]:
+        """What waits for a decision, by what is in the folders now.
+
+        Raises:
+            DataError: there are no caught clips, or the notes are damaged.
+            UsageError: the data has no word folders.
+        """
+        with self._turn:
+            return self._listed(self._open(fresh=True))
+
+    def decide(self, wish: Mapping[str, Any]) -> dict[str, Any]:
+        """File a clip, or undo the last decision: `{"decision": "undo"}`.
+
+        Raises:
+            UsageError: the decision makes no sense.
+            SpeechGRUError: another process reviews these clips, or a file cannot be written.
+        """
+        with self._turn, self._open().lock() as review:
+            if wish.get("decision") == "undo":
+                undone = review.undo()
+                return self._listed(review) | {"undone": undone.as_dict() if undone else None}
+            if "file" not in wish:
+                raise UsageError("file: the name of the clip is needed")
+            if isinstance(speaker := wish.get("speaker"), str):
+                check_speaker(speaker, "speaker")
+            filed = review.decide_as(wish)
+            return self._listed(review) | {"filed": filed.as_dict()}
+
+    def sound(self, name: str) -> bytes:
+        """A clip as a WAV file.
+
+        Raises:
+            UsageError: there is no such clip.
+            DataError: it is too long, or cannot be decoded.
+        """
+        with self._turn:
+            clip = self._find(name)
+        if clip.path.stat().st_size > _MOST_BYTES:
+            raise DataError(f"{clip.path}: too long to be played on the page")
+        content = to_packed(read(clip.path)).tobytes()
+        return wav_header(SAMPLE_RATE, len(content)) + content
+
+    def _find(self, name: str) -> CaughtClip:
+        for clip in self._open().clips:
+            if clip.name == name:
+                return clip
+        raise UsageError(f"{name!r:.80}: is not a caught clip")
+
+    def _open(self, fresh: bool = False) -> Review:
+        if self._places.caught is None:
+            raise UsageError("clips are reviewed if the server has --caught DIR")
+        if fresh or self._review is None:
+            self._review = Review(self._places.caught, self._places.data, self._speaker)
+        return self._review
+
+    def _listed(self, review: Review) -> dict[str, Any]:
+        pending = review.pending
+        return {
+            "pending": [clip.as_dict() for clip in pending[:_MOST_LISTED]],
+            "left": len(pending),
+            "total": len(review.clips),
+            "counts": review.counts,
+            "words": review.words,
+        }

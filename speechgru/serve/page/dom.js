@@ -1,0 +1,62 @@
+/** Elements of the page, messages and keys. */
+
+export const find = (id) => document.getElementById(id);
+
+export const make = (tag, properties = {}, ...children) => {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+};
+
+/** Show what is wrong, or nothing. */
+export function tell(error) {
+  const text = error ? String(error.message ?? error) : "";
+  find("message").textContent = text;
+  find("message").hidden = !text;
+}
+
+/** Run an action; if it fails, show why. */
+export async function attempt(action) {
+  try {
+    const result = await action();
+    tell(null);
+    return result;
+  } catch (error) {
+    tell(error.name === "NotAllowedError" ? "The browser was not allowed to use the microphone." : error);
+    return undefined;
+  }
+}
+
+/** Actions by key, while the element is shown and nothing is being typed. */
+export function onKeys(element, actions) {
+  document.addEventListener("keydown", (event) => {
+    const { target, key } = event;
+    if (element.offsetParent === null || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (target.matches("select, textarea, audio, input:not([type=checkbox], [type=radio])")) return;
+    if (key === " " && target.matches("button, a, summary, input")) return;
+    const action = actions[key.length === 1 ? key.toLowerCase() : key];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  });
+}
+
+/** Show a level of sound in a meter; null: the microphone is off. */
+export function showLevel(meter, levelDb) {
+  const shown = levelDb === null ? -60 : Math.max(-60, Math.min(0, levelDb));
+  meter.firstElementChild.style.transform = `scaleX(${(shown + 60) / 60})`;
+  meter.setAttribute("aria-valuenow", shown.toFixed(0));
+}
+
+/** A number of things: "1 take", "2 takes". */
+export const counted = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
+
+const SPEAKER = "speechgru-speaker";
+
+/** A field for the speaker's name, which the browser remembers for all such fields. */
+export function speakerField(input) {
+  input.value = localStorage.getItem(SPEAKER) ?? "me";
+  input.addEventListener("input", () => localStorage.setItem(SPEAKER, input.value));
+}
+
+export const speaker = () => localStorage.getItem(SPEAKER) ?? "me";

@@ -1,0 +1,198 @@
+/** Recording your own words: each is asked for until it is good. */
+
+import { attempt, counted, find, make, onKeys, showLevel, speaker, speakerField, tell } from "./dom.js";
+import { ask, askSound, stream } from "./server.js";
+
+const SECONDS = { room: 60, talk: 120 };
+const TITLES = { room: "Be quiet", talk: "Talk about anything, without the words" };
+const NAMES = { room: "the room", talk: "talk" };
+/** After the last take, the microphone stays open this long: for an undo. */
+const DONE_MS = 15_000;
+
+const state = { words: [], own: new Set(), off: new Set(), stream: null, lock: null, total: 0, timer: 0 };
+
+/** The panel is shown: list the words that the directory has. */
+export async function enter() {
+  await attempt(async () => {
+    const { data, words } = await ask("own-words");
+    find("data-name").textContent = data;
+    state.words = words;
+    showWords();
+  });
+}
+
+export const leave = () => state.stream?.stop();
+
+const allWords = () => [...new Set([...state.words.map(({ word }) => word), ...state.own])];
+
+function showWords() {
+  const me = speaker();
+  const items = allWords().map((word) => {
+    const mine = state.words.find((known) => known.word === word)?.speakers[me] ?? 0;
+    const box = make("input", { type: "checkbox", checked: !state.off.has(word) });
+    box.addEventListener("change", () => (box.checked ? state.off.delete(word) : state.off.add(word)));
+    const count = make("span", { className: "count", textContent: counted(mine, "take") });
+    return make("li", {}, make("label", { className: "chip" }, box, make("span", { textContent: word }), count));
+  });
+  find("own-words").replaceChildren(...items);
+  find("own-words").hidden = items.length === 0;
+}
+
+function addWord() {
+  for (const word of find("new-word").value.split(",").map((text) => text.trim()).filter(Boolean)) {
+    state.own.add(word);
+    state.off.delete(word);
+  }
+  find("new-word").value = "";
+  showWords();
+}
+
+function recordWords() {
+  addWord();
+  const words = allWords().filter((word) => !state.off.has(word));
+  if (!words.length) {
+    tell("Enter a word first.");
+    find("new-word").focus();
+    return;
+  }
+  begin({ words, takes: find("takes").valueAsNumber || 12 }, "Say");
+}
+
+async function begin(wish, title) {
+  for (const id of ["record-start", "record-room", "record-talk"]) find(id).disabled = true;
+  await attempt(async () => {
+    const options = { ...wish, speaker: JSON.stringify(speaker().trim()) };
+    state.stream = await stream("own-words/record", options, hear, level, stopped);
+    state.lock = await navigator.wakeLock?.request("screen").catch(() => null);
+    state.total = 0;
+    const hasWords = "words" in wish;
+    find("record-say").textContent = title;
+    find("record-word").textContent = hasWords ? "…" : "";
+    find("record-count").textContent = find("outcome").textContent = "";
+    find("record-progress").value = 0;
+    find("record-undo").hidden = find("record-skip").hidden = !hasWords;
+    find("record-undo").disabled = true;
+    find("record-skip").disabled = false;
+    find("record-setup").hidden = true;
+    find("recording").hidden = false;
+    find("recording").focus();
+  });
+  for (const id of ["record-start", "record-room", "record-talk"]) find(id).disabled = false;
+}
+
+function stopped(reason) {
+  const wasShown = !find("record-panel").hidden;
+  state.stream = null;
+  clearTimeout(state.timer);
+  state.lock?.release();
+  find("recording").hidden = true;
+  find("record-setup").hidden = false;
+  if (wasShown) find("record-start").focus();
+  if (reason) tell(reason);
+  enterQuietly();
+}
+
+/** The counts have changed; a message stays. */
+async function enterQuietly() {
+  state.words = (await ask("own-words").catch(() => state)).words;
+  showWords();
+}
+
+const level = (levelDb) => showLevel(find("record-level"), levelDb);
+
+const outcome = (text, className) => Object.assign(find("outcome"), { textContent: text, className });
+
+/** A message of the server. */
+function hear(message) {
+  const { type } = message;
+  if (type === "prompt") askFor(message);
+  else if (type === "speaking") find("record-level").classList.toggle("speaking", message.speaking);
+  else if (type === "kept") keep(message);
+  else if (type === "refused") outcome(`${message.word}: ${message.advice}`, "refused");
+  else if (type === "undone") undone(message.file);
+  else if (type === "progress") progress(message.seconds, message.of, `${message.seconds} of ${message.of} s`);
+  else if (type === "done") done();
+  else if (type === "error") tell(message.error);
+}
+
+function askFor({ word, take, takes, remaining }) {
+  clearTimeout(state.timer);
+  state.total = Math.max(state.total, remaining);
+  find("record-say").textContent = "Say";
+  find("record-word").textContent = word;
+  find("record-skip").disabled = false;
+  progress(state.total - remaining, state.total, `take ${take} of ${takes}, ${remaining} left in all`);
+}
+
+function progress(value, max, text) {
+  Object.assign(find("record-progress"), { value, max });
+  find("record-count").textContent = text;
+}
+
+function keep({ word, file, seconds, peak_db: peakDb }) {
+  const details = peakDb === undefined ? `${seconds} s` : `${seconds.toFixed(1)} s, peak ${peakDb.toFixed(0)} dB`;
+  outcome(`Kept ${file}: ${details}`, "kept");
+  find("record-undo").disabled = false;
+  const play = make("button", { type: "button", className: "second small", textContent: "Play" });
+  play.setAttribute("aria-label", `Play ${file}`);
+  play.addEventListener("click", () => attempt(() => playTake(file)));
+  const item = make("li", {}, make("span", { textContent: file }), make("span", { className: "soft", textContent: details }), play);
+  item.dataset.file = file;
+  find("takes-list").prepend(item);
+  find("takes-section").hidden = false;
+  if (word === null) find("record-word").textContent = "";
+}
+
+async function playTake(file) {
+  const address = await askSound(`own-words/takes/${file.split("/").map(encodeURIComponent).join("/")}`);
+  const sound = new Audio(address);
+  sound.addEventListener("ended", () => URL.revokeObjectURL(address));
+  await sound.play();
+}
+
+function undone(file) {
+  if (file === null) {
+    outcome("Nothing to undo.", "");
+    find("record-undo").disabled = true;
+    return;
+  }
+  outcome(`Deleted ${file}.`, "");
+  [...find("takes-list").children].find((item) => item.dataset.file === file)?.remove();
+  find("takes-section").hidden = !find("takes-list").children.length;
+}
+
+function done() {
+  find("record-say").textContent = "";
+  find("record-word").textContent = "Done";
+  find("record-count").textContent = "";
+  find("record-progress").value = find("record-progress").max;
+  find("record-skip").disabled = true;
+  if (find("record-undo").hidden) state.stream?.stop();
+  else state.timer = setTimeout(() => state.stream?.stop(), DONE_MS);
+}
+
+const send = (type) => state.stream?.send({ type });
+const undo = () => send("undo");
+const skip = () => !find("record-skip").disabled && send("skip");
+const stop = () => state.stream?.stop();
+
+speakerField(find("speaker"));
+find("speaker").addEventListener("input", showWords);
+find("add-word").addEventListener("click", addWord);
+find("new-word").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !event.target.value.trim()) return;
+  event.preventDefault();
+  addWord();
+});
+find("record-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  recordWords();
+});
+for (const kind of ["room", "talk"]) {
+  find(`record-${kind}`).textContent = `Record ${NAMES[kind]}, ${SECONDS[kind]} s`;
+  find(`record-${kind}`).addEventListener("click", () => begin({ [kind]: SECONDS[kind] }, TITLES[kind]));
+}
+find("record-undo").addEventListener("click", undo);
+find("record-skip").addEventListener("click", skip);
+find("record-stop").addEventListener("click", stop);
+onKeys(find("recording"), { u: undo, s: skip, q: stop, Escape: stop });

@@ -1,0 +1,212 @@
+"""Own words on the page, in a real Chromium: record, review and train, by mouse and keyboard."""
+
+import time
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+from chromium import chromium
+from page_checks import READY, check_and_save, save
+from servers import running
+from speech_like import room, spoken
+
+from speechgru.audio.files import read
+from speechgru.decoding.events import Event
+from speechgru.recognition.recording import EventClips
+from speechgru.serve.access import Access, Address
+from speechgru.serve.own_words.places import Places
+from speechgru.serve.server import ServerOptions
+
+pytestmark = pytest.mark.slow
+
+RATE = 16_000
+
+
+@pytest.fixture
+def places(tmp_path, own_recordings):
+    """Recordings of "lumos" and "nox", and six caught clips."""
+    clips = EventClips(tmp_path / "caught", RATE, model="mine")
+    for i, word in enumerate(["lumos", "nox", "lumos", "nox", "lumos", "nox"]):
+        sound = np.concatenate([room(0.3), spoken(0.4), room(0.3)])[:RATE]
+        clips.push(sound, [Event(word, i + 0.3, i + 0.5, score=0.9 - i / 10, t=i + 0.55)])
+    clips.flush()
+    return Places(tmp_path / "data", tmp_path / "caught", tmp_path / "runs")
+
+
+@pytest.fixture
+def filled(places, own_recordings):
+    for path in own_recordings.rglob("*.wav"):
+        copy = places.data / path.relative_to(own_recordings)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    return places
+
+
+def serving(places):
+    return running(options=ServerOptions(Address("127.0.0.1", 0), Access(), places=places))
+
+
+def shown(page, identifier):
+    return page.evaluate(f"document.getElementById('{identifier}').textContent")
+
+
+def wait_for_text(page, identifier, text, timeout_s=30):
+    page.wait_for(
+        f"document.getElementById('{identifier}').textContent.includes({text!r})", timeout_s
+    )
+
+
+def go_to(page, identifier, most=40):
+    """Press Tab until the element has the focus."""
+    for _ in range(most):
+        page.press("Tab")
+        if page.evaluate("document.activeElement.id") == identifier:
+            return
+    raise AssertionError(f"{identifier} cannot be reached by Tab")
+
+
+def enter(page, text):
+    page.call("Input.insertText", text=text)
+
+
+def press_enter(page):
+    page.press("Enter", text="\r")
+
+
+def pictures(page, name):
+    for width in (360, 1200):
+        for dark in (False, True):
+            page.resize(width, dark=dark)
+            check_and_save(page, width, f"{name}-{width}-{'dark' if dark else 'light'}")
+
+
+def test_words_are_recorded_by_keyboard_from_the_microphone(places, tmp_path):
+    """A faint word, then good ones: two of each, of which the last is undone."""
+    words = [spoken(0.5, peak=0.013), spoken(0.5), spoken(0.4), spoken(0.6), spoken(0.5)]
+    sound = np.concatenate([room(2), *(part for word in words for part in (word, room(1.6)))])
+    soundfile.write(tmp_path / "words.wav", np.concatenate([sound, room(20)]), RATE)
+    with serving(places) as server, chromium(tmp_path / "profile", tmp_path / "words.wav") as page:
+        page.resize(1200)
+        page.open(server.url)
+        page.wait_for(READY)
+        go_to(page, "nav-record")
+        press_enter(page)
+        page.wait_for("document.activeElement.id === 'record-title'")
+        go_to(page, "speaker")
+        page.evaluate("document.activeElement.select()")
+        enter(page, "dora")
+        go_to(page, "takes")
+        page.evaluate("document.activeElement.select()")
+        enter(page, "2")
+        go_to(page, "new-word")
+        enter(page, "lumos, nox")
+        press_enter(page)
+        page.wait_for("document.querySelectorAll('#own-words li').length === 2")
+        pictures(page, "record-words")
+        go_to(page, "record-start")
+        press_enter(page)
+        page.wait_for("document.activeElement.id === 'recording'")
+        wait_for_text(page, "outcome", "too faint")
+        save(page, "record-refused")
+        assert shown(page, "record-word") == "lumos"
+        wait_for_text(page, "outcome", "lumos/dora_1.wav")
+        assert shown(page, "record-word") == "nox"
+        pictures(page, "record-kept")
+        wait_for_text(page, "outcome", "nox/dora_1.wav")
+        wait_for_text(page, "outcome", "lumos/dora_2.wav")
+        wait_for_text(page, "outcome", "nox/dora_2.wav")
+        assert shown(page, "record-word") == "Done"
+        page.press("u", text="u")
+        wait_for_text(page, "outcome", "Deleted nox/dora_2.wav")
+        page.press("q", text="q")
+        page.wait_for("document.activeElement.id === 'record-start'")
+        page.wait_for("document.getElementById('own-words').textContent.includes('2 takes')")
+        assert page.evaluate("document.getElementById('takes-list').children.length") == 3
+        pictures(page, "record-done")
+        page.evaluate("document.querySelector('#takes-list button').click()")
+        time.sleep(0.3)
+        assert page.evaluate("document.getElementById('message').hidden")
+    files = sorted(path.relative_to(places.data).as_posix() for path in places.data.rglob("*.wav"))
+    assert files == ["lumos/dora_1.wav", "lumos/dora_2.wav", "nox/dora_1.wav"]
+    for path in places.data.rglob("*.wav"):
+        assert 0.6 < len(read(path)) / RATE < 1.1
+
+
+def test_caught_clips_are_sorted_by_keys(filled, tmp_path):
+    with serving(filled) as server, chromium(tmp_path / "profile") as page:
+        page.open(f"{server.url}/#review")
+        page.wait_for("document.getElementById('clip')?.hidden === false")
+        pictures(page, "review")
+        page.resize(1200)
+        go_to(page, "review-speaker")
+        page.evaluate("document.activeElement.select()")
+        enter(page, "dora")
+        page.evaluate("document.getElementById('review-title').focus()")
+        page.press("y", text="y")
+        wait_for_text(page, "review-filed", "lumos/dora_1.wav")
+        assert page.evaluate("document.getElementById('clip-sound').currentSrc").startswith("blob:")
+        for key, folder in (("o", "_unknown_"), ("n", "_background_noise_")):
+            page.press(key, text=key)
+            wait_for_text(page, "review-filed", f"{folder}/alarm_1.wav")
+        page.press("w", text="w")
+        page.evaluate("document.activeElement.value = 'lumos'")
+        press_enter(page)
+        wait_for_text(page, "review-filed", "lumos/dora_2.wav")
+        page.press("u", text="u")
+        wait_for_text(page, "review-filed", "Undone")
+        page.press("x", text="x")
+        wait_for_text(page, "review-filed", "Thrown away")
+        wait_for_text(page, "review-left", "2 of 6")
+        page.evaluate("document.querySelector('#pending li:last-child button').click()")
+        wait_for_text(page, "clip-about", "40 %")
+        for _ in range(2):
+            page.evaluate("document.getElementById('right').click()")
+            time.sleep(0.5)
+        wait_for_text(page, "review-left", "All 6 clips are sorted")
+        pictures(page, "review-done")
+    names = {path.relative_to(filled.data).as_posix() for path in filled.data.rglob("*.wav")}
+    assert {"lumos/dora_2.wav", "_unknown_/alarm_1.wav", "nox/dora_1.wav"} <= names
+
+
+def test_a_model_is_trained_and_listened_with(filled, short, tmp_path):
+    places = Places(filled.data, None, filled.runs, short)
+    with serving(places) as server, chromium(tmp_path / "profile") as page:
+        page.open(server.url)
+        page.wait_for(READY)
+        assert page.evaluate("document.getElementById('nav-review').hidden")
+        go_to(page, "nav-train")
+        press_enter(page)
+        page.wait_for("document.activeElement.id === 'train-title'")
+        page.wait_for("document.querySelectorAll('#train-words tbody tr').length === 2")
+        pictures(page, "train")
+        go_to(page, "train-start")
+        press_enter(page)
+        page.wait_for("document.getElementById('train-stop').disabled === false")
+        assert httpx.post(f"{server.url}/own-words/training/start", json={}).status_code == 400
+        pictures(page, "train-running")
+        wait_for_text(page, "train-status", "Trained.", 240)
+        assert str(places.runs) in shown(page, "train-result")
+        pictures(page, "train-done")
+        go_to(page, "train-use")
+        press_enter(page)
+        page.wait_for("document.getElementById('model').value === 'small'")
+        page.wait_for("document.getElementById('listen-panel').hidden === false")
+        words = "document.getElementById('words').textContent"
+        assert "lumos" in page.evaluate(words)
+        pictures(page, "trained")
+        assert [m["name"] for m in httpx.get(f"{server.url}/models").json()][-1] == "small"
+    assert (places.runs / "small" / "model.safetensors").exists()
+
+
+def test_a_training_is_stopped(filled, endless, tmp_path):
+    places = Places(filled.data, None, filled.runs, endless)
+    with serving(places) as server, chromium(tmp_path / "profile") as page:
+        page.open(f"{server.url}/#train")
+        page.wait_for("document.getElementById('train-panel')?.hidden === false")
+        page.evaluate("document.getElementById('train-start').click()")
+        wait_for_text(page, "train-step", "Step", 120)
+        pictures(page, "train-live")
+        page.evaluate("document.getElementById('train-stop').click()")
+        wait_for_text(page, "train-status", "Stopped", 60)
+        assert (places.runs / "small" / "last" / "checkpoint.safetensors").exists()
