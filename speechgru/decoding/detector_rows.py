@@ -85,57 +85,49 @@ class DetectorRows:
         Returns:
             The events of streams that have some, by their place in `rows`.
         """
-        events: dict[int, list[Event]] = {}
-        like = self._like
+        arrays, like, every = self._arrays, self._like, rows[:, np.newaxis]
         posteriors = _units(log_posteriors[:, :, like.columns])  # (N, T, W)
-        unknown = None
+        first = arrays["step"][rows]
+        steps = first[:, np.newaxis] + np.arange(posteriors.shape[1])  # (N, T)
+        sums = _moving_sums(arrays["past"], arrays["sums"], every, steps, posteriors)
         if like.unknown_column is not None:
-            unknown = _units(log_posteriors[:, :, like.unknown_column])  # (N, T)
-        for t in range(posteriors.shape[1]):
-            new_unknown = None if unknown is None else unknown[:, t]
-            self._push_step(rows, posteriors[:, t], new_unknown, events)
-        return events
-
-    def _push_step(
-        self,
-        rows: NDArray[np.intp],
-        posteriors: NDArray[np.int64],
-        unknown: NDArray[np.int64] | None,
-        events: dict[int, list[Event]],
-    ) -> None:
-        arrays = self._arrays
-        step = arrays["step"][rows]
-        sums = arrays["sums"][rows] + posteriors
-        past, place = arrays["past"], step % self._like.window_steps
-        sums -= past[rows, place]
-        past[rows, place] = posteriors
-        arrays["sums"][rows] = sums
-        if unknown is not None:
-            past, place = arrays["unknown"], step % self._like.unknown_steps
-            arrays["unknown_sum"][rows] += unknown - past[rows, place]
-            past[rows, place] = unknown
-        values = np.stack((posteriors, posteriors, sums), axis=1)  # (N, 3, W)
-        below = values < self._limits[rows]
-        last_low = np.where(below, step[:, np.newaxis, np.newaxis], arrays["last_low"][rows])
-        arrays["last_low"][rows] = last_low
-        arrays["step"][rows] = step + 1
-        best = sums.argmax(axis=1)
-        each = np.arange(len(rows))
-        is_near = sums[each, best] >= self._near_limits[rows, best]
-        for n in np.flatnonzero(is_near | self._active[rows]).tolist():
-            row, word = int(rows[n]), int(best[n])
-            detector = self._detectors[row]
-            assert detector is not None
-            event = detector.decide(
-                int(step[n]),
-                word,
-                sums[n].tolist(),
-                last_low[n, :, word].tolist(),
-                int(arrays["unknown_sum"][row]),
+            unknown = _units(log_posteriors[:, :, like.unknown_column])
+            unknown_sums = _moving_sums(
+                arrays["unknown"], arrays["unknown_sum"], every, steps, unknown
             )
-            self._active[row] = detector.is_active
-            if event is not None:
-                events.setdefault(n, []).append(event)
+        else:
+            unknown_sums = np.zeros_like(steps)
+        arrays["step"][rows] = steps[:, -1] + 1
+
+        below = np.stack((posteriors, posteriors, sums), axis=2) < self._limits[every]
+        last_low = np.where(below, steps[:, :, np.newaxis, np.newaxis], -1)  # (N, T, 3, W)
+        np.maximum(last_low[:, 0], arrays["last_low"][rows], out=last_low[:, 0])
+        np.maximum.accumulate(last_low, axis=1, out=last_low)
+        arrays["last_low"][rows] = last_low[:, -1]
+
+        best = sums.argmax(axis=2)  # (N, T)
+        highest = np.take_along_axis(sums, best[:, :, np.newaxis], axis=2)[:, :, 0]
+        is_near = highest >= self._near_limits[every, best]
+        events: dict[int, list[Event]] = {}
+        for n in np.flatnonzero(is_near.any(axis=1) | self._active[rows]).tolist():
+            detector = self._detectors[rows[n]]
+            assert detector is not None
+            found = []
+            for t, near in enumerate(is_near[n].tolist()):
+                if near or detector.is_active:
+                    word = int(best[n, t])
+                    event = detector.decide(
+                        int(steps[n, t]),
+                        word,
+                        sums[n, t].tolist(),
+                        last_low[n, t, :, word].tolist(),
+                        int(unknown_sums[n, t]),
+                    )
+                    found += [event] if event is not None else []
+            self._active[rows[n]] = detector.is_active
+            if found:
+                events[n] = found
+        return events
 
     def _double(self) -> None:
         self._arrays = {name: _doubled(array) for name, array in self._arrays.items()}
@@ -143,6 +135,31 @@ class DetectorRows:
         self._near_limits = _doubled(self._near_limits)
         self._active = _doubled(self._active)
         self._detectors += [None] * len(self._detectors)
+
+
+def _moving_sums(
+    past: NDArray[np.int64],
+    totals: NDArray[np.int64],
+    every: NDArray[np.intp],
+    steps: NDArray[np.int64],
+    new: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Sums over the window at each new step, (N, T, ...); the windows and their sums move on.
+
+    Args:
+        past: the windows' values, (rows, window, ...), that of a step at its number modulo window.
+        totals: their sums, (rows, ...).
+        every: rows, (N, 1).
+        steps: numbers of the new steps, (N, T).
+        new: their values, (N, T, ...).
+    """
+    window, count = past.shape[1], new.shape[1]
+    oldest = past[every, (steps[:, :1] + np.arange(min(window, count))) % window]
+    leaving = np.concatenate([oldest, new], axis=1)[:, :count] if count > window else oldest
+    sums = totals[every] + np.cumsum(new - leaving, axis=1)
+    past[every, steps[:, -window:] % window] = new[:, -window:]
+    totals[every[:, 0]] = sums[:, -1]
+    return np.asarray(sums)
 
 
 def _units(log_posteriors: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -8,7 +8,8 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from speechgru.serve.service import Service
-from speechgru.serve.wyoming import HEADER_BYTES, WyomingSession
+from speechgru.serve.wyoming import WyomingSession
+from speechgru.serve.wyoming_messages import HEADER_BYTES
 
 #: Connections allowed in addition to those with streams, for pages and metrics.
 MORE_CONNECTIONS = 64

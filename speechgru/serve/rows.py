@@ -139,12 +139,14 @@ class BatchRows:
         return np.concatenate(list(self._pool.map(self._part, indices, chunks)))
 
     def _part(self, rows: NDArray[np.intp], samples: Samples) -> NDArray[np.float32]:
+        # A slice is not copied.
+        place = slice(rows[0], rows[0] + 1) if len(rows) == 1 else rows
         with self._lock:
-            states = {name: array[rows] for name, array in self._states.items()}
+            states = {name: array[place] for name, array in self._states.items()}
         log_posteriors, following = self._run(samples, states)
         with self._lock:
             for name, array in self._states.items():
-                array[rows] = following[name]
+                array[place] = following[name]
         return log_posteriors
 
     def _double(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -59,6 +60,7 @@ class Server(uvicorn.Server):
         self._ending: asyncio.Task[None] | None = None
         #: The signal that stopped the server.
         self.stopped_by: int | None = None
+        self._exiting = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop
         #: Empty until `startup`: a signal may come before.
         self.servers: list[asyncio.Server] = []
@@ -120,6 +122,13 @@ class Server(uvicorn.Server):
             if self._trainer is not None:
                 await asyncio.to_thread(self._trainer.close)
 
+    async def main_loop(self) -> None:
+        """As in uvicorn, which wakes up ten times a second to look whether it is over."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._exiting.wait()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As in uvicorn, but with the time limit of a first message for TLS handshakes."""
         await self.lifespan.startup()
@@ -148,10 +157,15 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End the streams, then the server; a second signal ends the server at once."""
-        if self._ending is not None:
+        # The loop may be waiting for its clients; only a call from outside wakes it up.
+        if self.stopped_by is not None:
             super().handle_exit(sig, frame)
+            self._loop.call_soon_threadsafe(self._exiting.set)
             return
         self.stopped_by = sig
+        self._loop.call_soon_threadsafe(self._begin_to_end)
+
+    def _begin_to_end(self) -> None:
         self._ending = self._loop.create_task(self._end())
 
     async def _end(self) -> None:
@@ -161,6 +175,7 @@ class Server(uvicorn.Server):
             self._trainer.stop()
         await self._service.stop()
         self.should_exit = True
+        self._exiting.set()
 
     def _front_door(self, **of_uvicorn: Any) -> FrontDoor:
         def http() -> H11Protocol:

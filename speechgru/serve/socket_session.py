@@ -35,6 +35,8 @@ class SocketSession(Session):
         self._unsent: deque[str] = deque()
         self._unsent_bytes = 0
         self._wake_writer = asyncio.Event()
+        #: Whether all messages that have arrived are handled.
+        self._caught_up = asyncio.Event()
         self._closing: tuple[int, str] | None = None
         self._cause: Cause | None = None
 
@@ -76,6 +78,7 @@ class SocketSession(Session):
             if reader in done and self._closing is not None:
                 await asyncio.wait({writer}, timeout=self._service.limits.hello_s)
         finally:
+            self._caught_up.set()
             if writer is not None and not writer.done():  # the client reads nothing
                 writer.cancel()
                 cut(self._transport)
@@ -100,6 +103,7 @@ class SocketSession(Session):
 
     async def stop(self) -> None:
         """Send what the sound received so far settles, then close."""
+        await self._caught_up.wait()
         await self._finish()
         self.expire("stopping", "the server is stopping")
 
@@ -114,7 +118,9 @@ class SocketSession(Session):
             await self._handle("start", {name: number(value) for name, value in query.items()})
         while self._closing is None:
             try:
+                self._caught_up.set()
                 message = await self._socket.receive()
+                self._caught_up.clear()
             except (WebSocketDisconnect, RuntimeError):
                 return
             if message["type"] == "websocket.disconnect":

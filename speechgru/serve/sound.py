@@ -36,6 +36,8 @@ class Sound:
             raise UsageError(f"format {sample_format!r:.40}: one of {', '.join(WIDTHS)} is needed")
         self.rate, self.channels, self.to_rate = rate, channels, to_rate
         self.format: SampleFormat = sample_format
+        #: Bytes in a sample.
+        self.width = WIDTHS[self.format]
         self._resampler = StreamResampler(rate, to_rate, name="the stream")
         self._rest = b""
         #: Whether samples need no more than scaling, as integers are finite and in range.
@@ -49,7 +51,7 @@ class Sound:
         """
         if self._rest:
             content = self._rest + content
-        odd = len(content) % (WIDTHS[self.format] * self.channels)
+        odd = len(content) % (self.width * self.channels)
         self._rest = content[len(content) - odd :] if odd else b""
         content = content[: len(content) - odd] if odd else content
         if self._is_ready:

@@ -8,11 +8,10 @@ reported as `detection`; a stream without one, at its end, as `not-detected`.
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.error import Error
-from wyoming.event import Event, async_read_event, async_write_event
+from wyoming.event import Event, async_write_event
 from wyoming.info import Attribution, Describe, Info, WakeModel, WakeProgram
 from wyoming.ping import Ping, Pong
 from wyoming.wake import Detect, Detection, NotDetected
@@ -22,10 +21,13 @@ from speechgru.serve.models import ServedModel
 from speechgru.serve.service import Cause, Service, Session, cut
 from speechgru.serve.sound import BY_WIDTH, Sound
 from speechgru.serve.stream import Answer, Stream
+from speechgru.serve.wyoming_messages import Messages
 from speechgru.version import __version__
 
-#: Most bytes in a message's first line, and in the data that may follow it.
-HEADER_BYTES = 2**16
+#: While sound comes in real time, it is read at most this often: satellites and Home Assistant send
+#: 10 ms at a time, in three parts, and waking up for each costs more than recognizing it.
+READ_S = 0.08
+_READ_BYTES = 2**16
 #: Seconds that the rest of a stream may take once all its sound has arrived.
 _END_S = 30.0
 
@@ -68,30 +70,6 @@ def info(models: Mapping[str, ServedModel]) -> Info:
     return Info(wake=[program])
 
 
-class LimitedReader:
-    """A reader for `async_read_event` that limits the size and duration of a message."""
-
-    def __init__(self, reader: asyncio.StreamReader, message_bytes: int, header_s: float) -> None:
-        self._reader, self._message_bytes, self._header_s = reader, message_bytes, header_s
-
-    async def readline(self) -> bytes:
-        """A message's first line, for which the client may take any time."""
-        return await self._reader.readline()
-
-    async def readexactly(self, size: int) -> bytes:
-        """The rest of a message.
-
-        Raises:
-            UsageError: it is too large, or does not arrive in time.
-        """
-        if size > self._message_bytes:
-            raise UsageError(f"a message of {size} bytes: up to {self._message_bytes} are allowed")
-        try:
-            return await asyncio.wait_for(self._reader.readexactly(size), self._header_s)
-        except TimeoutError:
-            raise UsageError("the rest of a message did not arrive in time") from None
-
-
 class WyomingSession(Session):
     """One connection with any number of streams, one after the other."""
 
@@ -102,10 +80,14 @@ class WyomingSession(Session):
     ) -> None:
         super().__init__()
         self._service = service
-        self._reader: Any = LimitedReader(
-            reader, service.limits.message_bytes, service.limits.hello_s
-        )
-        self._writer = writer
+        self._reader, self._writer = reader, writer
+        self._messages = Messages(service.limits.message_bytes)
+        #: By when the rest of a message has to be there, in the loop's time.
+        self._rest_by_s: float | None = None
+        #: Sound of one format that was received and not passed on yet.
+        self._chunks: list[AudioChunk] = []
+        #: Set when the pause between two reads is over; whether all that was read is handled.
+        self._resumed, self._caught_up = asyncio.Event(), asyncio.Event()
         self._names = {pair: name for name, pair in wake_words(service.models).items()}
         self._wanted: set[_Word] = set(self._names)
         self._streams: dict[Stream, Sound] = {}
@@ -122,15 +104,22 @@ class WyomingSession(Session):
         """Serve the client until either side closes the connection."""
         try:
             self._service.admit(self)
-            while (event := await async_read_event(self._reader)) is not None:
-                await self._handle(event)
+            while content := await self._read():
+                before_s = self._received_s
+                for event in self._messages.push(content):
+                    self._rest_by_s = None  # that of the message before
+                    await self._handle(event)
+                await self._pass_on()
+                if 0 < self._received_s - before_s <= 2 * READ_S:
+                    await self._pause()
         except SpeechGRUError as error:
             self.expire("invalid", str(error))
-        except (TypeError, AttributeError, KeyError, RecursionError, OverflowError):
+        except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError):
             self.expire("invalid", "not a Wyoming message")
         except (EOFError, OSError):  # the client closed the connection, perhaps within a message
             self._cause = self._cause or "lost"
         finally:
+            self._caught_up.set()
             self._close_streams()
             self._service.leave(self, self._cause)
             if self._writing:
@@ -156,14 +145,47 @@ class WyomingSession(Session):
 
     async def stop(self) -> None:
         """Send the detections in the sound received so far, then close."""
+        self._resumed.set()
+        await self._caught_up.wait()
         await self._finish()
         self.expire("stopping", "the server is stopping")
+
+    async def _read(self) -> bytes:
+        """The next bytes; none at the end.
+
+        Raises:
+            UsageError: the rest of a message does not arrive in time.
+        """
+        if self._messages.is_partial and self._rest_by_s is None:
+            now_s = asyncio.get_running_loop().time()
+            self._rest_by_s = now_s + self._service.limits.hello_s
+        self._caught_up.set()
+        try:
+            async with asyncio.timeout_at(self._rest_by_s):
+                return await self._reader.read(_READ_BYTES)
+        except TimeoutError:
+            raise UsageError("the rest of a message did not arrive in time") from None
+        finally:
+            self._caught_up.clear()
+
+    async def _pause(self) -> None:
+        """Let more sound arrive before it is read; the system keeps it meanwhile."""
+        self._resumed.clear()
+        timer = asyncio.get_running_loop().call_later(READ_S, self._resumed.set)
+        self._writer.transport.pause_reading()
+        try:
+            await self._resumed.wait()
+        finally:
+            timer.cancel()
+            self._writer.transport.resume_reading()
 
     async def _handle(self, event: Event) -> None:
         kind = event.type
         if AudioChunk.is_type(kind):
             await self._receive(AudioChunk.from_event(event))
-        elif AudioStart.is_type(kind):
+            return
+        await self._pass_on()
+        if AudioStart.is_type(kind):
             self._begin()
         elif AudioStop.is_type(kind):
             await self._finish()
@@ -199,28 +221,32 @@ class WyomingSession(Session):
             )
 
     async def _receive(self, chunk: AudioChunk) -> None:
+        """Keep a chunk until all that has arrived with it is there."""
         if not self._streams:
             self._begin()
         if chunk.width not in BY_WIDTH:
             raise UsageError(f"width {chunk.width!r:.40}: 1 to 4 bytes are needed")
         if isinstance(chunk.timestamp, int | float) and self._start_ms is None:
             self._start_ms = chunk.timestamp - 1000 * self._received_s
-        for stream, sound in self._streams.items():
-            if (sound.rate, sound.format, sound.channels) != (
-                chunk.rate,
-                BY_WIDTH[chunk.width],
-                chunk.channels,
-            ):
-                stream.push(sound.flush())
-                sound = self._streams[stream] = Sound(
-                    chunk.rate,
-                    BY_WIDTH[chunk.width],
-                    chunk.channels,
-                    stream.model.backend.sample_rate,
-                )
-            stream.push(sound.push(chunk.audio))
+        if self._chunks and _format(self._chunks[0]) != _format(chunk):
+            await self._pass_on()
+        self._chunks.append(chunk)
         self._received_s += chunk.seconds
         self._service.metrics.sound_s += chunk.seconds
+
+    async def _pass_on(self) -> None:
+        """Pass the chunks on to the streams, as one."""
+        if not self._chunks:
+            return
+        first, content = self._chunks[0], b"".join(chunk.audio for chunk in self._chunks)
+        self._chunks.clear()
+        for stream, sound in self._streams.items():
+            if _format(first) != (sound.rate, sound.width, sound.channels):
+                stream.push(sound.flush())
+                rate, channels = stream.model.backend.sample_rate, first.channels
+                sound = Sound(first.rate, BY_WIDTH[first.width], channels, rate)
+                self._streams[stream] = sound
+            stream.push(sound.push(content))
         for stream in self._streams:
             await self._service.room(self, stream)
 
@@ -278,3 +304,7 @@ class WyomingSession(Session):
             await async_write_event(event, self._writer)
         except OSError:
             cut(self._writer.transport)  # the connection is closed; the reader ends the session
+
+
+def _format(chunk: AudioChunk) -> tuple[int, int, int]:
+    return chunk.rate, chunk.width, chunk.channels
