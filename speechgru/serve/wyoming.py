@@ -172,12 +172,14 @@ class WyomingSession(Session):
         """Let more sound arrive before it is read; the system keeps it meanwhile."""
         self._resumed.clear()
         timer = asyncio.get_running_loop().call_later(READ_S, self._resumed.set)
-        self._writer.transport.pause_reading()
+        transport = self._writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
         try:
             await self._resumed.wait()
         finally:
             timer.cancel()
-            self._writer.transport.resume_reading()
+            transport.resume_reading()
 
     async def _handle(self, event: Event) -> None:
         kind = event.type
