@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 from chromium import chromium
-from page_checks import READY, check_and_save, save
+from page_checks import READY, check_and_save
 from servers import running
 from speech_like import room, spoken
 
@@ -108,7 +108,7 @@ def test_words_are_recorded_by_keyboard_from_the_microphone(places, tmp_path):
         press_enter(page)
         page.wait_for("document.activeElement.id === 'recording'")
         wait_for_text(page, "outcome", "too faint")
-        save(page, "record-refused")
+        pictures(page, "record-refused")
         assert shown(page, "record-word") == "lumos"
         wait_for_text(page, "outcome", "lumos/dora_1.wav")
         assert shown(page, "record-word") == "nox"
@@ -206,7 +206,9 @@ def test_a_training_is_stopped(filled, endless, tmp_path):
         page.wait_for("document.getElementById('train-panel')?.hidden === false")
         page.evaluate("document.getElementById('train-start').click()")
         wait_for_text(page, "train-step", "Step", 120)
+        page.evaluate("document.querySelector('details').open = true")
         pictures(page, "train-live")
         page.evaluate("document.getElementById('train-stop').click()")
         wait_for_text(page, "train-status", "Stopped", 60)
+        pictures(page, "train-stopped")
         assert (places.runs / "small" / "last" / "checkpoint.safetensors").exists()

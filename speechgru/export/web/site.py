@@ -15,7 +15,10 @@ from speechgru.modelfile.onnx import parse_onnx, read_bytes
 from speechgru.recognition.recognizer import complete_settings
 
 #: What lies beside this file and is written as it is.
-PAGE_FILES = ("index.html", "speechgru.js", "speechgru.d.ts", "microphone-worklet.js")
+PAGE_FILES = (
+    *("index.html", "speechgru.js", "speechgru.d.ts"),
+    *("detector.js", "resampler.js", "microphone-worklet.js"),
+)
 MODEL, HEADER, RUNTIME = "model.onnx", "model.json", "onnxruntime"
 
 

@@ -8,7 +8,7 @@ from speechgru.audio.files import read
 from speechgru.audio.pcm import to_packed, wav_header
 from speechgru.audio.samples import SAMPLE_RATE
 from speechgru.corpora.own_recordings import check_speaker
-from speechgru.corpora.review import CaughtClip, Review
+from speechgru.corpora.review import CaughtClip, Filed, Review
 from speechgru.errors import DataError, UsageError
 from speechgru.serve.own_words.places import Places
 
@@ -50,13 +50,13 @@ class Reviewer:
         with self._turn, self._open().lock() as review:
             if wish.get("decision") == "undo":
                 undone = review.undo()
-                return self._listed(review) | {"undone": undone.as_dict() if undone else None}
+                return self._listed(review) | {"undone": self._shown(undone) if undone else None}
             if "file" not in wish:
                 raise UsageError("file: the name of the clip is needed")
             if isinstance(speaker := wish.get("speaker"), str):
                 check_speaker(speaker, "speaker")
             filed = review.decide_as(wish)
-            return self._listed(review) | {"filed": filed.as_dict()}
+            return self._listed(review) | {"filed": self._shown(filed)}
 
     def sound(self, name: str) -> bytes:
         """A clip as a WAV file.
@@ -71,6 +71,13 @@ class Reviewer:
             raise DataError(f"{clip.path}: too long to be played on the page")
         content = to_packed(read(clip.path)).tobytes()
         return wav_header(SAMPLE_RATE, len(content)) + content
+
+    def _shown(self, filed: Filed) -> dict[str, Any]:
+        """A decision for JSON, the path of the copy below the data."""
+        path, data = filed.path, self._places.data
+        if path is None or not path.is_relative_to(data):  # a decision of another server
+            return filed.as_dict()
+        return filed.as_dict() | {"to": path.relative_to(data).as_posix()}
 
     def _find(self, name: str) -> CaughtClip:
         for clip in self._open().clips:

@@ -130,13 +130,15 @@ function progress(value, max, text) {
 }
 
 function keep({ word, file, seconds, peak_db: peakDb }) {
-  const details = peakDb === undefined ? `${seconds} s` : `${seconds.toFixed(1)} s, peak ${peakDb.toFixed(0)} dB`;
+  const peak = peakDb === undefined ? "" : `, peak ${peakDb.toFixed(0).replace("-", "−")} dB`;
+  const details = `${seconds.toFixed(1)} s${peak}`;
   outcome(`Kept ${file}: ${details}`, "kept");
   find("record-undo").disabled = false;
   const play = make("button", { type: "button", className: "second small", textContent: "Play" });
   play.setAttribute("aria-label", `Play ${file}`);
   play.addEventListener("click", () => attempt(() => playTake(file)));
-  const item = make("li", {}, make("span", { textContent: file }), make("span", { className: "soft", textContent: details }), play);
+  const about = make("div", {}, file, make("span", { className: "soft", textContent: details }));
+  const item = make("li", {}, about, play);
   item.dataset.file = file;
   find("takes-list").prepend(item);
   find("takes-section").hidden = false;

@@ -72,24 +72,33 @@ function show(status) {
   if (steps) Object.assign(bar, { max: steps, value: step });
   else bar.removeAttribute("value");
   find("train-step").textContent = runs && steps ? `Step ${step} of ${steps}, ${duration(secondsLeft)} left` : "";
-  find("train-figures").textContent = figures;
-  find("train-log").textContent = lines.join("\n");
+  find("train-figures").textContent = runs ? figures : "";
+  const log = find("train-log");
+  if (log.textContent !== lines.join("\n")) {
+    log.textContent = lines.join("\n");
+    log.scrollTop = log.scrollHeight;
+  }
   find("train-result").hidden = runs || !run;
-  find("train-result").textContent = result(now, run, model, lines);
+  find("train-result").replaceChildren(...result(now, run, model, lines));
   find("train-use").hidden = runs || !model || now === "failed";
   state.shown = now;
   clearTimeout(state.timer);
   if (runs && !find("train-panel").hidden) state.timer = setTimeout(poll, POLL_MS);
 }
 
+/** How a run ended: what to show of it. */
 function result(now, run, model, lines) {
-  if (now === "failed") return lines.at(-1) ?? "";
-  if (now === "stopped") return model ? `Best model so far: ${model}. To go on: speechgru train --resume ${run}` : "";
-  return model ? lines.findLast((line) => line.startsWith(model)) ?? `Model: ${model}` : "";
+  const code = (textContent) => make("code", { textContent });
+  if (now === "failed") return [lines.at(-1) ?? ""];
+  if (now === "stopped") return ["To go on where it stopped:", code(`speechgru train --resume ${run}`)];
+  if (!model) return [];
+  const said = lines.findLast((line) => line.startsWith(`${model}: `))?.slice(model.length + 2) ?? "";
+  return [code(model), `${said.charAt(0).toUpperCase()}${said.slice(1)}`];
 }
 
 function duration(seconds) {
-  return seconds < 90 ? counted(seconds, "second") : counted(Math.round(seconds / 60), "minute");
+  if (seconds < 90) return counted(seconds, "second");
+  return seconds < 5400 ? counted(Math.round(seconds / 60), "minute") : counted(Math.round(seconds / 3600), "hour");
 }
 
 async function poll() {
