@@ -6,12 +6,10 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from c_builds import SANITIZED, STRICT, build, build_cortex_m, in_python, same_events
+from c_builds import SANITIZED, STRICT, build, in_python, same_events
 from tones import untrained_model
 
 from speechgru.cli import main
-from speechgru.corpora.split_audio import open_split_audio
-from speechgru.corpora.streams import StreamPlan, make_stream
 from speechgru.decoding.detector import UNIT as DETECTOR_UNIT
 from speechgru.errors import UsageError
 from speechgru.export.c.model_files import UNIT
@@ -67,20 +65,6 @@ def _balance(model):
     state = model.initial_state()
     encoded, _ = model.encode(model.extract(noise, state["samples"])[0], state)
     model.head.bias.copy_(-model.head(encoded).mean(dim=(0, 1)))
-
-
-@pytest.fixture(scope="module")
-def real_stream(gsc_open):
-    """20 minutes of testing clips in background noise, 16 bits."""
-    audio = open_split_audio(gsc_open, "commands-12", "testing", 16_000)
-    samples = make_stream(audio, StreamPlan(minutes=20.0)).samples
-    assert samples.dtype == np.int16
-    return samples
-
-
-@pytest.fixture(scope="module")
-def commands_12():
-    return load_model(find_model("commands-12", trained=True))
 
 
 @pytest.mark.parametrize(
@@ -282,25 +266,3 @@ def test_cmake_builds_the_example_for_a_host(tmp_path, real_stream):
     events = [json.loads(line) for line in done.stdout.splitlines()]
     expected = in_python(model, samples).events
     assert [(e["word"], round(16_000 * e["t"])) for e in events] == [(e[0], e[3]) for e in expected]
-
-
-@pytest.mark.slow
-def test_an_emulated_cortex_m4_answers_as_the_host_does(tmp_path, real_stream, commands_12):
-    samples = real_stream[: 20 * 16_000]
-    on_host = build(commands_12, tmp_path / "host", "gcc", "-O2").run(samples)
-    on_chip, _ = build_cortex_m(commands_12, tmp_path / "chip").run(samples)
-    assert len(on_host.events) > 3
-    assert on_chip.events == on_host.events
-    # One fuses multiplications and additions, the other does not.
-    assert np.abs(on_chip.log_posteriors - on_host.log_posteriors).max() < 0.02
-
-
-@pytest.mark.slow
-def test_the_small_model_fits_a_small_chip(tmp_path, real_stream):
-    chip = build_cortex_m(load_model(find_model("commands-12-small", trained=True)), tmp_path)
-    _, measured = chip.run(real_stream[: 5 * 16_000])
-    assert abs(measured["two_million"] - 2_000_000) < 1_000
-    assert measured["steps"] == 250
-    assert chip.flash_bytes <= 160_000
-    assert measured["state_bytes"] + measured["stack_bytes"] <= 40_000
-    assert 50 * measured["mean_instructions"] <= 40e6

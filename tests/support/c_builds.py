@@ -1,6 +1,5 @@
 """Exported C, compiled and run on samples; and what Python makes of the same samples."""
 
-import json
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -16,9 +15,6 @@ from speechgru.export.c.writer import write_c
 from speechgru.recognition.recognizer import Recognizer, stream_settings
 
 DRIVER = Path(__file__).parent / "c" / "drive.c"
-CORTEX_M = DRIVER.parent / "cortex-m"
-#: Cortex-M4 with single-precision FPU, the core of the board mps2-an386.
-M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 #: An event is the same if its word is, and it was decided at most so much earlier or later.
@@ -90,80 +86,3 @@ def same_events(run: Run, other: Run, rate: int) -> int:
             others.remove(near[0])
             same += 1
     return same
-
-
-@dataclass(frozen=True)
-class Emulated:
-    """A program for an emulated Cortex-M4.
-
-    Args:
-        flash_bytes: code and constants of the exported sources, without the program around them.
-    """
-
-    program: Path
-    labels: int
-    folder: Path
-    flash_bytes: int
-
-    def run(self, samples: np.ndarray) -> tuple[Run, dict[str, int]]:
-        """What 16-bit samples give, and what `measure.h` measured a step."""
-        (self.folder / "samples.pcm").write_bytes(samples.astype("<i2").tobytes())
-        arguments = ["drive", "samples.pcm", "out.f32", "320", "0"]
-        semihosting = ",".join(["enable=on", "target=native", *(f"arg={a}" for a in arguments)])
-        quiet = ["-nographic", "-monitor", "none", "-serial", "none"]
-        machine = ["qemu-system-arm", "-M", "mps2-an386", *quiet, "-icount", "shift=0"]
-        done = subprocess.run(
-            [*machine, "-semihosting-config", semihosting, "-kernel", str(self.program)],
-            capture_output=True,
-            text=True,
-            cwd=self.folder,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr
-        *lines, measured = (done.stdout + done.stderr).splitlines()
-        events = [line.rsplit(maxsplit=4) for line in lines]
-        log_posteriors = np.fromfile(self.folder / "out.f32", "<f4").reshape(-1, self.labels)
-        run = Run(log_posteriors, [(word, int(a), int(b), int(t)) for word, a, b, t, _ in events])
-        return run, json.loads(measured)
-
-
-def build_cortex_m(model, folder: Path) -> Emulated:
-    """Export a model and compile it for a Cortex-M4; skips without compiler and emulator."""
-    for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-    write_c(model, folder)
-    flash_bytes, objects = 0, []
-    for source in sorted((folder / "src").glob("*.c")):
-        target = folder / f"{source.stem}.o"
-        command = [
-            "arm-none-eabi-gcc",
-            *M4,
-            *STRICT,
-            "-O2",
-            "-ffunction-sections",
-            "-c",
-            str(source),
-            "-o",
-            str(target),
-        ]
-        subprocess.run(command, check=True)
-        sizes = subprocess.run(["arm-none-eabi-size", target], capture_output=True, text=True)
-        text, data, *_ = map(int, sizes.stdout.splitlines()[1].split()[:3])
-        flash_bytes += text + data
-        objects.append(str(target))
-    program = folder / "drive.elf"
-    own = [
-        "-std=gnu99",
-        "-O2",
-        "-Wl,--gc-sections",
-        "-DMEASURE",
-        f"-I{folder / 'src'}",
-        f"-I{CORTEX_M}",
-    ]
-    link = ["-T", str(CORTEX_M / "memory.ld"), "-nostartfiles", "--specs=rdimon.specs", "-lm"]
-    files = [str(DRIVER), str(CORTEX_M / "start.c"), *objects]
-    command = ["arm-none-eabi-gcc", *M4, *own, *files, *link, "-o", str(program)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return Emulated(program, len(model.labels), folder, flash_bytes)

@@ -10,9 +10,12 @@ static volatile size_t blockSamples[2];
 static volatile int filling = 0;
 
 static void onSamples() {
+  static int16_t lost[512];
   const int block = filling;
-  if (blockSamples[block] != 0) return;  // the loop is late: this block is lost
-  const int bytes = PDM.read(blocks[block], min(PDM.available(), (int)sizeof blocks[block]));
+  const bool late = blockSamples[block] != 0;
+  // If the loop is late, samples are lost; left unread, they would stop the microphone.
+  const int bytes = PDM.read(late ? lost : blocks[block], min(PDM.available(), (int)sizeof lost));
+  if (late) return;
   blockSamples[block] = bytes / sizeof(int16_t);
   filling = 1 - block;
 }

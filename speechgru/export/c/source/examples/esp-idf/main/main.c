@@ -3,6 +3,7 @@
 
 #include "driver/i2s_std.h"
 #include "esp_err.h"
+#include "freertos/FreeRTOS.h"
 #include "speechgru.h"
 
 #define CLOCK_PIN GPIO_NUM_4
@@ -29,6 +30,8 @@ static i2s_chan_handle_t open_microphone(void)
         },
     };
 
+    /* The microphone's L/R pin is tied to ground. */
+    config.slot_cfg.slot_mask = I2S_STD_SLOT_LEFT;
     ESP_ERROR_CHECK(i2s_new_channel(&channel, NULL, &microphone));
     ESP_ERROR_CHECK(i2s_channel_init_std_mode(microphone, &config));
     ESP_ERROR_CHECK(i2s_channel_enable(microphone));
@@ -50,7 +53,7 @@ void app_main(void)
     sg_init(&state);
     for (;;) {
         const int16_t *next = samples;
-        size_t bytes, n, i;
+        size_t bytes = 0, n, i;
         ESP_ERROR_CHECK(i2s_channel_read(microphone, raw, sizeof raw, &bytes, portMAX_DELAY));
         n = bytes / sizeof *raw;
         for (i = 0; i < n; i++) samples[i] = to_16_bits(raw[i]);

@@ -1,19 +1,45 @@
 /* Instructions and stack of sg_push on an emulated core.
  *
- * With QEMU's `-icount shift=0` an instruction takes a nanosecond, and SysTick counts the board's
- * 25 MHz: a tick is 40 instructions. The stack below the caller is filled with a pattern before
- * each call, and what the call left of it counted. */
+ * With QEMU's `-icount shift=0` an instruction takes a nanosecond. On a Cortex-M, SysTick counts the
+ * board's clock, INSTRUCTIONS_PER_TICK; on RISC-V, the cycle counter counts instructions. The stack
+ * below the caller is filled with a pattern before each call, and what the call left of it counted. */
 #include <stdint.h>
 #include <stdio.h>
 
-#define INSTRUCTIONS_PER_TICK 40u
 #define STACK_WORDS 4096
 #define PATTERN 0x5aa5c33cu
 
-static volatile uint32_t *const systick = (volatile uint32_t *)0xe000e010;
 static uint32_t most_ticks, most_stack, steps;
 static uint64_t ticks;
 static volatile uint32_t *base;
+
+#ifdef __riscv
+
+#define GET_STACK_POINTER "mv %0, sp"
+#define LOOP "1: addi %0, %0, -1\n bnez %0, 1b"
+static uint32_t start;
+
+static uint32_t cycles(void)
+{
+    uint32_t now;
+
+    __asm__ volatile(".option arch, +zicsr\n csrr %0, mcycle" : "=r"(now));
+    return now;
+}
+
+static void start_clock(void)
+{
+    start = cycles();
+}
+
+static uint32_t stop_clock(void)
+{
+    return cycles() - start;
+}
+#else
+#define GET_STACK_POINTER "mov %0, sp"
+#define LOOP "1: subs %0, %0, #1\n bne 1b"
+static volatile uint32_t *const systick = (volatile uint32_t *)0xe000e010;
 
 static void start_clock(void)
 {
@@ -27,12 +53,13 @@ static uint32_t stop_clock(void)
 {
     return 0xffffff - systick[2];
 }
+#endif
 
 static void __attribute__((noinline)) measure_begin(void)
 {
     int i;
 
-    __asm__ volatile("mov %0, sp" : "=r"(base));
+    __asm__ volatile(GET_STACK_POINTER : "=r"(base));
     for (i = 1; i < STACK_WORDS; i++) base[-i] = PATTERN;
     start_clock();
 }
@@ -54,7 +81,7 @@ static uint32_t two_million(void)
     uint32_t n = 1000000;
 
     start_clock();
-    __asm__ volatile("1: subs %0, %0, #1\n bne 1b" : "+r"(n) : : "cc");
+    __asm__ volatile(LOOP : "+r"(n) : : "cc");
     return stop_clock() * INSTRUCTIONS_PER_TICK;
 }
 

@@ -1,0 +1,24 @@
+"""A stream of real speech for exported models."""
+
+import numpy as np
+import pytest
+
+from speechgru.corpora.split_audio import open_split_audio
+from speechgru.corpora.streams import StreamPlan, make_stream
+from speechgru.modelfile.bundled import find_model
+from speechgru.modelfile.safetensors import load_model
+
+
+@pytest.fixture(scope="session")
+def real_stream(gsc_open):
+    """20 minutes of testing clips in background noise, 16 bits."""
+    audio = open_split_audio(gsc_open, "commands-12", "testing", 16_000)
+    samples = make_stream(audio, StreamPlan(minutes=20.0)).samples
+    assert samples.dtype == np.int16
+    return samples
+
+
+@pytest.fixture(scope="session")
+def small_commands():
+    """The bundled `commands-12-small`."""
+    return load_model(find_model("commands-12-small", trained=True))
