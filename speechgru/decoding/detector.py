@@ -125,13 +125,15 @@ class Detector:
         lowest = min(NEAR, self.config.release)
         self._far_limits = np.array([lowest * limit for limit in self.sum_limits])
         self._quiet_bound = 0.99 * min(self.near_limits, default=0.0) / UNIT
-        self._duration = max(1, round(self.config.min_duration_s / step_s))
+        self.duration_steps = max(1, round(self.config.min_duration_s / step_s))
         self._refractory = round(self.config.refractory_s / step_s)
         #: Column of `_unknown_`; None if it does not matter.
         self.unknown_column: int | None = None
         if UNKNOWN in self.labels and self.config.most_unknown < 1:
             self.unknown_column = self.labels.index(UNKNOWN)
         self.unknown_steps = max(1, round(self.config.unknown_s / step_s))
+        #: Whether near misses are noted: without, fewer steps have to be decided in `DetectorRows`.
+        self.notes_verdicts = True
         self._unknown_limit = UNIT * self.config.most_unknown * self.unknown_steps
         self.reset()
 
@@ -284,7 +286,8 @@ class Detector:
         onset, reached, sustained = last_low
         score = sums[word] / (self.window_steps * UNIT)
         gate = self._gate(word, step, step - sustained, unknown_sum)
-        self._note(word, step, onset + 1, score, gate)
+        if self.notes_verdicts:
+            self._note(word, step, onset + 1, score, gate)
         if gate == "speech":  # and for as long as its posterior stays high
             self._held = word
         if gate != "event":
@@ -327,7 +330,7 @@ class Detector:
     def _gate(self, word: int, step: int, sustained_steps: int, unknown_sum: int) -> Gate:
         if sustained_steps < 1:
             return "threshold"
-        if sustained_steps < self._duration:
+        if sustained_steps < self.duration_steps:
             return "duration"
         if self._held == word:
             return "held"

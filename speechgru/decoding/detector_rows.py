@@ -40,6 +40,8 @@ class DetectorRows:
         #: What posteriors and sums are compared with: for `last_low`, and for a near miss.
         self._limits = np.zeros((_ROWS, 3, words))
         self._near_limits = np.zeros((_ROWS, words))
+        #: For how many steps a word has to be above its threshold to be of interest.
+        self._least_steps = np.zeros(_ROWS, np.int64)
         #: Rows whose detector has to see the next step, near a threshold or not.
         self._active = np.zeros(_ROWS, np.bool_)
         self._detectors: list[Detector | None] = [None] * _ROWS
@@ -65,6 +67,7 @@ class DetectorRows:
         self._limits[row, 0] = ONSET * UNIT
         self._limits[row, 1:] = detector.step_limits, detector.sum_limits
         self._near_limits[row] = detector.near_limits
+        self._least_steps[row] = 0 if detector.notes_verdicts else detector.duration_steps
         self._active[row] = False
         self._detectors[row] = detector
 
@@ -106,8 +109,10 @@ class DetectorRows:
         arrays["last_low"][rows] = last_low[:, -1]
 
         best = sums.argmax(axis=2)  # (N, T)
-        highest = np.take_along_axis(sums, best[:, :, np.newaxis], axis=2)[:, :, 0]
-        is_near = highest >= self._near_limits[every, best]
+        places = (np.arange(len(rows))[:, np.newaxis], np.arange(steps.shape[1]))
+        is_near = sums[*places, best] >= self._near_limits[every, best]
+        sustained_steps = steps - last_low[*places, 2, best]
+        is_near &= sustained_steps >= self._least_steps[every]
         events: dict[int, list[Event]] = {}
         for n in np.flatnonzero(is_near.any(axis=1) | self._active[rows]).tolist():
             detector = self._detectors[rows[n]]
@@ -133,6 +138,7 @@ class DetectorRows:
         self._arrays = {name: _doubled(array) for name, array in self._arrays.items()}
         self._limits = _doubled(self._limits)
         self._near_limits = _doubled(self._near_limits)
+        self._least_steps = _doubled(self._least_steps)
         self._active = _doubled(self._active)
         self._detectors += [None] * len(self._detectors)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from speechgru.audio.gaps import GapBridge
 from speechgru.audio.samples import Samples
+from speechgru.decoding.ctc import CTCDecoder
 from speechgru.decoding.detector import Detector, Verdict
 from speechgru.decoding.events import Event
 from speechgru.decoding.factory import DecoderConfig, make_decoder
@@ -82,7 +83,7 @@ class Stream:
     ) -> None:
         self.model, self.row, self.on_answer = model, row, on_answer
         self.extras = extras or Extras()
-        self.decoder = make_decoder(model.backend.info, config or model.config)
+        self.decoder = self._make_decoder(config or model.config)
         self.resets = self._new_resets()
         self._step_samples = model.backend.step_samples
         self._wake = wake
@@ -130,7 +131,7 @@ class Stream:
         Raises:
             UsageError: a threshold is for a word that the model does not have.
         """
-        decoder = make_decoder(self.model.backend.info, config)
+        decoder = self._make_decoder(config)
         self._change(lambda: self._exchange(decoder))
 
     def finish(self) -> None:
@@ -203,6 +204,12 @@ class Stream:
         """Decode the pending steps; returns the last answer."""
         events = self._in_stream(self.decoder.flush())
         return Answer(self.time_s, events, self._near_misses(), ended=True)
+
+    def _make_decoder(self, config: DecoderConfig) -> Detector | CTCDecoder:
+        decoder = make_decoder(self.model.backend.info, config)
+        if isinstance(decoder, Detector):
+            decoder.notes_verdicts = self.extras.near_misses
+        return decoder
 
     def _change(self, do: Callable[[], Any]) -> None:
         self._inbox.append(_Change(do))
