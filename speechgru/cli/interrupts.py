@@ -38,6 +38,26 @@ def noted_interrupts() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def ends_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the program with exit code 0, through all `finally` blocks.
+
+    Without a handler, process 1, which a container's program is, would ignore the signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread receives signals
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Interrupts:
     """While entered, SIGINT and SIGTERM raise KeyboardInterrupt between two items of a stream.
 

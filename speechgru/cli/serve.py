@@ -9,6 +9,7 @@ import typer
 
 from speechgru.cli.completion import complete_model
 from speechgru.cli.help import examples
+from speechgru.cli.interrupts import ends_on_sigterm
 from speechgru.cli.terminal import err
 from speechgru.errors import InterruptedRunError, UsageError
 
@@ -145,36 +146,39 @@ def serve(
     ] = 60.0,
 ) -> None:
     """Serve models to Home Assistant (Wyoming), programs (WebSocket) and browsers (a page at /)."""
-    import asyncio
-    from dataclasses import replace
+    with ends_on_sigterm():
+        import asyncio
+        from dataclasses import replace
 
-    from speechgru.serve.limits import Limits
-    from speechgru.serve.models import model_names, open_models
-    from speechgru.serve.service import Service
+        from speechgru.serve.limits import Limits
+        from speechgru.serve.memory import keep_objects
+        from speechgru.serve.models import model_names, open_models
+        from speechgru.serve.service import Service
 
-    options = _options(
-        (host, port), wyoming, token_file, origin or [], (tls_cert, tls_key, tls_self_signed)
-    )
-    options = replace(options, places=_places(data, caught, runs, recipe))
-    opened = open_models(models or [])
-    service = Service(opened, Limits(clients=max_clients, idle_s=idle_timeout), tell=err.line)
+        options = _options(
+            (host, port), wyoming, token_file, origin or [], (tls_cert, tls_key, tls_self_signed)
+        )
+        options = replace(options, places=_places(data, caught, runs, recipe))
+        opened = open_models(models or [])
+        service = Service(opened, Limits(clients=max_clients, idle_s=idle_timeout), tell=err.line)
 
-    from speechgru.serve.server import Server
+        from speechgru.serve.server import Server
 
-    def started(address: "Address", wyoming: "list[Address]") -> None:
-        scheme = "https" if options.certificate else "http"
-        err.line(f"serving {model_names(opened.values())} on {scheme}://{address}/")
-        for place in wyoming:
-            err.line(f"Wyoming on tcp://{place}")
-        if options.places is not None:
-            err.line(f"the page may record into {options.places.data}")
-        if options.access.token is not None and token_file is not None:
-            err.line(f"clients need the token in {token_file}")
+        def started(address: "Address", wyoming: "list[Address]") -> None:
+            keep_objects()
+            scheme = "https" if options.certificate else "http"
+            err.line(f"serving {model_names(opened.values())} on {scheme}://{address}/")
+            for place in wyoming:
+                err.line(f"Wyoming on tcp://{place}")
+            if options.places is not None:
+                err.line(f"the page may record into {options.places.data}")
+            if options.access.token is not None and token_file is not None:
+                err.line(f"clients need the token in {token_file}")
 
-    server = Server(service, options, started)
-    asyncio.run(server.serve())
-    if server.stopped_by == signal.SIGINT:
-        raise typer.Exit(InterruptedRunError.exit_code)
+        server = Server(service, options, started)
+        asyncio.run(server.serve())
+        if server.stopped_by == signal.SIGINT:
+            raise typer.Exit(InterruptedRunError.exit_code)
 
 
 def _options(

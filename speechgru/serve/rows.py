@@ -13,7 +13,8 @@ from speechgru.backends.onnx_batch import ManyStreams
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import RECURRENT, with_initial_layers
 
-#: Most streams in one call, so that their states fit into the processor's cache.
+#: Most steps in one call, over all its streams: their numbers fit into the processor's cache, and
+#: onnxruntime, which keeps what its largest call needed, needs no more than this.
 MOST_AT_ONCE = 128
 #: Rows allocated at first; doubled when needed.
 _ROWS = 8
@@ -86,8 +87,8 @@ class BatchRows:
         threads: parallel calls, each with a part of the streams.
     """
 
-    def __init__(self, streams: ManyStreams, threads: int = 1) -> None:
-        self._run = streams
+    def __init__(self, streams: ManyStreams, step_samples: int, threads: int = 1) -> None:
+        self._run, self._step_samples = streams, step_samples
         self._states = streams.initial_states(_ROWS)
         self._used = 0
         self._free: list[int] = []
@@ -128,8 +129,9 @@ class BatchRows:
                     array[row] = 0
 
     def step(self, rows: list[int], samples: Samples) -> NDArray[np.float32]:
-        """Run whole steps of some streams, in calls of up to `MOST_AT_ONCE` streams."""
-        calls = max(-(-len(rows) // MOST_AT_ONCE), min(self._threads, len(rows) // 8))
+        """Run whole steps of some streams, in calls of up to `MOST_AT_ONCE` steps."""
+        steps = samples.size // self._step_samples
+        calls = max(-(-steps // MOST_AT_ONCE), min(self._threads, len(rows) // 8))
         if calls <= 1:
             return self._part(np.array(rows), samples)
         indices = np.array_split(np.array(rows), calls)
@@ -159,5 +161,5 @@ class BatchRows:
 def rows_of(backend: Backend, threads: int = 1) -> Rows:
     """Rows for a backend: many streams at once if its graph allows that."""
     if isinstance(backend, OnnxBackend) and (many := backend.many_streams()) is not None:
-        return BatchRows(many, threads)
+        return BatchRows(many, backend.step_samples, threads)
     return SingleRows(backend)

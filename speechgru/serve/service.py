@@ -15,6 +15,7 @@ from speechgru.decoding.factory import DecoderConfig
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.serve.engine import Engine
 from speechgru.serve.limits import Limits
+from speechgru.serve.memory import free_memory
 from speechgru.serve.metrics import Metrics
 from speechgru.serve.models import ServedModel
 from speechgru.serve.stream import Answer, Extras, Stream
@@ -24,6 +25,8 @@ Cause = Literal["idle", "invalid", "slow", "model", "stopping", "refused", "lost
 
 #: How long clients have to take the reason why they are closed when the server stops.
 FAREWELL_S = 1.0
+#: Seconds between two returns of memory, if clients have left.
+_TRIM_S = 10.0
 
 
 def cut(transport: asyncio.WriteTransport) -> None:
@@ -80,6 +83,7 @@ class Service:
         self._rooms: dict[Stream, asyncio.Event] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._has_garbage = False
 
     def start(self) -> None:
         """Start closing idle sessions; call this in the event loop."""
@@ -152,6 +156,7 @@ class Service:
         if session in self.sessions:
             self.sessions.remove(session)
             self.metrics.sessions[session.door] -= 1
+            self._has_garbage = True
             if cause is not None:
                 self.metrics.closed[cause] += 1
 
@@ -210,10 +215,17 @@ class Service:
         return self._engines[model.name]
 
     async def _close_idle(self) -> None:
-        """Close sessions that are idle in two checks in a row: the loop may be late for one."""
+        """Close sessions that are idle in two checks in a row: the loop may be late for one.
+
+        From time to time, return the memory of those that have left.
+        """
         idle: dict[Session, float] = {}
+        trimmed_s = monotonic()
         while True:
             await asyncio.sleep(min(1.0, self.limits.idle_s / 4))
+            if self._has_garbage and monotonic() - trimmed_s > _TRIM_S:
+                free_memory()
+                self._has_garbage, trimmed_s = False, monotonic()
             oldest_s = monotonic() - self.limits.idle_s
             before = idle
             idle = {s: s.last_sound_s for s in self.sessions if s.last_sound_s < oldest_s}
