@@ -13,10 +13,9 @@ def _trim() -> Callable[[int], int] | None:
     if not sys.platform.startswith("linux"):
         return None
     try:
-        found = ctypes.CDLL(None).malloc_trim
+        return ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError):  # another C library
         return None
-    return found  # type: ignore[no-any-return]
 
 
 def free_memory() -> None:
