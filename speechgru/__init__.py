@@ -1,9 +1,8 @@
 """speechgru: spoken commands, recognized frame by frame with a recurrent network."""
 
-from typing import TYPE_CHECKING
-
 from speechgru.version import __version__ as __version__
 
+TYPE_CHECKING = False  # `typing` takes long enough to load that Ctrl-C would find it at that
 if TYPE_CHECKING:
     from pathlib import Path
 

@@ -1,6 +1,7 @@
 """What the headers of audio files say about their length, which libsndfile does not verify."""
 
 import io
+import math
 import os
 from pathlib import Path
 from typing import IO, Literal
@@ -9,6 +10,7 @@ from typing import IO, Literal
 _UNKNOWN_BYTES = 0x7FFF0000
 _W64_RIFF = bytes.fromhex("72696666 2e91cf11 a5d628db 04c10000")
 _MAX_CHUNKS = 10_000
+_NIST_COUNTS = (b"sample_count", b"sample_n_bytes", b"channel_count")
 
 ByteOrder = Literal["little", "big"]
 
@@ -99,8 +101,41 @@ def _declared_bytes(file: IO[bytes]) -> int | None:
     if kind == b"dns.":
         offset, size = _integer(file, 4, "little"), _integer(file, 4, "little")
         return offset + size if size < _UNKNOWN_BYTES else None
-    if kind + file.read(12) == _W64_RIFF:
+    start = kind + file.read(16)
+    if start[:16] == _W64_RIFF:
+        file.seek(16)
         return _integer(file, 8, "little")
+    if start.startswith(b"NIST_1A\n"):
+        return _nist_bytes(file)
+    if start.startswith(b"Creative Voice File"):
+        return _voc_bytes(file)
+    return None
+
+
+def _nist_bytes(file: IO[bytes]) -> int | None:
+    """The size of a NIST SPHERE file by its header: lines of name, type and value."""
+    file.seek(0)
+    lines = file.read(1_024).split(b"\n")
+    values = {fields[0]: fields[2] for line in lines if len(fields := line.split()) == 3}
+    if b"embedded" in values.get(b"sample_coding", b""):
+        return None
+    try:
+        counts = [int(values[name]) for name in _NIST_COUNTS]
+        return int(lines[1]) + math.prod(counts)
+    except (KeyError, ValueError, IndexError):
+        return None
+
+
+def _voc_bytes(file: IO[bytes]) -> int | None:
+    """The size of a VOC file: blocks of a type and a size of 24 bits, up to one of type 0."""
+    file.seek(20)
+    position = _integer(file, 2, "little")
+    for _ in range(_MAX_CHUNKS):
+        file.seek(position)
+        block = file.read(4)
+        if len(block) < 4 or block[0] == 0:
+            return position + 1
+        position += 4 + int.from_bytes(block[1:], "little")
     return None
 
 

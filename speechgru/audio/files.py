@@ -46,6 +46,8 @@ _ERRORS = (
     *(soundfile.SoundFileError, RuntimeError, OSError, TypeError, ValueError),
     *(AssertionError, MemoryError, OverflowError),
 )
+#: What libsndfile says of damaged files that do exist.
+_UNTRUE = ("File does not exist", "Unspecified internal error", "System error")
 
 
 @dataclass(frozen=True)
@@ -204,4 +206,6 @@ def _reported(path: Path, problem: str) -> Iterator[None]:
     except _ERRORS as error:
         text = getattr(error, "error_string", None) or str(error) or type(error).__name__
         reason = " ".join(text.split()).rstrip(".").removeprefix("Error : ")
+        if any(reason.startswith(untrue) for untrue in _UNTRUE):
+            reason = "it is damaged"
         raise DataError(f"{path}: {problem}: {reason}") from error

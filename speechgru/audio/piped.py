@@ -44,7 +44,12 @@ _MAGIC = {
     b"\x1aE\xdf\xa3": "a WebM or Matroska file",
     b"\x1f\x8b\x08": "a gzip file",
     b"PK\x03\x04": "a zip file",
+    b"NIST_1A\n": "a NIST SPHERE file",
+    b"Creative Voice File": "a VOC file",
+    b"#!AMR": "an AMR file",
+    b"\x30\x26\xb2\x75": "a WMA file",
 }
+_TEXT = frozenset(b"\t\n\r" + bytes(range(0x20, 0x7F)))
 
 
 class ByteStream(Protocol):
@@ -111,6 +116,8 @@ class PipedAudio:
                 f"{self._name}: is {kind}, not PCM; decode it first: ffmpeg -i FILE -f s16le "
                 "-ar 16000 -ac 1 - | speechgru listen --input -"
             )
+        elif len(start) >= 16 and _TEXT.issuperset(start):
+            raise self._wrong("is text; a WAV file or PCM is needed")
         else:
             given = self._given
             found = PipeFormat(
@@ -152,6 +159,8 @@ class PipedAudio:
     def _wav_header(self) -> tuple[PipeFormat, int | None]:
         """What a WAV file's header says, up to its samples: their format and bytes, if known."""
         form = self._bytes.read(12)
+        if len(form) < 12:
+            raise self._wrong(f"ends within the header of a WAV file, after {len(form)} bytes")
         if form[8:12] != b"WAVE":
             raise self._wrong(f"is a RIFF file of {form[8:12]!r}, not of audio")
         found: PipeFormat | None = None

@@ -1,17 +1,21 @@
 """Runs the command line so that every failure becomes a sentence and an exit code.
 
-Everything else is imported inside `main`, because Ctrl-C may arrive while torch or numpy load.
+Everything else is imported inside `main`, because Ctrl-C may arrive while torch, numpy or typing
+load.
 """
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
 
 DEBUG = "--debug"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run the command line and give its exit code; no traceback unless --debug asks for it."""
     # Threads that spin while they wait take the cores from whatever else runs, and are then ten
     # times slower than threads that sleep. OpenMP reads this when torch is first loaded.
@@ -32,6 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return exit_code_of(error, interrupted(), debug)
 
 
-def entry_point() -> NoReturn:
+def entry_point() -> "NoReturn":
     """Entry point of the `speechgru` script."""
     sys.exit(main())

@@ -31,7 +31,8 @@ def strongest_hertz(samples: NDArray[np.floating], rate: int = SAMPLE_RATE) -> f
 def written(
     path: Path, samples: NDArray[np.floating], rate: int = SAMPLE_RATE, subtype: str | None = None
 ) -> Path:
-    soundfile.write(path, samples, rate, subtype=subtype)
+    format_ = "NIST" if path.suffix == ".sph" else None
+    soundfile.write(path, samples, rate, subtype=subtype, format=format_)
     return path
 
 
@@ -154,6 +155,9 @@ def broken(path: Path) -> Path:
         ("half.wav", "truncated: it has 16022 of 32044 bytes"),
         ("half.aiff", "truncated"),
         ("half.flac", "cannot be decoded"),
+        ("half.sph", "truncated: it has 16512 of 33024 bytes"),
+        ("half.voc", "truncated"),
+        ("header-only.mp3", "not a readable audio file: it is damaged"),
         ("text.wav", "not a readable audio file"),
         ("text.mp3", "not a readable audio file"),
         ("random.flac", "not a readable audio file"),

@@ -195,6 +195,9 @@ def test_files_of_other_kinds_are_named(format_, subtype, kind):
         (b"RIFF\xff\xff\xff\xffWAVEdata" + bytes(100), "whose header has no format"),
         (b"RIFF\xff\xff\xff\xffWAVEfmt \x02\x00\x00\x00" + bytes(2), "header is cut off"),
         (b"RIFF\xff\xff\xff\xffWAVE", "a WAV file without samples"),
+        (b"RIFF", "ends within the header of a WAV file, after 4 bytes"),
+        (b"NIST_1A\n   1024\n" + bytes(100), "a NIST SPHERE file"),
+        (b'{"text": "turn on the light"}\n', "is text; a WAV file or PCM is needed"),
         (
             b"RIFF\xff\xff\xff\xffWAVEfmt \x10\x00\x00\x00"
             + struct.pack("<HHIIHH", 1, 1_000, 2_000_000_000, 0, 0, 16),

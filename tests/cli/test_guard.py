@@ -142,6 +142,14 @@ def test_ctrl_c_during_imports_is_one_line_and_130(name, then):
     assert err == "error: interrupted\n"
 
 
+def test_little_is_imported_before_ctrl_c_is_handled():
+    script = (
+        "import sys; old = set(sys.modules); import speechgru.cli; print(*set(sys.modules) - old)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert all(name.startswith("speechgru") for name in done.stdout.split()), done
+
+
 def test_closed_stdout_is_no_traceback():
     command = f"import sys; sys.argv = ['speechgru', 'recipes']; {PROGRAM}"
     process = subprocess.Popen(
