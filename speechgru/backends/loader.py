@@ -6,7 +6,7 @@ from typing import Any
 
 from speechgru.common.wording import did_you_mean
 from speechgru.errors import DataError, SpeechGRUError, UsageError
-from speechgru.modelfile.bundled import bundled_model, find_model, shipped_models
+from speechgru.modelfile.bundled import bundled_model, find_model, shipped_models, why_no_model
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
@@ -27,8 +27,11 @@ def is_onnx(path: Path) -> bool:
 
 
 def is_model(path: Path) -> bool:
-    """Whether a file is a model, or should be one by its name."""
-    return path.suffix in MODEL_SUFFIXES or is_onnx(path)
+    """Whether a path is a model, or should be one by its name; or a directory, perhaps of a run."""
+    try:
+        return path.suffix in MODEL_SUFFIXES or path.is_dir() or is_onnx(path)
+    except OSError:  # the name is too long
+        return False
 
 
 def open_backend(path: Path, device: str = "cpu", threads: int = 1) -> Backend:
@@ -45,6 +48,8 @@ def open_backend(path: Path, device: str = "cpu", threads: int = 1) -> Backend:
         SpeechGRUError: it needs torch, which is not installed.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DataError(why_no_model(path))
     if not path.exists() and path.suffix not in MODEL_SUFFIXES:
         near = did_you_mean(str(path), shipped_models())
         raise DataError(

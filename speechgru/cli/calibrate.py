@@ -11,8 +11,8 @@ from speechgru.cli.help import examples
 from speechgru.cli.inputs import open_split
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.terminal import err, out, print_json
-from speechgru.errors import UsageError
-from speechgru.modelfile.bundled import find_model, is_bundled
+from speechgru.errors import DataError, UsageError
+from speechgru.modelfile.bundled import find_model, is_bundled, why_no_model
 
 STREAM, OUTPUT = "Stream of the validation split", "Output"
 
@@ -91,6 +91,8 @@ def calibrate(
     are written into the model file.
     """
     path = find_model(model)
+    if path.is_dir():
+        raise DataError(why_no_model(path))
     target = _Target(path, output, dry_run, picture)
     target.check(model, data is not None, max_false_alarms_per_hour)
     from speechgru.backends.loader import open_backend, write_metadata

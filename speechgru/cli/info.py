@@ -14,7 +14,7 @@ def info(model: options.OptionalModel = None, json: options.Json = False) -> Non
     """
     from speechgru.backends.loader import describe_model
 
-    told = describe_model(find_model(model) if model else bundled_model())
+    told = describe_model(find_model(model) if model is not None else bundled_model())
     if json:
         print_json(told)
         return

@@ -44,7 +44,7 @@ def start_from(model: str | None) -> list[str]:
     """
     from speechgru.modelfile.bundled import is_shipped, trained_model
 
-    if not model:
+    if model is None:
         return []
     name = model if is_shipped(model) else trained_model(model).absolute()
     return [

@@ -166,7 +166,7 @@ def listen(
         raise UsageError("--jsonl and --json: use only one of them")
     if save_near_misses and save_dir is None:
         raise UsageError("--save-near-misses: needs --save-dir DIR to save them in")
-    path = find_model(model) if model else bundled_model()
+    path = find_model(model) if model is not None else bundled_model()
     from speechgru.audio.files import audio_suffixes
     from speechgru.recognition.actions import Actions, check_words, parse_hook, shell_warning
     from speechgru.recognition.recording import StreamSaver, check_new_recording

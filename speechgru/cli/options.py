@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from speechgru.cli.completion import complete_model, complete_recipe, complete_split
+from speechgru.common.files import try_writing
 from speechgru.errors import SpeechGRUError, UsageError
 
 
@@ -174,8 +175,9 @@ def check_output(path: Path | None, option: str) -> None:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise SpeechGRUError(f"{path}: cannot be written: {folder} is not a directory")
-    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+    if path.exists() and not os.access(path, os.W_OK):
         raise SpeechGRUError(f"{path}: cannot be written: Permission denied")
+    try_writing(folder)
 
 
 def check_out_dir(path: Path, option: str = "--out") -> None:

@@ -52,6 +52,19 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def try_writing(folder: Path) -> None:
+    """Check that files can be written into a folder, by writing one without a name.
+
+    Raises:
+        SpeechGRUError: they cannot.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SpeechGRUError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
 def remove_leftovers(path: Path) -> None:
     """Delete temporary files of processes that were killed while they wrote `path`.
 

@@ -15,6 +15,7 @@ from speechgru.common.settings import describe
 from speechgru.errors import DataError
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
+from speechgru.modelfile.bundled import why_no_model
 from speechgru.modelfile.header import FORMAT_VERSION, KEY, parse_header
 
 
@@ -48,9 +49,10 @@ def read_header(path: Path) -> dict[str, Any]:
         DataError: missing, truncated, not a speechgru model, or of a newer format.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DataError(why_no_model(path))
     if not path.is_file():
-        problem = "is a directory" if path.is_dir() else "no such file"
-        raise DataError(f"{path}: {problem}; a model (.safetensors) is needed")
+        raise DataError(f"{path}: no such file; a model (.safetensors) is needed")
     try:
         with safe_open(path, framework="pt") as file:
             raw = (file.metadata() or {}).get(KEY)

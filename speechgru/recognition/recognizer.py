@@ -175,7 +175,9 @@ class Recognizer:
             raise ValueError(f"samples of shape {samples.shape}: one channel, (S,), is needed")
         # The sum of squares is quick, and rules out for nearly all blocks that a sample is large;
         # if it is not a number, some sample is not either.
-        if not samples.dot(samples) <= UNSCALED_PEAK**2:
+        with np.errstate(over="ignore", invalid="ignore"):
+            power = samples.dot(samples)
+        if not power <= UNSCALED_PEAK**2:
             self._check_peak(samples)
         return samples
 

@@ -4,7 +4,6 @@ TensorBoard's files are in tensorboard/, if it is installed.
 """
 
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from speechgru.common.files import append_line, remove_leftovers, write_atomic
+from speechgru.common.files import append_line, remove_leftovers, try_writing, write_atomic
 from speechgru.common.locks import LockedError, lock_file
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.training.recipe import Recipe, load_recipe
@@ -45,8 +44,9 @@ class RunDirectory:
             )
         folders = (self.root, *self.root.absolute().parents)
         existing = next(folder for folder in folders if folder.exists())
-        if not existing.is_dir() or not os.access(existing, os.W_OK):
-            raise SpeechGRUError(f"{self.root}: {existing} is not a directory that can be written")
+        if not existing.is_dir():
+            raise SpeechGRUError(f"{self.root}: cannot be a run: {existing} is not a directory")
+        try_writing(existing)
 
     def create(self, recipe: Recipe) -> None:
         """Start a run here, holding the `lock`; raises what `check_free` does."""

@@ -142,7 +142,7 @@ def unknown_key(path):
     ("spoil", "sentence"),
     [
         (no_file, "no such file"),
-        (a_directory, "is a directory; a model (.safetensors) is needed"),
+        (a_directory, "is a directory without a model; a run directory or a model"),
         (empty, "not a complete safetensors file"),
         (text, "not a complete safetensors file"),
         (half, "not a complete safetensors file"),

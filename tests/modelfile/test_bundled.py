@@ -15,6 +15,7 @@ from speechgru.backends.loader import open_backend
 from speechgru.cli import main
 from speechgru.corpora import open_corpus
 from speechgru.corpora.embedded import embedded_corpus
+from speechgru.errors import DataError, UsageError
 from speechgru.evaluation.clips import evaluate_clips
 from speechgru.export.exporter import export_model
 from speechgru.labels import COMMANDS, SILENCE, UNKNOWN
@@ -215,3 +216,18 @@ def test_log_posteriors_are_those_of_the_last_release(row, suffix):
     whole = samples[: len(expected) * backend.step_samples]
     log_posteriors, _ = backend(whole, backend.initial_state())
     np.testing.assert_allclose(log_posteriors, expected, atol=1e-6, rtol=0)
+
+
+def test_directory_without_a_model_says_what_it_is(tmp_path):
+    run = tmp_path / "runs" / "mine"
+    run.mkdir(parents=True)
+    with pytest.raises(DataError, match="is a directory without a model; a run directory or"):
+        open_backend(run)
+    (run / "recipe.toml").touch()
+    with pytest.raises(DataError, match="the run has no model yet, as it has not been validated"):
+        open_backend(run)
+    (run / "model.safetensors").touch()
+    with pytest.raises(DataError, match=r"runs: is a directory .* \(did you mean .*mine\?\)"):
+        open_backend(run.parent)
+    with pytest.raises(UsageError, match="the model's name is empty"):
+        bundled.find_model("")

@@ -46,7 +46,7 @@ def bench_listen(
     json: options.Json = False,
 ) -> None:
     """Real-time factor, time per chunk and memory of listening."""
-    path = find_model(model) if model else bundled_model()
+    path = find_model(model) if model is not None else bundled_model()
     from speechgru.analysis.listening_cost import measure_listening
     from speechgru.backends.loader import is_onnx, open_backend
 

@@ -40,7 +40,7 @@ def bench_loss(
     json: options.Json = False,
 ) -> None:
     """Words missed in a stream with lost packets, and without."""
-    path = find_model(model) if model else bundled_model()
+    path = find_model(model) if model is not None else bundled_model()
     options.check_split(split)
     from speechgru.backends.loader import open_backend
     from speechgru.corpora.streams import StreamPlan

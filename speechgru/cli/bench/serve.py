@@ -49,7 +49,7 @@ def bench_serve(
     json: options.Json = False,
 ) -> None:
     """Live WebSocket streams that a server answers in time."""
-    path = find_model(model) if model else bundled_model()
+    path = find_model(model) if model is not None else bundled_model()
     from speechgru.serve.capacity import best, measure_load, search
 
     note_load(os.cpu_count() or 1)

@@ -33,7 +33,12 @@ def find_model(name: str | Path, trained: bool = False) -> Path:
 
     Args:
         trained: for a model in the package, the weights (.safetensors) instead of the .onnx file.
+
+    Raises:
+        UsageError: the name is empty.
     """
+    if not str(name):
+        raise UsageError("the model's name is empty")
     path = Path(name).expanduser()
     best = path / "model.safetensors"
     try:
@@ -44,6 +49,21 @@ def find_model(name: str | Path, trained: bool = False) -> Path:
         return best if best.is_file() else path
     except OSError:  # the name is too long
         return path
+
+
+def why_no_model(folder: Path) -> str:
+    """What to say of a directory in which `find_model` found no model."""
+    if (folder / "recipe.toml").is_file():
+        return (
+            f"{folder}: the run has no model yet, as it has not been validated; go on with: "
+            f"speechgru train --resume {folder}"
+        )
+    near = sorted(path.parent for path in folder.glob("*/model.safetensors"))
+    hint = f" (did you mean {near[-1]}?)" if near else ""
+    return (
+        f"{folder}: is a directory without a model{hint}; a run directory or a model (.onnx or "
+        ".safetensors) is needed"
+    )
 
 
 def trained_model(name: str) -> Path:
