@@ -12,7 +12,7 @@ from speechgru.serve.stream import Stream
 
 
 def alive():
-    return sum(isinstance(found, SocketSession | Stream) for found in gc.get_objects())
+    return sum(issubclass(type(found), SocketSession | Stream) for found in gc.get_objects())
 
 
 def test_nothing_of_a_client_that_has_left_remains():
