@@ -124,6 +124,21 @@ def test_invalid_options_are_one_sentence(tmp_path, capsys, monkeypatch, argumen
     assert not (tmp_path / "c").exists()
 
 
+def test_only_files_of_an_earlier_export_are_replaced(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "CMakeLists.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"CMakeLists\.txt is there already"):
+        write_c(small_model(), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["CMakeLists.txt", "notes.txt"]
+    (tmp_path / "CMakeLists.txt").unlink()
+    write_c(small_model(), tmp_path)
+    (tmp_path / "CMakeLists.txt").write_text("changed")
+    write_c(small_model(hidden=20), tmp_path)
+    assert "speechgru" in (tmp_path / "CMakeLists.txt").read_text()
+    assert "SG_HIDDEN 20\n" in (tmp_path / "src/sg_model.h").read_text()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_rows_in_8_bits_are_the_weights_filled_up_to_fours():
     rng = np.random.default_rng(0)
     rows = Rows(rng.normal(0, 1, (6, 3, 10)).astype(np.float32), np.zeros(6, np.float32))

@@ -21,6 +21,9 @@ from speechgru.export.c.tables import network_tables
 from speechgru.model.network import SpeechGRU
 from speechgru.recognition.recognizer import stream_settings
 
+#: Written first; a folder that has it holds an earlier export.
+_MARK = "sg_model.h"
+
 
 @dataclass(frozen=True)
 class CSources:
@@ -52,13 +55,14 @@ class CSources:
 
 
 def write_c(model: SpeechGRU, folder: Path, name: str = "a model") -> CSources:
-    """Write a model as C; files that are there are replaced.
+    """Write a model as C; the files of an earlier export are replaced.
 
     Args:
         name: of the model, for a comment.
 
     Raises:
-        UsageError: the sources lack a layer or a head that the model has.
+        UsageError: the sources lack a layer or a head that the model has, or a file that would be
+            replaced is not of an export.
         DataError: the model's own settings are invalid.
         SpeechGRUError: the folder cannot be written.
     """
@@ -67,17 +71,18 @@ def write_c(model: SpeechGRU, folder: Path, name: str = "a model") -> CSources:
     detector = _detector(model)
     _, policy = stream_settings(model.metadata, config=detector)
     tables = network_tables(model)
-    source = files("speechgru.export.c") / "source"
-    for path, content in _tree(source):
-        write_atomic(folder / path, content)
+    sources = _tree(files("speechgru.export.c") / "source")
+    _check_replaced(folder, [path for path, _ in sources])
     generated = {
-        "sg_model.h": header(model, tables, detector, policy, name),
+        _MARK: header(model, tables, detector, policy, name),
         "sg_tables.c": tables_file(model, tables, detector),
         "sg_weights_float.c": weights_file(tables, int8=False),
         "sg_weights_int8.c": weights_file(tables, int8=True),
     }
     for file, text in generated.items():
         write_atomic(folder / "src" / file, text)
+    for path, content in sources:
+        write_atomic(folder / path, content)
     steps_per_second = model.sample_rate / model.step_samples
     return CSources(
         folder,
@@ -87,6 +92,18 @@ def write_c(model: SpeechGRU, folder: Path, name: str = "a model") -> CSources:
         table_bytes(model, tables),
         round(model.multiply_adds * steps_per_second),
     )
+
+
+def _check_replaced(folder: Path, paths: list[Path]) -> None:
+    """Check that a folder without an earlier export has none of its files."""
+    if (folder / "src" / _MARK).exists():
+        return
+    for path in paths:
+        if (folder / path).exists():
+            raise UsageError(
+                f"--c {folder}: {path} is there already, and not of an earlier export; "
+                "choose another folder"
+            )
 
 
 def check_model(model: SpeechGRU) -> None:
