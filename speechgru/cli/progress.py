@@ -58,14 +58,15 @@ def transfer_bar(description: str) -> Iterator[Progress]:
         yield progress
 
 
-def progress_lines(description: str, unit: str = "", every_s: float = EVERY_S) -> Progress:
-    """Yields a callback that prints a line at most every `every_s` seconds."""
+def progress_lines(description: str, unit: str = "", every_s: float | None = None) -> Progress:
+    """Yields a callback that prints a line at most every `every_s` (`EVERY_S`) seconds."""
+    least_s = EVERY_S if every_s is None else every_s
     last = monotonic()
 
     def report(done: int, total: int) -> None:
         nonlocal last
         now = monotonic()
-        if now - last < every_s:
+        if now - last < least_s:
             return
         last = now
         share = f" of {total:,}" if total else ""

@@ -1,5 +1,6 @@
 """How a directory was read, where it could have been meant in another way."""
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from pathlib import PurePath
@@ -13,8 +14,11 @@ _EXAMPLES = 3
 _NOT_MEANT_AS_WORDS = {
     **dict.fromkeys(("backgroundnoise", "background", "noise"), "_background_noise_"),
     "silence": "_silence_",
-    **dict.fromkeys(("unknown", "unknownwords", "otherwords"), "_unknown_"),
+    **dict.fromkeys(("unknown", "unknownwords", "other", "otherwords"), "_unknown_"),
+    **dict.fromkeys(("negative", "negatives", "notwakeword", "nonwakeword"), "_unknown_"),
 }
+#: What a file manager adds to the name of a folder that is there already.
+_COPY = re.compile(r"(?:\(\d+\)|copy)$")
 
 
 def layout_guesses(corpus: Corpus) -> tuple[str, ...]:
@@ -66,11 +70,11 @@ def _nested_folders(corpus: Corpus) -> Iterator[str]:
 
 
 def _misnamed_words(corpus: Corpus) -> Iterator[str]:
-    """Words that differ in case alone, and names that are nearly those of noise and silence."""
+    """Words that are spelled nearly alike, and names that are nearly those of noise and silence."""
     spellings: dict[str, list[str]] = defaultdict(list)
     for word in corpus.words:
-        spellings[word.casefold()].append(word)
         plain = "".join(letter for letter in word.casefold() if letter not in "_- ")
+        spellings[_COPY.sub("", plain)].append(word)
         if meant := _NOT_MEANT_AS_WORDS.get(plain):
             yield f"{word} is read as a word; if it is none, call its folder {meant}"
     for same in spellings.values():

@@ -60,3 +60,12 @@ def test_names_that_are_nearly_those_of_noise_or_another_word(tmp_path):
         "background noise is read as a word; if it is none, call its folder _background_noise_",
         "Yes and yes are read as different words",
     )
+
+
+def test_spellings_of_one_word_and_folders_of_other_words(tmp_path):
+    words = ("hey-ada", "hey_ada", "stop", "stop (1)", "negative")
+    assert guesses(tmp_path, [f"{word}/a.wav" for word in words]) == (
+        "negative is read as a word; if it is none, call its folder _unknown_",
+        "hey-ada and hey_ada are read as different words",
+        "stop and stop (1) are read as different words",
+    )
