@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,9 @@ MAX_CHANNELS = 64
 MAX_HOURS_VARIABLE = "SPEECHGRU_MAX_HOURS"
 #: Of a recording that is read as a whole. Streams are not limited.
 _MAX_HOURS = 1.0
+
+#: The average of all channels loses sound where it is this much quieter than the loudest one.
+CANCELLED_DB = 9.0
 
 _BLOCK_S = 30.0
 #: Of all channels, in a block.
@@ -123,6 +126,25 @@ def blocks(path: Path, block_s: float = 1.0) -> Iterator[tuple[Samples, int]]:
         raise DataError(f"{path}: 0 samples; a recording needs at least one")
     if not is_estimate and count < declared < _UNKNOWN_FRAMES:
         raise DataError(f"{path}: truncated: it has {count} of {declared} samples")
+
+
+def lost_in_average(path: Path) -> tuple[float, int]:
+    """How much quieter the average of a recording's channels is than its loudest one, from 1.
+
+    Decibels, and that channel, by its first minute; (0, 1) for one channel. Opposite phases cancel
+    each other.
+
+    Raises:
+        DataError: missing, empty, truncated or not an audio file.
+    """
+    if probe(path).channels == 1:
+        return 0.0, 1
+    power, mixed_power = np.zeros(1), 0.0
+    for frames, _ in islice(blocks(path), 60):
+        power = power + np.square(frames, dtype=np.float64).sum(axis=0)
+        mixed_power += float(np.square(frames.mean(axis=1), dtype=np.float64).sum())
+    loss_db = 10 * np.log10(max(power.max(), 1e-20) / max(mixed_power, 1e-20))
+    return float(loss_db), int(power.argmax()) + 1
 
 
 def max_recording_s() -> float:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechgru.cli.progress import progress_bar
-from speechgru.errors import UsageError
+from speechgru.cli.terminal import err
+from speechgru.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from speechgru.corpora.split_audio import SplitAudio
@@ -50,6 +51,21 @@ def start_from(model: str | None) -> list[str]:
     return [
         f"training.begin_with='{name}'"
     ]  # a literal string in TOML, in which backslashes have no meaning
+
+
+def report_cancelled(path: Path) -> None:
+    """Say if the channels of a recording cancel each other, so that little of it is left."""
+    from speechgru.audio.files import CANCELLED_DB, lost_in_average
+
+    try:
+        loss_db, loudest = lost_in_average(path)
+    except DataError:  # whoever reads the recording reports it, after what comes before
+        return
+    if loss_db >= CANCELLED_DB:
+        err.line(
+            f"{path}: the average of its channels is {loss_db:.0f} dB quieter than channel "
+            f"{loudest} alone; --channel {loudest} uses that one"
+        )
 
 
 def open_split(

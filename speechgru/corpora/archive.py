@@ -103,6 +103,8 @@ def unpack(
                     progress(file.tell(), total)
     except _ERRORS as error:
         raise DataError(f"{archive}: not a complete tar.gz archive: {error}") from error
+    if members == 0:
+        raise DataError(f"{archive}: an archive without files")
 
 
 class _Metered:

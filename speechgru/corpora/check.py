@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from speechgru.audio.files import blocks, probe
+from speechgru.audio.files import CANCELLED_DB, blocks, probe
 from speechgru.common.progress import Progress
 from speechgru.common.threads import in_threads
 from speechgru.corpora.corpus import SPLIT_RULES, SPLITS, Clip, Corpus
@@ -24,8 +24,6 @@ SILENT_PEAK = 1e-3
 #: A clip is clipped where this share of its samples is at full scale.
 CLIPPED_SHARE = 0.01
 FULL_SCALE = 0.999
-#: The average of all channels loses sound where it is this much quieter than the loudest one.
-CANCELLED_DB = 9.0
 #: A clip's length is odd beyond this multiple, or under this fraction, of the median.
 ODD_LENGTH_FACTOR = 3.0
 #: A word needs at least this many clips in training.

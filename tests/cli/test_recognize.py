@@ -156,3 +156,15 @@ def test_model_without_recordings_is_refused(clip_model, capsys):
     assert main(["recognize", clip_model]) == 2
     assert main(["recognize", "missing.safetensors", "clip.wav"]) == 4
     assert "missing.safetensors" in capsys.readouterr().err
+
+
+def test_channels_that_cancel_each_other_are_reported(clip_model, wav, capsys):
+    samples = tone("low", 0)
+    file = wav("phases.wav", np.stack([samples, -0.9 * samples], axis=1))
+    assert main(["recognize", str(clip_model), file]) == 0
+    assert (
+        "is 26 dB quieter than channel 1 alone; --channel 1 uses that one"
+        in capsys.readouterr().err
+    )
+    assert main(["recognize", str(clip_model), file, "--channel", "1"]) == 0
+    assert "quieter" not in capsys.readouterr().err
