@@ -49,6 +49,8 @@ def recognize(
     first = find_model(paths[0])
     named = is_model(first)
     files = [Path(path) for path in (paths[1:] if named else paths)]
+    if not files and first.is_dir():
+        raise DataError(f"{first}: is a directory; recordings FILE... are needed")
     if not files:
         raise UsageError(f"{paths[0]} is a model; recordings FILE... are needed too")
     backend = open_backend(first if named else bundled_model())

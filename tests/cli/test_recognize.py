@@ -168,3 +168,10 @@ def test_channels_that_cancel_each_other_are_reported(clip_model, wav, capsys):
     )
     assert main(["recognize", str(clip_model), file, "--channel", "1"]) == 0
     assert "quieter" not in capsys.readouterr().err
+
+
+def test_a_directory_is_neither_a_model_nor_a_recording(clip_model, tmp_path, capsys):
+    assert main(["recognize", str(tmp_path)]) == 4
+    assert "is a directory; recordings FILE... are needed" in capsys.readouterr().err
+    assert main(["recognize", str(tmp_path), "a.wav"]) == 4
+    assert "is a directory without a model" in capsys.readouterr().err
