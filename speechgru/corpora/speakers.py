@@ -23,7 +23,7 @@ _DEVICE_WORDS = (
     "android at aud audio aufnahme background bathroom car clean clip close copy far file headset "
     "iphone kitchen laptop loud memo mic mid near neue new noise noisy office phone ptt quiet rec "
     "record recording room sample session silence sound take test track untitled vn voice wav "
-    "whatsapp"
+    "whatsapp morning evening monday tuesday wednesday thursday friday saturday sunday"
 )
 _DEVICE_NAMES = frozenset([*_DEVICE_WORDS.split(), FALSE_ALARM])
 _COPY_WORDS = "copia|copie|copy|kopie|take"
@@ -36,9 +36,9 @@ _TAKE = re.compile(rf"[\W_]+(?:\d.*|(?:{_COPY_WORDS})(?:[\W_]*\w+)?[\W_]*)$", re
 _COPY_OF = re.compile(
     r"^(?:copia|copie|copy|kopie)\s*(?:\(\d+\)\s*)?(?:de|di|of|von)\s+", re.IGNORECASE
 )
-#: In front it counts takes, or is a date: "01_anna", "1anna", "20260105T100300".
+#: In front it counts takes, or is a date: "01_anna", "(1) anna", "1anna", "20260105T100300".
 _NUMBER = re.compile(
-    r"^\d+(?:t\d[\d.:]*z?)?(?:[\s._-]+|$)|^\d{1,3}(?=[^\W\d_]{2,}(?![^\W_]))", re.IGNORECASE
+    r"^\W*\d+(?:t\d[\d.:]*z?)?(?:[\W_]+|$)|^\d{1,3}(?=[^\W\d_]{2,}(?![^\W_]))", re.IGNORECASE
 )
 #: Names that programs draw.
 _UUID = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)

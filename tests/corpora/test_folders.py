@@ -95,6 +95,8 @@ NAMINGS = {
     "take in words": lambda word, n: f"{WHO[n // 3]} take {n % 3}",
     "numeral": lambda word, n: f"{WHO[n // 3]} take {('one', 'two', 'three')[n % 3]}",
     "glued in front": lambda word, n: f"{n % 3 + 1}{WHO[n // 3]}",
+    "brackets in front": lambda word, n: f"({n % 3}) {WHO[n // 3]}",
+    "list": lambda word, n: f"{n % 3}) {WHO[n // 3]}",
     "hash": lambda word, n: f"{WHO[n // 3]}#{n % 3}",
     "brackets": lambda word, n: f"{WHO[n // 3]}[{n % 3}]",
     "circled": lambda word, n: f"{WHO[n // 3]}{'①②③'[n % 3]}",
