@@ -93,13 +93,20 @@ class PipedAudio:
         given: what the options say; a WAV header must agree with it.
         tell: receives sentences about what seems to be wrong.
         name: what messages call the pipe.
+        is_averaged: whether the frames' average is used, which may cancel them.
     """
 
     def __init__(
-        self, stream: ByteStream, given: PipeFormat, tell: Tell, name: str = "stdin"
+        self,
+        stream: ByteStream,
+        given: PipeFormat,
+        tell: Tell,
+        name: str = "stdin",
+        is_averaged: bool = False,
     ) -> None:
         self._bytes = _Buffered(stream)
         self._given, self._tell, self._name = given, tell, name
+        self._is_averaged = is_averaged
 
     def frames(self) -> Iterator[tuple[Samples, int]]:
         """Float32 of (S, channels), and the rate in hertz; floats beyond full scale as they are.
@@ -135,7 +142,7 @@ class PipedAudio:
         """Frames until the pipe ends, or until `size` bytes; what follows them is no sound."""
         assert found.rate is not None
         decoder = PcmDecoder(found.sample_format or "s16le", found.channels or 1)
-        watch = PcmWatch(found)
+        watch = PcmWatch(found, self._is_averaged)
         left = size
         while left is None or left > 0:
             content = self._bytes.read1(_PIPE_BYTES if left is None else min(left, _PIPE_BYTES))
@@ -223,17 +230,18 @@ class PipedAudio:
 class PcmWatch:
     """Reports, once each, what tells that PCM is not what the options say.
 
-    Silence for long; samples at full scale or, of floats, far beyond; loud white noise, which is
-    what samples of another format or byte order sound like. Noise by the energy of the samples'
-    differences: for white noise twice the variance, for speech at 8 kHz and more a small part.
+    Silence for long; channels that cancel each other; samples at full scale or, of floats, far
+    beyond; loud white noise, which is what samples of another format or byte order sound like.
+    Noise by the energy of the samples' differences: for white noise twice the variance, for
+    speech at 8 kHz and more a small part.
     """
 
     WINDOW_S, SILENT_S, NOISY_WINDOWS = 0.1, 5.0, 3
     NOISE_DB, NOISE_RATIO = -20.0, 0.8
-    CLIPPED_SHARE, BEYOND = 0.02, 1.5
+    CLIPPED_SHARE, BEYOND, QUIET_DB = 0.02, 1.5, -50.0
 
-    def __init__(self, pcm: PipeFormat) -> None:
-        self._pcm = pcm
+    def __init__(self, pcm: PipeFormat, is_averaged: bool = False) -> None:
+        self._pcm, self._is_averaged = pcm, is_averaged
         self._rate = pcm.rate or 16_000
         self._window = max(1, round(self.WINDOW_S * self._rate))
         self._waiting: list[NDArray[np.floating]] = []
@@ -268,6 +276,12 @@ class PcmWatch:
             )
         elif clipped_frames(finite) >= self.CLIPPED_SHARE * len(finite) and peak <= 1.0:
             sentences += self._once("clipping", "clips: lower its level where it is recorded")
+        if self._is_averaged and self._cancels(finite):
+            sentences += self._once(
+                "cancels",
+                "its channels cancel each other: their average is far quieter than the loudest "
+                "one; --channel N uses one of them",
+            )
         self._noisy = self._noisy + 1 if self._is_noise(finite) else 0
         if self._noisy >= self.NOISY_WINDOWS:
             sentences += self._once(
@@ -275,6 +289,12 @@ class PcmWatch:
                 f"sounds like noise: are --rate, --format and --channels right ({self._pcm})?",
             )
         return sentences
+
+    def _cancels(self, window: NDArray[np.floating]) -> bool:
+        """Whether the average of the channels is 9 dB quieter than one that is not silent."""
+        power = np.square(window).mean(axis=0).max()
+        mixed = np.square(window.mean(axis=1)).mean()
+        return bool(rms_db(window) > self.QUIET_DB and power >= 10**0.9 * mixed)
 
     def _is_noise(self, window: NDArray[np.floating]) -> bool:
         clipped = np.clip(window, -1.0, 1.0)

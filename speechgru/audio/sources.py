@@ -68,7 +68,7 @@ def piped_blocks(
         UsageError: options that contradict a WAV file's header.
     """
     resampler: StreamResampler | None = None
-    for frames, from_rate in PipedAudio(stream, given, tell, name).frames():
+    for frames, from_rate in PipedAudio(stream, given, tell, name, channel is None).frames():
         resampler = resampler or StreamResampler(from_rate, rate, name, channel)
         yield Block(resampler.push(frames))
     if resampler is not None:

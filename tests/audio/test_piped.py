@@ -253,3 +253,14 @@ def test_what_follows_the_samples_is_read_so_that_its_writer_does_not_fail():
     content = list(PipedAudio(pipe, PipeFormat(), print).frames())
     assert sum(len(frames) for frames, _ in content) == 0.1 * RATE
     assert pipe.read1() == b""
+
+
+@pytest.mark.parametrize(("channel", "count"), [(None, 1), (1, 0)])
+def test_channels_that_cancel_each_other_are_reported_once(channel, count):
+    mono = spoken(1.0)
+    content = np.stack([mono, -mono], axis=1).astype("<f4").tobytes()
+    said = []
+    given = PipeFormat(RATE, "f32le", 2)
+    for _ in piped_blocks(io.BytesIO(content), RATE, given, said.append, channel=channel):
+        pass
+    assert sum("cancel each other" in sentence for sentence in said) == count
