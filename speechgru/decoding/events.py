@@ -6,6 +6,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+#: Log probabilities of silence below which a clip is not silent, and of a label that it has.
+_NOT_SILENT, _PROBABLE = np.log(0.1), np.log(0.5)
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -103,3 +106,18 @@ def isolated_word(log_posteriors: NDArray[np.floating], tail_steps: int) -> NDAr
         raise ValueError(f"{tail_steps} last steps of {steps}: at least one step is needed")
     mean = log_posteriors[..., -tail_steps:, :].mean(axis=-2)
     return mean - np.logaddexp.reduce(mean, axis=-1, keepdims=True)
+
+
+def last_word(
+    log_posteriors: NDArray[np.floating], tail_steps: int, silence: int
+) -> NDArray[np.floating] | None:
+    """Score the last word of a clip that ends in silence: (T, V) -> (V,); None if there is none.
+
+    That is, the latest `tail_steps` steps in which silence, the label in this column, is improbable
+    and another label is more likely than not.
+    """
+    for end in range(len(log_posteriors), tail_steps - 1, -1):
+        scores = isolated_word(log_posteriors[:end], tail_steps)
+        if scores[silence] < _NOT_SILENT and scores.max() > _PROBABLE:
+            return scores
+    return None

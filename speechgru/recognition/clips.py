@@ -11,7 +11,7 @@ from speechgru.audio.files import read
 from speechgru.audio.samples import Samples, fit, speech_starts
 from speechgru.common.progress import Progress
 from speechgru.decoding.ctc import sequence_scores
-from speechgru.decoding.events import isolated_word
+from speechgru.decoding.events import isolated_word, last_word
 from speechgru.errors import DataError
 from speechgru.labels import SILENCE, Spelling, columns
 from speechgru.recognition.backend import Backend, Clips
@@ -74,7 +74,7 @@ def recognize(
         start, scores = _best_stretch(backend, samples, length)
         start_s = start / rate
     else:
-        scores = np.exp(score_clips(backend, fit(samples, length, rate)[np.newaxis])[0])
+        scores = _score_recordings(backend, fit(samples, length, rate)[np.newaxis])[0]
         start_s = None
     best = np.argsort(-scores, kind="stable")[:top]
     ranked = tuple((backend.labels[i], float(scores[i])) for i in best)
@@ -95,15 +95,33 @@ def _best_stretch(
     """Where the stretch that holds the word of a long recording starts, and its label scores."""
     starts = speech_starts(samples, length, backend.sample_rate, _STRETCHES)
     loudest = samples[np.newaxis, starts[0] : starts[0] + length]
-    scores = np.exp(score_clips(backend, loudest))
+    scores = _score_recordings(backend, loudest)
     if len(starts) == 1 or _word_score(backend, scores[0]) >= _SURE:
         return starts[0], scores[0]
     clips = np.stack([samples[start : start + length] for start in starts[1:]])
-    scores = np.concatenate([scores, np.exp(score_clips(backend, clips))])
+    scores = np.concatenate([scores, _score_recordings(backend, clips)])
     best = int(np.argmax([_word_score(backend, of_clip) for of_clip in scores]))
     if _word_score(backend, scores[best]) < _PROBABLE:
         best = 0
     return starts[best], scores[best]
+
+
+def _score_recordings(backend: Backend, clips: Clips) -> NDArray[np.float32]:
+    """Probabilities of the labels: (N, S) -> (N, labels).
+
+    A recording may go on long after its word, when the network has returned to silence.
+    """
+    log_posteriors, _ = backend.batch(clips)
+    scores = word_scores(backend, log_posteriors)
+    if next(iter(backend.outputs)) == "classify" and SILENCE in backend.labels:
+        steps = log_posteriors[..., columns(backend.outputs, "classify")]
+        silence = backend.labels.index(SILENCE)
+        for row in np.flatnonzero(scores.argmax(axis=1) == silence):
+            word = last_word(steps[row], tail_steps(backend), silence)
+            if word is not None:
+                scores[row] = word
+    probabilities: NDArray[np.float32] = np.exp(scores)
+    return probabilities
 
 
 def _word_score(backend: Backend, scores: NDArray[np.float32]) -> float:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from speechgru.decoding.events import isolated_word
+from speechgru.decoding.events import isolated_word, last_word
 from speechgru.evaluation.metrics import (
     Z_95,
     accuracy,
@@ -161,3 +161,17 @@ def test_poisson_interval_of_zero():
     low, high = poisson_interval(0)
     assert low == 0.0
     assert high == pytest.approx(-math.log(0.025), abs=1e-6)
+
+
+def test_last_word_is_that_before_the_final_silence():
+    word, other, silence = np.log([[0.02, 0.9, 0.08], [0.9, 0.05, 0.05], [0.02, 0.02, 0.96]])
+    clip = np.stack([silence] * 5 + [other] * 6 + [word] * 6 + [silence] * 20)
+    assert last_word(clip, 4, silence=2) == pytest.approx(isolated_word(clip[:17], 4))
+    assert last_word(clip[:11], 4, silence=2) == pytest.approx(isolated_word(clip[:11], 4))
+
+
+def test_there_may_be_no_last_word():
+    silence, unsure = np.log([[0.02, 0.02, 0.96], [0.48, 0.47, 0.05]])
+    assert last_word(np.stack([silence] * 9), 4, silence=2) is None
+    assert last_word(np.stack([unsure] * 9 + [silence] * 9), 4, silence=2) is None
+    assert last_word(silence[np.newaxis], 4, silence=2) is None

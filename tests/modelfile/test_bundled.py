@@ -147,7 +147,7 @@ def test_it_is_small_and_knows_the_ten_commands():
     backend = open_backend(bundled.MODEL)
     assert set(backend.labels) == {*COMMANDS, SILENCE, UNKNOWN}
     assert backend.metadata["protocol"] == "commands-12"
-    assert backend.metadata["provenance"]["data"]["name"] == "gsc-wide"
+    assert backend.metadata["provenance"]["data"]["name"] == "gsc-wide-made"
     assert backend.header["graph"]["checked"]["largest_difference"] <= 1e-4
 
 
@@ -190,7 +190,8 @@ def test_it_recognizes_synthetic_voices(model, capsys):
     assert main(["recognize", model, *(str(clip.path) for clip in clips), "--json"]) == 0
     answers = json.loads(capsys.readouterr().out)
     right = sum(a["word"] == c.word for a, c in zip(answers, clips, strict=True))
-    assert right > len(clips) / 2
+    # Their words end so early that the network has returned to silence when a clip ends.
+    assert right > 0.85 * len(clips)
 
 
 def test_models_are_found_by_name_run_and_path(tmp_path, monkeypatch):

@@ -119,7 +119,7 @@ def test_bundled_model_by_name(tones):
     trainer = make_trainer(recipe)
     assert recipe.training.begin_with == "commands-12"
     check_encoder_alone(trainer, trained_model("commands-12"))
-    assert trainer.warm_start.provenance["recipe"]["data"]["directory"] == "gsc-wide"
+    assert trainer.warm_start.provenance["recipe"]["data"]["directory"] == "gsc-wide-made"
 
 
 def test_least_steps(tones):
