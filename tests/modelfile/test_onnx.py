@@ -99,10 +99,14 @@ def test_a_changed_weight_is_noticed(path, capsys):
     assert "the file is damaged" in refused(path, capsys)
 
 
-def test_a_missing_file_and_a_directory_are_named(tmp_path, capsys):
+def test_a_missing_file_is_named(tmp_path, capsys):
     assert "no such file; a model (.onnx) is needed" in refused(tmp_path / "none.onnx", capsys)
+
+
+def test_a_directory_is_named(tmp_path):
     (tmp_path / "folder.onnx").mkdir()
-    assert "is a directory" in refused(tmp_path / "folder.onnx", capsys)
+    with pytest.raises(DataError, match=r"folder\.onnx: is a directory"):
+        load_onnx(tmp_path / "folder.onnx")
 
 
 HOSTILE = {
