@@ -14,7 +14,7 @@ from speechgru.backends.onnx import OnnxBackend
 from speechgru.cli import main
 from speechgru.errors import DataError
 from speechgru.labels import BLANK
-from speechgru.modelfile.onnx import parse_onnx, with_header
+from speechgru.modelfile.onnx import load_onnx, parse_onnx, with_header
 from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
 
