@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from refusals import refused
 
-from speechgru.backends.onnx import OnnxBackend
+from speechgru.backends.onnx import OnnxBackend, load_onnx
 from speechgru.cli import main
 from speechgru.errors import DataError
 from speechgru.labels import BLANK
-from speechgru.modelfile.onnx import load_onnx, parse_onnx, with_header
+from speechgru.modelfile.onnx import parse_onnx, with_header
 from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
 
