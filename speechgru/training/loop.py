@@ -291,7 +291,7 @@ class _Loop:
         score = self._score()
         self.last_score = score
         self._check_finite(score.loss)
-        if progress.step > trainer.streams_begin:  # single clips say little about streams
+        if progress.step >= trainer.judged_from:
             progress.validations_since_best += 1
         if self._is_best(score):
             progress.best_score = score.balanced_accuracy
@@ -325,16 +325,8 @@ class _Loop:
         score, streams = trainer.validation(model), trainer.stream_validation
         stream = None
         keeps_start = trainer.recipe.training.keep_start
-        if streams is not None and (keeps_start or self.progress.step > trainer.streams_begin):
-            # Until other weights replace them, the first ones keep their own detector.
-            start = trainer.warm_start if keeps_start else None
-            if start is None:
-                stream = streams(model)
-            else:
-                first = DetectorConfig.parse(start.decoder, "the model's decoder")
-                own = None if self.progress.best_metrics else first
-                # A lower threshold would give back the false alarms that are unlearned here.
-                stream = streams(model, self._most_missed(), own, first.threshold)
+        if streams is not None and (keeps_start or self.progress.step >= trainer.judged_from):
+            stream = streams(model, self._first_detector() if keeps_start else None)
         # Sums on a GPU may differ in their last bit, and all processes must decide alike.
         loss, accuracy, balanced, errors = self.ranks.broadcast(
             score.loss, score.accuracy, score.balanced_accuracy, stream.errors if stream else 0.0
@@ -352,18 +344,23 @@ class _Loop:
             if "stream_errors" not in best:
                 return True
             if self.trainer.recipe.training.keep_start:
-                misses_no_more = score.stream.missed_percent <= self._most_missed()
+                misses_no_more = score.stream.missed_percent <= best["missed_percent"] + _ROUNDING
                 return misses_no_more and score.stream.cost < best["stream_cost"]
             return -score.stream.errors >= progress.best_score
         least_loss = progress.best_metrics.get("validation", {}).get("loss", math.inf)
         return (score.balanced_accuracy, -score.loss) > (progress.best_score, -least_loss)
 
-    def _most_missed(self) -> float:
-        """Percent of the validation words that weights may miss if the first ones are kept."""
-        best = self.progress.best_metrics.get("validation", {})
-        if not self.trainer.recipe.training.keep_start or "missed_percent" not in best:
-            return 100.0
-        return float(best["missed_percent"]) + _ROUNDING
+    def _first_detector(self) -> DetectorConfig:
+        """That of the weights that training began with, which later ones keep.
+
+        A higher threshold would have fewer false alarms by missing more words, which words that
+        were trained on do not show; a lower one would give back those that are unlearned.
+        """
+        start = self.trainer.warm_start
+        decoder = (
+            start.decoder if start else read_header(self.run.model)["metadata"].get("decoder", {})
+        )
+        return DetectorConfig.parse(decoder, "the model's decoder")
 
     def _save_best(self) -> None:
         trainer, model = self.trainer, self.trainer.state.average.model

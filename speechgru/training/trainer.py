@@ -9,7 +9,7 @@ from torch import Tensor
 from speechgru.backends.torch_device import has_amx
 from speechgru.corpora.corpus import Task
 from speechgru.errors import UsageError
-from speechgru.labels import UNKNOWN
+from speechgru.labels import NOT_WORDS, UNKNOWN
 from speechgru.model.network import SpeechGRU, State
 from speechgru.model.row_threads import on_one_core
 from speechgru.training.batches import Batch, ClipBatches, TrainingClips
@@ -18,7 +18,7 @@ from speechgru.training.data import TrainingData, unknown_words
 from speechgru.training.distribution import ALONE, Ranks, share_layers
 from speechgru.training.losses import BatchLoss
 from speechgru.training.optimiser import WeightAverage, make_optimiser, schedule
-from speechgru.training.recipe import Recipe
+from speechgru.training.recipe import Recipe, TrainingConfig
 from speechgru.training.stream_batches import StreamBatches
 from speechgru.training.stream_validation import StreamValidation
 from speechgru.training.teachers import Teachers
@@ -33,6 +33,8 @@ class Trainer:
     """A network with its data and its optimizer, advanced by `train_step`.
 
     `steps` is how many the recipe asks for, of which the first `streams_begin` are on single clips;
+    from step `judged_from` on validations count for patience and, if the recipe says so, are on
+    streams.
     `state` is all that a checkpoint holds. Several processes each have a share of every batch, and
     take the same steps.
 
@@ -85,10 +87,13 @@ class Trainer:
             if config.choose_by == "streams"
             else None
         )
-        self.steps = max(config.least_steps, round(config.epochs * len(clips) / config.batch_size))
-        if config.keep_start and config.refine_steps:
-            self.steps = config.refine_steps
+        self.steps = steps_of(config, len(clips), data.task)
         self.streams_begin = math.ceil(recipe.stream.begin_at * self.steps)
+        #: Single clips say little about streams; and while the learning rate is high, weights with
+        #: which the few words of the validation streams are right may be so by chance.
+        self.judged_from = self.streams_begin + 1
+        if self.stream_validation is not None:
+            self.judged_from = max(self.judged_from, math.ceil(self.steps / 2))
         self.validate_every = max(1, math.ceil(self.steps / config.validations))
         self.state = TrainingState(
             self.model,
@@ -172,6 +177,15 @@ class Trainer:
                 spelling = self.batch_loss.spelling(encoded, batch)
                 loss = torch.lerp(loss, spelling, self.recipe.training.attention_weight)
         return loss, batch.state | state | teacher_state
+
+
+def steps_of(config: TrainingConfig, clips: int, task: Task) -> int:
+    """How many steps a recipe takes with so many training clips."""
+    if config.keep_start and config.refine_steps:
+        return config.refine_steps
+    words = sum(label not in NOT_WORDS for label in task.labels)
+    passes = round(config.epochs * clips / config.batch_size)
+    return max(passes, config.least_steps, config.least_steps_per_word * words)
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:

@@ -1,6 +1,7 @@
 """Training that starts with another model's weights."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from speechgru.modelfile.safetensors import load_model
 from speechgru.training import loop
 from speechgru.training.recipe import load_recipe, parse_recipe
 from speechgru.training.run_directory import RunDirectory
-from speechgru.training.trainer import Trainer
+from speechgru.training.trainer import Trainer, steps_of
 
 pytestmark = pytest.mark.usefixtures("quick_streams")
 
@@ -123,11 +124,16 @@ def test_bundled_model_by_name(tones):
 
 
 def test_least_steps(tones):
-    # Without running speech, which takes long to decode.
-    changes = ["training.begin_with=''", "data.other_sounds=false", "stream.talk_share=0"]
-    changes += ["training.choose_by=clips"]
-    recipe = with_data(load_recipe("my-words", changes), str(tones))
-    assert make_trainer(recipe).steps == recipe.training.least_steps == 400
+    least = {"least_steps": 40, "least_steps_per_word": 10}
+    recipe = quick_recipe(tones, epochs=0.1, **least)
+    trainer = make_trainer(recipe)
+    assert trainer.steps == 40
+    two_words = replace(trainer.data.task, labels=("low", "high", "_unknown_"))
+    many_words = replace(trainer.data.task, labels=(*map(str, range(30)), "_unknown_"))
+    assert steps_of(recipe.training, 10, two_words) == 40
+    assert steps_of(recipe.training, 10, many_words) == 300
+    many_clips = steps_of(recipe.training, 100_000, many_words)
+    assert many_clips == round(0.1 * 100_000 / recipe.training.batch_size) > 300
 
 
 def test_bundled_files_are_the_same_network():
