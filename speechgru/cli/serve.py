@@ -71,7 +71,8 @@ def serve(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Let the page sort what `listen --save-dir DIR` saved into --data.",
+            help="Let the page sort the clips in this directory into --data: what "
+            "`listen --save-dir DIR` saved, or the page itself.",
             rich_help_panel=OWN_WORDS,
         ),
     ] = None,

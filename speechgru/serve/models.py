@@ -29,6 +29,11 @@ class ServedModel:
     policy: StatePolicy
 
     @property
+    def is_bundled(self) -> bool:
+        """Whether it is one of the package's own models."""
+        return is_bundled(self.path)
+
+    @property
     def words(self) -> tuple[str, ...]:
         """The words that can be an event."""
         return self.backend.info.words
@@ -127,7 +132,7 @@ def keep_thresholds(
         UsageError: a word that the model does not have, or a threshold out of range.
     """
     changed = model.with_config(model.with_thresholds(thresholds=thresholds))
-    if is_bundled(model.path):
+    if model.is_bundled:
         return changed, (
             f"{model.name} is bundled, so its file stays as it is: the thresholds hold until the "
             "server stops. Serve a copy to keep them"

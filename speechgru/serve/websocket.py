@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from starlette.websockets import WebSocket
 
+from speechgru.audio.samples import Samples
 from speechgru.errors import UsageError
 from speechgru.serve.models import ServedModel
 from speechgru.serve.service import Service
@@ -47,7 +48,7 @@ class WebSocketSession(SocketSession):
         stream = self._stream or self._start({})
         samples = self._sound.push(content)
         self._service.metrics.sound_s += len(samples) / stream.model.backend.sample_rate
-        stream.push(samples)
+        self._push(stream, samples)
         await self._service.room(self, stream)
 
     async def _handle(self, kind: Any, options: Mapping[str, Any]) -> None:
@@ -78,8 +79,8 @@ class WebSocketSession(SocketSession):
             raise UsageError(f"lost samples {frames!r:.40}: 1 to {most} ({limit_s:g} s) are needed")
         self._service.metrics.lost_s += frames / self._sound.rate
         settled, lost = self._sound.skip(frames)
-        stream.push(settled)
-        stream.push(np.empty(0, np.float32), lost)
+        self._push(stream, settled)
+        self._push(stream, np.empty(0, np.float32), lost)
         await self._service.room(self, stream)
 
     def _start(self, options: Mapping[str, Any]) -> Stream:
@@ -109,6 +110,10 @@ class WebSocketSession(SocketSession):
         )
         return self._stream
 
+    def _push(self, stream: Stream, samples: Samples, lost: int = 0) -> None:
+        """Process samples, (S,), after `lost` that never came."""
+        stream.push(samples, lost)
+
     def _answer(self, answer: Answer) -> None:
         """Send an answer of the stream to the client; runs in the event loop."""
         delay_ms = 1000 * answer.delay_s
@@ -129,7 +134,7 @@ class WebSocketSession(SocketSession):
         """Process the waiting sound, and wait for the last answer."""
         if self._stream is None or self._ended.is_set():
             return
-        self._stream.push(self._sound.flush())
+        self._push(self._stream, self._sound.flush())
         self._stream.finish()
         try:
             await asyncio.wait_for(self._ended.wait(), _END_S)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from full_disk import fill
-from servers import running
+from servers import own_events, running, without_latency, words_in_noise
 from speech_like import room, spoken
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -22,6 +22,7 @@ from websockets.sync.client import connect
 from speechgru.audio.files import read
 from speechgru.audio.pcm import to_packed
 from speechgru.cli import main
+from speechgru.corpora.own_recordings import OwnRecordings
 from speechgru.decoding.events import Event
 from speechgru.recognition.recording import EventClips
 from speechgru.serve.access import Access, Address
@@ -251,6 +252,38 @@ def test_clips_are_listed_played_filed_and_undone(server):
     assert not path.exists()
 
 
+def test_what_the_page_recognizes_is_saved_for_review(tmp_path):
+    places = Places(tmp_path / "data", tmp_path / "caught")
+    OwnRecordings(places.data, "ben", RATE).add("go", WORD)
+    with running(options=ServerOptions(Address("127.0.0.1", 0), Access(), places=places)) as server:
+        url = f"{server.url}/own-words"
+        assert "holds no recording" in httpx.get(f"{url}/clips").json()["error"]
+        query = "near_misses=true&posteriors=100"
+        with connect(f"{url.replace('http', 'ws')}/listen?{query}") as client:
+            sound = words_in_noise().tobytes()
+            for first in range(0, len(sound), 6400):
+                client.send(sound[first : first + 6400])
+            client.send('{"type": "end"}')
+            messages = [json.loads(text) for text in client]
+        events = [m for m in messages if "type" not in m]
+        assert [without_latency(event) for event in events] == own_events()
+        near = [m for m in messages if m.get("type") == "near_miss"]
+        listed = httpx.get(f"{url}/clips").json()
+        assert listed["total"] == len(events) + len(near)
+        found = {clip["file"] for clip in listed["pending"]}
+        assert found == {m["file"] for m in messages if m.get("type") == "saved"}
+        first = listed["pending"][0]
+        assert (first["word"], first["model"]) == (events[0]["word"], "commands-12")
+        clip = read(places.caught / first["file"])
+        start = round((events[0]["start"] - 0.7) * RATE)
+        whole = words_in_noise()[max(0, start) :].astype(np.float32) / 32768
+        np.testing.assert_allclose(clip, whole[: len(clip)], atol=1e-4)
+        with connect(f"{url.replace('http', 'ws')}/listen") as client:
+            client.send('{"type": "reset"}')
+            with pytest.raises(ConnectionClosed, match="not while clips are saved"):
+                client.recv(timeout=20)
+
+
 @pytest.mark.parametrize(
     ("wish", "said"),
     [
@@ -331,7 +364,7 @@ def test_refining_an_unknown_model_is_refused(server):
     [
         (["--caught", "x"], "--caught: needs --data"),
         (["--data", "file"], "--data file: is not a directory"),
-        (["--data", ".", "--caught", "none"], "--caught none: no such directory"),
+        (["--data", ".", "--caught", "file"], "--caught file: is not a directory"),
     ],
 )
 def test_the_command_checks_its_directories(arguments, said, tmp_path, monkeypatch, capsys):

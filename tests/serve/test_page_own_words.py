@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from chromium import chromium
 from page_checks import READY, check_and_save
-from servers import running
+from servers import own_events, running, words_in_noise
 from speech_like import room, spoken
 
 from speechgru.audio.files import read
@@ -167,6 +167,26 @@ def test_caught_clips_are_sorted_by_keys(filled, tmp_path):
         pictures(page, "review-done")
     names = {path.relative_to(filled.data).as_posix() for path in filled.data.rglob("*.wav")}
     assert {"lumos/dora_2.wav", "_unknown_/alarm_1.wav", "nox/dora_1.wav"} <= names
+
+
+def test_what_was_recognized_is_saved_and_reviewed(filled, tmp_path):
+    places = Places(filled.data, tmp_path / "new")
+    soundfile.write(tmp_path / "words.wav", words_in_noise(), RATE, subtype="PCM_16")
+    with serving(places) as server, chromium(tmp_path / "profile", tmp_path / "words.wav") as page:
+        page.open(f"{server.url}/#review")
+        wait_for_text(page, "message", "holds no recording")
+        pictures(page, "review-empty")
+        page.evaluate("document.getElementById('nav-listen').click()")
+        page.wait_for("document.getElementById('listen-panel').hidden === false")
+        page.evaluate("document.getElementById('save').click()")
+        page.evaluate("document.getElementById('listen').click()")
+        wait_for_text(page, "saved", f"{len(own_events())} clips saved", 30)
+        pictures(page, "listen-saving")
+        page.evaluate("document.getElementById('nav-review').click()")
+        page.wait_for("document.getElementById('clip').hidden === false")
+        assert shown(page, "clip-word") == own_events()[0]["word"]
+        assert page.evaluate("document.getElementById('message').hidden")
+        pictures(page, "review-words")
 
 
 def test_a_model_is_trained_and_listened_with(filled, short, tmp_path):

@@ -21,7 +21,7 @@ class Places:
 
     Args:
         data: word folders; recordings and reviewed clips go there, training reads them.
-        caught: what `listen --save-dir` saved, to be sorted into `data`; None: nothing.
+        caught: what `listen --save-dir` or the page saved, to be sorted into `data`; None: nothing.
         runs: holds the run directories.
         recipe: a name or a file.
     """
@@ -32,12 +32,11 @@ class Places:
     recipe: str = "my-words"
 
     def check(self) -> None:
-        """Raise UsageError if a directory is a file, or the caught clips are not there."""
-        for option, path in (("--data", self.data), ("--runs", self.runs)):
-            if path.exists() and not path.is_dir():
+        """Raise UsageError if a directory is a file."""
+        options = {"--data": self.data, "--caught": self.caught, "--runs": self.runs}
+        for option, path in options.items():
+            if path is not None and path.exists() and not path.is_dir():
                 raise UsageError(f"{option} {path}: is not a directory")
-        if self.caught is not None and not self.caught.is_dir():
-            raise UsageError(f"--caught {self.caught}: no such directory")
 
     def check_free(self) -> None:
         """Raise SpeechGRUError if the disk of the recordings is nearly full."""

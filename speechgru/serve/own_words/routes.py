@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket
 from speechgru.errors import UsageError
 from speechgru.serve.content import errors_as_json, json_object
 from speechgru.serve.models import open_model
+from speechgru.serve.own_words.catcher import CatcherSession
 from speechgru.serve.own_words.places import Places
 from speechgru.serve.own_words.recorder import RecorderSession
 from speechgru.serve.own_words.reviewer import Reviewer
@@ -53,6 +54,10 @@ def own_words_routes(
     async def record(socket: WebSocket) -> None:
         transport = transport_of(socket.scope["client"])
         await RecorderSession(service, socket, transport, places).run()
+
+    async def listen(socket: WebSocket) -> None:
+        transport = transport_of(socket.scope["client"])
+        await CatcherSession(service, socket, transport, places).run()
 
     async def take(request: Request) -> Response:
         path = await asyncio.to_thread(places.take, request.path_params["name"])
@@ -100,6 +105,7 @@ def own_words_routes(
     return [
         Route("/own-words", errors_as_json(overview)),
         WebSocketRoute("/own-words/record", record),
+        WebSocketRoute("/own-words/listen", listen),
         Route("/own-words/takes/{name:path}", take),
         Route("/own-words/clips", errors_as_json(clips)),
         Route("/own-words/clips/{name:path}", errors_as_json(clip)),

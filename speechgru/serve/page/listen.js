@@ -1,13 +1,13 @@
 /** Listening: the microphone's level, posteriors, events and thresholds. */
 
-import { attempt, find, make, showLevel, tell } from "./dom.js";
+import { attempt, counted, find, make, showLevel, tell } from "./dom.js";
 import { ask, stream } from "./server.js";
 
 const POSTERIOR_STEPS = 3;
 const MOST_EVENTS = 50;
 const SHOWN_MS = 1500;
 
-const state = { models: [], model: null, rows: new Map(), labels: [], stream: null, values: null, levelDb: -60 };
+const state = { models: [], model: null, rows: new Map(), labels: [], stream: null, values: null, levelDb: -60, saved: 0 };
 
 /** Offer these models, and choose one. */
 export function offer(models, name = models[0].name) {
@@ -16,6 +16,11 @@ export function offer(models, name = models[0].name) {
   find("model").replaceChildren(...models.map((model) => make("option", { textContent: model.name })));
   find("model").value = name;
   choose(name);
+}
+
+/** Whether what is recognized can be saved for review. */
+export function allowSaving(allowed) {
+  find("save-choice").hidden = !allowed;
 }
 
 /** The panel is left: the microphone is closed. */
@@ -104,7 +109,9 @@ async function toggle() {
   find("listen").disabled = true;
   await attempt(async () => {
     const options = { model: state.model.name, posteriors: POSTERIOR_STEPS, near_misses: true };
-    state.stream = await stream("listen", options, hear, (levelDb) => { state.levelDb = levelDb; }, stopped);
+    const path = find("save").checked ? "own-words/listen" : "listen";
+    state.saved = 0;
+    state.stream = await stream(path, options, hear, (levelDb) => { state.levelDb = levelDb; }, stopped);
     if (Object.keys(thresholds()).length) send();
     draw();
   });
@@ -123,6 +130,7 @@ function stopped(reason) {
 function running() {
   find("listen").textContent = state.stream ? "Stop" : "Listen";
   find("listen").setAttribute("aria-pressed", String(Boolean(state.stream)));
+  find("save").disabled = Boolean(state.stream);
 }
 
 /** A message of the server: an event has no type. */
@@ -130,6 +138,8 @@ function hear(message) {
   if (message.type === "posteriors") state.values = message.values;
   else if (message.type === "ready") state.labels = message.labels;
   else if (message.type === "near_miss") add(message, true);
+  else if (message.type === "error") tell(message.error);
+  else if (message.type === "saved") find("saved").textContent = `${counted(++state.saved, "clip")} saved for review`;
   else if (message.type === undefined) {
     find("word").textContent = message.word;
     find("word").className = "";

@@ -28,6 +28,7 @@ async function load() {
   find("nav-review").hidden = !own.caught;
   find("no-data").hidden = Boolean(own.data);
   listen.offer(models);
+  listen.allowSaving(Boolean(own.caught));
   if (own.data) train.onModel((name) => use(name).catch(tell));
   choose(own, false);
   window.addEventListener("hashchange", () => choose(own, true));
