@@ -53,7 +53,7 @@ def shown(page, identifier):
 
 def wait_for_text(page, identifier, text, timeout_s=30):
     page.wait_for(
-        f"document.getElementById('{identifier}').textContent.includes({text!r})", timeout_s
+        f"document.getElementById('{identifier}')?.textContent.includes({text!r})", timeout_s
     )
 
 
