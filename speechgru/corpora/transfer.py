@@ -22,6 +22,9 @@ TIMEOUT_S = 30.0
 CHUNK_BYTES = 256 * 1024
 #: Errors that may pass: timeout, too many requests.
 _TEMPORARY = frozenset({408, 429})
+#: Of a connection and what comes over it. `http.client` believes any length that a server claims,
+#: also of the body of a redirect, and then fails by the last two.
+_NO_ANSWER = (OSError, http.client.HTTPException, ValueError, OverflowError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def _answer(request: urllib.request.Request, part: Path, present: int) -> http.c
     except urllib.error.URLError as error:
         reason = getattr(error.reason, "strerror", None) or error.reason
         raise _BrokenError(f"no connection: {_printable(reason)}", reached_server=False) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except _NO_ANSWER as error:
         reason = _printable(error) or type(error).__name__
         raise _BrokenError(f"no answer: {reason}") from error
 
@@ -231,7 +234,7 @@ def _append(
                 progress(done, total)
             try:
                 chunk = response.read1(CHUNK_BYTES)
-            except (OSError, http.client.HTTPException, ValueError) as error:
+            except _NO_ANSWER as error:
                 raise _BrokenError(f"the connection broke off: {_printable(error)}") from error
             if not chunk:
                 break

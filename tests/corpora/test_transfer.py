@@ -5,7 +5,9 @@ import gzip
 import os
 import random
 import resource
+import socket
 import tarfile
+import threading
 import tracemalloc
 
 import pytest
@@ -317,3 +319,23 @@ def test_a_folder_appears_complete_or_not_at_all(tmp_path):
     with pytest.raises(SpeechGRUError, match="corpus: cannot be written"), atomic_folder(target):
         pass
     assert names_in(target) == ["whole"]
+
+
+@pytest.mark.parametrize("length", [10**30, 10**15])
+def test_a_length_beyond_all_memory_is_a_broken_connection(part, length):
+    head = f"HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: {length}\r\n\r\nabc"
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(head.encode())
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/archive.tar.gz"
+    with listener, pytest.raises(SpeechGRUError, match="no answer: ") as failure:
+        fetch(url, part, attempts=1, pause_s=0)
+    thread.join()
+    assert failure.value.exit_code == 1
