@@ -281,4 +281,5 @@ def test_chromium_hears_what_listen_hears(which, own_model, runtime, tmp_path):
         )
     assert [row[0] for row in rows] == [event.word for event in expected]
     times = [float(row[2].split()[0]) for row in rows]
-    np.testing.assert_allclose(np.diff(times), np.diff([e.t for e in expected]), atol=0.06)
+    # Frames begin elsewhere in the sound, so that each event may come two steps sooner or later.
+    np.testing.assert_allclose(np.diff(times), np.diff([e.t for e in expected]), atol=0.081)
