@@ -37,6 +37,14 @@ def test_same_words_take_few_steps_and_start_as_a_candidate(tmp_path):
     assert [row["step"] for row in metrics(tmp_path / "run")] == [0, 2, 4]
 
 
+@pytest.mark.parametrize(("before", "after"), [(0.0, 0.0), (0.2, 0.35), (0.5, 0.5)])
+def test_running_speech_is_a_third_at_least_if_there_is_any(before, after):
+    table = recipe_from(finished_run(shared_tones())).model_dump(mode="json")
+    table["stream"] |= {"clips": 2, "talk_share": before}
+    recipe = parse_recipe(table, "recipe")
+    assert refined(recipe).stream.talk_share == pytest.approx(after)
+
+
 def test_weights_stay_where_nothing_better_is_found(tmp_path):
     before = finished_run(shared_tones())
     recipe = refined(recipe_from(before, validations=2, average_decay=0.0, learning_rate=4.0))
