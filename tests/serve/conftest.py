@@ -1,8 +1,9 @@
-"""Recordings and recipes for trainings of a few steps."""
+"""Servers with a module's limits; recordings and recipes for trainings of a few steps."""
 
 import numpy as np
 import pytest
 import soundfile
+from servers import running
 from speech_like import room, spoken
 
 from speechgru.training.recipe import load_recipe
@@ -12,6 +13,27 @@ SMALL = (
     *("training.begin_with=", "training.choose_by=clips", "stream.talk_share=0"),
     "data.other_sounds=false",
 )
+
+
+@pytest.fixture(scope="module")
+def shared(request):
+    """A server with the LIMITS of the test's module, for all of its tests."""
+    with running(limits=request.module.LIMITS) as found:
+        yield found
+
+
+@pytest.fixture
+def server(shared):
+    """That server, when nobody is connected any more."""
+    shared.without_clients()
+    return shared
+
+
+@pytest.fixture(scope="module")
+def impatient(request):
+    """A server that soon disconnects who sends nothing: by the module's IMPATIENT limits."""
+    with running(limits=request.module.IMPATIENT) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,18 @@ sys.exit(main(["serve", "--port", "0"]))
 """
 
 
+def signalled(place, number):
+    """The exit code and stderr of a server that gets a signal when it is at a place."""
+    command = [sys.executable, "-c", PROGRAM, *place]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(number)
+        _, written = process.communicate(timeout=60)
+    return process.returncode, written
+
+
 @pytest.mark.parametrize(
     "place",
     [
@@ -36,25 +48,13 @@ sys.exit(main(["serve", "--port", "0"]))
     ],
 )
 def test_sigterm_while_starting(place):
-    command = [sys.executable, "-c", PROGRAM, *place]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "here\n"
-        process.send_signal(signal.SIGTERM)
-        _, written = process.communicate(timeout=60)
-    assert process.returncode == 0
+    code, written = signalled(place, signal.SIGTERM)
+    assert code == 0
     assert "serving" not in written or place[1] == "LifespanOff"
     assert "Traceback" not in written
 
 
 def test_sigint_while_starting_is_an_interruption():
-    command = [sys.executable, "-c", PROGRAM, "speechgru.serve.models", "open_models"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "here\n"
-        process.send_signal(signal.SIGINT)
-        _, written = process.communicate(timeout=60)
-    assert process.returncode == 130
+    code, written = signalled(("speechgru.serve.models", "open_models"), signal.SIGINT)
+    assert code == 130
     assert "Traceback" not in written

@@ -28,24 +28,6 @@ TOKEN = "a-token-of-more-than-16"
 
 
 @pytest.fixture(scope="module")
-def shared():
-    with running(limits=LIMITS) as found:
-        yield found
-
-
-@pytest.fixture
-def server(shared):
-    shared.without_clients()
-    return shared
-
-
-@pytest.fixture(scope="module")
-def impatient():
-    with running(limits=IMPATIENT) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def guarded():
     access = Access(TOKEN, frozenset({"https://friend.example"}))
     with running(options=ServerOptions(Address("127.0.0.1", 0), access), limits=LIMITS) as found:

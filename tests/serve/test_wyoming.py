@@ -22,24 +22,6 @@ LIMITS = Limits(clients=4)
 IMPATIENT = Limits(idle_s=1.0, hello_s=0.5)
 
 
-@pytest.fixture(scope="module")
-def shared():
-    with running(limits=LIMITS) as found:
-        yield found
-
-
-@pytest.fixture
-def server(shared):
-    shared.without_clients()
-    return shared
-
-
-@pytest.fixture(scope="module")
-def impatient():
-    with running(limits=IMPATIENT) as found:
-        yield found
-
-
 def client_of(server):
     return AsyncTcpClient(server.address.host, server.address.port, 30, 60)
 

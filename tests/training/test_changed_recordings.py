@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from runs import CPU, interrupt, quick_recipe
@@ -29,10 +30,15 @@ def test_added_recording_prevents_resuming(tmp_path, capsys):
     assert (run / "last" / "checkpoint.safetensors").read_bytes() == before
 
 
-def test_recording_replaced_by_one_of_the_same_size_prevents_resuming(tmp_path):
-    manifest = write_tones(tmp_path)
-    run, recipe = tmp_path / "run", quick_recipe(manifest)
+def interrupted(folder):
+    """A recipe for tones in a folder, and a run that stopped after two steps."""
+    run, recipe = folder / "run", quick_recipe(write_tones(folder))
     interrupt(recipe, run, 2)
+    return recipe, run
+
+
+def test_recording_replaced_by_one_of_the_same_size_prevents_resuming(tmp_path):
+    recipe, run = interrupted(tmp_path)
     shutil.copyfile(tmp_path / "high-a.wav", tmp_path / "low-a.wav")
     with pytest.raises(DataError, match="the recordings have changed since this run began"):
         loop.train(recipe, run, CPU, resume=True)
@@ -40,9 +46,8 @@ def test_recording_replaced_by_one_of_the_same_size_prevents_resuming(tmp_path):
 
 def test_added_word_is_reported_as_changed_recordings(tmp_path):
     """And not as a checkpoint of another network, which it is, too."""
-    manifest = write_tones(tmp_path)
-    run, recipe = tmp_path / "run", quick_recipe(manifest)
-    interrupt(recipe, run, 2)
+    recipe, run = interrupted(tmp_path)
+    manifest = Path(recipe.data.directory)
     text = manifest.read_text().replace("high-d.wav,high,d", "high-d.wav,shrill,d")
     manifest.write_text(text.replace("high-e.wav,high,e", "high-e.wav,shrill,e"))
     with pytest.raises(DataError, match="the recordings have changed since this run began"):
@@ -51,9 +56,7 @@ def test_added_word_is_reported_as_changed_recordings(tmp_path):
 
 def test_copied_recordings_do_not_prevent_resuming(tmp_path):
     """The same content with other times of change, as after a restored backup."""
-    manifest = write_tones(tmp_path)
-    run, recipe = tmp_path / "run", quick_recipe(manifest)
-    interrupt(recipe, run, 2)
+    recipe, run = interrupted(tmp_path)
     for path in tmp_path.glob("*.wav"):
         path.write_bytes(path.read_bytes())
     assert loop.train(recipe, run, CPU, resume=True).steps == 30
