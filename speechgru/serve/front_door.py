@@ -15,6 +15,9 @@ from speechgru.serve.wyoming_messages import HEADER_BYTES
 MORE_CONNECTIONS = 64
 #: The system's send buffer for a client that does not read; its default is megabytes.
 SEND_BUFFER_BYTES = 2**17
+#: Most bytes that asyncio reads at once. Its 256 KiB are more than malloc keeps: getting them from
+#: the system for each small message would take three times as long as reading it.
+READ_BYTES = 2**16
 
 
 class FrontDoor(asyncio.Protocol):
@@ -53,6 +56,8 @@ class FrontDoor(asyncio.Protocol):
             return
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        if hasattr(transport, "max_size"):  # not one of TLS, which has a buffer of its own
+            transport.max_size = READ_BYTES
         self._transports[transport.get_extra_info("peername")] = transport
         self._timer = loop.call_later(self._service.limits.hello_s, self._give_up, self)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from speechgru.errors import UsageError
 from speechgru.serve.access import Access, Address, is_loopback
@@ -20,26 +19,11 @@ from speechgru.serve.front_door import FrontDoor
 from speechgru.serve.own_words.places import Places
 from speechgru.serve.own_words.trainer import Trainer
 from speechgru.serve.service import Service
+from speechgru.serve.socket_protocol import SocketProtocol
 from speechgru.serve.tls import Certificate
 
 #: The usual port of Wyoming's wake-word services.
 PORT = 10_400
-#: Messages of a client that may wait for its session before no more are read.
-MOST_QUEUED = 4
-
-
-class SocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's, which stops reading after every message; this one does when a few are waiting.
-
-    For many streams of small messages that is a tenth of the work.
-    """
-
-    def send_receive_event_to_app(self) -> None:
-        """Queue a message for the session."""
-        self.read_paused = True  # as far as uvicorn knows; it reads on when the queue is empty
-        super().send_receive_event_to_app()
-        if self.queue.qsize() > MOST_QUEUED:
-            self.transport.pause_reading()
 
 
 @dataclass(frozen=True)

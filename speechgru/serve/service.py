@@ -191,18 +191,24 @@ class Service:
             room.set()
         self._engines[stream.model.name].close_stream(stream)
 
+    def has_room(self, stream: Stream) -> bool:
+        """Whether a stream may get more sound before it has processed what it has."""
+        return stream.waiting_samples <= self._most_waiting(stream) or stream.closed
+
     async def room(self, session: Session, stream: Stream) -> None:
         """Wait while too much of a stream's sound is unprocessed."""
         session.last_sound_s = monotonic()
-        most = round(self.limits.waiting_s * stream.model.backend.sample_rate)
-        if stream.waiting_samples <= most or stream.closed:
+        if self.has_room(stream):
             return
         room = self._rooms[stream] = asyncio.Event()
-        stream.wanted_room = most // 2
+        stream.wanted_room = self._most_waiting(stream) // 2
         session.last_sound_s = inf  # not idle: it is the server that makes it wait
         await room.wait()
         session.last_sound_s = monotonic()
         self._rooms.pop(stream, None)
+
+    def _most_waiting(self, stream: Stream) -> int:
+        return round(self.limits.waiting_s * stream.model.backend.sample_rate)
 
     def streams(self, model: ServedModel) -> int:
         """Number of open streams of a model."""

@@ -16,6 +16,7 @@ BY_WIDTH: dict[int, SampleFormat] = {1: "s8", 2: "s16le", 3: "s24le", 4: "s32le"
 
 RATES_HZ = range(4_000, 384_001)
 MOST_CHANNELS = 16
+_INT_16 = np.dtype("<i2")
 _SCALE_16 = np.float32(2**-15)
 
 
@@ -55,7 +56,7 @@ class Sound:
         self._rest = content[len(content) - odd :] if odd else b""
         content = content[: len(content) - odd] if odd else content
         if self._is_ready:
-            return np.frombuffer(content, "<i2") * _SCALE_16
+            return _scaled_16(content)
         frames = _floats(content, self.format)
         if self.channels > 1:
             frames = frames.reshape(-1, self.channels)
@@ -78,11 +79,18 @@ class Sound:
         return settled, round(frames * self.to_rate / self.rate)
 
 
+def _scaled_16(content: bytes) -> Samples:
+    """A quarter of the time of a product with a scalar, which first looks for a common type."""
+    samples = np.frombuffer(content, _INT_16).astype(np.float32)
+    samples *= _SCALE_16
+    return samples
+
+
 def _floats(content: bytes, sample_format: SampleFormat) -> Samples:
     """Whole samples as floats in [-1, 1]."""
     match sample_format:
         case "s16le":
-            return np.frombuffer(content, "<i2") * _SCALE_16
+            return _scaled_16(content)
         case "f32le":
             return np.frombuffer(content, "<f4").astype(np.float32)
         case "s32le":

@@ -16,9 +16,10 @@ import numpy as np
 from starlette.websockets import WebSocket
 
 from speechgru.audio.samples import Samples
-from speechgru.errors import UsageError
+from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.serve.models import ServedModel
 from speechgru.serve.service import Service
+from speechgru.serve.socket_protocol import SocketProtocol
 from speechgru.serve.socket_session import DONE, SocketSession, number
 from speechgru.serve.sound import Sound
 from speechgru.serve.stream import Answer, Extras, Stream
@@ -46,10 +47,27 @@ class WebSocketSession(SocketSession):
 
     async def _receive(self, content: bytes) -> None:
         stream = self._stream or self._start({})
-        samples = self._sound.push(content)
-        self._service.metrics.sound_s += len(samples) / stream.model.backend.sample_rate
-        self._push(stream, samples)
+        self._hear(stream, content)
         await self._service.room(self, stream)
+
+    def _hear(self, stream: Stream, content: bytes) -> None:
+        samples = self._sound.push(content)
+        self._service.metrics.sound_s += len(samples) / self._sound.to_rate
+        self._push(stream, samples)
+
+    def _take(self, content: bytes) -> bool:
+        """Process sound as it arrives, unless a message before it or the stream has to wait."""
+        stream = self._stream
+        if stream is None or stream.closed or self._closing is not None:
+            return False
+        if not self._caught_up.is_set() or not self._service.has_room(stream):
+            return False
+        try:
+            self._hear(stream, content)
+        except SpeechGRUError as error:
+            self.fail(error)
+        self.last_sound_s = stream.arrived_s
+        return True
 
     async def _handle(self, kind: Any, options: Mapping[str, Any]) -> None:
         if kind == "start":
@@ -97,6 +115,9 @@ class WebSocketSession(SocketSession):
             raise UsageError(f"posteriors {every!r:.40}: every nth step, 0 to 1000, is needed")
         extras = Extras(bool(given.get("near_misses", False)), int(every))
         self._stream = self._service.open(model, self._answer, extras, _config(model, given))
+        protocol = self._transport.get_protocol()
+        assert isinstance(protocol, SocketProtocol)
+        protocol.take = self._take
         self._send(
             {
                 "type": "ready",

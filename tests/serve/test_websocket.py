@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from servers import eventually, own_events, running, without_latency, words_in_noise
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect
 
 from speechgru.serve import front_door
@@ -124,6 +125,29 @@ def test_time_goes_on_across_lost_samples(server, rate):
     assert code == 1000
     assert found[-1]["t"] == pytest.approx(seconds, abs=0.05)
     assert server.service.metrics.lost_s >= 1.0
+
+
+def test_messages_that_arrive_together_keep_their_order(server):
+    """Sound is taken as it arrives, but never before a message that was sent before it."""
+    content = words_in_noise().tobytes()
+    chunks = [content[start : start + 640] for start in range(0, len(content), 640)]
+    before = len(chunks) // 2
+    sent = [Frame(Opcode.BINARY, chunk) for chunk in chunks]
+    sent.insert(before, Frame(Opcode.TEXT, b'{"type": "reset"}'))
+    sent = [Frame(Opcode.BINARY, chunk) for chunk in chunks[:before]] + sent
+    sent.insert(before, Frame(Opcode.TEXT, b'{"type": "reset"}'))
+    sent.append(Frame(Opcode.TEXT, b'{"type": "end"}'))
+    wire = b"".join(frame.serialize(mask=True) for frame in sent)
+    with connect(server.socket) as client:
+        client.send(chunks[0])
+        assert json.loads(client.recv(timeout=60))["type"] == "ready"
+        client.socket.sendall(wire)
+        found, *_ = messages(client)
+    apart = []
+    for part in (chunks[:1] + chunks[:before], chunks[:before], chunks[before:]):
+        apart += events(heard(server.socket, b"".join(part))[0])
+    assert events(found) == apart
+    assert found[-1]["t"] == pytest.approx(0.02 * len(chunks[before:]))
 
 
 def test_reset_begins_anew(server):

@@ -1,0 +1,39 @@
+"""uvicorn's WebSocket protocol, with less work for each of many small messages."""
+
+from collections.abc import Callable
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+
+#: Messages of a client that may wait for its session before no more are read.
+MOST_QUEUED = 4
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """Hands binary messages to a session that can take them at once; others wait in its queue.
+
+    uvicorn's stops reading after every message that it queues; this one does when a few are
+    waiting. For many streams of small messages each is a tenth of the work or more.
+    """
+
+    #: Set by a session: handles a binary message now, or returns False if it has to wait.
+    take: Callable[[bytes], bool] | None = None
+
+    def handle_bytes(self, event: Frame) -> None:
+        """Handle a binary message, or the first part of one."""
+        if (
+            event.fin
+            and self.take is not None
+            and self.queue.empty()
+            and not self.close_sent
+            and self.take(bytes(event.data))
+        ):
+            return
+        super().handle_bytes(event)
+
+    def send_receive_event_to_app(self) -> None:
+        """Queue a message for the session."""
+        self.read_paused = True  # as far as uvicorn knows; it reads on when the queue is empty
+        super().send_receive_event_to_app()
+        if self.queue.qsize() > MOST_QUEUED:
+            self.transport.pause_reading()
