@@ -28,6 +28,10 @@ class DataError(SpeechGRUError):
     exit_code = 4
 
 
+class MissingWordsError(DataError):
+    """A corpus lacks words that its protocol needs."""
+
+
 class GateError(SpeechGRUError):
     """A requested check failed (parity, quality); exit code 5."""
 

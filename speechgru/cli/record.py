@@ -15,7 +15,7 @@ from speechgru.errors import UsageError
 
 if TYPE_CHECKING:
     from speechgru.audio.samples import Samples
-    from speechgru.recognition.guided_recording import Outcome
+    from speechgru.recognition.guided_recording import GuidedRecording, Outcome
 
 RATE = 16_000
 
@@ -89,9 +89,15 @@ def record(
         raise UsageError("--input: goes with one WORD, and without --device, --room and --talk")
     options.check_out_dir(out_dir)
     recordings = OwnRecordings(out_dir, speaker, RATE)
-    session = GuidedRecording(words, takes, recordings, longest) if words else None
+    session = (
+        GuidedRecording(words, takes, recordings, longest, cuts_file=input_file is not None)
+        if words
+        else None
+    )
     result: dict[str, Any] = {"out": str(out_dir), "speaker": speaker, "kept": [], "refused": []}
     stopped = False
+    if session is not None and session.prompt is None:
+        err.line(f"{takes} takes of each by {speaker} are there already; --takes N asks for more")
     with _blocks(device, input_file) as blocks:
         try:
             if room:
@@ -101,7 +107,7 @@ def record(
                 err.line(f"talk for {talk:g} s about anything, without the words ...")
                 result["talk"] = str(_stretch(blocks, talk, recordings.add_talk))
             if session is not None:
-                stopped = _guide(session, blocks, result, ends=input_file is not None)
+                stopped = _guide(session, blocks, result, input_file)
         except KeyboardInterrupt:
             stopped = True
     _finish(out_dir, result, json)
@@ -145,7 +151,12 @@ def _stretch(
     return path
 
 
-def _guide(session: Any, blocks: "Iterator[Samples]", result: dict[str, Any], ends: bool) -> bool:
+def _guide(
+    session: "GuidedRecording",
+    blocks: "Iterator[Samples]",
+    result: dict[str, Any],
+    input_file: Path | None,
+) -> bool:
     """Ask for the words until all takes are recorded; returns whether the user stopped before."""
     from speechgru.cli.keys import Keys
     from speechgru.cli.views.recorder import RecorderView
@@ -175,10 +186,25 @@ def _guide(session: Any, blocks: "Iterator[Samples]", result: dict[str, Any], en
             if key == "q":
                 return True
             if session.prompt is None:
+                _report_rest(blocks, session, input_file)
                 return False
             view.update()
         note(session.flush())
-    return not ends and session.prompt is not None
+    return input_file is None and session.prompt is not None
+
+
+def _report_rest(
+    blocks: "Iterator[Samples]", session: "GuidedRecording", input_file: Path | None
+) -> None:
+    """Say how much of a recording is left once there are enough takes."""
+    if input_file is None:
+        return
+    rest_s = sum(len(samples) for samples in blocks) / RATE
+    if rest_s >= 1:
+        err.line(
+            f"{input_file}: its last {rest_s:.0f} s were not cut, as there are {session.takes} "
+            "takes; --takes N cuts more"
+        )
 
 
 def _finish(out_dir: Path, result: dict[str, Any], json: bool) -> None:

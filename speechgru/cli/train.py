@@ -15,7 +15,7 @@ from speechgru.cli.tables.training import as_json, print_result
 from speechgru.cli.terminal import err, print_json
 from speechgru.cli.train_processes import how_to_resume, launch_training, own_device
 from speechgru.cli.views.training import live_run
-from speechgru.errors import InterruptedRunError, SpeechGRUError, UsageError
+from speechgru.errors import InterruptedRunError, MissingWordsError, SpeechGRUError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +102,14 @@ def train(
     if devices > 1:
         raise typer.Exit(launch_training(settings, run, resume is not None, device, devices, json))
     with process_group(chosen) as ranks:
-        result = _train_here(settings, run, chosen, resume is not None, ranks)
+        try:
+            result = _train_here(settings, run, chosen, resume is not None, ranks)
+        except MissingWordsError as error:
+            if recipe is not None or resume is not None:
+                raise
+            raise MissingWordsError(
+                f"{error}; for words of your own: speechgru train my-words --data {data}"
+            ) from error
     if not ranks.is_first:
         return
     if json:

@@ -54,6 +54,16 @@ class OwnRecordings:
         """
         return self._write(checked_name(word, "WORD"), self.speaker, samples)
 
+    def find(self, word: str, samples: Samples) -> Path | None:
+        """An earlier session's recording of a word that has exactly these samples, (S,)."""
+        content = self._as_wav(samples)
+        for path in sorted((self.root / checked_name(word, "WORD")).glob("*.wav")):
+            if path in self._written or path.stat().st_size != len(content):
+                continue
+            if path.read_bytes() == content:
+                return path
+        return None
+
     def add_room(self, samples: Samples) -> Path:
         """Write a recording of the room, (S,), as background noise."""
         return self._write(BACKGROUND_NOISE, f"room_{self.speaker}", samples)
@@ -84,17 +94,21 @@ class OwnRecordings:
             if match := name.fullmatch(path.name):
                 yield int(match[1])
 
-    def _write(self, folder: str, prefix: str, samples: Samples) -> Path:
+    def _as_wav(self, samples: Samples) -> bytes:
         content = BytesIO()
         with wave.open(content, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(self.rate)
             file.writeframes(to_packed(samples).tobytes())
+        return content.getvalue()
+
+    def _write(self, folder: str, prefix: str, samples: Samples) -> Path:
+        content = self._as_wav(samples)
         with lock_file(self.root / ".recordings.lock"):
             number = max(self._of(folder, prefix), default=0) + 1
             path = self.root / folder / f"{prefix}_{number}.wav"
-            write_atomic(path, content.getvalue())
+            write_atomic(path, content)
         self._written.append(path)
         return path
 

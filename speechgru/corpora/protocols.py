@@ -19,7 +19,7 @@ from speechgru.corpora.background import cut_silence
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus, Example, Task
 from speechgru.corpora.speakers import is_false_alarm
 from speechgru.corpora.word_bounds import word_bounds_s
-from speechgru.errors import DataError, UsageError
+from speechgru.errors import DataError, MissingWordsError, UsageError
 from speechgru.labels import COMMANDS, NOT_WORDS, SILENCE, UNKNOWN
 
 _NAMES_V1 = (
@@ -75,7 +75,7 @@ def make_task(
 def _check(protocol: str, corpus: Corpus, labels: tuple[str, ...]) -> None:
     needed = [label for label in labels if label not in NOT_WORDS]
     if missing := [word for word in needed if word not in corpus.words]:
-        raise DataError(
+        raise MissingWordsError(
             f"{corpus.root}: protocol {protocol} needs {len(needed)} words; "
             f"there are no clips of {', '.join(missing)}"
         )

@@ -149,13 +149,14 @@ def split_speakers(words_of: Mapping[str, Collection[str]]) -> dict[str, str]:
     Where the hash leaves a split without a speaker (there are few), it takes those that their
     splits can spare: the speakers with most of the words it lacks, the lowest hash first, until it
     has every word that three speakers have. Fewer than three speakers are all training. A word that
-    would be missing in training gets a speaker there.
+    would be missing in training gets a speaker there, and from four speakers on at least half are
+    training.
     """
     if len(words_of) < len(SPLITS):
         return dict.fromkeys(words_of, "training")
     splits = {speaker: hash_split(speaker) for speaker in words_of}
     if len(set(splits.values())) == len(SPLITS):
-        return _with_training(splits, words_of)
+        return _with_half(_with_training(splits, words_of), words_of)
     order = sorted(words_of, key=lambda speaker: (hash_percent(speaker), speaker))
     splits = {speaker: splits[speaker] for speaker in order}
     counts = Counter(word for speaker in order for word in set(words_of[speaker]))
@@ -166,7 +167,7 @@ def split_speakers(words_of: Mapping[str, Collection[str]]) -> dict[str, str]:
     for split in SPLITS:
         if split not in splits.values():
             _fill(split, splits, common)
-    return splits
+    return _with_half(splits, words_of)
 
 
 def _with_training(
@@ -184,6 +185,22 @@ def _with_training(
         spared = [speaker for speaker in speakers if counts[splits[speaker]] > 1]
         if spared:
             splits[min(spared, key=lambda s: (hash_percent(s), s))] = "training"
+    return splits
+
+
+def _with_half(splits: dict[str, str], words_of: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """The same splits, but of few speakers, whose hashes may agree, at least half are training.
+
+    Moved are those with the highest hashes, whose splits keep their words without them.
+    """
+    order = sorted(splits, key=lambda speaker: (-hash_percent(speaker), speaker))
+    for speaker in order:
+        if 2 * list(splits.values()).count("training") >= len(splits):
+            break
+        others = [s for s in splits if splits[s] == splits[speaker] and s != speaker]
+        remaining = {word for s in others for word in words_of[s]}
+        if splits[speaker] != "training" and others and remaining >= set(words_of[speaker]):
+            splits[speaker] = "training"
     return splits
 
 

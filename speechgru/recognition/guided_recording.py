@@ -16,12 +16,14 @@ from speechgru.errors import SpeechGRUError, UsageError
 #: After this long without speech, the word is asked for again.
 PATIENCE_S = 8.0
 #: What is wrong with a take, and what to do.
-ADVICE: Mapping[Fault | Literal["nothing"], str] = {
+Refusal = Fault | Literal["nothing", "repeated"]
+ADVICE: Mapping[Refusal, str] = {
     "clipped": "too loud: it distorts; turn the microphone down, or step back",
     "faint": "too faint; come closer, or turn the microphone up",
     "cut off": "it began before the word was asked for; wait for the prompt",
     "too long": "too long; say the word alone, then pause",
     "nothing": "no speech; is it the right microphone?",
+    "repeated": "recorded before: the same sound, sample for sample",
 }
 
 
@@ -41,7 +43,7 @@ class Outcome:
     prompt: Prompt
     take: Take | None
     path: Path | None
-    fault: Fault | Literal["nothing"] | None
+    fault: Refusal | None
 
 
 class GuidedRecording:
@@ -49,16 +51,26 @@ class GuidedRecording:
 
     Earlier takes of this speaker count, so recording can be stopped and continued.
 
+    Args:
+        cuts_file: the stream is a recording, which may have been cut before: takes that are there
+            already are refused, and pauses are not.
+
     Raises:
         UsageError: there is no word, or one is given twice.
     """
 
     def __init__(
-        self, words: Sequence[str], takes: int, recordings: OwnRecordings, longest_s: float = 4.0
+        self,
+        words: Sequence[str],
+        takes: int,
+        recordings: OwnRecordings,
+        longest_s: float = 4.0,
+        cuts_file: bool = False,
     ) -> None:
         if not words or len(set(words)) < len(words):
             raise UsageError(f"words {', '.join(words)}: at least one is needed, each once")
         self.recordings, self.takes = recordings, takes
+        self.cuts_file = cuts_file
         self._counts = {word: recordings.count(word) for word in words}
         self._order: list[str] = []
         self.endpoints = EndpointDetector(recordings.rate, longest_s=longest_s)
@@ -92,7 +104,7 @@ class GuidedRecording:
             for take in self.endpoints.push(samples[first : first + size]):
                 outcomes.append(self._settle(prompt, take))
             if (
-                not self.endpoints.is_speaking
+                not (self.cuts_file or self.endpoints.is_speaking)
                 and self.endpoints.time_s > self._asked_s + PATIENCE_S
             ):
                 outcomes.append(Outcome(prompt, None, None, "nothing"))
@@ -119,13 +131,18 @@ class GuidedRecording:
             self._ask()
 
     def _settle(self, prompt: Prompt, take: Take) -> Outcome:
-        path = None
-        if take.fault is None:
+        path, fault = None, take.fault or self._repeated(prompt.word, take.samples)
+        if fault is None:
             path = self.recordings.add(prompt.word, take.samples)
             self._counts[prompt.word] += 1
             self._order.append(prompt.word)
         self._ask()
-        return Outcome(prompt, take, path, take.fault)
+        return Outcome(prompt, take, path, fault)
+
+    def _repeated(self, word: str, samples: Samples) -> Literal["repeated"] | None:
+        if self.cuts_file and self.recordings.find(word, samples) is not None:
+            return "repeated"
+        return None
 
     def _ask(self) -> None:
         self._asked_s = self.endpoints.time_s

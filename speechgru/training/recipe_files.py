@@ -38,6 +38,11 @@ def find_recipe(name: str) -> Path:
     for folder in _FOLDERS:
         if (folder / f"{name}.toml").is_file():
             return folder / f"{name}.toml"
+    if name and Path(name).is_dir():
+        raise UsageError(
+            f"{name}: is a directory, not a recipe; recordings are given with --data, such as "
+            f"my-words --data {name}"
+        )
     raise UsageError(
         f"recipe {name!r}: not a file, and not one of the bundled recipes: "
         f"{', '.join(recipe_names())}{did_you_mean(name, recipe_names())}"

@@ -22,8 +22,8 @@ RATE = 16_000
 @pytest.fixture
 def long_recording(tmp_path):
     parts = [room(1.0)]
-    for _ in range(3):
-        parts += [spoken(0.5), room(1.0)]
+    for seconds in (0.5, 0.6, 0.7):
+        parts += [spoken(seconds), room(1.0)]
     path = tmp_path / "long.wav"
     soundfile.write(path, np.concatenate(parts), RATE)
     return path
@@ -40,7 +40,28 @@ def test_long_recording_becomes_takes(long_recording, tmp_path, capsys):
     assert answer["check"]["clips"] == 3
     # What is there counts: nothing is left to record.
     assert main([*arguments, "--speaker", "anna", "--takes", "3", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["kept"] == []
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["kept"] == []
+    assert "3 takes of each by anna are there already" in printed.err
+
+
+def test_rest_of_a_long_recording_is_reported_and_cut_by_a_second_run(
+    long_recording, tmp_path, capsys
+):
+    sound, _ = soundfile.read(long_recording)
+    soundfile.write(long_recording, np.concatenate([sound, room(20.0)]), RATE)
+    own = tmp_path / "own"
+    arguments = ["record", "lumos", "--input", str(long_recording), "--out", str(own)]
+    assert main([*arguments, "--takes", "2"]) == 0
+    printed = capsys.readouterr().err
+    assert "s were not cut, as there are 2 takes; --takes N cuts more" in printed
+    assert "say lumos" not in printed  # nobody is asked
+    assert main([*arguments, "--takes", "4", "--json"]) == 0
+    printed = capsys.readouterr()
+    answer = json.loads(printed.out)
+    assert [entry["file"] for entry in answer["kept"]] == [str(own / "lumos" / "me_3.wav")]
+    assert [entry["fault"] for entry in answer["refused"]] == ["repeated", "repeated"]
+    assert "microphone" not in printed.err  # nor is a pause in a recording the microphone's fault
 
 
 @pytest.mark.parametrize(

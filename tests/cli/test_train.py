@@ -109,6 +109,8 @@ def test_run_resumes_with_its_data_moved(tmp_path, capsys):
     ("arguments", "code", "said"),
     [
         (["nothing"], 2, "recipe 'nothing': not a file, and not one of the bundled recipes"),
+        (["{empty}"], 2, "empty: is a directory, not a recipe; recordings are given with --data"),
+        (["--data", "{one}"], 4, "for words of your own: speechgru train my-words --data"),
         (["missing.toml"], 2, "missing.toml: no such recipe file"),
         (["{recipe}", "--set", "training.epoch=1"], 2, "(did you mean 'epochs'?)"),
         (["{recipe}", "--set", "training.epochs=0"], 2, "training.epochs = 0"),

@@ -6,7 +6,7 @@ from speech_like import room, spoken
 
 from speechgru.corpora.own_recordings import OwnRecordings
 from speechgru.errors import UsageError
-from speechgru.recognition.guided_recording import PATIENCE_S, GuidedRecording
+from speechgru.recognition.guided_recording import PATIENCE_S, GuidedRecording, Outcome
 
 RATE = 16_000
 
@@ -51,6 +51,21 @@ def test_undo_asks_for_the_same_word_again(tmp_path):
     assert recording.undo() == outcome.path
     assert recording.prompt.word == "lumos"
     assert recording.undo() is None
+
+
+def test_the_same_sound_is_not_recorded_twice(tmp_path):
+    """A long recording is cut again, for more takes: those that are there stay as they are."""
+    sound = np.concatenate([room(0.8), spoken(0.5), room(0.8), spoken(0.7), room(0.8)])
+
+    def cut(takes: int) -> list[Outcome]:
+        recordings = OwnRecordings(tmp_path, "anna", RATE)
+        return GuidedRecording(["lumos"], takes, recordings, cuts_file=True).push(sound)
+
+    (kept,) = cut(1)
+    assert kept.fault is None
+    repeated, added = cut(2)
+    assert (repeated.fault, repeated.path) == ("repeated", None)
+    assert added.path == tmp_path / "lumos" / "anna_2.wav"
 
 
 def test_another_session_goes_on_where_the_first_ended(tmp_path):

@@ -163,7 +163,7 @@ def test_invalid_override_is_refused(override, message, written):
         ("nonsense", r"not one of the bundled recipes: .*gsc-open-12"),
         ("missing.toml", r"missing\.toml: no such recipe file"),
         ("", r"recipe '': not a file"),
-        ("..", r"recipe '\.\.': not a file"),
+        ("..", r"\.\.: is a directory, not a recipe"),
     ],
 )
 def test_missing_recipe_lists_the_bundled_ones(name, message, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """What `record` shows: the word to say, the level, and the result of each take."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 from rich.text import Text
@@ -15,11 +16,21 @@ if TYPE_CHECKING:
 
 #: Follows the advice of that fault.
 _MORE = {"nothing": "; `speechgru devices --test` shows levels"}
+#: Of a take that is cut out of a recording, where it differs.
+_FILE_ADVICE: Mapping[str, str] = {
+    "clipped": "too loud: it distorts",
+    "faint": "too faint",
+    "cut off": "the recording begins within it",
+    "too long": "too long for one word; see --longest",
+}
 _METER_DB, _METER_CELLS = (-60.0, 0.0), 16
 
 
 class RecorderView:
-    """A live line on a terminal; otherwise a line for each prompt and each result."""
+    """A live line on a terminal; otherwise a line for each prompt and each result.
+
+    Nobody is asked for words that are cut out of a recording: there are only results then.
+    """
 
     def __init__(self, terminal: Terminal, session: "GuidedRecording") -> None:
         self._terminal, self._session = terminal, session
@@ -28,6 +39,8 @@ class RecorderView:
 
     def update(self) -> None:
         """Show the prompt and the level."""
+        if self._session.cuts_file:
+            return
         if self._live is not None:
             self._live.update(self._line())
             return
@@ -44,6 +57,10 @@ class RecorderView:
             seconds = take.end_s - take.start_s - 2 * MARGIN_S
             text = f"kept {outcome.path}: {seconds:.1f} s, peak {take.peak_db:.0f} dB"
             self._print(plain(text, "green"))
+        elif self._session.cuts_file and take is not None:
+            fault = outcome.fault or "nothing"
+            advice = _FILE_ADVICE.get(fault, ADVICE[fault])
+            self._print(plain(f"{word} at {take.start_s:.1f} s: {advice}", "yellow"))
         else:
             fault = outcome.fault or "nothing"
             self._print(plain(f"{word}: {ADVICE[fault]}{_MORE.get(fault, '')}", "yellow"))
@@ -70,7 +87,7 @@ class RecorderView:
         )
 
     def __enter__(self) -> Self:
-        if self._terminal.is_terminal:
+        if self._terminal.is_terminal and not self._session.cuts_file:
             from rich.live import Live
 
             self._live = Live(console=self._terminal.console, refresh_per_second=15, transient=True)
