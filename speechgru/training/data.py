@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -16,7 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from speechgru.audio.files import read
 from speechgru.common.progress import Progress
+from speechgru.common.threads import in_threads
 from speechgru.corpora import open_corpus
 from speechgru.corpora.corpus import SPLIT_RULES, Corpus, Example, Task
 from speechgru.corpora.fingerprint import corpus_fingerprint
@@ -39,6 +42,8 @@ _ALARM_WEIGHT = 0.1
 _ALARM = "_alarm_"
 #: Speech may exceed the clip by this much before the user is told that it is cut.
 _NEGLIGIBLE_S = 0.1
+#: At most so many recordings show how soon after their words they end.
+_MEASURED = 100
 _CPU = torch.device("cpu")
 
 
@@ -97,9 +102,26 @@ def task_of(recipe: Recipe, corpus: Corpus) -> Task:
     task = make_task(recipe.data.protocol, corpus)
     if recipe.data.clip_s:
         task = replace(task, clip_s=recipe.data.clip_s)
+    elif recipe.data.after_words_s:
+        task = replace(task, clip_s=_extended(task, recipe))
     # An empty split should be reported before minutes of decoding.
     task.split("training"), task.split("validation")
     return task
+
+
+def _extended(task: Task, recipe: Recipe) -> float:
+    """A task's clip length, with what its recordings lack of `after_words_s` after their words."""
+    rate, after_s = recipe.features.sample_rate, recipe.data.after_words_s
+    paths = [e.path for e in task.split("training") if e.path and e.label not in NOT_WORDS]
+    count = min(len(paths), _MEASURED)
+
+    def rest_s(path: Path) -> float:
+        samples = read(path, rate, recipe.data.channel or None)
+        return len(samples) / rate - word_bounds_s(samples, rate)[1]
+
+    rests_s = in_threads(rest_s, [paths[number * len(paths) // count] for number in range(count)])
+    missing_s = max(0.0, after_s - float(np.median(rests_s)))
+    return round(task.clip_s + missing_s, 1)
 
 
 def _cut_recordings(task: Task, packed: PackedAudio) -> Iterator[str]:

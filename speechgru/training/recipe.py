@@ -36,6 +36,9 @@ class DataConfig(_Section):
     other_sounds: bool = False
     #: Length of a training clip; 0 is the protocol's.
     clip_s: float = Field(0.0, ge=0.0, le=10.0)
+    #: Where recordings end sooner than this after their words, which are recognized only then, the
+    #: protocol's clips are extended by silence.
+    after_words_s: float = Field(0.0, ge=0.0, le=2.0)
     #: The channel of recordings with several, from 1; 0 averages them.
     channel: int = Field(0, ge=0, le=64)
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from runs import CPU, make_trainer, quick_recipe
-from tones import write_tones
+from tones import RATE, tone, write_tones
 
 from speechgru.corpora import Example
 from speechgru.errors import DataError, UsageError
@@ -51,6 +52,24 @@ def test_recipe_sets_the_clip_length(tones):
     longer = recipe.model_copy(update={"data": recipe.data.model_copy(update={"clip_s": 0.8})})
     assert prepare(longer).task.clip_s == 0.8
     assert make_trainer(longer).batches.clips.clip_samples == 12_800
+
+
+@pytest.mark.parametrize(("rest_s", "clip_s"), [(0.0, 0.7), (0.1, 0.7), (0.4, 0.9)])
+def test_clips_continue_after_the_words(tmp_path, rest_s, clip_s):
+    """Words of half a second, recorded with more or less of the room after them."""
+    lines = ["file,word,speaker,split"]
+    for speaker, split in {"anna": "training", "ben": "validation"}.items():
+        for word in ("low", "high"):
+            samples = np.append(tone(word, ord(speaker[0])), np.zeros(round(rest_s * RATE)))
+            soundfile.write(tmp_path / f"{word}-{speaker}.wav", samples, RATE)
+            lines.append(f"{word}-{speaker}.wav,{word},{speaker},{split}")
+    (tmp_path / "words.csv").write_text("\n".join(lines))
+    recipe = quick_recipe(tmp_path / "words.csv")
+    longer = recipe.data.model_copy(update={"after_words_s": 0.2})
+    assert prepare(recipe).task.clip_s == pytest.approx(0.5 + rest_s)
+    assert prepare(recipe.model_copy(update={"data": longer})).task.clip_s == clip_s
+    fixed = longer.model_copy(update={"clip_s": 0.6})
+    assert prepare(recipe.model_copy(update={"data": fixed})).task.clip_s == 0.6
 
 
 # Classes and weights.
