@@ -17,8 +17,22 @@ def run(arguments: list[str]) -> int:
         never_fail_to_encode(stream)
     from speechgru.cli.app import app
 
-    code = app(args=arguments, standalone_mode=False)
+    code = app(args=[_with_home(argument) for argument in arguments], standalone_mode=False)
     return code if isinstance(code, int) else 0
+
+
+def _with_home(argument: str) -> str:
+    """An argument with `~/` as the home directory, also in `--out=~/runs`.
+
+    Shells leave the latter as it is, and service files have no shell: a directory named ~ would be
+    created.
+    """
+    from speechgru.common.files import in_home
+
+    option, is_value, value = argument.partition("=")
+    if is_value and option.startswith("--"):
+        return f"{option}={in_home(value)}"
+    return in_home(argument)
 
 
 def exit_code_of(error: BaseException, interrupted: bool, debug: bool) -> int:
@@ -77,7 +91,9 @@ def _report_usage(error: BaseException) -> int:
     """Report a parser error; without any argument, show the help."""
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError" and context is not None:
-        print(context.get_help(), file=sys.stderr)
+        import typer
+
+        typer.echo(context.get_help(), err=True)  # without bold letters in a file or a pipe
         return UsageError.exit_code
     print_error(error.format_message())  # type: ignore[attr-defined]
     if context is not None:

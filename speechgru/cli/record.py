@@ -202,8 +202,7 @@ def _report_rest(
     rest_s = sum(len(samples) for samples in blocks) / RATE
     if rest_s >= 1:
         err.line(
-            f"{input_file}: its last {rest_s:.0f} s were not cut, as there are {session.takes} "
-            "takes; --takes N cuts more"
+            f"{input_file}: its last {rest_s:.0f} s were not cut, for --takes is {session.takes}"
         )
 
 

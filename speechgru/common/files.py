@@ -13,6 +13,14 @@ from speechgru.errors import SpeechGRUError
 _RANDOM_LETTERS = 8
 
 
+def in_home(text: str) -> str:
+    """A text that begins with `~/` with the home directory instead; any other, as it is.
+
+    Where there is no home directory, `~/` stays.
+    """
+    return os.path.expanduser(text) if text.startswith("~/") else text  # noqa: PTH111: fails never
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced to disk and renamed to `path`.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Self
 
+from speechgru.common.files import in_home
 from speechgru.decoding.events import Event
 from speechgru.errors import UsageError
 
@@ -39,13 +40,15 @@ class Hook:
 def parse_hook(text: str) -> Hook:
     """Parse `WORD=COMMAND`; the command is split as a shell does, but runs without one.
 
+    Arguments that begin with `~/` are in the home directory.
+
     Raises:
         UsageError: the word or the command is missing, a quote is open, or there is no such
             program.
     """
     word, separator, command = text.partition("=")
     try:
-        arguments = tuple(shlex.split(command))
+        arguments = tuple(map(in_home, shlex.split(command)))
     except ValueError as error:
         raise UsageError(f"--on {text}: {str(error).lower()} in the command") from error
     if not separator or not word or not arguments:

@@ -205,3 +205,14 @@ def test_progress_lines_without_a_terminal(monkeypatch, capsys):
 def test_an_error_of_ours_is_not_reported_as_one_of_the_parser(capsys):
     assert outcome.exit_code_of(DataError("x"), interrupted=False, debug=False) == 4
     assert capsys.readouterr().err == "error: x\n"
+
+
+def test_a_tilde_that_no_shell_expanded_is_the_home_directory(tmp_path, monkeypatch, capsys):
+    """`--out=~/runs` and service files reach the program as they are."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert main(["recognize", "~/no.wav"]) == 4
+    assert f"error: {tmp_path}/no.wav: cannot be read" in capsys.readouterr().err
+    assert main(["record", "--out=~/no/own", "--input=~/no.wav", "lumos"]) == 4
+    assert f"error: {tmp_path}/no.wav: cannot be read" in capsys.readouterr().err
+    assert (tmp_path / "no" / "own").is_dir()

@@ -119,6 +119,9 @@ def test_without_arguments_the_help_is_shown_and_the_exit_code_is_that_of_usage(
     assert main([]) == 2
     assert "speechgru train my-words" in capsys.readouterr().err
 
+    assert main(["bench"]) == 2
+    assert "\x1b" not in capsys.readouterr().err  # no bold letters where there is no terminal
+
 
 @pytest.mark.parametrize(
     ("typed", "offered"),

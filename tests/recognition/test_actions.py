@@ -48,6 +48,16 @@ def test_the_command_runs_without_a_shell(tmp_path):
     assert reports == ["--on go: $HOME; `id` * > out"]
 
 
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    program = tmp_path / "lamp"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    hook = parse_hook("go=~/lamp ~/go.wav a~/b")
+    assert hook.arguments == (str(program), str(tmp_path / "go.wav"), "a~/b")
+
+
 def test_all_hooks_of_the_events_word_run_and_no_others():
     reports, _ = run(
         parse_hook("go=echo one"), parse_hook("stop=echo no"), parse_hook("go=echo two")
