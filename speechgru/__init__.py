@@ -1,6 +1,11 @@
 """speechgru: spoken commands, recognized frame by frame with a recurrent network."""
 
+import os
+
 from speechgru.version import __version__ as __version__
+
+# From 1.32 on onnxruntime otherwise numbers the machine and reports its use to its makers.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 TYPE_CHECKING = False  # `typing` takes long enough to load that Ctrl-C would find it at that
 if TYPE_CHECKING:

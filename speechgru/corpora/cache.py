@@ -23,8 +23,15 @@ _BLOCK_BYTES = 2**20
 
 
 def default_cache_dir() -> Path:
-    """`$SPEECHGRU_CACHE`, or ~/.cache/speechgru."""
-    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/speechgru").expanduser()
+    """`$SPEECHGRU_CACHE`, or ~/.cache/speechgru.
+
+    Raises:
+        SpeechGRUError: there is neither, as in a container whose user has no home.
+    """
+    try:
+        return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/speechgru").expanduser()
+    except RuntimeError as error:
+        raise SpeechGRUError(f"this user has no home directory{HINT}") from error
 
 
 def locked(entry: Path) -> AbstractContextManager[None]:

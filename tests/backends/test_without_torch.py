@@ -91,6 +91,18 @@ def test_listen_gives_the_events_of_pytorch(folder):
         assert event["score"] == pytest.approx(other.score, abs=1e-3)
 
 
+def test_nothing_is_written_into_the_home_directory_nor_reported(folder, tmp_path):
+    """onnxruntime numbers the machine in a file there, and sends reports, unless told not to."""
+    program = (
+        "import os, speechgru, onnxruntime\n"
+        "assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'\n"
+        "speechgru.load('m.onnx')"
+    )
+    environment = {"PATH": "", "PYTHONPATH": str(PROJECT), "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], cwd=folder, env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_verify(folder):
     printed, _ = run(folder, "verify", "m.onnx", "words.wav", "--json")
     found = json.loads(printed)

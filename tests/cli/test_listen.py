@@ -11,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
+from rich.panel import Panel
 from virtual_microphone import plug
 
 from speechgru.audio.files import read
 from speechgru.cli import main
+from speechgru.cli.views import panel
 
 __all__ = ["plug"]  # a fixture
 
@@ -286,6 +289,15 @@ def test_panel_fits_80_columns(tone_stream):
     assert any("level" in row for row in panel)
     assert [row.split()[3] for row in panel if " ms " in row and " s  " in row] == WORDS
     assert any("5 events, latency p50" in row for row in panel)
+
+
+def test_figures_are_whole_in_a_panel_of_40_columns():
+    console = Console(width=40, file=io.StringIO())
+    rows = panel._bars(36)
+    rows.add_row("_silence_", panel._bar(0.5, "cyan"), "peak  -12 dB")
+    console.print(Panel(rows, width=36))
+    _, row, _ = console.file.getvalue().splitlines()
+    assert re.fullmatch(r"│ _silence_ +━+[╸╺]?━* +peak  -12 dB │ *", row)
 
 
 def _read_terminal(descriptor):

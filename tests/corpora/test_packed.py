@@ -210,6 +210,16 @@ def test_the_environment_names_the_cache(tmp_path: Path, monkeypatch: pytest.Mon
     assert default_cache_dir() == tmp_path / ".cache" / "speechgru"
 
 
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("SPEECHGRU_CACHE", raising=False)
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    with pytest.raises(SpeechGRUError, match="no home directory; SPEECHGRU_CACHE names another"):
+        default_cache_dir()
+
+
 def test_the_content_of_recordings_has_a_checksum(recordings: Path, cache: Path) -> None:
     """Names, sizes and times may stay the same, or differ, whatever the files hold."""
     before = decoded(recordings, cache)[0].crc32

@@ -29,7 +29,8 @@ REFRESH_HZ = 10
 _FLOOR_DB, _QUIET_DB, _LOUD_DB = -60.0, -40.0, -6.0
 #: The meter falls by this much each time it is drawn.
 _FALL_DB = 3.0
-_BAR_WIDTH = 36
+#: Columns of a label, a bar and a figure at most, and of the gaps, borders and margins around them.
+_LABEL, _BAR, _FIGURE, _AROUND = 16, 36, 12, 8
 _WIDEST = 80
 
 
@@ -84,22 +85,26 @@ class PanelView:
     def _render(self) -> RenderableType:
         body = Group(self._level(), Text(), self._words(), Text(), *self._last(), Text())
         group = Group(body, self._figures())
-        # Leave room at the right for the terminal's own ^C, which would break the line otherwise.
-        width = min(_WIDEST, out.console.width - 4)
+        width = self._width
         title = plain(self._source)
         return Panel(group, title=title, title_align="left", subtitle="Ctrl-C stops", width=width)
+
+    @property
+    def _width(self) -> int:
+        # Leave room at the right for the terminal's own ^C, which would break the line otherwise.
+        return min(_WIDEST, out.console.width - 4)
 
     def _level(self) -> Table:
         peak, self._peak = self._peak, _FLOOR_DB
         rms, self._rms = self._rms, _FLOOR_DB
         self._meter = max(rms, self._meter - _FALL_DB)
         style = "red" if peak > _LOUD_DB else "yellow" if peak < _QUIET_DB else "green"
-        row = _bars()
+        row = _bars(self._width)
         row.add_row("level", _bar(1 - self._meter / _FLOOR_DB, style), f"peak {peak:4.0f} dB")
         return row
 
     def _words(self) -> Table:
-        rows = _bars()
+        rows = _bars(self._width)
         answer = self._recognizer.log_posteriors
         scores = np.zeros(len(self._recognizer.labels)) if answer is None else np.exp(answer)
         best = np.argsort(-scores, kind="stable")[:TOP_WORDS]
@@ -116,19 +121,20 @@ class PanelView:
         return Text(figures(self._summary), style="dim", no_wrap=True, overflow="ellipsis")
 
 
-def _bars() -> Table:
+def _bars(width: int) -> Table:
+    """A table of labels, bars and figures in a panel of this width: in a narrow one, short bars."""
+    label = min(_LABEL, max(6, width // 4))
+    bar = min(_BAR, max(1, width - label - _FIGURE - _AROUND))
     table = Table.grid(padding=(0, 2))
-    table.add_column(width=16, no_wrap=True)
-    table.add_column(width=_BAR_WIDTH)
-    table.add_column(justify="right", width=12, no_wrap=True)
+    table.add_column(width=label, no_wrap=True)
+    table.add_column(width=bar)
+    table.add_column(justify="right", width=_FIGURE, no_wrap=True)
     return table
 
 
 def _bar(share: float, style: str) -> ProgressBar:
     done = min(1.0, max(0.0, share))
-    return ProgressBar(
-        total=1.0, completed=done, complete_style=style, finished_style=style, width=_BAR_WIDTH
-    )
+    return ProgressBar(total=1.0, completed=done, complete_style=style, finished_style=style)
 
 
 def _same_terminal() -> bool:
