@@ -123,14 +123,28 @@ class StreamBatches:
         rows = len(self.carried["output"])
         continues = torch.zeros(rows, dtype=torch.bool, device=model.device)
         clips = rows * self.config.clips
+        batches = max(1, _COUNTED_CLIPS // (clips * ranks.size))
         with self.clips.rewound():
-            for _ in range(max(1, _COUNTED_CLIPS // (clips * ranks.size))):
+            for _ in range(batches):
                 targets = self.place_clips(self.clips.draw(clips), continues).targets
                 labels = label_ids(targets[targets != NO_TARGET], model)
                 counts += torch.bincount(labels, minlength=len(counts))
         self.carried.update(carried)
-        counts = ranks.mean(counts)
+        counts = ranks.mean(counts) / (batches * rows)
+        if self.clips.talk is not None:
+            counts = torch.lerp(counts, self._talk_counts(), self.config.talk_share)
         return counts / counts.sum()
+
+    def _talk_counts(self) -> Tensor:
+        """How many targets of each label a row of running speech has on average: (V,)."""
+        assert self.clips.talk is not None
+        model, (_, activity) = self.clips.model, self.clips.talk
+        counts = torch.zeros(len(model.labels), device=model.device)
+        each = self.steps * self.config.talk_target_share
+        counts[model.vocabulary.id(UNKNOWN)] = each * (activity == SPEECH).float().mean()
+        if self.clips.silence != NO_TARGET:
+            counts[self.clips.silence] = each * (activity == SILENT).float().mean()
+        return counts
 
     def choose_rows(self) -> Tensor:
         """Which rows continue their stream, (R,); the state of the others is set to zeros."""

@@ -72,7 +72,9 @@ class Trainer:
         self.model.set_normalisation(clips.raw_features())
         self.model.set_prior(self.batches.label_shares())
         name = config.begin_with if warm_start else ""
-        self.warm_start = initialize_from(self.model, name) if name else None
+        self.warm_start = (
+            initialize_from(self.model, name, with_prior=config.keep_start) if name else None
+        )
         self.teachers = Teachers(config.teachers, self.model) if config.teachers else None
         if self.teachers and isinstance(self.batches, StreamBatches):
             self.batches.carry_also(self.teachers)

@@ -34,13 +34,17 @@ class WarmStart:
     decoder: dict[str, Any]
 
 
-def initialize_from(model: SpeechGRU, name: str) -> WarmStart:
+def initialize_from(model: SpeechGRU, name: str, with_prior: bool = False) -> WarmStart:
     """Give a network the weights and normalization of a model, named by file or as bundled.
 
     If the words or heads differ, only the encoder is initialized, and the heads stay as they are
     (Yosinski et al., "How transferable are features in deep neural networks?", 2014). A network of
     GRUs may have more layers than the model: they are added on top and start as the identity (Chen
     et al., "Net2Net: accelerating learning via knowledge transfer", 2016).
+
+    Args:
+        with_prior: also the frequencies of the labels in the model's training, which its detector
+            is chosen with, instead of those in the recipe's; where words and heads are the same.
 
     Raises:
         DataError: the file is not a model.
@@ -63,7 +67,7 @@ def initialize_from(model: SpeechGRU, name: str) -> WarmStart:
                     "starts with random weights)"
                 )
     whole = _outputs(model) == _outputs(trained)
-    skipped = _PRIOR if whole else (_PRIOR, *_HEADS)
+    skipped = (() if whole else _HEADS) + (() if whole and with_prior else (_PRIOR,))
     weights = {k: v for k, v in _deepened(model, trained).items() if not k.startswith(skipped)}
     model.load_state_dict(model.state_dict() | weights)
     what = "the weights" if whole else "the encoder (the heads are new: other words or heads)"

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from runs import CPU, QUICK, checkpoint, finished_run, metrics, quick_recipe
+import torch
+from runs import CPU, QUICK, checkpoint, finished_run, make_trainer, metrics, quick_recipe
 from safetensors.torch import load_file
 from tones import RATE, shared_tones, tone
 
@@ -13,7 +14,7 @@ from speechgru.cli import main
 from speechgru.corpora import open_corpus
 from speechgru.corpora.protocols import make_task
 from speechgru.decoding.detector import DetectorConfig
-from speechgru.modelfile.safetensors import read_header
+from speechgru.modelfile.safetensors import load_model, read_header, save_model
 from speechgru.training import loop
 from speechgru.training.data import is_alarm, sampling_weights
 from speechgru.training.loop import train
@@ -43,6 +44,18 @@ def test_running_speech_is_a_third_at_least_if_there_is_any(before, after):
     table["stream"] |= {"clips": 2, "talk_share": before}
     recipe = parse_recipe(table, "recipe")
     assert refined(recipe).stream.talk_share == pytest.approx(after)
+
+
+def test_posteriors_keep_the_scale_that_the_detector_was_chosen_on(tmp_path):
+    model = load_model(finished_run(shared_tones()) / "model.safetensors")
+    model.log_prior[1] += 1.5
+    save_model(model, tmp_path / "model.safetensors")
+    recipe = refined(recipe_from(tmp_path))
+    assert torch.equal(make_trainer(recipe).model.log_prior, model.log_prior)
+    in_full = recipe.model_copy(
+        update={"training": recipe.training.model_copy(update={"keep_start": False})}
+    )
+    assert not torch.allclose(make_trainer(in_full).model.log_prior, model.log_prior)
 
 
 def test_weights_stay_where_nothing_better_is_found(tmp_path):

@@ -10,7 +10,7 @@ from tones import RATE
 from speechgru.errors import UsageError
 from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.training.batches import NO_TARGET, NO_WORD
-from speechgru.training.data import prepare
+from speechgru.training.data import label_ids, prepare
 from speechgru.training.recipe import parse_recipe
 from speechgru.training.stream_batches import StreamBatches
 from speechgru.training.talk import SILENT, SPEECH, talk_bank
@@ -59,6 +59,19 @@ def test_talk_is_there_at_each_speed(tmp_path):
     for start, hertz in zip(starts, (500, 400, 625), strict=True):
         spectrum = np.abs(np.fft.rfft(bank[start + 1000 : start + 1000 + RATE]))
         assert spectrum.argmax() == pytest.approx(hertz, abs=1)
+
+
+def test_label_shares_include_running_speech(tones):
+    """Without its targets `_unknown_` would count as rare, and be raised above the words."""
+    batches = make_batches(tones, talk_share=0.25, talk_s=2.0)
+    model, unknown = batches.clips.model, batches.clips.model.vocabulary.id(UNKNOWN)
+    shares = batches.label_shares()
+    assert shares.sum().item() == pytest.approx(1.0, abs=1e-5)
+    rows = [batches.draw_rows(16) for _ in range(120)]
+    targets = torch.cat([part.targets[part.targets != NO_TARGET] for part in rows])
+    counted = (label_ids(targets, model) == unknown).float().mean().item()
+    assert counted > 0.1
+    assert shares[unknown].item() == pytest.approx(counted, abs=0.03)
 
 
 def test_targets_in_talk_are_unknown_or_silence(batches):
