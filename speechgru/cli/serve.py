@@ -189,7 +189,7 @@ def _options(
     origins: list[str],
     tls: tuple[Path | None, Path | None, Path | None],
 ) -> "ServerOptions":
-    from speechgru.serve.access import Access, Address, is_loopback, read_token
+    from speechgru.serve.access import Access, Address, is_loopback, read_token, site_origin
     from speechgru.serve.server import ServerOptions
     from speechgru.serve.tls import Certificate, self_signed
 
@@ -215,7 +215,7 @@ def _options(
         err.line("without TLS a browser gives pages on other machines no microphone")
     return ServerOptions(
         Address(host, port),
-        Access(token, frozenset(origins)),
+        Access(token, frozenset(map(site_origin, origins))),
         _wyoming(wyoming),
         certificate,
     )

@@ -14,6 +14,7 @@ from speechgru.errors import UsageError
 #: The token as a WebSocket subprotocol, the only header that a page in a browser can set.
 PROTOCOL_PREFIX = "bearer."
 _LEAST_CHARACTERS = 16
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,28 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def site_origin(url: str) -> str:
+    """The origin by which a browser names a site: scheme, host, and a port that is not usual.
+
+    >>> site_origin("https://Example.org:443/"), site_origin("http://hub.local:8123")
+    ('https://example.org', 'http://hub.local:8123')
+
+    Raises:
+        UsageError: it is no http or https URL, or has a path.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in _PORTS or url.rstrip("/").count("/") != 2:
+        raise UsageError(f"--origin {url}: http://HOST[:PORT] or https://HOST[:PORT] is needed")
+    shown = f"[{host}]" if ":" in host else host
+    return (
+        f"{parts.scheme}://{shown}{f':{port}' if port not in (None, _PORTS[parts.scheme]) else ''}"
+    )
 
 
 def read_token(path: Path) -> str:

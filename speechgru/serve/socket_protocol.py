@@ -1,9 +1,13 @@
 """uvicorn's WebSocket protocol, with less work for each of many small messages."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
 
 #: Messages of a client that may wait for its session before no more are read.
 MOST_QUEUED = 4
@@ -18,6 +22,13 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     #: Set by a session: handles a binary message now, or returns False if it has to wait.
     take: Callable[[bytes], bool] | None = None
+
+    async def send(self, message: "ASGISendEvent") -> None:
+        """Send what the app says."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            # A refusal is an answer too: uvicorn would log that there was none.
+            self.handshake_complete = True
 
     def handle_bytes(self, event: Frame) -> None:
         """Handle a binary message, or the first part of one."""

@@ -174,7 +174,9 @@ def test_what_was_recognized_is_saved_and_reviewed(filled, tmp_path):
     soundfile.write(tmp_path / "words.wav", words_in_noise(), RATE, subtype="PCM_16")
     with serving(places) as server, chromium(tmp_path / "profile", tmp_path / "words.wav") as page:
         page.open(f"{server.url}/#review")
-        wait_for_text(page, "message", "holds no recording")
+        wait_for_text(page, "review-left", "There are no clips yet")
+        assert page.evaluate("document.getElementById('message').hidden")  # nothing failed
+        assert page.evaluate("document.getElementById('review-undo').hidden")
         pictures(page, "review-empty")
         page.evaluate("document.getElementById('nav-listen').click()")
         page.wait_for("document.getElementById('listen-panel').hidden === false")

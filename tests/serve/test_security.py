@@ -127,6 +127,9 @@ def test_files_that_are_no_certificate_with_its_key_are_refused(tmp_path, from_o
         (["--host", "::"], "--token-file"),
         (["--tls-cert", "a.pem"], "both"),
         (["--wyoming", "here"], "PORT"),
+        (["--origin", "hub.local:8123"], "--origin hub.local:8123: http://HOST[:PORT]"),
+        (["--origin", "https://hub.local/page"], "--origin https://hub.local/page"),
+        (["--origin", "https://hub.local:port"], "--origin https://hub.local:port"),
     ],
 )
 def test_the_command_refuses_what_is_not_safe(arguments, said, capsys):

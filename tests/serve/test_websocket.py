@@ -295,6 +295,13 @@ def test_a_token_in_a_header_and_no_way_without(guarded):
         assert client.subprotocol == "speechgru"
 
 
+def test_a_refused_client_leaves_no_line_in_the_log(guarded, caplog):
+    with pytest.raises(InvalidStatus):
+        connect(guarded.socket)
+    assert httpx.get(f"{guarded.url}/health").status_code == 200
+    assert caplog.messages == []
+
+
 def test_a_page_of_another_site_needs_leave_too(guarded):
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     for origin, status in (("https://friend.example", 200), ("https://evil.example", 403)):

@@ -7,6 +7,7 @@ from typing import Any
 from speechgru.audio.files import read
 from speechgru.audio.pcm import to_packed, wav_header
 from speechgru.audio.samples import SAMPLE_RATE
+from speechgru.corpora.listing import list_recordings
 from speechgru.corpora.own_recordings import check_speaker
 from speechgru.corpora.review import CaughtClip, Filed, Review
 from speechgru.errors import DataError, UsageError
@@ -31,12 +32,15 @@ class Reviewer:
         self._turn = threading.Lock()
 
     def list(self) -> dict[str, Any]:
-        """What waits for a decision, by what is in the folders now.
+        """What waits for a decision, by what is in the folders now; before any clip, nothing.
 
         Raises:
-            DataError: there are no caught clips, or the notes are damaged.
+            DataError: the notes are damaged.
             UsageError: the data has no word folders.
         """
+        caught = self._places.caught
+        if caught is not None and not (caught.is_dir() and list_recordings(caught)[0]):
+            return {"pending": [], "left": 0, "total": 0, "counts": {}, "words": []}
         with self._turn:
             return self._listed(self._open(fresh=True))
 

@@ -21,7 +21,12 @@ const path = (name) => `own-words/clips/${name.split("/").map(encodeURIComponent
 function show({ pending, left, total, words }, play) {
   state.pending = pending;
   find("other-word").replaceChildren(...words.map((word) => make("option", { textContent: word })));
-  find("review-left").textContent = left ? `${left} of ${total} clips are left.` : `All ${total} clips are sorted.`;
+  find("review-left").textContent = left
+    ? `${left} of ${total} clips are left.`
+    : total
+      ? `All ${total} clips are sorted.`
+      : "There are no clips yet: tick “Save them for review” before you listen.";
+  find("review-undo").hidden = total === 0;
   find("clip").hidden = find("waiting").hidden = pending.length === 0;
   if (pending.length) choose(pending[0], play);
   else find("clip-sound").pause();
