@@ -104,8 +104,7 @@ class TrainingConfig(_Section):
 
     seed: int = Field(0, ge=0, lt=2**31)
     #: A model of the same network whose weights and normalization training starts with: a file, or
-    #: the name of a bundled model. With other words or heads, only the encoder. GRUs may have more
-    #: layers than the model; these are added on top and change no answer at first.
+    #: the name of a bundled model. With other words or heads, only the encoder.
     begin_with: str = ""
     #: Models whose answers the network learns, besides the recordings' words (Hinton et al., 2015):
     #: files, or names of bundled models. They need the same labels, and may have any network, also

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from speechgru.errors import UsageError
 from speechgru.model.network import SpeechGRU
 from speechgru.modelfile.bundled import trained_model
@@ -38,9 +36,7 @@ def initialize_from(model: SpeechGRU, name: str, with_prior: bool = False) -> Wa
     """Give a network the weights and normalization of a model, named by file or as bundled.
 
     If the words or heads differ, only the encoder is initialized, and the heads stay as they are
-    (Yosinski et al., "How transferable are features in deep neural networks?", 2014). A network of
-    GRUs may have more layers than the model: they are added on top and start as the identity (Chen
-    et al., "Net2Net: accelerating learning via knowledge transfer", 2016).
+    (Yosinski et al., "How transferable are features in deep neural networks?", 2014).
 
     Args:
         with_prior: also the frequencies of the labels in the model's training, which its detector
@@ -57,8 +53,6 @@ def initialize_from(model: SpeechGRU, name: str, with_prior: bool = False) -> Wa
         ("features", model.features.config, trained.features.config),
     ):
         own, other = config.model_dump(mode="json"), trained_config.model_dump(mode="json")
-        if what == "model" and _can_deepen(model, trained):
-            other["layers"] = own["layers"]
         for key in own:
             if key not in _IRRELEVANT | _OF_HEADS and own[key] != other[key]:
                 raise UsageError(
@@ -68,36 +62,12 @@ def initialize_from(model: SpeechGRU, name: str, with_prior: bool = False) -> Wa
                 )
     whole = _outputs(model) == _outputs(trained)
     skipped = (() if whole else _HEADS) + (() if whole and with_prior else (_PRIOR,))
-    weights = {k: v for k, v in _deepened(model, trained).items() if not k.startswith(skipped)}
+    weights = {k: v for k, v in trained.state_dict().items() if not k.startswith(skipped)}
     model.load_state_dict(model.state_dict() | weights)
     what = "the weights" if whole else "the encoder (the heads are new: other words or heads)"
-    if added := len(model.layers) - len(trained.layers):
-        what += f" and {added} more layer{'s' if added > 1 else ''}"
     provenance = trained.metadata.get("provenance", {})
     decoder = trained.metadata.get("decoder", {})
     return WarmStart(f"starts with {what} of {path.name}", provenance, decoder)
-
-
-def _can_deepen(model: SpeechGRU, trained: SpeechGRU) -> bool:
-    """Whether layers on top of the trained ones can start as the identity."""
-    deeper = len(model.layers) > len(trained.layers)
-    return deeper and model.config.residual and model.config.cell == "gru"
-
-
-def _deepened(model: SpeechGRU, trained: SpeechGRU) -> dict[str, Tensor]:
-    """The trained weights by their names in `model`, whose further layers answer 0 to anything."""
-    old, new = len(trained.layers), len(model.layers)
-    weights = trained.state_dict()
-    if new == old:
-        return weights
-    last = f"norms.{old}."
-    weights = {k.replace(last, f"norms.{new}."): v for k, v in weights.items()}
-    candidate = slice(-model.config.hidden, None)  # a GRU whose candidate is 0 stays at 0
-    for name, weight in model.state_dict().items():
-        if name.startswith(tuple(f"layers.{i}." for i in range(old, new))):
-            weights[name] = weight.clone()
-            weights[name][candidate] = 0
-    return weights
 
 
 def _outputs(model: SpeechGRU) -> tuple[object, ...]:

@@ -75,23 +75,9 @@ def test_run_without_a_checkpoint_needs_the_initial_model(tones, before, tmp_pat
     assert loop.train(RunDirectory(run).read_recipe(), run, CPU, resume=True).steps
 
 
-def test_more_layers_start_as_the_identity(tones, before):
-    trained = load_model(before).eval()
-    layers = trained.config.layers + 2
-    trainer = make_trainer(recipe_from(tones, before, model={"layers": layers}))
-    assert "the weights and 2 more layers of" in trainer.warm_start.message
-    model = trainer.model.eval()
-    assert len(model.layers) == layers
-    assert "gru.weight_hh_l0" in dict(model.layers[-1].named_parameters())
-    samples = torch.randn(3, 16_000, generator=torch.Generator().manual_seed(0)) / 10
-    assert torch.equal(model(samples)[0], trained(samples)[0])
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": {"layers": 1}}, "the recipe 1; they must be the same network"),
-        ({"model": {"layers": 4, "residual": False}}, "they must be the same network"),
         ({"model": {"hidden": 24}}, "the recipe 24; they must be the same network"),
         ({"features": {"mels": 42}}, "has features.mels = "),
     ],
