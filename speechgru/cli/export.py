@@ -1,5 +1,6 @@
 """`speechgru export`: a trained model as one ONNX file, a web page, or C for microcontrollers."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -140,7 +141,8 @@ def _write_c(model: Path, folder: Path, json: bool) -> None:
         f"{decimal(sources.table_bytes)}; "
         f"{sources.multiply_adds_per_second / 1e6:.1f} M multiply-adds a second of audio"
     )
-    out.line(f"cmake -S {folder} -B build && cmake --build build   builds it for this machine")
+    source = shlex.quote(str(folder))
+    out.line(f"cmake -S {source} -B build && cmake --build build   builds it for this machine")
 
 
 def _write_site(

@@ -26,6 +26,7 @@ HIDDEN = "hidden, as its name begins with a dot"
 EMPTY = "a folder without recordings"
 LINKED_FOLDER = "a link to a folder, which is not followed"
 AROUND = "a link to the folder that it lies in, or to one around that"
+NOT_UTF8 = "a name that is not UTF-8; rename it"
 LOOSE = "a recording in no word's folder"
 RESERVED = "in a folder whose name begins with _ and is none of " + ", ".join(
     (BACKGROUND_NOISE, SILENCE, UNKNOWN)
@@ -60,6 +61,8 @@ def list_words(root: Path) -> Listing:
     for entry in _entries(os.fspath(root)):
         if _is_folder(entry) and _is_around(entry, root):
             skipped.append(Skipped(entry.name, AROUND))
+        elif _is_folder(entry) and not _is_utf8(entry):
+            skipped.append(Skipped(entry.name, NOT_UTF8))
         elif _is_folder(entry):
             names: list[str] = []
             skipped_before = len(skipped)
@@ -110,7 +113,10 @@ def _walk(folder: str, below: str, prefix: str, names: list[str], skipped: list[
     for entry in _entries(folder):
         name = below + entry.name
         if entry.is_dir(follow_symlinks=False):
-            _walk(entry.path, f"{name}/", prefix, names, skipped)
+            if _is_utf8(entry):
+                _walk(entry.path, f"{name}/", prefix, names, skipped)
+            else:
+                skipped.append(Skipped(prefix + name, NOT_UTF8))
         elif (reason := _reason(entry)) is None:
             names.append(name)
         elif not name.endswith(DESCRIPTION):
@@ -124,6 +130,15 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             return [e for e in entries if not e.name.startswith(".") or _is_recording(e)]
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+
+
+def _is_utf8(entry: os.DirEntry[str]) -> bool:
+    """Whether JSON and models' headers can hold a name; old archives have names in Latin-1."""
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_recording(entry: os.DirEntry[str]) -> bool:
@@ -164,7 +179,7 @@ def _reason(entry: os.DirEntry[str]) -> str | None:
     suffix = _suffix(entry)
     if _is_file(entry):
         if suffix in audio_suffixes():
-            return None
+            return None if _is_utf8(entry) else NOT_UTF8
         if suffix in _RAW_SUFFIXES:
             return RAW
         return NEEDS_PYAV.format(suffix=suffix) if suffix in DEMUXERS else NOT_AUDIO

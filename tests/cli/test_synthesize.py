@@ -23,6 +23,22 @@ def test_words_and_similar_words_are_written(tmp_path, capsys):
     assert "0 takes written" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(not espeak.is_installed(), reason="espeak-ng is not installed")
+def test_words_of_other_languages_are_not_read_as_english_unsaid(tmp_path, capsys):
+    out = tmp_path / "own"
+    arguments = ["data", "synthesize", "--out", str(out), "--takes", "1"]
+    for word in ("привет", "灯"):
+        assert main([*arguments, word]) == 2
+        assert (
+            f"WORD {word}: an English voice cannot read it; --language" in capsys.readouterr().err
+        )
+    assert not out.exists()
+    assert main([*arguments, "Küche"]) == 0
+    assert "Küche: read by English voices; --language" in capsys.readouterr().err
+    assert main([*arguments, "привет", "--language", "ru"]) == 0
+    assert "English" not in capsys.readouterr().err
+
+
 def test_without_an_engine_the_error_is_one_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shutil, "which", lambda program: None)
     for module in (piper, kokoro):

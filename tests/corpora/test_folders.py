@@ -1,6 +1,8 @@
 """Word folders: who speaks, and splits by speaker that hold when recordings are added."""
 
 import os
+import shutil
+import sys
 import unicodedata
 from collections import defaultdict
 from hashlib import sha1
@@ -22,6 +24,7 @@ from speechgru.corpora.listing import (
     NEEDS_PYAV,
     NO_FILE,
     NOT_AUDIO,
+    NOT_UTF8,
     RAW,
     RESERVED,
 )
@@ -351,6 +354,20 @@ def test_split_folders_are_recognized(tmp_path: Path) -> None:
 def test_words_may_be_called_like_splits(tmp_path: Path) -> None:
     make(tmp_path, *(f"{w}/{s}_1.wav" for w in ("train", "test") for s in MANY))
     assert open_corpus(tmp_path).words == ("test", "train")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_not_utf_8_are_skipped_and_mentioned(tmp_path: Path) -> None:
+    """Old archives have names in Latin-1, which no model's header can hold."""
+    make(tmp_path, "auf/anna_1.wav", "zu/anna_1.wav")
+    latin = os.fsdecode(b"J\xf6rg")
+    for name in (f"auf/{latin}_1.wav", f"auf/{latin}/1.wav", f"{latin}/anna_1.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "auf" / "anna_1.wav", tmp_path / name)
+    corpus = open_corpus(tmp_path)
+    assert corpus.words == ("auf", "zu")
+    assert {name for name, _ in corpus.skipped} == {latin, f"auf/{latin}", f"auf/{latin}_1.wav"}
+    assert {reason for _, reason in corpus.skipped} == {NOT_UTF8}
 
 
 def test_hidden_recordings_are_skipped_and_mentioned(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import typer
 from speechgru.cli import options
 from speechgru.cli.help import examples
 from speechgru.cli.progress import progress_bar
-from speechgru.cli.terminal import out, print_json
+from speechgru.cli.terminal import err, out, print_json
 
 
 @examples(
@@ -56,8 +56,11 @@ def synthesize(
     testing; delete them with `rm DIR/*/made-*`. Takes that exist are kept.
     """
     from speechgru.corpora.synthetic.engines import open_engine
+    from speechgru.corpora.synthetic.writing import foreign_words
     from speechgru.corpora.synthetic.writing import synthesize as write
 
+    if foreign := foreign_words(words, language):
+        err.line(f"{', '.join(foreign)}: read by English voices; --language CODE names another")
     opened = open_engine(engine, language, voices)
     with progress_bar("synthesizing") as progress:
         done = write(out_dir, words, takes, opened, similar, seed, progress)

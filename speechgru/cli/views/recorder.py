@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from speechgru.recognition.guided_recording import GuidedRecording, Outcome
 
 #: Follows the advice of that fault.
-_MORE = {"nothing": "; `speechgru devices --test` shows levels"}
+_MORE = {"nothing": " `speechgru devices --test` shows levels"}
 #: Of a take that is cut out of a recording, where it differs.
 _FILE_ADVICE: Mapping[str, str] = {
     "clipped": "too loud: it distorts",

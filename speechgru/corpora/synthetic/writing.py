@@ -1,6 +1,7 @@
 """Writes synthetic takes of words, and of similar words, into a corpus of word folders."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from speechgru.corpora.own_recordings import checked_name
 from speechgru.corpora.speakers import MADE
 from speechgru.corpora.synthetic.engine import Delivery, Engine
 from speechgru.corpora.synthetic.similar import similar_words
-from speechgru.errors import SpeechGRUError
+from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.labels import UNKNOWN
 
 #: Takes of one similar word, by different voices.
@@ -99,6 +100,22 @@ def synthesize(
         if progress is not None:
             progress(place + 1, len(plan))
     return done
+
+
+def foreign_words(words: Sequence[str], language: str) -> list[str]:
+    """The words that hardly are of this language: those with accents, if it is English.
+
+    Raises:
+        UsageError: a word has letters that English voices would spell, as they cannot read them.
+    """
+    if language.partition("-")[0] != "en":
+        return []
+    for word in words:
+        if any(c.isalpha() and not unicodedata.name(c, "").startswith("LATIN") for c in word):
+            raise UsageError(
+                f"WORD {word}: an English voice cannot read it; --language CODE names its language"
+            )
+    return [word for word in words if not word.isascii()]
 
 
 def _take(engine: Engine, text: str, voice: str, rng: np.random.Generator) -> Samples:
