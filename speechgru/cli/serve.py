@@ -16,6 +16,7 @@ from speechgru.errors import InterruptedRunError, UsageError
 if TYPE_CHECKING:
     from speechgru.serve.access import Address
     from speechgru.serve.own_words.places import Places
+    from speechgru.serve.processes import Place
     from speechgru.serve.server import ServerOptions
 
 
@@ -26,6 +27,7 @@ ACCESS, OWN_WORDS = "Access", "Your own words, on the page"
     "speechgru serve",
     "speechgru serve kitchen=runs/mine commands-12 --port 8080",
     "speechgru serve --wyoming 0.0.0.0:10400 --port 10401",
+    "speechgru serve --processes 4 --max-clients 500",
     "speechgru serve --host 0.0.0.0 --token-file token --tls-self-signed tls/",
     "speechgru serve --data my-words --caught caught",
 )
@@ -58,6 +60,15 @@ def serve(
             "the port can use it. On loopback, --port answers Wyoming anyway.",
         ),
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=64,
+            metavar="N",
+            help="Processes that share the clients, for more streams than one core takes.",
+        ),
+    ] = 1,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -132,7 +143,7 @@ def serve(
             min=1,
             max=100_000,
             metavar="N",
-            help="Clients connected at once.",
+            help="Clients connected at once, to each process.",
             rich_help_panel=ACCESS,
         ),
     ] = 256,
@@ -160,17 +171,25 @@ def serve(
             (host, port), wyoming, token_file, origin or [], (tls_cert, tls_key, tls_self_signed)
         )
         options = replace(options, places=_places(data, caught, runs, recipe))
+        place = _fork(options, processes) if processes > 1 else None
+        if place is not None:
+            options = replace(options, place=place)
         opened = open_models(models or [])
-        service = Service(opened, Limits(clients=max_clients, idle_s=idle_timeout), tell=err.line)
+        limits = Limits(clients=max_clients, idle_s=idle_timeout)
+        service = Service(opened, limits, tell=err.line)
 
         from speechgru.serve.server import Server
 
         def started(address: "Address", wyoming: "list[Address]") -> None:
             keep_objects()
+            if place is not None:
+                if not place.is_first:
+                    return
+                place.ready()
             scheme = "https" if options.certificate else "http"
             err.line(f"serving {model_names(opened.values())} on {scheme}://{address}/")
-            for place in wyoming:
-                err.line(f"Wyoming on tcp://{place}")
+            for other in wyoming:
+                err.line(f"Wyoming on tcp://{other}")
             if options.places is not None:
                 err.line(f"the page may record into {options.places.data}")
             if options.access.token is not None and token_file is not None:
@@ -180,6 +199,21 @@ def serve(
         asyncio.run(server.serve())
         if server.stopped_by == signal.SIGINT:
             raise typer.Exit(InterruptedRunError.exit_code)
+
+
+def _fork(options: "ServerOptions", processes: int) -> "Place":
+    """Become one of several processes; the process that started them ends here, after them."""
+    from speechgru.serve.sockets import listeners
+
+    if options.places is not None:
+        raise UsageError("--data: the page records and trains with one process only")
+    own = listeners(options.address, options.wyoming, processes)
+    from speechgru.serve.processes import fork
+
+    place = fork(own)
+    if isinstance(place, int):
+        raise typer.Exit(place)
+    return place
 
 
 def _options(

@@ -88,12 +88,14 @@ def make_app(
     transport_of: Callable[[Any], asyncio.Transport],
     places: Places | None = None,
     trainer: Trainer | None = None,
+    is_alone: bool = True,
 ) -> Starlette:
     """The application; `transport_of` finds a connection by the client's address.
 
     Args:
         places: where the page may write; None: nowhere.
         trainer: trains there.
+        is_alone: no other process serves the same address; thresholds can be kept.
     """
 
     async def health(request: Request) -> JSONResponse:
@@ -114,6 +116,8 @@ def make_app(
         model = service.models.get(request.path_params["name"])
         if model is None:
             return JSONResponse({"error": "there is no such model"}, 404)
+        if not is_alone:
+            return JSONResponse({"error": "thresholds are kept with one process only"}, 409)
         wanted = await json_object(request, "a JSON object of words and thresholds")
         changed, note = await asyncio.to_thread(keep_thresholds, model, wanted)
         service.configure(changed)

@@ -10,11 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
-from urllib.request import urlopen
 
 import numpy as np
 import psutil
-from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
@@ -28,7 +26,6 @@ from speechgru.errors import SpeechGRUError
 RATE = 16_000
 #: Of the bundled models and the recipes.
 STEP_S = 0.02
-_STEPS = "speechgru_chunk_seconds_count "
 #: Streams whose every answer is timed; the others take their events alone, as most clients do.
 PROBES = 16
 #: Connections that are opened at once, and the parts of a chunk's time in which streams send.
@@ -96,30 +93,56 @@ def measure_load(
 ) -> Load:
     """Serve `model` to that many WebSocket streams of speech, in real time.
 
-    The server has `cores` processor cores, where the system can keep it to them; the clients run in
-    this process.
+    The server has `cores` processor cores, where the system can keep it to them, and a process for
+    each; the clients run in this process.
 
     Raises:
         SpeechGRUError: the server does not start.
     """
-    with _server(model, streams, cores) as (url, process):
-        return asyncio.run(_load(url, process, streams, seconds, chunk_ms))
+    with _server(model, streams, cores) as (url, server):
+        return asyncio.run(_load(url, server, streams, seconds, chunk_ms))
+
+
+class _Server:
+    """A server's processes."""
+
+    def __init__(self, pid: int, cores: int) -> None:
+        self._first = psutil.Process(pid)
+        if hasattr(self._first, "cpu_affinity"):
+            own = self._first.cpu_affinity()[:cores]
+            for process in (
+                self._first,
+                *self._first.children(),
+            ):  # others that it starts inherit it
+                process.cpu_affinity(own)
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of processor time so far."""
+        return sum(sum(process.cpu_times()[:2]) for process in self._all)
+
+    @property
+    def memory_kb(self) -> float:
+        """Memory in use."""
+        return sum(process.memory_info().rss for process in self._all) / 1e3
+
+    @property
+    def _all(self) -> list[psutil.Process]:
+        return [self._first, *self._first.children()]
 
 
 @contextmanager
-def _server(model: Path, streams: int, cores: int) -> Iterator[tuple[str, psutil.Process]]:
+def _server(model: Path, streams: int, cores: int) -> Iterator[tuple[str, _Server]]:
     command = [sys.executable, "-m", "speechgru", "serve", f"model={model}", "--port", "0"]
-    command += ["--max-clients", str(streams + 8)]
+    command += ["--max-clients", str(streams + 8), "--processes", str(cores)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         try:
             line = server.stderr.readline()
             if " on http" not in line:
                 raise SpeechGRUError(f"the server does not start: {line.strip()}")
-            process = psutil.Process(server.pid)
-            if hasattr(process, "cpu_affinity"):
-                process.cpu_affinity(process.cpu_affinity()[:cores])
-            yield line.split(" on ")[1].strip().replace("http", "ws", 1) + "listen", process
+            url = line.split(" on ")[1].strip().replace("http", "ws", 1) + "listen"
+            yield url, _Server(server.pid, cores)
         finally:
             server.terminate()
             server.stderr.read()
@@ -149,9 +172,7 @@ class _Client:
         self.place += 1
 
 
-async def _load(
-    url: str, process: psutil.Process, streams: int, seconds: float, chunk_ms: float
-) -> Load:
+async def _load(url: str, server: _Server, streams: int, seconds: float, chunk_ms: float) -> Load:
     frames = _frames(chunk_ms)
     steps = max(1, round(chunk_ms / 1000 / STEP_S))
     async with AsyncExitStack() as stack:
@@ -159,7 +180,7 @@ async def _load(
         warm = await stack.enter_async_context(connect(url, compression=None))
         await warm.send(bytes(640))
         await asyncio.sleep(0.5)
-        empty_kb = process.memory_info().rss / 1e3
+        empty_kb = server.memory_kb
         while len(clients) < streams:
             count = min(_AT_ONCE, streams - len(clients))
             opened = await asyncio.gather(
@@ -175,11 +196,13 @@ async def _load(
         await _send(clients, frames, _WARM_UP_S, chunk_ms / 1000)
         for client in clients:
             client.waits_s.clear()
-        before, started = await _costs(url, process), monotonic()
+        before_s, started = server.cpu_s, monotonic()
         await _send(clients, frames, seconds, chunk_ms / 1000)
-        cpu_s, heard_s = await _costs(url, process) - before
+        cpu_s, grown_kb = server.cpu_s - before_s, server.memory_kb - empty_kb
         cpu = cpu_s / (monotonic() - started)
-        grown_kb = process.memory_info().rss / 1e3 - empty_kb
+        # All streams are as late as those that are timed.
+        probes = clients[:PROBES]
+        heard_s = streams * chunk_ms / 1000 * sum(len(c.waits_s) for c in probes) / len(probes)
         # What was not answered yet has waited for so long already.
         waits_s = [wait for client in clients for wait in client.waits_s]
         waits_s += [monotonic() - sent for client in clients for sent in client.sent_s]
@@ -190,19 +213,6 @@ async def _load(
     quantiles = {"p50": p50, "p95": p95, "p99": p99}
     per_stream = cpu_s / max(heard_s, 1e-9)
     return Load(streams, chunk_ms, seconds, quantiles, cpu, per_stream, grown_kb / streams, closed)
-
-
-async def _costs(url: str, process: psutil.Process) -> NDArray[np.float64]:
-    """Seconds of processor time so far, and of sound answered."""
-    address = url.replace("ws", "http", 1).removesuffix("listen") + "metrics"
-
-    def steps() -> float:
-        with urlopen(address, timeout=60) as answer:
-            lines = answer.read().decode().splitlines()
-        return next(float(line.split()[1]) for line in lines if line.startswith(_STEPS))
-
-    cpu_s = sum(process.cpu_times()[:2])
-    return np.array([cpu_s, STEP_S * await asyncio.to_thread(steps)])
 
 
 def _address(url: str, number: int, steps: int) -> str:

@@ -11,15 +11,16 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from speechgru.errors import UsageError
 from speechgru.serve.access import Access, Address, is_loopback
 from speechgru.serve.app import make_app
 from speechgru.serve.discovery import Announcement
 from speechgru.serve.front_door import FrontDoor
 from speechgru.serve.own_words.places import Places
 from speechgru.serve.own_words.trainer import Trainer
+from speechgru.serve.processes import Place
 from speechgru.serve.service import Service
 from speechgru.serve.socket_protocol import SocketProtocol
+from speechgru.serve.sockets import listeners
 from speechgru.serve.tls import Certificate
 
 #: The usual port of Wyoming's wake-word services.
@@ -33,6 +34,7 @@ class ServerOptions:
     `address` serves HTTP and WebSocket. It also serves Wyoming, which has neither a token nor TLS,
     if it is a loopback address without TLS. `wyoming` is a further address for Wyoming alone:
     anyone who can reach it can use it. `places` is where the page may write; None: nowhere.
+    `place` is this process's among several that serve these addresses.
     """
 
     address: Address
@@ -40,6 +42,7 @@ class ServerOptions:
     wyoming: Address | None = None
     certificate: Certificate | None = None
     places: Places | None = None
+    place: Place | None = None
 
 
 class Server(uvicorn.Server):
@@ -75,6 +78,7 @@ class Server(uvicorn.Server):
                 lambda client: self._transports[tuple(client)],
                 options.places,
                 self._trainer,
+                is_alone=options.place is None,
             ),
             http=self._front_door,  # type: ignore[arg-type]
             ws=SocketProtocol,
@@ -101,19 +105,23 @@ class Server(uvicorn.Server):
         options = self._options
         self._loop = asyncio.get_running_loop()
         self._service.start()
-        main = await asyncio.to_thread(bound, options.address)
-        addresses, extra = [], None
+        place = options.place
+        if place is None:
+            own = (await asyncio.to_thread(listeners, options.address, options.wyoming))[0]
+        else:
+            own = place.listeners
+        main, addresses, extra = own.main, [], None
         if self._wyoming_on_main:
             addresses.append(_address_of(main))
-        if options.wyoming is not None:
-            other = await asyncio.to_thread(bound, options.wyoming)
+        if own.wyoming is not None:
             extra = await self._loop.create_server(
-                lambda: FrontDoor(self._service, None, True, self._transports), sock=other
+                lambda: FrontDoor(self._service, None, True, self._transports), sock=own.wyoming
             )
-            addresses.append(_address_of(other))
+            addresses.append(_address_of(own.wyoming))
         self._on_started = lambda: self._started(_address_of(main), addresses)
         try:
-            async with Announcement(addresses, self._service.tell):
+            announced = addresses if place is None or place.is_first else []
+            async with Announcement(announced, self._service.tell):
                 await super().serve([main])
         finally:
             if extra is not None:
@@ -183,32 +191,6 @@ class Server(uvicorn.Server):
             return H11Protocol(**of_uvicorn)
 
         return FrontDoor(self._service, http, self._wyoming_on_main, self._transports)
-
-
-def bound(address: Address) -> socket.socket:
-    """A socket that listens on an address.
-
-    Raises:
-        UsageError: it is in use, or not one of this machine's.
-    """
-    try:
-        found = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, kind, protocol, _, place = found[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(place)
-            listener.listen(1024)
-        except OSError:
-            listener.close()
-            raise
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"{address}: cannot be listened on: {reason}") from error
-    listener.setblocking(False)
-    return listener
 
 
 def _address_of(listener: socket.socket) -> Address:

@@ -41,7 +41,10 @@ def bench_serve(
         typer.Option(min=20, max=1000, metavar="MS", help="Milliseconds of sound in a message."),
     ] = 20.0,
     cores: Annotated[
-        int, typer.Option(min=1, max=64, metavar="N", help="Processor cores of the server.")
+        int,
+        typer.Option(
+            min=1, max=64, metavar="N", help="Processor cores of the server, and its processes."
+        ),
     ] = 1,
     seconds: Annotated[
         float, typer.Option(min=1, max=3600, metavar="S", help="Length of each measurement.")
