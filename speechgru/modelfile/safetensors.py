@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from speechgru.audio.files import audio_suffixes
 from speechgru.common.files import write_atomic
 from speechgru.common.settings import describe
 from speechgru.errors import DataError
@@ -53,6 +54,10 @@ def read_header(path: Path) -> dict[str, Any]:
         raise DataError(why_no_model(path))
     if not path.is_file():
         raise DataError(f"{path}: no such file; a model (.safetensors) is needed")
+    if path.suffix == ".onnx":
+        raise DataError(f"{path}: an exported model; the trained one (.safetensors) is needed here")
+    if path.suffix.lower() in audio_suffixes():
+        raise DataError(f"{path}: is a recording; a model (.onnx or .safetensors) is needed here")
     try:
         with safe_open(path, framework="pt") as file:
             raw = (file.metadata() or {}).get(KEY)

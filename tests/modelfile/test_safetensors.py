@@ -130,6 +130,15 @@ def test_other_files_are_refused(tmp_path, capsys, content):
     assert "not a complete safetensors file" in refused(path, capsys)
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("go.WAV", "is a recording; a model"), ("m.onnx", "an exported model")]
+)
+def test_a_recording_or_an_export_in_place_of_a_model_is_named(tmp_path, name, sentence):
+    (tmp_path / name).write_bytes(b"RIFF" * 20)
+    with pytest.raises(DataError, match=sentence):
+        load_model(tmp_path / name)
+
+
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"speechgru": "[1, 2]"}])
 def test_safetensors_files_of_other_programs_are_refused(tmp_path, capsys, metadata):
     path = tmp_path / "other.safetensors"
