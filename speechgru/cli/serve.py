@@ -162,6 +162,7 @@ def serve(
         import asyncio
         from dataclasses import replace
 
+        from speechgru.serve.access import own_address
         from speechgru.serve.limits import Limits
         from speechgru.serve.memory import keep_objects
         from speechgru.serve.models import model_names, open_models
@@ -188,6 +189,8 @@ def serve(
                 place.ready()
             scheme = "https" if options.certificate else "http"
             err.line(f"serving {model_names(opened.values())} on {scheme}://{address}/")
+            if address.host in ("0.0.0.0", "::"):
+                err.line(f"from other devices: {scheme}://{own_address(address.port)}/")
             for other in wyoming:
                 err.line(f"Wyoming on tcp://{other}")
             if options.places is not None:

@@ -4,6 +4,7 @@ import hmac
 import ipaddress
 import os
 import secrets
+import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,16 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def own_address(port: int) -> Address:
+    """What others can type for a server on all addresses, 0.0.0.0 or ::, which they cannot."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: only a route is looked up
+            return Address(probe.getsockname()[0], port)
+        except OSError:  # there is no network yet
+            return Address(socket.gethostname(), port)
 
 
 def site_origin(url: str) -> str:

@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 
 from speechgru.cli import main
 from speechgru.errors import UsageError
-from speechgru.serve.access import Access, Address, is_loopback, read_token
+from speechgru.serve.access import Access, Address, is_loopback, own_address, read_token
 from speechgru.serve.limits import Limits
 from speechgru.serve.server import ServerOptions
 from speechgru.serve.tls import Certificate, self_signed
@@ -143,6 +143,16 @@ def test_the_command_refuses_what_is_not_safe(arguments, said, capsys):
 )
 def test_what_others_can_reach(host, own):
     assert is_loopback(host) is own
+
+
+def test_others_are_told_an_address_that_they_can_type(monkeypatch):
+    assert own_address(10400).host not in ("0.0.0.0", "::")
+
+    def no_route(*_):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "connect", no_route)
+    assert own_address(10400) == Address(socket.gethostname(), 10400)
 
 
 def test_a_token_is_created_for_its_owner_alone_and_a_weak_one_is_refused(tmp_path):
