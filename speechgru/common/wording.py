@@ -1,4 +1,4 @@
-"""Parts of error messages: a hint at the nearest name, a value of any length."""
+"""Parts of messages: a hint at the nearest name, a number of things, a value of any length."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -14,6 +14,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     near = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "clip"), counted(2000, "clip")
+    ('1 clip', '2,000 clips')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def shown(value: object) -> str:

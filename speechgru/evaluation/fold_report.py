@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from speechgru.common.wording import counted
 from speechgru.evaluation.metrics import poisson_interval, wilson_interval
 from speechgru.labels import NOT_WORDS
 
@@ -192,7 +193,7 @@ class FoldsReport:
             taken = f", mostly taken for {mistaken[0]['recognized']!r}" if mistaken else ""
             return (
                 f"More recordings of {name!r} are worth most: it has {errors[name]} of the {total} "
-                f"errors{taken}, and {self.takes.get(name, 0)} recordings."
+                f"errors{taken}, and {counted(self.takes.get(name, 0), 'recording')}."
             )
         by_speaker = Counter(c.speaker for c in self.clips if c.label != c.recognized)
         by_speaker.update(w.speaker for w in self.streamed if w.outcome != "matched")

@@ -14,6 +14,7 @@ from speechgru.audio.files import probe
 from speechgru.backends.loader import open_backend
 from speechgru.common.files import write_atomic
 from speechgru.common.progress import Progress
+from speechgru.common.wording import counted
 from speechgru.corpora import open_corpus
 from speechgru.corpora.corpus import Clip, Corpus
 from speechgru.corpora.fingerprint import corpus_fingerprint, digest, name_in
@@ -198,7 +199,7 @@ class CrossValidation:
         if self.folds.by == "take" or not speakers:
             return f"{len(clips)} takes"
         names = ", ".join(speakers[:4]) + (f" and {len(speakers) - 4} more" * (len(speakers) > 4))
-        return f"{names} ({len(clips)} recordings)"
+        return f"{names} ({counted(len(clips), 'recording')})"
 
     def _stopped(self, fold: int) -> InterruptedRunError:
         return InterruptedRunError(

@@ -10,6 +10,7 @@ from speechgru.cli import options
 from speechgru.cli.help import examples
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.terminal import out, print_json
+from speechgru.common.wording import counted
 
 
 @examples("speechgru data pack my-words/")
@@ -50,6 +51,6 @@ def pack(
         return
     size = decimal(packed.buffer.nbytes)
     out.line(
-        f"{directory}: {len(packed.paths):,} recordings, {hours:.2f} hours, {size} in "
+        f"{directory}: {counted(len(packed.paths), 'recording')}, {hours:.2f} hours, {size} in "
         f"{cache or default_cache_dir()}"
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from speechgru.cli.tables.layout import bare_table
 from speechgru.cli.tables.streams import decoder_settings, print_rate
 from speechgru.cli.terminal import out, plain
+from speechgru.common.wording import counted
 
 if TYPE_CHECKING:
     from speechgru.evaluation.calibration import Calibration, Outcome
@@ -20,8 +21,8 @@ def print_calibration(found: "Calibration") -> None:
     out.line()
     ambient = found.chosen.ambient
     out.line(
-        f"ambient        {found.ambient.root.name}: {len(found.ambient.paths):,} recordings, "
-        f"{ambient.hours:.2f} hours"
+        f"ambient        {found.ambient.root.name}: "
+        f"{counted(len(found.ambient.paths), 'recording')}, {ambient.hours:.2f} hours"
     )
     if found.case is not None:
         out.line(f"stream         {found.case.title}")

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from speechgru.cli.terminal import Terminal, err, out, plain
+from speechgru.common.wording import counted
 
 if TYPE_CHECKING:
     from speechgru.corpora.check import CheckReport
@@ -21,7 +22,8 @@ def print_report(report: "CheckReport") -> None:
     from speechgru.corpora.check import ERRORS, WARNINGS
     from speechgru.corpora.corpus import SPLIT_RULES
 
-    out.line(f"{report.root}: {report.clips:,} clips, {report.noises:,} background recordings")
+    clips, noises = counted(report.clips, "clip"), counted(report.noises, "background recording")
+    out.line(f"{report.root}: {clips}, {noises}")
     out.line(f"{SPLIT_RULES[report.split_by]}{_guess(report.guessed_speakers)}")
     for guess in report.guesses:
         out.line(guess)
@@ -40,26 +42,26 @@ def print_report(report: "CheckReport") -> None:
         lines = Text("\n").join(plain(example) for example in examples)
         table.add_row(severity, what, f"{len(findings):,}", lines)
     out.show(table)
-    out.line(f"{report.errors:,} errors, {report.warnings:,} warnings")
+    out.line(f"{counted(report.errors, 'error')}, {counted(report.warnings, 'warning')}")
 
 
-def print_stats(counted: "CorpusStats") -> None:
+def print_stats(stats: "CorpusStats") -> None:
     """Print a table of the words, then one of the splits."""
     from speechgru.corpora.corpus import SPLIT_RULES
 
-    out.line(f"{counted.root}: {SPLIT_RULES[counted.split_by]}{_guess(counted.guessed_speakers)}")
-    for guess in counted.guesses:
+    out.line(f"{stats.root}: {SPLIT_RULES[stats.split_by]}{_guess(stats.guessed_speakers)}")
+    for guess in stats.guesses:
         out.line(guess)
-    print_skipped(counted.skipped, out)
-    out.show(_words(counted))
+    print_skipped(stats.skipped, out)
+    out.show(_words(stats))
     out.line()
-    out.show(_splits(counted))
-    if counted.noises:
-        minutes = counted.noise_hours * 60
-        out.line(f"and {counted.noises:,} background recordings, {minutes:.1f} minutes")
-    if counted.unreadable:
+    out.show(_splits(stats))
+    if stats.noises:
+        minutes = stats.noise_hours * 60
+        out.line(f"and {counted(stats.noises, 'background recording')}, {minutes:.1f} minutes")
+    if stats.unreadable:
         out.styled(
-            f"[red]{len(counted.unreadable):,} recordings cannot be read[/] and are not counted: "
+            f"[red]{len(stats.unreadable):,} recordings cannot be read[/] and are not counted: "
             "`speechgru data check` lists them"
         )
 
@@ -79,12 +81,12 @@ def _guess(speakers: Sequence[str]) -> str:
     return f"; {speaker_guess(speakers)}" if speakers else ""
 
 
-def _words(counted: "CorpusStats") -> Table:
+def _words(stats: "CorpusStats") -> Table:
     from speechgru.corpora.corpus import SPLITS
 
     columns = ("train", "valid", "test", "speakers", "minutes", "min s", "median s", "max s")
     table = _table("word", *columns, right=set(columns))
-    for word, of in counted.words.items():
+    for word, of in stats.words.items():
         clips = [f"{of[split].clips:,}" if split in of else "-" for split in SPLITS]
         whole = of["all"]
         minutes = f"{whole.hours * 60:.1f}"
@@ -92,10 +94,10 @@ def _words(counted: "CorpusStats") -> Table:
     return table
 
 
-def _splits(counted: "CorpusStats") -> Table:
+def _splits(stats: "CorpusStats") -> Table:
     columns = ("clips", "speakers", "hours", "min s", "median s", "max s", "rates")
     table = _table("split", *columns, right=set(columns))
-    for split, whole in counted.splits.items():
+    for split, whole in stats.splits.items():
         counts = f"{whole.clips:,}", f"{whole.speakers:,}", f"{whole.hours:.2f}"
         table.add_row(split, *counts, *_durations(whole), _rates(whole))
     return table

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, Self
 
 from speechgru.cli.terminal import err, out, padded, print_json
+from speechgru.common.wording import counted
 
 if TYPE_CHECKING:
     from speechgru.decoding.detector import Detector, Verdict
@@ -102,8 +103,7 @@ def sentence_of(summary: "Summary", interrupted: bool) -> str:
 
 def figures(summary: "Summary") -> str:
     """Seconds, events, latency and dropped samples so far."""
-    plural = "" if summary.events == 1 else "s"
-    found = [f"{summary.seconds:.1f} s of sound", f"{summary.events} event{plural}"]
+    found = [f"{summary.seconds:.1f} s of sound", counted(summary.events, "event")]
     latency = summary.latency_ms()
     if latency is not None:
         found.append(f"latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms")
