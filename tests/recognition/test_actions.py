@@ -66,7 +66,9 @@ def test_all_hooks_of_the_events_word_run_and_no_others():
 
 
 def test_a_failure_is_reported_with_the_last_line():
-    reports, actions = run(python("import sys; print('first', flush=True); sys.exit('no light there')"))
+    reports, actions = run(
+        python("import sys; print('first', flush=True); sys.exit('no light there')")
+    )
     assert len(reports) == 1
     assert reports[0].endswith("exit code 1: no light there")
     assert actions.failed == 1
