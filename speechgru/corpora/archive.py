@@ -98,7 +98,7 @@ def unpack(
                         "it is not the archive that it should be"
                     )
                 stream.allow(member.size)
-                tar.extract(member, folder)
+                tar.extract(member, folder, set_attrs=False)  # neither owner nor mode
                 if progress is not None:
                     progress(file.tell(), total)
     except _ERRORS as error:
