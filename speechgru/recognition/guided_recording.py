@@ -15,8 +15,9 @@ from speechgru.errors import SpeechGRUError, UsageError
 
 #: After this long without speech, the word is asked for again.
 PATIENCE_S = 8.0
-#: What is wrong with a take, and what to do.
+#: Why a take is refused, or that there is none.
 Refusal = Fault | Literal["nothing", "repeated"]
+#: What is wrong with a take, and what to do.
 ADVICE: Mapping[Refusal, str] = {
     "clipped": "too loud: it distorts; turn the microphone down, or step back",
     "faint": "too faint; come closer, or turn the microphone up",

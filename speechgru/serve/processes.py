@@ -6,7 +6,7 @@ Python runs on one core at a time, so one process cannot keep two busy.
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -56,7 +56,8 @@ def fork(listeners: Sequence[Listeners]) -> Place | int:
                 return Place(own, own is listeners[0], partial(os.write, writer, b"1"))
             if own is listeners[0]:
                 os.close(writer)
-                os.read(reader, 1)
+                if not os.read(reader, 1):  # it has ended, or is about to
+                    break
             if family.is_ending:
                 break
         for own in listeners:
@@ -115,7 +116,8 @@ class _Family:
     def _pass_on(self, number: int, frame: FrameType | None = None) -> None:
         self._received.append(number)
         for child in self._children:
-            os.kill(child, number)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(child, number)
 
     def _reap(self, options: int) -> None:
         child, status = os.waitpid(-1, options)
