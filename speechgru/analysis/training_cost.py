@@ -184,8 +184,11 @@ def _mapped_noise(clips: int, length: int) -> NDArray[np.int16]:
 
 
 def _task(recipe: Recipe, corpus: Corpus) -> Task:
-    # A folder's task takes the clip length from the recordings, and there are none.
-    protocol = recipe.data.protocol if recipe.data.protocol != "folder" else "v2-35"
+    protocol = recipe.data.protocol
+    if protocol == "folder":
+        # Its task takes the clip length from the recordings, and there are none. Only v2-12 has a
+        # label for running speech, `_unknown_`.
+        protocol = "v2-12" if recipe.stream.talk_share else "v2-35"
     task = make_task(protocol, corpus)
     return replace(task, clip_s=recipe.data.clip_s or task.clip_s)
 

@@ -176,6 +176,11 @@ class TrainingClips:
         return len(self.store)
 
     def _read_talk(self, data: TrainingData) -> tuple[Tensor, Tensor]:
+        if UNKNOWN not in self.model.vocabulary:
+            raise UsageError(
+                "stream.talk_share: running speech is trained as _unknown_, which is not among "
+                "the labels; set stream.talk_share=0"
+            )
         recordings = talk_recordings(data, "training")
         if not recordings:
             raise UsageError(

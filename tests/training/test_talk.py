@@ -7,6 +7,7 @@ import torch
 from runs import CPU, quick_recipe
 from tones import RATE
 
+from speechgru.analysis.training_cost import synthetic_data
 from speechgru.errors import UsageError
 from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.training.batches import NO_TARGET, NO_WORD
@@ -117,6 +118,14 @@ def test_recipe_with_talk_needs_running_speech(tones):
     recipe = parse_recipe(recipe, "no talk")
     with pytest.raises(UsageError, match=r"data\.other_sounds = true"):
         Trainer(recipe, prepare(recipe), CPU)
+
+
+def test_talk_needs_a_label():
+    recipe = parse_recipe(
+        {"data": {"protocol": "v2-35"}, "stream": {"clips": 2, "talk_share": 0.5}}, "all words"
+    )
+    with pytest.raises(UsageError, match="not among the labels"):
+        Trainer(recipe, synthetic_data(recipe, 100), CPU)
 
 
 def test_talk_needs_a_classify_head(tones):
