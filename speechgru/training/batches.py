@@ -47,7 +47,7 @@ from speechgru.training.distribution import ALONE, Ranks, RowGenerator
 from speechgru.training.noise import BANK, noise_bank, noise_clips
 from speechgru.training.recipe import Recipe
 from speechgru.training.rooms import room_bank
-from speechgru.training.talk import talk_bank, talk_recordings
+from speechgru.training.talk import SPEECH, pieces_of, talk_bank, talk_recordings
 
 #: The target of a step that does not count in the loss.
 NO_TARGET = -100
@@ -168,7 +168,7 @@ class TrainingClips:
             self.rooms = torch.from_numpy(room_bank(model.sample_rate)).to(device)
         #: Running speech (N,), and for each of its steps whether it is speech or silence.
         self.talk: tuple[Tensor, Tensor] | None = None
-        if recipe.stream.talk_share:
+        if recipe.stream.talk_share or recipe.sampling.cut_speech_share:
             self.talk = self._read_talk(data)
 
     def __len__(self) -> int:
@@ -176,15 +176,16 @@ class TrainingClips:
         return len(self.store)
 
     def _read_talk(self, data: TrainingData) -> tuple[Tensor, Tensor]:
+        key = "stream.talk_share" if self.recipe.stream.talk_share else "sampling.cut_speech_share"
         if UNKNOWN not in self.model.vocabulary:
             raise UsageError(
-                "stream.talk_share: running speech is trained as _unknown_, which is not among "
-                "the labels; set stream.talk_share=0"
+                f"{key}: running speech is trained as _unknown_, which is not among the labels; "
+                f"set {key}=0"
             )
         recordings = talk_recordings(data, "training")
         if not recordings:
             raise UsageError(
-                "stream.talk_share: there is no running speech to train with; use that which "
+                f"{key}: there is no running speech to train with; use that which "
                 "ships with the package by data.other_sounds = true"
             )
         # Few hours of it are heard again and again, so that their voices should vary, too.
@@ -192,6 +193,8 @@ class TrainingClips:
         speeds = (1.0, 1 - change, 1 + change) if change else (1.0,)
         bank = talk_bank(recordings, self.model.sample_rate, self.model.step_samples, speeds)
         samples, activity = (torch.from_numpy(part).to(self.model.device) for part in bank)
+        if not (activity == SPEECH).any():
+            raise UsageError(f"{key}: the recordings of other speech are silent")
         return samples, activity
 
     def _find_words(self) -> NDArray[np.int64]:
@@ -234,6 +237,8 @@ class TrainingClips:
             self.fill_silence(samples, self.is_silence[indices])
         if UNKNOWN in self.model.vocabulary:
             self.scramble(samples, classes, spans, self.can_be_scrambled[indices])
+            if self.recipe.sampling.cut_speech_share:
+                self.cut_speech(samples, classes, spans)
         if config.shift_ms or config.speed:
             speed, shift = random_time_changes(count, config, rate, samples, generator)
             samples = warp(samples, speed, shift)
@@ -269,6 +274,26 @@ class TrainingClips:
         reversed_words = spans[swap_end:end]
         reversed_spans = samples.shape[1] - reversed_words.flip(1)
         reversed_words.copy_(torch.where(applies[swap_end:, None], reversed_spans, reversed_words))
+
+    def cut_count(self, count: int) -> int:
+        """How many of `count` clips become pieces of running speech."""
+        return round(count * self.recipe.sampling.cut_speech_share)
+
+    def cut_speech(self, samples: Tensor, classes: Tensor, spans: Tensor) -> None:
+        """Turn a share of the clips into pieces of running speech, in place: (B, S), (B,), (B, 2).
+
+        They are the last of the whole batch, which is in random order.
+        """
+        assert self.talk is not None
+        talk, activity = self.talk
+        rows, own = len(samples), self.ranks.share(len(samples) * self.ranks.size)
+        total = rows * self.ranks.size
+        first = min(max(total - self.cut_count(total) - own.start, 0), rows)
+        starts = (activity == SPEECH).nonzero()[:, 0] * self.model.step_samples
+        shape, rate = (rows, samples.shape[1]), self.model.sample_rate
+        pieces, piece_spans = pieces_of(talk, starts, shape, rate, self.generator)
+        samples[first:], spans[first:] = pieces[first:], piece_spans[first:]
+        classes[first:] = self.model.vocabulary.id(UNKNOWN)
 
     def augment_samples(self, samples: Tensor) -> Tensor:
         """Add rooms and noise to rows, limit the band of some, and change levels: (B, S)."""
@@ -337,7 +362,7 @@ class ClipBatches:
         return Batch(features, state, rows.targets, rows.words, rows)
 
     def label_shares(self) -> Tensor:
-        """The share of each label in the targets, with scrambled words: (V,), sum 1."""
+        """The share of each label in the targets, with made unknown words: (V,), sum 1."""
         clips, vocabulary = self.clips, self.clips.model.vocabulary
         labels = label_ids(clips.classes, clips.model)
         shares = torch.bincount(labels, clips.weights, minlength=len(vocabulary))
@@ -347,6 +372,9 @@ class ClipBatches:
             moved = torch.bincount(labels, clips.weights * scrambled, minlength=len(vocabulary))
             shares = shares - moved
             shares[vocabulary.id(UNKNOWN)] += moved.sum()
+            cut = clips.cut_count(batch_size) / batch_size
+            shares = shares * (1 - cut)
+            shares[vocabulary.id(UNKNOWN)] += cut
         return shares
 
     def carry(self, state: State) -> None:

@@ -57,6 +57,7 @@ class TrainingState:
 
     Args:
         carried: what one batch hands to the next: the state of the streams trained on.
+        start: the weights that the run began with, where they are a part of what it keeps.
         ranks: the processes, each of which has its share of `carried`.
     """
 
@@ -67,6 +68,7 @@ class TrainingState:
     progress: Progress
     carried: dict[str, Tensor] = field(default_factory=dict)
     ranks: Ranks = ALONE
+    start: dict[str, Tensor] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write everything atomically; all processes must call this, and the first one writes."""
@@ -97,6 +99,7 @@ class TrainingState:
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.model.state_dict().items()}
+        tensors |= {f"start.{k}": v for k, v in self.start.items()}
         for i, parameter in enumerate(self._parameters()):
             entries = self.optimiser.state.get(parameter, {})
             tensors |= {f"optimiser.{i}.{k}": torch.as_tensor(v) for k, v in entries.items()}
@@ -117,6 +120,7 @@ class TrainingState:
 
         self.model.load_state_dict(part("model."))
         self.average.model.load_state_dict(part("average."))
+        self.start.update({k: v.to(self.model.device) for k, v in part("start.").items()})
         for i, parameter in enumerate(self._parameters()):
             entries = part(f"optimiser.{i}.")
             if entries:

@@ -12,6 +12,7 @@ import torch
 from speechgru.common.progress import Progress
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError
+from speechgru.model.network import SpeechGRU
 from speechgru.modelfile.bundled import trained_model
 from speechgru.modelfile.safetensors import read_header, save_model
 from speechgru.training.checkpoint import read_progress
@@ -288,7 +289,8 @@ class _Loop:
 
     def _validate(self) -> None:
         trainer, progress = self.trainer, self.progress
-        score = self._score()
+        model = trainer.candidate()
+        score = self._score(model)
         self.last_score = score
         self._check_finite(score.loss)
         if progress.step >= trainer.judged_from:
@@ -297,11 +299,11 @@ class _Loop:
             progress.best_score = score.balanced_accuracy
             if score.stream:
                 progress.best_score = -score.stream.errors
-                trainer.state.average.model.metadata["decoder"] = score.stream.detector.model_dump()
+                model.metadata["decoder"] = score.stream.detector.model_dump()
             progress.best_step = progress.step
             progress.validations_since_best = 0
             progress.best_metrics = {"validation": score.as_dict(), "step": progress.step}
-            self._save_best()
+            self._save_best(model)
         row = {
             "step": progress.step,
             "epoch": round(trainer.epoch, 4),
@@ -320,8 +322,8 @@ class _Loop:
         self._save()
         self._report()
 
-    def _score(self) -> Score:
-        trainer, model = self.trainer, self.trainer.state.average.model
+    def _score(self, model: SpeechGRU) -> Score:
+        trainer = self.trainer
         score, streams = trainer.validation(model), trainer.stream_validation
         stream = None
         keeps_start = trainer.recipe.training.keep_start
@@ -362,8 +364,8 @@ class _Loop:
         )
         return DetectorConfig.parse(decoder, "the model's decoder")
 
-    def _save_best(self) -> None:
-        trainer, model = self.trainer, self.trainer.state.average.model
+    def _save_best(self, model: SpeechGRU) -> None:
+        trainer = self.trainer
         task, recipe = trainer.data.task, trainer.recipe
         model.metadata |= {
             "metrics": self.progress.best_metrics,

@@ -19,6 +19,8 @@ MOMENTUM = 0.95
 COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 3
 #: RMS of a matrix's update at a learning rate of 1: about that of AdamW.
 UPDATE_RMS = 0.2
+#: How far a model that is trained on moves from the weights it began with to those it has learnt.
+_LEARNT_SHARE = 0.7
 
 
 class EagerAdamW(torch.optim.AdamW):
@@ -171,3 +173,34 @@ class WeightAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         source, average = self._pairs
         torch._foreach_lerp_(average, source, 1 - decay)
+
+
+class BetweenStartAndAverage:
+    """A model whose weights lie between averaged ones and those that the training began with.
+
+    What is learnt from a few new recordings costs voices that are not among them. Between both sets
+    of weights a model has most of what each of them is good at (Wortsman et al., "Robust
+    fine-tuning of zero-shot models", 2022). The frequencies of the labels are those of the training
+    that goes on, in which the words have become rarer.
+
+    Args:
+        start: the weights that the training began with, by their names in the model.
+    """
+
+    def __init__(self, average: SpeechGRU, start: dict[str, Tensor]) -> None:
+        self.model = copy.deepcopy(average)
+        self.model.metadata = average.metadata
+        self._average, self._start = average.state_dict(), start
+
+    @torch.no_grad()
+    def at(self, step: int) -> SpeechGRU:
+        """The model after so many steps; before the first, the one that training began with."""
+        for name, tensor in self.model.state_dict().items():
+            start, average = self._start[name], self._average[name]
+            if step == 0:
+                tensor.copy_(start)
+            elif name == "log_prior" or not tensor.is_floating_point():
+                tensor.copy_(average)
+            else:
+                tensor.copy_(torch.lerp(start, average, _LEARNT_SHARE))
+        return self.model

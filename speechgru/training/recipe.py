@@ -60,6 +60,8 @@ class SamplingConfig(_Section):
     separate_unknown_words: bool = True
     #: Share of the clips that become `_unknown_`: words with their halves swapped, or reversed.
     made_unknown_share: float = Field(0.04, ge=0.0, lt=1.0)
+    #: Share of the clips that become pieces of running speech, as long as words: `_unknown_`, too.
+    cut_speech_share: float = Field(0.0, ge=0.0, le=0.5)
 
 
 class StreamConfig(_Section):
@@ -118,8 +120,9 @@ class TrainingConfig(_Section):
     #: eighth of the learning rate, and keeps that model's weights unless better ones are found
     #: (`keep_start`); 0 trains it like any other.
     refine_steps: int = Field(0, ge=0)
-    #: The weights that training starts with are validated, too. Later ones replace them only if
-    #: they miss no more of the validation words and have the lower cost.
+    #: The weights that training starts with are validated, too. Later ones, which lie between these
+    #: and what was learnt, replace them only if they miss no more of the validation words and have
+    #: the lower cost.
     keep_start: bool = False
     #: Passes over as many clips as the training split has ...
     epochs: float = Field(30, gt=0)

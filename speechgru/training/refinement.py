@@ -15,7 +15,8 @@ def refined(recipe: Recipe) -> Recipe:
 
     It takes `training.refine_steps`, at an eighth of the learning rate, in streams from the first
     step and with more running speech, and keeps the weights it begins with unless better ones are
-    found. Otherwise, or where `refine_steps` is 0, the recipe stays as it is.
+    found between these and what it learns. Otherwise, or where `refine_steps` is 0, the recipe
+    stays as it is.
 
     Raises:
         DataError: the model's file is not a model, or the data is invalid.

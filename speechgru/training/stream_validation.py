@@ -34,7 +34,7 @@ _WORD_DB = -26.0
 _ROWS = 16
 #: Settings of the detectors that are tried.
 _SMOOTHING_S = (0.1, 0.2)
-_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 #: One false alarm per hour and word costs as much as so many percent of missed words.
 _PERCENT_PER_ALARM = 1.0
 #: False alarms beyond this rate, per hour and word, cost no more.

@@ -1,10 +1,16 @@
-"""Running speech ("talk") in training, so that it is ignored and words after it are recognized."""
+"""Running speech ("talk") in training, so that it is ignored and words after it are recognized.
+
+Pieces of it, as long as words, are what people say besides the words between two pauses: with
+others before it a word sounds, and is taken, differently.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from speechgru.audio.files import read
 from speechgru.audio.pcm import FULL_SCALE, Packed, to_packed
@@ -12,6 +18,7 @@ from speechgru.audio.samples import Samples
 from speechgru.common.threads import in_threads
 from speechgru.corpora.speakers import is_false_alarm
 from speechgru.labels import UNKNOWN
+from speechgru.training.augmentation import crops_at, uniform
 from speechgru.training.data import TrainingData
 
 #: How often each reviewed false alarm is in the running speech.
@@ -26,6 +33,8 @@ _LOUD_DB, _SPEECH_S, _SILENCE_S = -18.0, 0.2, 0.6
 #: So many steps at once are measured.
 _BLOCK = 5_000
 SPEECH, NEITHER, SILENT = 1, 0, -1
+#: The shortest and the longest piece, and how long it is faded in and out.
+_PIECE_S, _FADE_S = (0.25, 0.8), 0.02
 
 
 def talk_recordings(data: TrainingData, split: str) -> tuple[Path, ...]:
@@ -70,6 +79,32 @@ def talk_bank(
     speech = _recently(is_loud, round(_SPEECH_S * steps_per_second))
     quiet = ~_recently(is_loud, round(_SILENCE_S * steps_per_second))
     return steps.ravel(), (speech * SPEECH + quiet * SILENT).astype(np.int8)
+
+
+def pieces_of(
+    talk: Tensor, starts: Tensor, shape: tuple[int, int], rate: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Clips of `shape` (B, S), each with a piece of running speech and silence around it.
+
+    Args:
+        talk: running speech, 16-bit (N,).
+        starts: the samples at which a piece may begin, (M,).
+
+    Returns:
+        samples (B, S), and the first and the last sample of each piece (B, 2).
+    """
+    count, length = shape
+    like = talk.new_empty(0, dtype=torch.float32)
+    place, size, before = (uniform((count,), 0, 1, like, generator) for _ in range(3))
+    shortest, longest = (min(piece_s * rate, 0.9 * length) for piece_s in _PIECE_S)
+    lengths = (shortest + size * (longest - shortest)).long()
+    firsts = (before * (length - lengths)).long()
+    spans = torch.stack([firsts, firsts + lengths], dim=1)
+    starts = starts[(place * len(starts)).long()] - firsts
+    clips = crops_at(talk, starts.clamp(0, len(talk) - length), length) / FULL_SCALE
+    now = torch.arange(length, device=talk.device)
+    from_edge = torch.minimum(now - spans[:, :1] + 1, spans[:, 1:] - now)
+    return clips * (from_edge / (_FADE_S * rate)).clamp(0, 1), spans
 
 
 def _rms(steps: Packed) -> NDArray[np.float32]:

@@ -17,7 +17,12 @@ from speechgru.training.checkpoint import Progress, TrainingState
 from speechgru.training.data import TrainingData, unknown_words
 from speechgru.training.distribution import ALONE, Ranks, share_layers
 from speechgru.training.losses import BatchLoss
-from speechgru.training.optimiser import WeightAverage, make_optimiser, schedule
+from speechgru.training.optimiser import (
+    BetweenStartAndAverage,
+    WeightAverage,
+    make_optimiser,
+    schedule,
+)
 from speechgru.training.recipe import Recipe, TrainingConfig
 from speechgru.training.stream_batches import StreamBatches
 from speechgru.training.stream_validation import StreamValidation
@@ -70,11 +75,16 @@ class Trainer:
         self.batches = make_batches(clips, recipe)
         self.clip_batches = ClipBatches(clips, config.tail_ms)
         self.model.set_normalisation(clips.raw_features())
-        self.model.set_prior(self.batches.label_shares())
+        shares = self.batches.label_shares()
+        self.model.set_prior(shares)
         name = config.begin_with if warm_start else ""
         self.warm_start = (
             initialize_from(self.model, name, with_prior=config.keep_start) if name else None
         )
+        start: dict[str, Tensor] = {}
+        if self.warm_start and config.keep_start:
+            start = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+            self.model.set_prior(shares)
         self.teachers = Teachers(config.teachers, self.model) if config.teachers else None
         if self.teachers and isinstance(self.batches, StreamBatches):
             self.batches.carry_also(self.teachers)
@@ -112,7 +122,21 @@ class Trainer:
             ),
             self.batches.carried,
             ranks,
+            start,
         )
+        self._between: BetweenStartAndAverage | None = None
+
+    def candidate(self) -> SpeechGRU:
+        """The model as it is now: what validation judges, and a run keeps if it is the best.
+
+        It has the averaged weights, or where the recipe goes on with a model (`keep_start`) weights
+        between these and that model's.
+        """
+        state = self.state
+        if not state.start:
+            return state.average.model
+        self._between = self._between or BetweenStartAndAverage(state.average.model, state.start)
+        return self._between.at(state.progress.step)
 
     @property
     def precision(self) -> str:

@@ -1,6 +1,7 @@
 """A server among clients that come, go, stall, send garbage and vanish, for a minute or more.
 
-`SOAK_S=3600 pytest -m slow -n0 -s tests/serve/test_soak.py` runs it for an hour and prints figures.
+`SOAK_S=3600 SOAK_CLIENTS=100 pytest -m slow -n0 -s tests/serve/test_soak.py` runs it for an hour
+with a hundred clients at once, half of them bad, and prints figures.
 """
 
 import asyncio
@@ -26,7 +27,10 @@ from wyoming.wake import Detection, NotDetected
 
 #: At least; the clients that are on their way then finish.
 SECONDS = float(os.environ.get("SOAK_S", "45"))
-GOOD, WYOMING, BAD = 6, 2, 8
+#: At once; half of them are bad.
+CLIENTS = int(os.environ.get("SOAK_CLIENTS", "16"))
+WYOMING, BAD = CLIENTS // 8, CLIENTS // 2
+GOOD = CLIENTS - WYOMING - BAD
 #: The sound comes this many times faster than real time.
 SPEED = 2.0
 GONE = (OSError, WebSocketException, EOFError, asyncio.IncompleteReadError)

@@ -22,6 +22,7 @@ from speechgru.training.recipe import SamplingConfig, parse_recipe
 from speechgru.training.refinement import refined
 from speechgru.training.stream_validation import StreamScore
 from speechgru.training.talk import talk_recordings
+from speechgru.training.trainer import Trainer
 
 
 def recipe_from(run, **training):
@@ -46,16 +47,44 @@ def test_running_speech_is_a_third_at_least_if_there_is_any(before, after):
     assert refined(recipe).stream.talk_share == pytest.approx(after)
 
 
-def test_posteriors_keep_the_scale_that_the_detector_was_chosen_on(tmp_path):
-    model = load_model(finished_run(shared_tones()) / "model.safetensors")
-    model.log_prior[1] += 1.5
-    save_model(model, tmp_path / "model.safetensors")
-    recipe = refined(recipe_from(tmp_path))
-    assert torch.equal(make_trainer(recipe).model.log_prior, model.log_prior)
-    in_full = recipe.model_copy(
-        update={"training": recipe.training.model_copy(update={"keep_start": False})}
-    )
-    assert not torch.allclose(make_trainer(in_full).model.log_prior, model.log_prior)
+def test_candidate_lies_between_the_model_and_what_is_learnt(tmp_path):
+    start = load_model(finished_run(shared_tones()) / "model.safetensors")
+    start.log_prior[1] += 1.5
+    save_model(start, tmp_path / "model.safetensors")
+    trainer = make_trainer(refined(recipe_from(tmp_path, average_decay=0.0, learning_rate=0.5)))
+    for name, tensor in trainer.candidate().state_dict().items():
+        assert torch.equal(tensor, start.state_dict()[name]), name
+    for _ in range(3):
+        trainer.train_step()
+    between, learnt = trainer.candidate().state_dict(), trainer.model.state_dict()
+    moved = 0
+    for name, tensor in start.state_dict().items():
+        if name == "log_prior":
+            assert torch.equal(between[name], learnt[name])
+        if name == "log_prior" or not tensor.is_floating_point():
+            continue
+        torch.testing.assert_close(between[name], 0.3 * tensor + 0.7 * learnt[name])
+        moved += not torch.equal(tensor, learnt[name])
+    assert moved > 5
+    # Words are rarer than in the training before, where they were more probable.
+    assert not torch.allclose(between["log_prior"], start.log_prior)
+
+
+def test_resumed_run_still_knows_the_model_it_began_with(tmp_path):
+    recipe = refined(recipe_from(finished_run(shared_tones()), validations=2))
+    first = make_trainer(recipe)
+    for _ in range(2):
+        first.train_step()
+    first.state.save(tmp_path / "checkpoint")
+    second = Trainer(recipe, loop.prepare(recipe), CPU, warm_start=False)
+    second.state.load(tmp_path / "checkpoint")
+    for name, tensor in first.candidate().state_dict().items():
+        assert torch.equal(tensor, second.candidate().state_dict()[name]), name
+
+
+def test_other_trainings_keep_their_averaged_weights():
+    trainer = make_trainer(recipe_from(finished_run(shared_tones())))
+    assert trainer.candidate() is trainer.state.average.model
 
 
 def test_weights_stay_where_nothing_better_is_found(tmp_path):

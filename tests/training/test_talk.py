@@ -10,11 +10,11 @@ from tones import RATE
 from speechgru.analysis.training_cost import synthetic_data
 from speechgru.errors import UsageError
 from speechgru.labels import SILENCE, UNKNOWN
-from speechgru.training.batches import NO_TARGET, NO_WORD
+from speechgru.training.batches import NO_TARGET, NO_WORD, ClipBatches
 from speechgru.training.data import label_ids, prepare
 from speechgru.training.recipe import parse_recipe
 from speechgru.training.stream_batches import StreamBatches
-from speechgru.training.talk import SILENT, SPEECH, talk_bank
+from speechgru.training.talk import SILENT, SPEECH, pieces_of, talk_bank
 from speechgru.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("quick_streams")
@@ -112,11 +112,46 @@ def test_talk_continues_in_the_next_batch_with_its_state(batches):
         assert (moved[~wrapped] == batches.steps).all()
 
 
-def test_recipe_with_talk_needs_running_speech(tones):
+def test_pieces_are_speech_with_silence_around_them():
+    talk = torch.arange(20 * RATE, dtype=torch.float32).remainder(1_000).to(torch.int16) + 1_000
+    starts = torch.tensor([RATE + 100, 10 * RATE + 300])
+    clips, spans = pieces_of(talk, starts, (40, RATE), RATE, torch.Generator().manual_seed(0))
+    lengths = spans[:, 1] - spans[:, 0]
+    assert clips.shape == (40, RATE)
+    assert (spans.min().item() >= 0, spans.max().item() <= RATE) == (True, True)
+    assert 0.25 * RATE <= lengths.min() < 0.35 * RATE < 0.7 * RATE < lengths.max() <= 0.8 * RATE
+    for clip, (first, last) in zip(clips, spans.tolist(), strict=True):
+        assert not clip[:first].any()
+        assert not clip[last:].any()
+        inner = clip[first + 400 : last - 400] * 32_768  # without the edges
+        assert set(inner.diff().round().tolist()) <= {1.0, -999.0}
+        assert round(inner[0].item()) in (1_500, 1_700)  # each begins where it may
+
+
+def test_share_of_clips_becomes_pieces_of_speech(tones):
+    batches = make_batches(tones, talk_share=0.01)
+    clips, unknown = batches.clips, batches.clips.model.vocabulary.id(UNKNOWN)
+    before = batches.label_shares()[unknown]
+    sampling = clips.recipe.sampling.model_copy(update={"cut_speech_share": 0.25})
+    clips.recipe = clips.recipe.model_copy(update={"sampling": sampling})
+    drawn = clips.draw(32)
+    assert (drawn.classes[-8:] == unknown).all()
+    assert all(clip.any() for clip in drawn.samples[-8:])
+    # Three quarters are as before, and a quarter is unknown.
+    after = batches.label_shares()[unknown]
+    assert after.item() == pytest.approx(0.75 * before.item() + 0.25, abs=0.04)
+    assert ClipBatches(clips, 200).label_shares().sum().item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [("stream", "talk_share"), ("sampling", "cut_speech_share")]
+)
+def test_recipe_with_talk_needs_running_speech(tones, section, key):
     recipe = quick_recipe(tones).model_dump()
-    recipe["stream"] = {"clips": 2, "talk_share": 0.5}
+    recipe["stream"] = {"clips": 2}
+    recipe[section] |= {key: 0.5}
     recipe = parse_recipe(recipe, "no talk")
-    with pytest.raises(UsageError, match=r"data\.other_sounds = true"):
+    with pytest.raises(UsageError, match=rf"{section}\.{key}: .*data\.other_sounds = true"):
         Trainer(recipe, prepare(recipe), CPU)
 
 
