@@ -1,5 +1,6 @@
 """A stream of an engine: its waiting samples, its decoder, and the answers it gives."""
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from speechgru.decoding.ctc import CTCDecoder
 from speechgru.decoding.detector import Detector, Verdict
 from speechgru.decoding.events import Event
 from speechgru.decoding.factory import DecoderConfig, make_decoder
+from speechgru.labels import SILENCE
 from speechgru.recognition.state_policy import StateResets
 from speechgru.serve.models import ServedModel
 
@@ -24,6 +26,8 @@ NEAR_MISS_STEPS = 10
 _Timed = TypeVar("_Timed", Event, Verdict)
 
 _NO_SAMPLES = np.empty(0, np.float32)
+#: The log-posterior of silence above which nothing else is likely.
+_SILENT = math.log(0.9)
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,10 @@ class Stream:
         self.decoder_changed = True
         #: Whether the engine decodes it together with other streams.
         self.decoded_together = False
+        #: Whether the last step was almost certainly silence.
+        self.hears_silence = False
+        labels = model.labels
+        self._silence = labels.index(SILENCE) if SILENCE in labels else None
 
     @property
     def waiting_samples(self) -> int:
@@ -174,6 +182,8 @@ class Stream:
         """
         first = self.steps
         self.steps += len(log_posteriors)
+        if self._silence is not None:
+            self.hears_silence = bool(log_posteriors[-1, self._silence] > _SILENT)
         extras = self.extras
         answer = Answer(self.time_s, self._in_stream(events)) if events else None
         if extras.posterior_steps:

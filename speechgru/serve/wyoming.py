@@ -7,6 +7,7 @@ reported as `detection`; a stream without one, at its end, as `not-detected`.
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
@@ -27,6 +28,9 @@ from speechgru.version import __version__
 #: While sound comes in real time, it is read at most this often: satellites and Home Assistant send
 #: 10 ms at a time, in three parts, and waking up for each costs more than recognizing it.
 READ_S = 0.08
+#: While nothing but silence is heard, it is read less often: whoever begins to speak says a word
+#: that lasts about as long.
+QUIET_READ_S = 0.3
 _READ_BYTES = 2**16
 #: Seconds that the rest of a stream may take once all its sound has arrived.
 _END_S = 30.0
@@ -110,7 +114,7 @@ class WyomingSession(Session):
                     self._rest_by_s = None  # that of the message before
                     await self._handle(event)
                 await self._pass_on()
-                if 0 < self._received_s - before_s <= 2 * READ_S:
+                if 0 < self._received_s - before_s <= 2 * QUIET_READ_S:
                     await self._pause()
         except SpeechGRUError as error:
             self.expire("invalid", str(error))
@@ -171,15 +175,20 @@ class WyomingSession(Session):
     async def _pause(self) -> None:
         """Let more sound arrive before it is read; the system keeps it meanwhile."""
         self._resumed.clear()
-        timer = asyncio.get_running_loop().call_later(READ_S, self._resumed.set)
         transport = self._writer.transport
         assert isinstance(transport, asyncio.Transport)
         transport.pause_reading()
         try:
-            await self._resumed.wait()
+            await self._resumed_within(READ_S)
+            # By now it is known what was read before the pause.
+            if all(stream.hears_silence for stream in self._streams):
+                await self._resumed_within(QUIET_READ_S - READ_S)
         finally:
-            timer.cancel()
             transport.resume_reading()
+
+    async def _resumed_within(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._resumed.wait(), seconds)
 
     async def _handle(self, event: Event) -> None:
         kind = event.type
