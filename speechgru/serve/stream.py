@@ -26,8 +26,8 @@ NEAR_MISS_STEPS = 10
 _Timed = TypeVar("_Timed", Event, Verdict)
 
 _NO_SAMPLES = np.empty(0, np.float32)
-#: The log-posterior of silence above which nothing else is likely.
-_SILENT = math.log(0.9)
+#: The log-posterior of silence above which it is likelier than all else.
+_SILENT = math.log(0.5)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Stream:
         self.decoder_changed = True
         #: Whether the engine decodes it together with other streams.
         self.decoded_together = False
-        #: Whether the last step was almost certainly silence.
+        #: Whether the last step was probably silence.
         self.hears_silence = False
         labels = model.labels
         self._silence = labels.index(SILENCE) if SILENCE in labels else None

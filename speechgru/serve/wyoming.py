@@ -27,10 +27,9 @@ from speechgru.version import __version__
 
 #: While sound comes in real time, it is read at most this often: satellites and Home Assistant send
 #: 10 ms at a time, in three parts, and waking up for each costs more than recognizing it.
-READ_S = 0.08
-#: While nothing but silence is heard, it is read less often: whoever begins to speak says a word
-#: that lasts about as long.
-QUIET_READ_S = 0.3
+READ_S = 0.2
+#: While nothing but silence is heard it is read less often: a word that begins lasts about as long.
+QUIET_READ_S = 0.4
 _READ_BYTES = 2**16
 #: Seconds that the rest of a stream may take once all its sound has arrived.
 _END_S = 30.0

@@ -17,6 +17,7 @@ from wyoming.ping import Ping, Pong
 from wyoming.wake import Detect, Detection, NotDetected
 
 from speechgru.serve.limits import Limits
+from speechgru.serve.wyoming import WyomingSession
 
 LIMITS = Limits(clients=4)
 IMPATIENT = Limits(idle_s=1.0, hello_s=0.5)
@@ -137,6 +138,41 @@ def test_the_exchange_of_home_assistant(server):
     detection = asyncio.run(assist("stop"))
     assert detection.name == "stop"
     assert detection.timestamp == pytest.approx(5_000 + 1000 * first["t"], abs=2)
+
+
+@pytest.mark.parametrize(("speech", "seldom"), [(False, True), (True, False)])
+def test_silence_is_read_less_often(server, monkeypatch, speech, seldom):
+    """Whoever begins to speak is heard in time: what follows is read as often as ever."""
+    waits, pauses = [], []
+    wait, pause = WyomingSession._resumed_within, WyomingSession._pause
+
+    async def counted_wait(session, seconds):
+        waits.append(seconds)
+        await wait(session, seconds)
+
+    async def counted_pause(session):
+        pauses.append(session)
+        await pause(session)
+
+    monkeypatch.setattr(WyomingSession, "_resumed_within", counted_wait)
+    monkeypatch.setattr(WyomingSession, "_pause", counted_pause)
+    word = words_in_noise()[10_240:17_920]
+    sound = np.tile(word, 3) if speech else np.zeros(16_000, np.int16)
+
+    async def in_real_time():
+        async with client_of(server) as client:
+            await client.write_event(AudioStart(16_000, 2, 1).event())
+            for chunk in chunks(sound.tobytes(), ms=20):
+                await client.write_event(chunk)
+                await asyncio.sleep(0.02)
+            await client.write_event(AudioStop().event())
+            while (event := await client.read_event()) is not None:
+                if NotDetected.is_type(event.type) or speech:
+                    break
+
+    asyncio.run(in_real_time())
+    assert len(pauses) >= 2
+    assert (len(waits) > len(pauses)) == seldom
 
 
 def test_an_unknown_wake_word_is_answered_with_an_error(server):
