@@ -101,12 +101,15 @@ def quick_costs() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def quick_streams() -> Iterator[None]:
-    """Trainers of streams count their labels in fewer clips, and decode running speech once."""
+    """Trainers of streams count their labels in fewer clips, and validate on less; speech is
+    decoded once."""
     from speechgru.training import batches, stream_batches, stream_validation, talk
 
     talk_bank = cache(talk.talk_bank)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream_batches, "_COUNTED_CLIPS", 1024)
+        patch.setattr(stream_validation, "_MIN_WORDS", 96)
+        patch.setattr(stream_validation, "_TALK_SPEEDS", (1.0,))
         for module in (batches, stream_validation):
             patch.setattr(module, "talk_bank", talk_bank)
         yield
