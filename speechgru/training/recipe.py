@@ -130,8 +130,6 @@ class TrainingConfig(_Section):
     least_steps: int = Field(1, ge=1)
     #: ... and so many for each word, as more words need more steps to be told apart.
     least_steps_per_word: int = Field(0, ge=0)
-    #: ... and so many for each speaker up to 72: the voices of few are soon known by heart.
-    least_steps_per_speaker: int = Field(0, ge=0)
     batch_size: int = Field(128, ge=1, le=65_536)
     #: "muon" learns more per step; it needs a learning rate two to four times as high, and ten
     #: times the weight decay.

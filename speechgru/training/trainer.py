@@ -33,9 +33,6 @@ from speechgru.training.warm_start import initialize_from
 #: The stages of a training step, in order. The names are also JSON keys of `bench train`.
 STAGES = ("draw", "features", "forward", "backward", "optimiser", "average")
 
-#: More speakers than this need no more steps than a pass over their clips has.
-_MOST_SPEAKERS = 72
-
 
 class Trainer:
     """A network with its data and its optimizer, advanced by `train_step`.
@@ -213,15 +210,8 @@ def steps_of(config: TrainingConfig, clips: int, task: Task) -> int:
     if config.keep_start and config.refine_steps:
         return config.refine_steps
     words = sum(label not in NOT_WORDS for label in task.labels)
-    examples = task.split("training")
-    speakers = len({example.speaker for example in examples if example.label not in NOT_WORDS})
     passes = round(config.epochs * clips / config.batch_size)
-    return max(
-        passes,
-        config.least_steps,
-        config.least_steps_per_word * words,
-        config.least_steps_per_speaker * min(speakers, _MOST_SPEAKERS),
-    )
+    return max(passes, config.least_steps, config.least_steps_per_word * words)
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:

@@ -136,17 +136,6 @@ def test_least_steps(tones):
     assert many_clips == round(0.1 * 100_000 / recipe.training.batch_size) > 300
 
 
-@pytest.mark.parametrize(("speakers", "steps"), [(3, 40), (50, 500), (2_000, 720)])
-def test_steps_for_each_speaker(tones, speakers, steps):
-    recipe = quick_recipe(tones, epochs=0.1, least_steps=40, least_steps_per_speaker=10)
-    task = make_trainer(recipe).data.task
-    word = next(example for example in task.split("training") if example.label == "low")
-    examples = tuple(replace(word, speaker=str(number)) for number in range(speakers))
-    others = tuple(replace(word, label="_unknown_", speaker=f"x{n}") for n in range(90))
-    task = replace(task, splits=task.splits | {"training": (*examples, *others)})
-    assert steps_of(recipe.training, 10, task) == steps
-
-
 def test_bundled_files_are_the_same_network():
     """The bundled ONNX file is the same network as the file that training starts with."""
     listens, trained = open_backend(bundled_model()), load_model(trained_model("commands-12"))
