@@ -33,6 +33,9 @@ from speechgru.training.warm_start import initialize_from
 #: The stages of a training step, in order. The names are also JSON keys of `bench train`.
 STAGES = ("draw", "features", "forward", "backward", "optimiser", "average")
 
+#: Weights are judged on streams from this share of the steps on.
+_JUDGED_FROM = 0.75
+
 
 class Trainer:
     """A network with its data and its optimizer, advanced by `train_step`.
@@ -105,7 +108,7 @@ class Trainer:
         #: which the few words of the validation streams are right may be so by chance.
         self.judged_from = self.streams_begin + 1
         if self.stream_validation is not None:
-            self.judged_from = max(self.judged_from, math.ceil(self.steps / 2))
+            self.judged_from = max(self.judged_from, math.ceil(_JUDGED_FROM * self.steps))
         self.validate_every = max(1, math.ceil(self.steps / config.validations))
         self.state = TrainingState(
             self.model,
