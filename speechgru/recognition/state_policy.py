@@ -32,10 +32,11 @@ class StatePolicy(Settings):
     compared with the lowest one of the last ten seconds. "event": after each event. The context of
     samples and of the convolutions' frames is always carried, as the sound goes on.
 
-    The default is for models trained on single clips. One of them (373 K, `commands-12`) on a
-    20-minute stream of validation clips, 342 words, with the best of 84 detectors each: 81 errors
-    (missed or wrong words, and false alarms) with "silence", 117 with "event", 198 with "carry".
-    `evaluate --streaming --tune --keep` chooses the policy for a model and stores it in its file.
+    Models trained on streams carry their state. The default is for those trained on single clips.
+    One of them (373 K, `commands-12`) on a 20-minute stream of validation clips, 342 words, with
+    the best of 84 detectors each: 81 errors (missed or wrong words, and false alarms) with
+    "silence", 117 with "event", 198 with "carry". `evaluate --streaming --tune --keep` chooses the
+    policy for a model and stores it in its file.
     """
 
     mode: Mode = "silence"

@@ -180,8 +180,7 @@ class BetweenStartAndAverage:
 
     What is learnt from a few new recordings costs voices that are not among them. Between both sets
     of weights a model has most of what each of them is good at (Wortsman et al., "Robust
-    fine-tuning of zero-shot models", 2022). The frequencies of the labels are those of the training
-    that goes on, in which the words have become rarer.
+    fine-tuning of zero-shot models", 2022). The frequencies of the labels lie between, too.
 
     Args:
         start: the weights that the training began with, by their names in the model.
@@ -199,8 +198,8 @@ class BetweenStartAndAverage:
             start, average = self._start[name], self._average[name]
             if step == 0:
                 tensor.copy_(start)
-            elif name == "log_prior" or not tensor.is_floating_point():
-                tensor.copy_(average)
-            else:
+            elif tensor.is_floating_point():
                 tensor.copy_(torch.lerp(start, average, _LEARNT_SHARE))
+            else:
+                tensor.copy_(average)
         return self.model

@@ -12,6 +12,7 @@ from speechgru.errors import UsageError
 from speechgru.labels import NOT_WORDS, UNKNOWN
 from speechgru.model.network import SpeechGRU, State
 from speechgru.model.row_threads import on_one_core
+from speechgru.recognition.state_policy import CARRY
 from speechgru.training.batches import Batch, ClipBatches, TrainingClips
 from speechgru.training.checkpoint import Progress, TrainingState
 from speechgru.training.data import TrainingData, unknown_words
@@ -74,6 +75,8 @@ class Trainer:
             "clip_s": data.task.clip_s,
             "tail_s": config.tail_ms / 1000,
         }
+        if recipe.stream.clips:
+            self.model.metadata["state_policy"] = CARRY.model_dump()
         clips = TrainingClips(data, recipe, self.model, ranks)
         self.batches = make_batches(clips, recipe)
         self.clip_batches = ClipBatches(clips, config.tail_ms)

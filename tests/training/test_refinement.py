@@ -59,15 +59,11 @@ def test_candidate_lies_between_the_model_and_what_is_learnt(tmp_path):
     between, learnt = trainer.candidate().state_dict(), trainer.model.state_dict()
     moved = 0
     for name, tensor in start.state_dict().items():
-        if name == "log_prior":
-            assert torch.equal(between[name], learnt[name])
-        if name == "log_prior" or not tensor.is_floating_point():
-            continue
-        torch.testing.assert_close(between[name], 0.3 * tensor + 0.7 * learnt[name])
-        moved += not torch.equal(tensor, learnt[name])
+        if tensor.is_floating_point():
+            torch.testing.assert_close(between[name], 0.3 * tensor + 0.7 * learnt[name])
+            moved += not torch.equal(tensor, learnt[name])
     assert moved > 5
-    # Words are rarer than in the training before, where they were more probable.
-    assert not torch.allclose(between["log_prior"], start.log_prior)
+    assert not torch.allclose(learnt["log_prior"], start.log_prior)
 
 
 def test_resumed_run_still_knows_the_model_it_began_with(tmp_path):

@@ -155,6 +155,13 @@ def test_recipe_with_talk_needs_running_speech(tones, section, key):
         Trainer(recipe, prepare(recipe), CPU)
 
 
+def test_models_trained_on_streams_carry_their_state(tones, batches):
+    """Reset in silence, `my-words` fired seven times as often at other words said alone."""
+    assert batches.clips.model.metadata["state_policy"]["mode"] == "carry"
+    recipe = quick_recipe(tones)
+    assert "state_policy" not in Trainer(recipe, prepare(recipe), CPU).model.metadata
+
+
 def test_talk_needs_a_label():
     recipe = parse_recipe(
         {"data": {"protocol": "v2-35"}, "stream": {"clips": 2, "talk_share": 0.5}}, "all words"
