@@ -168,7 +168,7 @@ class TrainingClips:
             self.rooms = torch.from_numpy(room_bank(model.sample_rate)).to(device)
         #: Running speech (N,), and for each of its steps whether it is speech or silence.
         self.talk: tuple[Tensor, Tensor] | None = None
-        if recipe.stream.talk_share or recipe.sampling.cut_speech_share:
+        if recipe.stream.talk_share:
             self.talk = self._read_talk(data)
 
     def __len__(self) -> int:
@@ -176,16 +176,15 @@ class TrainingClips:
         return len(self.store)
 
     def _read_talk(self, data: TrainingData) -> tuple[Tensor, Tensor]:
-        key = "stream.talk_share" if self.recipe.stream.talk_share else "sampling.cut_speech_share"
         if UNKNOWN not in self.model.vocabulary:
             raise UsageError(
-                f"{key}: running speech is trained as _unknown_, which is not among the labels; "
-                f"set {key}=0"
+                "stream.talk_share: running speech is trained as _unknown_, which is not among "
+                "the labels; set stream.talk_share=0"
             )
         recordings = talk_recordings(data, "training")
         if not recordings:
             raise UsageError(
-                f"{key}: there is no running speech to train with; use that which "
+                "stream.talk_share: there is no running speech to train with; use that which "
                 "ships with the package by data.other_sounds = true"
             )
         # Few hours of it are heard again and again, so that their voices should vary, too.
@@ -194,7 +193,7 @@ class TrainingClips:
         bank = talk_bank(recordings, self.model.sample_rate, self.model.step_samples, speeds)
         samples, activity = (torch.from_numpy(part).to(self.model.device) for part in bank)
         if not (activity == SPEECH).any():
-            raise UsageError(f"{key}: the recordings of other speech are silent")
+            raise UsageError("stream.talk_share: the recordings of other speech are silent")
         return samples, activity
 
     def _find_words(self) -> NDArray[np.int64]:
@@ -237,8 +236,8 @@ class TrainingClips:
             self.fill_silence(samples, self.is_silence[indices])
         if UNKNOWN in self.model.vocabulary:
             self.scramble(samples, classes, spans, self.can_be_scrambled[indices])
-            if self.recipe.sampling.cut_speech_share:
-                self.cut_speech(samples, classes, spans)
+            if self.talk is not None and self.recipe.sampling.cut_speech_share:
+                self.cut_speech(samples, classes, spans, *self.talk)
         if config.shift_ms or config.speed:
             speed, shift = random_time_changes(count, config, rate, samples, generator)
             samples = warp(samples, speed, shift)
@@ -277,15 +276,15 @@ class TrainingClips:
 
     def cut_count(self, count: int) -> int:
         """How many of `count` clips become pieces of running speech."""
-        return round(count * self.recipe.sampling.cut_speech_share)
+        return round(count * self.recipe.sampling.cut_speech_share) if self.talk else 0
 
-    def cut_speech(self, samples: Tensor, classes: Tensor, spans: Tensor) -> None:
+    def cut_speech(
+        self, samples: Tensor, classes: Tensor, spans: Tensor, talk: Tensor, activity: Tensor
+    ) -> None:
         """Turn a share of the clips into pieces of running speech, in place: (B, S), (B,), (B, 2).
 
         They are the last of the whole batch, which is in random order.
         """
-        assert self.talk is not None
-        talk, activity = self.talk
         rows, own = len(samples), self.ranks.share(len(samples) * self.ranks.size)
         total = rows * self.ranks.size
         first = min(max(total - self.cut_count(total) - own.start, 0), rows)

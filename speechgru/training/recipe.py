@@ -61,6 +61,7 @@ class SamplingConfig(_Section):
     #: Share of the clips that become `_unknown_`: words with their halves swapped, or reversed.
     made_unknown_share: float = Field(0.04, ge=0.0, lt=1.0)
     #: Share of the clips that become pieces of running speech, as long as words: `_unknown_`, too.
+    #: Only with running speech (`stream.talk_share` above 0).
     cut_speech_share: float = Field(0.0, ge=0.0, le=0.5)
 
 
