@@ -168,8 +168,12 @@ class TrainingClips:
             self.rooms = torch.from_numpy(room_bank(model.sample_rate)).to(device)
         #: Running speech (N,), and for each of its steps whether it is speech or silence.
         self.talk: tuple[Tensor, Tensor] | None = None
+        #: The samples of it at which a piece may begin, (M,).
+        self.piece_starts = torch.zeros(0, dtype=torch.long, device=device)
         if recipe.stream.talk_share:
             self.talk = self._read_talk(data)
+            steps = (self.talk[1] == SPEECH).nonzero()[:, 0]
+            self.piece_starts = steps * model.step_samples
 
     def __len__(self) -> int:
         """Number of clips in the training split."""
@@ -237,7 +241,7 @@ class TrainingClips:
         if UNKNOWN in self.model.vocabulary:
             self.scramble(samples, classes, spans, self.can_be_scrambled[indices])
             if self.talk is not None and self.recipe.sampling.cut_speech_share:
-                self.cut_speech(samples, classes, spans, *self.talk)
+                self.cut_speech(samples, classes, spans, self.talk[0])
         if config.shift_ms or config.speed:
             speed, shift = random_time_changes(count, config, rate, samples, generator)
             samples = warp(samples, speed, shift)
@@ -278,9 +282,7 @@ class TrainingClips:
         """How many of `count` clips become pieces of running speech."""
         return round(count * self.recipe.sampling.cut_speech_share) if self.talk else 0
 
-    def cut_speech(
-        self, samples: Tensor, classes: Tensor, spans: Tensor, talk: Tensor, activity: Tensor
-    ) -> None:
+    def cut_speech(self, samples: Tensor, classes: Tensor, spans: Tensor, talk: Tensor) -> None:
         """Turn a share of the clips into pieces of running speech, in place: (B, S), (B,), (B, 2).
 
         They are the last of the whole batch, which is in random order.
@@ -288,10 +290,10 @@ class TrainingClips:
         rows, own = len(samples), self.ranks.share(len(samples) * self.ranks.size)
         total = rows * self.ranks.size
         first = min(max(total - self.cut_count(total) - own.start, 0), rows)
-        starts = (activity == SPEECH).nonzero()[:, 0] * self.model.step_samples
-        shape, rate = (rows, samples.shape[1]), self.model.sample_rate
-        pieces, piece_spans = pieces_of(talk, starts, shape, rate, self.generator)
-        samples[first:], spans[first:] = pieces[first:], piece_spans[first:]
+        numbers = uniform((rows, 3), 0, 1, samples, self.generator)[first:]
+        samples[first:], spans[first:] = pieces_of(
+            talk, self.piece_starts, numbers, samples.shape[1], self.model.sample_rate
+        )
         classes[first:] = self.model.vocabulary.id(UNKNOWN)
 
     def augment_samples(self, samples: Tensor) -> Tensor:

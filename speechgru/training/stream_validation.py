@@ -20,6 +20,7 @@ from speechgru.decoding.detector import Detector, DetectorConfig
 from speechgru.errors import DataError
 from speechgru.labels import NOT_WORDS, columns
 from speechgru.model.network import SpeechGRU
+from speechgru.training.augmentation import warp
 from speechgru.training.data import TrainingData, is_alarm
 from speechgru.training.talk import talk_bank, talk_recordings
 
@@ -200,7 +201,8 @@ def _word_rows(
     for row, packed, example in zip(rows, clips, examples, strict=True):
         clip = packed / FULL_SCALE
         if example.path in heard:
-            clip = _at_speed(clip, rng.uniform(*_SPEEDS))
+            speed = torch.tensor([rng.uniform(*_SPEEDS)])
+            clip = warp(torch.from_numpy(clip)[None].float(), speed, torch.zeros(1))[0].numpy()
         heard.add(example.path)
         start_s, end_s = word_bounds_s(clip, rate)
         word = clip[round(start_s * rate) : round(end_s * rate)]
@@ -244,13 +246,6 @@ def _noise(data: TrainingData, rate: int) -> Samples:
     if sum(map(len, leveled)) < rate:
         leveled.append(_scaled(np.random.default_rng(0).standard_normal(10 * rate), -35.0))
     return np.concatenate(leveled).astype(np.float32)
-
-
-def _at_speed(clip: NDArray[np.floating], speed: float) -> NDArray[np.floating]:
-    """Faster and higher by a factor, with silence where the clip ends: (S,) -> (S,)."""
-    places = np.arange(len(clip))
-    middle = (len(clip) - 1) / 2
-    return np.interp((places - middle) * speed + middle, places, clip, left=0.0, right=0.0)
 
 
 def _scaled(samples: NDArray[np.floating], level_db: float) -> NDArray[np.floating]:

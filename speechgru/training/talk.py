@@ -18,7 +18,7 @@ from speechgru.audio.samples import Samples
 from speechgru.common.threads import in_threads
 from speechgru.corpora.speakers import is_false_alarm
 from speechgru.labels import UNKNOWN
-from speechgru.training.augmentation import crops_at, uniform
+from speechgru.training.augmentation import crops_at
 from speechgru.training.data import TrainingData
 
 #: How often each reviewed false alarm is in the running speech.
@@ -82,20 +82,19 @@ def talk_bank(
 
 
 def pieces_of(
-    talk: Tensor, starts: Tensor, shape: tuple[int, int], rate: int, generator: torch.Generator
+    talk: Tensor, starts: Tensor, numbers: Tensor, length: int, rate: int
 ) -> tuple[Tensor, Tensor]:
-    """Clips of `shape` (B, S), each with a piece of running speech and silence around it.
+    """Clips of S = `length` samples, each with a piece of running speech and silence around it.
 
     Args:
         talk: running speech, 16-bit (N,).
         starts: the samples at which a piece may begin, (M,).
+        numbers: from 0 to 1, (B, 3): which start, how long, and where in the clip.
 
     Returns:
         samples (B, S), and the first and the last sample of each piece (B, 2).
     """
-    count, length = shape
-    like = talk.new_empty(0, dtype=torch.float32)
-    place, size, before = (uniform((count,), 0, 1, like, generator) for _ in range(3))
+    place, size, before = numbers.unbind(1)
     shortest, longest = (min(piece_s * rate, 0.9 * length) for piece_s in _PIECE_S)
     lengths = (shortest + size * (longest - shortest)).long()
     firsts = (before * (length - lengths)).long()

@@ -89,6 +89,7 @@ class Trainer:
         )
         start: dict[str, Tensor] = {}
         if self.warm_start and config.keep_start:
+            # With its own label shares; those of this training are learnt from here on.
             start = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
             self.model.set_prior(shares)
         self.teachers = Teachers(config.teachers, self.model) if config.teachers else None

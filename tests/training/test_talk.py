@@ -115,7 +115,8 @@ def test_talk_continues_in_the_next_batch_with_its_state(batches):
 def test_pieces_are_speech_with_silence_around_them():
     talk = torch.arange(20 * RATE, dtype=torch.float32).remainder(1_000).to(torch.int16) + 1_000
     starts = torch.tensor([RATE + 100, 10 * RATE + 300])
-    clips, spans = pieces_of(talk, starts, (40, RATE), RATE, torch.Generator().manual_seed(0))
+    numbers = torch.rand(40, 3, generator=torch.Generator().manual_seed(0))
+    clips, spans = pieces_of(talk, starts, numbers, RATE, RATE)
     lengths = spans[:, 1] - spans[:, 0]
     assert clips.shape == (40, RATE)
     assert (spans.min().item() >= 0, spans.max().item() <= RATE) == (True, True)
@@ -160,7 +161,7 @@ def test_without_running_speech_there_are_no_pieces_of_it(tones):
 
 
 def test_models_trained_on_streams_carry_their_state(tones, batches):
-    """Reset in silence, `my-words` fired seven times as often at other words said alone."""
+    """After a reset in silence other words said alone are easily taken for its words."""
     assert batches.clips.model.metadata["state_policy"]["mode"] == "carry"
     recipe = quick_recipe(tones)
     assert "state_policy" not in Trainer(recipe, prepare(recipe), CPU).model.metadata
