@@ -4,6 +4,7 @@ import io
 import json
 import time
 from collections import namedtuple
+from contextlib import suppress
 
 import httpx
 import numpy as np
@@ -65,9 +66,11 @@ class Recorder:
         self.socket.send(json.dumps(message))
 
     def say(self, samples):
+        """Send it, up to where the server closes: `next` and `rest` tell why."""
         content = to_packed(samples).tobytes()
-        for first in range(0, len(content), 6400):
-            self.socket.send(content[first : first + 6400])
+        with suppress(ConnectionClosed):
+            for first in range(0, len(content), 6400):
+                self.socket.send(content[first : first + 6400])
 
     def next(self, *kinds):
         """The next message of one of these types."""
