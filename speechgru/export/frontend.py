@@ -11,12 +11,15 @@ depend on the origin of the phase: the first sample of a frame is n = 0.
 
 In a single step the overhead per node is about as large as the computation, so constants are merged
 where that is exact: mean and deviation of the features into the operations before them.
+
+Window and waves are not stored: a runtime computes them once, when it loads the graph.
 """
 
 from math import gcd
 from typing import NamedTuple
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from speechgru.export.graph_builder import GraphBuilder
@@ -24,6 +27,8 @@ from speechgru.model.features import Features
 
 #: Added to the power of a band before the logarithm.
 _FLOOR = 1e-6
+#: Waves as cosines, by the quarters of a turn that are added to the angle.
+_COS, _MINUS_SIN, _SIN = 0, 1, 3
 
 
 class Normalization(NamedTuple):
@@ -72,7 +77,7 @@ def _log_mel(
     squares, bin_of_square = _squares(g, module, grid, bins)
     scale = np.exp(-mean) * np.ones(config.mels)
     rows = g.sparse((np.vstack([mel[:bins], np.zeros_like(mel[:1])]) * scale).astype(np.float32))
-    mel_of_square = g.op("Gather", rows, g.integers(bin_of_square), axis=0)
+    mel_of_square = g.op("Gather", rows, g.small_integers(bin_of_square), axis=0)
     return g.op("Log", g.op("Gemm", squares, mel_of_square, g.floats(_FLOOR * scale)))
 
 
@@ -105,33 +110,37 @@ def _squares(
 
     Also returns the bin of each square; `bins` for those that must not be counted.
     """
-    window, size = module.spectrogram.window.double().numpy(), module.config.fft_samples
-    inner = _factor(size, len(window))  # B
-    outer, rows = size // inner, -(-len(window) // inner)  # A, and the values of a with samples
-    weights = np.pad(window, (0, rows * inner - len(window))).reshape(rows, inner)
+    window, size = module.config.window_samples, module.config.fft_samples
+    inner = _factor(size, window)  # B
+    outer, rows = size // inner, -(-window // inner)  # A, and the values of a with samples
     a, b, c = np.arange(rows), np.arange(inner), np.arange(outer // 2 + 1)
     k = c[:, np.newaxis] + outer * np.arange(inner)
     k = np.minimum(k, size - k)
     d = np.flatnonzero((k < bins).any(axis=0))
+    # Hann's window, 1/2 - 1/2 cos(2 pi n / W); the grid is zero beyond its end.
+    half = g.floats(0.5)
+    hann = g.op(
+        "Sub", half, g.op("Mul", half, _waves(g, a[:, None], np.array(inner), 4 * b, window))
+    )
     # Sum over a: for each c the real and the imaginary part, twice, (N, T, 4 c, b).
-    first = 2 * np.pi * np.outer(c, a) / outer
+    real, imaginary = (_COS, _MINUS_SIN), (_SIN, _COS)
+    first = _waves(g, c[:, None, None], a, outer * np.array(real * 2)[:, None], outer)
     sums = g.op(
         "MatMul",
-        g.floats(np.stack([np.cos(first), -np.sin(first)] * 2, axis=1).reshape(-1, rows)),
-        g.op("Mul", grid, g.floats(weights)),
+        g.op("Reshape", first, g.integers([-1, rows])),
+        g.op("Mul", grid, hann),
     )
     # Rotate by b c / N: the first two add up to the real part, the others to the imaginary part.
-    angle = 2 * np.pi * np.outer(c, b) / size
-    rotation = np.stack([np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle)], axis=1)
-    rotated = g.op("Mul", sums, g.floats(rotation.reshape(-1, inner)))
+    turns = np.array([_COS, _SIN, _MINUS_SIN, _COS])[:, None]
+    rotation = _waves(g, c[:, None, None], b, size * turns, size)
+    rotated = g.op("Mul", sums, g.op("Reshape", rotation, g.integers([-1, inner])))
     # Sum over b: (N T, c, 4 b) -> (N T, c, 2 d), real and imaginary parts.
-    last = 2 * np.pi * np.outer(b, d) / inner
-    to_real = np.hstack([np.cos(last), -np.sin(last)])
-    to_imaginary = np.hstack([np.sin(last), np.cos(last)])
+    columns = np.array([real, real, imaginary, imaginary])[:, None, :, None]
+    last = _waves(g, b[:, None, None], d, inner * columns, inner)
     parts = g.op(
         "MatMul",
         g.op("Reshape", rotated, g.integers([-1, len(c), 4 * inner])),
-        g.floats(np.vstack([to_real, to_real, to_imaginary, to_imaginary])),
+        g.op("Reshape", last, g.integers([4 * inner, -1])),
     )
     squares = g.op("Mul", parts, parts)
     # A bin that occurs twice, as k and as N - k, is counted once.
@@ -140,6 +149,22 @@ def _squares(
     bin_of[place] = np.minimum(distinct, bins)
     bin_of = np.concatenate([bin_of.reshape(len(c), -1)] * 2, axis=1).ravel()
     return g.op("Reshape", squares, g.integers([-1, bin_of.size])), bin_of
+
+
+def _waves(
+    g: GraphBuilder,
+    x: NDArray[np.int64],
+    y: NDArray[np.int64],
+    shift: NDArray[np.int64],
+    period: int,
+) -> str:
+    """cos(2 pi (x y + shift / 4) / period); the arguments broadcast.
+
+    The angle is computed modulo a turn in integers, so that it is exact before it becomes a float.
+    """
+    shifted = g.op("Add", g.op("Mul", g.integers(4 * x), g.integers(y)), g.integers(shift))
+    angle = g.op("Cast", g.op("Mod", shifted, g.integers(4 * period)), to=onnx.TensorProto.FLOAT)
+    return g.op("Cos", g.op("Mul", angle, g.floats(np.pi / (2 * period))))
 
 
 def _factor(size: int, window: int) -> int:

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -129,8 +130,9 @@ def _labels(g: GraphBuilder, model: SpeechGRU, x: str, weight: Tensor, bias: Ten
     bias = bias - model.log_prior[label_of_row]
     if _range(model, weight, bias) < _SAFE_RANGE:
         posteriors = g.op("Softmax", g.affine(x, weight, bias), axis=-1)
-        merge = np.eye(labels)[label_of_row]  # (labels + words, labels)
-        return g.op("Log", g.op("MatMul", posteriors, g.floats(merge)))
+        merge = np.eye(labels, dtype=np.uint8)[label_of_row]  # (labels + words, labels)
+        merge_floats = g.small_integers(merge, to=onnx.TensorProto.FLOAT)
+        return g.op("Log", g.op("MatMul", posteriors, merge_floats))
     order = np.argsort(label_of_row, kind="stable")  # so that what is added is contiguous
     parts = g.ops(
         "Split",

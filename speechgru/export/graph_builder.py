@@ -41,7 +41,7 @@ class GraphBuilder:
 
     def output(self, name: str, value: str, *shape: int | str) -> None:
         """Make a value a float output of the graph."""
-        self._nodes.append(helper.make_node("Identity", [value], [name], name=name))
+        self._nodes.append(helper.make_node("Identity", [value], [name]))
         self._outputs.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
@@ -53,7 +53,7 @@ class GraphBuilder:
         """The outputs of a node."""
         name = f"{self._prefix}{kind.lower()}{self._count}"
         names = [f"{name}.{i}" for i in range(outputs)] if outputs > 1 else [name]
-        self._nodes.append(helper.make_node(kind, inputs, names, name=name, **attributes))
+        self._nodes.append(helper.make_node(kind, inputs, names, **attributes))
         return names
 
     def scan(
@@ -98,13 +98,23 @@ class GraphBuilder:
         """An int64 constant: indices, axes, shapes."""
         return self._initializer(np.asarray(values, np.int64))
 
+    def small_integers(self, values: NDArray[np.integer], to: int = onnx.TensorProto.INT64) -> str:
+        """An int64 constant of many numbers from 0 on, stored in as few bytes as they need.
+
+        Args:
+            to: another type for it.
+        """
+        return self.op(
+            "Cast", self._initializer(values.astype(np.min_scalar_type(values.max()))), to=to
+        )
+
     def sparse(self, matrix: NDArray[np.float32]) -> str:
         """A constant with few nonzero columns per row; zeros are not stored."""
         columns = int(np.count_nonzero(matrix, axis=1).max())
-        places = np.argsort(-np.abs(matrix), axis=1, kind="stable")[:, :columns].astype(np.int32)
+        places = np.argsort(-np.abs(matrix), axis=1, kind="stable")[:, :columns]
         zeros = self.op("ConstantOfShape", self.integers(matrix.shape))
         values = self.floats(np.take_along_axis(matrix, places, axis=1))
-        return self.op("ScatterElements", zeros, self._initializer(places), values, axis=1)
+        return self.op("ScatterElements", zeros, self.small_integers(places), values, axis=1)
 
     def weight(self, values: Tensor) -> str:
         """Trained weights with outputs as rows, (O, ...)."""

@@ -28,7 +28,7 @@ def parse_header(raw: str | None, kind: str) -> dict[str, Any]:
         DataError: not the header of a speechgru model, of a newer format, or inconsistent. The
             message lacks the file's name, which the caller knows.
     """
-    header = _plain_json(raw) if raw is not None else None
+    header = plain_json(raw) if raw is not None else None
     header = header if isinstance(header, dict) else {}
     version = header.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -58,7 +58,12 @@ def parse_header(raw: str | None, kind: str) -> dict[str, Any]:
     return header
 
 
-def _plain_json(raw: str) -> Any:
+def plain_json(raw: str) -> Any:
+    """Parse JSON that is neither large, deep nor has numbers that JSON does not know.
+
+    Raises:
+        DataError: it is. The message lacks the file's name.
+    """
     if len(raw) > MOST_HEADER_BYTES:
         raise DataError(f"the header has more than {MOST_HEADER_BYTES} bytes")
     try:

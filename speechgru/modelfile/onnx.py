@@ -2,17 +2,20 @@
 
 An ONNX file is one protobuf message (onnx/onnx.proto3, ModelProto). speechgru adds its header to
 the metadata, with the SHA-256 of the graph in it, so that a file that was cut, damaged or changed
-is noticed before any program reads the graph.
+is noticed before any program reads the graph. The earlier runs that a training began with, each
+with a whole recipe, are compressed there, as files for small machines should be small.
 """
 
+import base64
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from speechgru.errors import DataError
-from speechgru.modelfile.header import KEY, MOST_HEADER_BYTES, parse_header
+from speechgru.modelfile.header import KEY, MOST_HEADER_BYTES, parse_header, plain_json
 from speechgru.modelfile.protobuf import Field, bytes_field, fields, varint
 
 #: Fields of ModelProto.
@@ -24,6 +27,9 @@ _TENSOR, _SUBGRAPH, _TENSORS, _SUBGRAPHS = 5, 6, 10, 11
 _TENSOR_NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
 #: The name in ValueInfoProto.
 _NAME = 1
+
+#: In the provenance, the run that a training began with; it has its own, and so on.
+_RUNS = "begun_with"
 
 #: Protobuf allows no larger message.
 _LARGEST_BYTES = 2**31 - 1
@@ -67,6 +73,7 @@ def parse_onnx(content: bytes) -> OnnxFile:
     try:
         graph, raw = _graph_and_header(content)
         header = parse_header(raw, "an ONNX")
+        _unpack_runs(header["metadata"])
         described = header.get("graph")
         if not isinstance(described, dict):
             raise DataError("the model is inconsistent: its header does not describe the graph")
@@ -84,8 +91,38 @@ def with_header(content: bytes, header: Mapping[str, Any]) -> bytes:
     graph, _ = _graph_and_header(content)
     described = dict(header) | {"graph": header["graph"] | {"sha256": _sha256(graph)}}
     others = (view[field.start : field.end] for field in fields(content) if not _is_header(field))
-    pair = bytes_field(1, KEY.encode()) + bytes_field(2, json.dumps(described).encode())
+    raw = json.dumps(_with_packed_runs(described), separators=(",", ":"))
+    pair = bytes_field(1, KEY.encode()) + bytes_field(2, raw.encode())
     return b"".join(others) + bytes_field(_METADATA, pair)
+
+
+def _with_packed_runs(header: dict[str, Any]) -> dict[str, Any]:
+    """A header with the runs that the training began with as text, if there are any."""
+    metadata = header.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    provenance = metadata.get("provenance")
+    if not isinstance(provenance, dict) or not isinstance(provenance.get(_RUNS), dict):
+        return header
+    packed = zlib.compress(json.dumps(provenance[_RUNS]).encode(), level=9)
+    text = base64.b64encode(packed).decode()
+    return header | {"metadata": metadata | {"provenance": provenance | {_RUNS: text}}}
+
+
+def _unpack_runs(metadata: dict[str, Any]) -> None:
+    """Undo `_with_packed_runs`, in place.
+
+    Raises:
+        DataError: it was not written by it.
+    """
+    provenance = metadata.get("provenance")
+    if not isinstance(provenance, dict) or not isinstance(provenance.get(_RUNS), str):
+        return
+    try:
+        decompressor = zlib.decompressobj()
+        raw = decompressor.decompress(base64.b64decode(provenance[_RUNS]), MOST_HEADER_BYTES)
+        provenance[_RUNS] = plain_json(raw.decode())
+    except (ValueError, zlib.error) as error:
+        raise DataError(f"{_RUNS} in the header is damaged: {error}") from error
 
 
 def with_constants_as_outputs(content: bytes) -> tuple[bytes, frozenset[str]]:

@@ -1,6 +1,8 @@
 """Exported files: damaged, foreign and hostile ones are refused in a sentence before they run."""
 
+import base64
 import json
+import zlib
 
 import numpy as np
 import onnx
@@ -33,6 +35,35 @@ def test_a_header_replaces_the_earlier_one(exported):
     assert parse_onnx(other).header["metadata"] == {"note": "größer, 大"}
     assert with_header(other, header) == exported
     assert len(onnx.load_from_string(other).metadata_props) == 1
+
+
+RUNS = {"commit": "bbb", "begun_with": {"commit": "aaa", "recipe": {"model": {"layers": 2}}}}
+
+
+def test_earlier_runs_are_compressed_and_read_as_they_were(exported):
+    header = parse_onnx(exported).header
+    header = dict(header) | {"metadata": {"provenance": {"commit": "ccc", "begun_with": RUNS}}}
+    content = with_header(exported, header)
+    (entry,) = onnx.load_from_string(content).metadata_props
+    assert isinstance(json.loads(entry.value)["metadata"]["provenance"]["begun_with"], str)
+    assert parse_onnx(content).header["metadata"] == header["metadata"]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "not base64",
+        base64.b64encode(b"not compressed").decode(),
+        base64.b64encode(zlib.compress(b" " * 2**25)).decode(),
+        base64.b64encode(zlib.compress(b"[" * 100 + b"]" * 100)).decode(),
+        base64.b64encode(zlib.compress(b"\xff")).decode(),
+    ],
+)
+def test_damaged_earlier_runs_are_refused(exported, damaged):
+    header = parse_onnx(exported).header
+    header = dict(header) | {"metadata": {"provenance": {"begun_with": damaged}}}
+    with pytest.raises(DataError, match=r"begun_with in the header|not plain JSON"):
+        parse_onnx(with_header(exported, header))
 
 
 def test_metadata_of_other_programs_is_kept(exported):
