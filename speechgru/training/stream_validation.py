@@ -1,5 +1,6 @@
 """Validation on streams: words in noise and after running speech, and sound without words."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -46,9 +47,10 @@ _THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 _PERCENT_PER_ALARM = 1.0
 #: False alarms beyond this rate, per hour and word, cost no more.
 _MAX_ALARMS = 60.0
-#: Of the thresholds whose cost is within this of the lowest (in percent), the middle one is chosen:
-#: a few minutes of validation do not show on which side of it errors begin.
-_MARGIN = 0.5
+#: A few words of few speakers, and minutes of speech, say little about thresholds: far from the one
+#: that is mostly right, each costs so many percent more, times the square of their distance in
+#: natural logarithms of the odds.
+_USUAL_THRESHOLD, _DISTANCE_PERCENT = 0.8, 1.5
 
 
 @dataclass(frozen=True)
@@ -130,12 +132,7 @@ class StreamValidation:
             cost = missed + _PERCENT_PER_ALARM * min(alarms / labels, _MAX_ALARMS)
             trials.append((cost, missed, alarms, config))
         errors = float(np.mean([cost for cost, *_ in trials]))
-        limit = min(cost for cost, *_ in trials) + _MARGIN
-        alike = sorted(
-            (trial for trial in trials if trial[0] <= limit),
-            key=lambda trial: (trial[3].threshold, trial[0]),
-        )
-        cost, missed, alarms, config = alike[len(alike) // 2]
+        cost, missed, alarms, config = min(trials, key=lambda t: t[0] + _doubt(t[3].threshold))
         return StreamScore(errors, missed, alarms, len(self.words), hours, config, cost)
 
     def _missed(
@@ -158,6 +155,14 @@ class StreamValidation:
             events = detector.push(log_posteriors) + detector.flush()
             found += [(row, event.word, event.t) for event in events]
         return found
+
+
+def _doubt(threshold: float) -> float:
+    """What a threshold costs for being unusual, in percent."""
+    odds, usual_odds = (
+        share / (1 - share) for share in (min(max(threshold, 1e-6), 1 - 1e-6), _USUAL_THRESHOLD)
+    )
+    return _DISTANCE_PERCENT * math.log(odds / usual_odds) ** 2
 
 
 def _balanced(examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -41,9 +42,9 @@ _JUDGED_FROM = 0.75
 class Trainer:
     """A network with its data and its optimizer, advanced by `train_step`.
 
-    `steps` is how many the recipe asks for, of which the first `streams_begin` are on single clips;
-    from step `judged_from` on validations count for patience and, if the recipe says so, are on
-    streams.
+    `steps` is how many the recipe asks for, of which the first `streams_begin` are on single clips,
+    and in the first `encoder_learns_from` only the heads learn; from step `judged_from` on
+    validations count for patience and, if the recipe says so, are on streams.
     `state` is all that a checkpoint holds. Several processes each have a share of every batch, and
     take the same steps.
 
@@ -108,6 +109,8 @@ class Trainer:
         )
         self.steps = steps_of(config, len(clips), data.task)
         self.streams_begin = math.ceil(recipe.stream.begin_at * self.steps)
+        heads_first = config.heads_first if config.begin_with and not config.keep_start else 0.0
+        self.encoder_learns_from = math.ceil(heads_first * self.steps)
         #: Single clips say little about streams; and while the learning rate is high, weights with
         #: which the few words of the validation streams are right may be so by chance.
         self.judged_from = self.streams_begin + 1
@@ -204,7 +207,9 @@ class Trainer:
         """The loss of a batch, and the state in which it ends."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             answers, teacher_state = self.teachers(batch) if self.teachers else (None, {})
-            encoded, state = self.model.encode(batch.features, batch.state)
+            encoder_learns = self.state.progress.step >= self.encoder_learns_from
+            with nullcontext() if encoder_learns else torch.no_grad():
+                encoded, state = self.model.encode(batch.features, batch.state)
             loss = self.batch_loss(self.model.apply_heads(encoded), batch, answers)
             if self.model.speller is not None:
                 spelling = self.batch_loss.spelling(encoded, batch)

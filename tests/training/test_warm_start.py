@@ -114,6 +114,31 @@ def test_other_heads_initialize_the_encoder_only(tones, before):
     check_encoder_alone(make_trainer(recipe_from(tones, before, model={"heads": ["ctc"]})), before)
 
 
+def test_heads_learn_first(tones, before, tmp_path):
+    other = write_tones(tmp_path)
+    other.write_text(other.read_text().replace(",low,", ",deep,"))
+    trainer = make_trainer(recipe_from(other, before, training={"heads_first": 0.5}))
+    assert trainer.encoder_learns_from == -(-trainer.steps // 2)
+    start = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+    def moved():
+        now = trainer.model.named_parameters()
+        return {name.split(".")[0] for name, p in now if not torch.equal(p, start[name])}
+
+    for _ in range(trainer.encoder_learns_from):
+        trainer.train_step()
+    assert moved() == {"head"}
+    trainer.train_step()
+    assert moved() >= {"head", "layers", "project"}
+
+
+def test_heads_do_not_learn_first_in_a_model_of_the_same_words(tones, before):
+    settings = {"heads_first": 0.5, "keep_start": True}
+    assert make_trainer(recipe_from(tones, before, training=settings)).encoder_learns_from == 0
+    settings = {"heads_first": 0.5, "begin_with": ""}
+    assert make_trainer(recipe_from(tones, before, training=settings)).encoder_learns_from == 0
+
+
 @pytest.mark.slow
 def test_bundled_model_by_name(tones):
     recipe = with_data(load_recipe("my-words"), str(tones))
