@@ -20,7 +20,7 @@ COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 3
 #: RMS of a matrix's update at a learning rate of 1: about that of AdamW.
 UPDATE_RMS = 0.2
 #: How far a model that is trained on moves from the weights it began with to those it has learnt.
-_LEARNT_SHARE = 0.7
+_LEARNT_SHARE = 0.4
 
 
 class EagerAdamW(torch.optim.AdamW):
