@@ -40,17 +40,16 @@ _SNR_DB = (5.0, 20.0)
 _WORD_DB = -26.0
 #: Parallel streams without words.
 _ROWS = 16
-#: Settings of the detectors that are tried.
-_SMOOTHING_S = (0.1, 0.2)
+#: Settings of the detectors that are tried; of equal ones the first is taken.
+_SMOOTHING_S = (0.2, 0.1, 0.3)
 _THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 #: One false alarm per hour and word costs as much as so many percent of missed words.
 _PERCENT_PER_ALARM = 1.0
 #: False alarms beyond this rate, per hour and word, cost no more.
 _MAX_ALARMS = 60.0
-#: A few words of few speakers, and minutes of speech, say little about thresholds: far from the one
-#: that is mostly right, each costs so many percent more, times the square of their distance in
-#: natural logarithms of the odds.
-_USUAL_THRESHOLD, _DISTANCE_PERCENT = 0.8, 1.5
+#: Few recordings say little about thresholds: one whose odds are e times those of the usual one
+#: costs as much as missing half a recording, and others grow as the square of that distance.
+_USUAL_THRESHOLD, _DOUBTFUL_RECORDINGS = 0.8, 0.5
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,8 @@ class StreamValidation:
         if not examples:
             raise DataError(f"{data.task.protocol}: the validation split has no word")
         self.words = [example.label for example in examples]
+        #: How many recordings they are of.
+        self.recordings = len({example.path for example in examples})
         known = {example.path for example in data.task.split("training")}
         rows, starts = _word_rows(data, model, examples, known, talk, noise, rng)
         self.rows, self.starts_s = rows, starts
@@ -132,7 +133,10 @@ class StreamValidation:
             cost = missed + _PERCENT_PER_ALARM * min(alarms / labels, _MAX_ALARMS)
             trials.append((cost, missed, alarms, config))
         errors = float(np.mean([cost for cost, *_ in trials]))
-        cost, missed, alarms, config = min(trials, key=lambda t: t[0] + _doubt(t[3].threshold))
+        doubt = 100 * _DOUBTFUL_RECORDINGS / self.recordings
+        cost, missed, alarms, config = min(
+            trials, key=lambda trial: trial[0] + doubt * _distance(trial[3].threshold) ** 2
+        )
         return StreamScore(errors, missed, alarms, len(self.words), hours, config, cost)
 
     def _missed(
@@ -157,12 +161,12 @@ class StreamValidation:
         return found
 
 
-def _doubt(threshold: float) -> float:
-    """What a threshold costs for being unusual, in percent."""
+def _distance(threshold: float) -> float:
+    """How far a threshold is from the usual one, in natural logarithms of the odds."""
     odds, usual_odds = (
         share / (1 - share) for share in (min(max(threshold, 1e-6), 1 - 1e-6), _USUAL_THRESHOLD)
     )
-    return _DISTANCE_PERCENT * math.log(odds / usual_odds) ** 2
+    return math.log(odds / usual_odds)
 
 
 def _balanced(examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:
