@@ -109,10 +109,10 @@ class TrainingConfig(_Section):
     #: A model of the same network whose weights and normalization training starts with: a file, or
     #: the name of a bundled model. With other words or heads, only the encoder.
     begin_with: str = ""
-    #: Share of the steps, from the first on, in which only the heads learn, if training starts with
-    #: a model of other words: what the encoder knows of voices that the recordings lack is lost
-    #: when it follows heads that are still random (Kumar et al., "Fine-tuning can distort
-    #: pretrained features and underperform out-of-distribution", 2022).
+    #: Share of the steps, from the first on, in which only the heads learn, if training begins with
+    #: a model and does not refine it (`keep_start`). What an encoder knows of voices that the
+    #: recordings lack is lost when it follows heads that are still random (Kumar et al.,
+    #: "Fine-tuning can distort pretrained features and underperform out-of-distribution", 2022).
     heads_first: float = Field(0.0, ge=0.0, lt=1.0)
     #: Models whose answers the network learns, besides the recordings' words (Hinton et al., 2015):
     #: files, or names of bundled models. They need the same labels, and may have any network, also

@@ -109,7 +109,7 @@ class StreamValidation:
             raise DataError(f"{data.task.protocol}: the validation split has no word")
         self.words = [example.label for example in examples]
         #: How many recordings they are of.
-        self.recordings = len({example.path for example in examples})
+        self.recordings = len(set(examples))
         known = {example.path for example in data.task.split("training")}
         rows, starts = _word_rows(data, model, examples, known, talk, noise, rng)
         self.rows, self.starts_s = rows, starts
