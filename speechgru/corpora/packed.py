@@ -199,7 +199,8 @@ def _write(
     progress: Progress | None,
 ) -> None:
     file = folder / _SAMPLES
-    remove_leftovers(file)
+    for path in (file, folder / INDEX):
+        remove_leftovers(path)
     with atomic_path(file) as temporary, temporary.open("wb") as opened:
         lengths, crc32 = _decode_into(opened, root, paths, rate, channel, progress)
     index = {

@@ -271,6 +271,17 @@ def test_a_killed_process_leaves_no_valid_cache(recordings: Path, cache: Path) -
     assert names == {"samples.s16", "index.json", "lock"}
 
 
+@pytest.mark.parametrize("name", ["samples.s16", "index.json"])
+def test_what_a_killed_process_wrote_is_deleted(recordings: Path, cache: Path, name: str) -> None:
+    folder = decoded(recordings, cache)[0].folder
+    assert folder is not None
+    (folder / "index.json").unlink()
+    leftover = folder / f".{name}.abcd_123.tmp"
+    leftover.touch()
+    assert decoded(recordings, cache)[1]
+    assert not leftover.exists()
+
+
 def _pack(recordings: Path, cache: Path, queue: "multiprocessing.Queue[bool]") -> None:
     queue.put(decoded(recordings, cache)[1])
 
