@@ -21,10 +21,9 @@ from speechgru.model.cells import (
 
 def lstmp(cell: LSTM, g: GraphBuilder, x: str, state: str) -> tuple[str, str]:
     """An LSTM with a projection, see `cells.LSTM`."""
-    weights = {name: cell.lstm.get_parameter(f"{name}_l0") for name in ("bias_ih", "bias_hh")}
-    products = g.linear(
-        x, cell.lstm.get_parameter("weight_ih_l0"), weights["bias_ih"] + weights["bias_hh"]
-    )
+    biases = (g.vector(cell.lstm.get_parameter(f"bias_{kind}_l0")) for kind in ("ih", "hh"))
+    products = g.linear(x, cell.lstm.get_parameter("weight_ih_l0"), None)
+    products = g.op("Add", products, g.op("Add", *biases))
     of_state = _transposed(g, cell.lstm.get_parameter("weight_hh_l0"))
     projection = _transposed(g, cell.lstm.get_parameter("weight_hr_l0"))
 
@@ -102,7 +101,7 @@ def selective(cell: SelectiveSSM, g: GraphBuilder, x: str, state: str) -> tuple[
     )
     h, last = _linear_recurrence(g, keep, written, state)
     output = g.op("MatMul", h, g.op("Unsqueeze", read, last_axis))  # (T, 1, H, 1)
-    skipped = g.op("Mul", u, g.floats(cell.skip.detach()))
+    skipped = g.op("Mul", u, g.vector(cell.skip))
     y = g.op("Add", g.op("Squeeze", output, last_axis), skipped)
     open_gate = g.op("Mul", gate, g.op("Sigmoid", gate))
     return g.linear(g.op("Mul", y, open_gate), cell.output.weight, None), last
@@ -152,8 +151,8 @@ def causal_transformer(
     normed = g.op(
         "LayerNormalization",
         g.op("Add", x, attended),
-        g.floats(norm.weight.detach()),
-        g.floats(norm.bias.detach()),
+        g.vector(norm.weight),
+        g.vector(norm.bias),
         axis=-1,
         epsilon=norm.eps,
     )

@@ -92,7 +92,7 @@ def _front(
     # last one in the order in which a runtime stores it.
     hidden, channels = model.config.hidden, model.config.front_channels[-1]
     kernel = g.op("Reshape", g.weight(project.weight), g.integers([hidden, channels, 1, -1]))
-    y = g.op("Conv", x, kernel, g.floats(project.bias.detach()))  # (N, H, T, 1)
+    y = g.op("Conv", x, kernel, g.vector(project.bias))  # (N, H, T, 1)
     steps = g.op("Transpose", y, perm=[2, 0, 3, 1])
     return g.op("Reshape", steps, g.integers([0, -1, hidden]))
 

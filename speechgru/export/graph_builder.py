@@ -18,8 +18,9 @@ OPSET, IR_VERSION = 17, 8
 class GraphBuilder:
     """Collects nodes and initializers; values are referred to by name.
 
-    With `int8`, weights are stored as 8-bit integers with a scale per row. The graph converts them
-    to floats (Cast, Mul), which a runtime does once, when it loads the graph.
+    With `int8`, large weights are stored as 8-bit integers with a scale per row; scales and other
+    trained numbers in half precision where that loses nothing, see `weights.rounded`. The graph
+    converts them to floats (Cast, Mul), which a runtime does once, when it loads the graph.
     """
 
     def __init__(self, int8: bool = False) -> None:
@@ -51,7 +52,7 @@ class GraphBuilder:
 
     def ops(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
         """The outputs of a node."""
-        name = f"{self._prefix}{kind.lower()}{self._count}"
+        name = f"{self._prefix}v{self._count}"
         names = [f"{name}.{i}" for i in range(outputs)] if outputs > 1 else [name]
         self._nodes.append(helper.make_node(kind, inputs, names, **attributes))
         return names
@@ -120,10 +121,21 @@ class GraphBuilder:
         """Trained weights with outputs as rows, (O, ...)."""
         array = values.detach().cpu().numpy().astype(np.float32)
         if not self.int8 or not is_rounded(array.shape):
-            return self._initializer(array)
+            return self.vector(values)
         numbers, scales = to_int8(array)
         floats = self.op("Cast", self._initializer(numbers), to=onnx.TensorProto.FLOAT)
-        return self.op("Mul", floats, self._initializer(scales))
+        return self.op("Mul", floats, self._trained(scales))
+
+    def vector(self, values: Tensor) -> str:
+        """Other trained numbers, such as biases, of any shape."""
+        return self._trained(values.detach().cpu().numpy().astype(np.float32))
+
+    def _trained(self, array: NDArray[np.float32]) -> str:
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        if not self.int8 or not np.array_equal(half, array):
+            return self._initializer(array)
+        return self.op("Cast", self._initializer(half), to=onnx.TensorProto.FLOAT)
 
     def slice(
         self, value: str, axis: int, start: int, end: int | None = None, step: int = 1
@@ -136,7 +148,7 @@ class GraphBuilder:
     def linear(self, x: str, weight: Tensor, bias: Tensor | None) -> str:
         """x W^T + b over the last axis: (..., I) -> (..., O)."""
         y = self.op("MatMul", x, self.op("Transpose", self.weight(weight), perm=[1, 0]))
-        return y if bias is None else self.op("Add", y, self.floats(bias.detach()))
+        return y if bias is None else self.op("Add", y, self.vector(bias))
 
     def affine(self, x: str, weight: Tensor, bias: Tensor) -> str:
         """The same for a matrix, as one node: (T, I) -> (T, O)."""
@@ -166,6 +178,6 @@ class GraphBuilder:
         """The name of a constant; equal constants share one."""
         key = f"{array.dtype}{list(array.shape)}{hash(array.tobytes())}"
         if key not in self._initializers:
-            name = f"constant{len(self._initializers)}"
+            name = f"c{len(self._initializers)}"
             self._initializers[key] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return self._initializers[key].name

@@ -121,12 +121,12 @@ def _onnx_gru(
 ) -> tuple[str, str]:
     """ONNX's GRU with the reset gate before the product, from parts in the order z, r, n."""
     axis, hidden = g.integers([0]), len(biases[0])
-    bias = torch.cat([*biases, torch.zeros(3 * hidden)]).detach().unsqueeze(0)
+    bias = torch.cat([*biases, torch.zeros(3 * hidden)]).unsqueeze(0)
     y, last = g.ops(
         "GRU",
         x,
         *(g.op("Unsqueeze", g.op("Concat", *parts, axis=0), axis) for parts in (w, u)),
-        g.floats(bias),
+        g.vector(bias),
         "",
         g.op("Unsqueeze", state, axis),
         outputs=2,
@@ -159,7 +159,7 @@ def _onnx_layer(
         kind,
         x,
         *weights,
-        g.floats(torch.cat(biases).detach().unsqueeze(0)),
+        g.vector(torch.cat(biases).unsqueeze(0)),
         "",
         *(g.op("Unsqueeze", state, axis) for state in states),
         outputs=1 + len(states),
@@ -183,7 +183,7 @@ def causal_conv(
         "Conv",
         padded,
         g.weight(layer.conv.weight),
-        g.floats(layer.norm.bias.detach()),
+        g.vector(layer.norm.bias),
         strides=list(layer.conv.stride),
         pads=[0, band_padding, 0, band_padding],
         group=layer.conv.groups,
@@ -195,5 +195,5 @@ def layer_norm(module: nn.Module, g: GraphBuilder, x: str) -> str:
     """Layer normalization over the last axis; nothing if the model has none."""
     if not isinstance(module, nn.LayerNorm):
         return x
-    scale, bias = g.floats(module.weight.detach()), g.floats(module.bias.detach())
+    scale, bias = g.vector(module.weight), g.vector(module.bias)
     return g.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=module.eps)

@@ -2,8 +2,8 @@
 
 An ONNX file is one protobuf message (onnx/onnx.proto3, ModelProto). speechgru adds its header to
 the metadata, with the SHA-256 of the graph in it, so that a file that was cut, damaged or changed
-is noticed before any program reads the graph. The earlier runs that a training began with, each
-with a whole recipe, are compressed there, as files for small machines should be small.
+is noticed before any program reads the graph. The provenance, with a whole recipe for each run, is
+compressed there, as files for small machines should be small.
 """
 
 import base64
@@ -28,8 +28,8 @@ _TENSOR_NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
 #: The name in ValueInfoProto.
 _NAME = 1
 
-#: In the provenance, the run that a training began with; it has its own, and so on.
-_RUNS = "begun_with"
+#: In the metadata of the header, compressed.
+_PROVENANCE = "provenance"
 
 #: Protobuf allows no larger message.
 _LARGEST_BYTES = 2**31 - 1
@@ -73,7 +73,7 @@ def parse_onnx(content: bytes) -> OnnxFile:
     try:
         graph, raw = _graph_and_header(content)
         header = parse_header(raw, "an ONNX")
-        _unpack_runs(header["metadata"])
+        _unpack_provenance(header["metadata"])
         described = header.get("graph")
         if not isinstance(described, dict):
             raise DataError("the model is inconsistent: its header does not describe the graph")
@@ -91,38 +91,36 @@ def with_header(content: bytes, header: Mapping[str, Any]) -> bytes:
     graph, _ = _graph_and_header(content)
     described = dict(header) | {"graph": header["graph"] | {"sha256": _sha256(graph)}}
     others = (view[field.start : field.end] for field in fields(content) if not _is_header(field))
-    raw = json.dumps(_with_packed_runs(described), separators=(",", ":"))
+    raw = json.dumps(_with_packed_provenance(described), separators=(",", ":"))
     pair = bytes_field(1, KEY.encode()) + bytes_field(2, raw.encode())
     return b"".join(others) + bytes_field(_METADATA, pair)
 
 
-def _with_packed_runs(header: dict[str, Any]) -> dict[str, Any]:
-    """A header with the runs that the training began with as text, if there are any."""
+def _with_packed_provenance(header: dict[str, Any]) -> dict[str, Any]:
+    """A header with the provenance as text, if it has one."""
     metadata = header.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    provenance = metadata.get("provenance")
-    if not isinstance(provenance, dict) or not isinstance(provenance.get(_RUNS), dict):
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(_PROVENANCE), dict):
         return header
-    packed = zlib.compress(json.dumps(provenance[_RUNS]).encode(), level=9)
-    text = base64.b64encode(packed).decode()
-    return header | {"metadata": metadata | {"provenance": provenance | {_RUNS: text}}}
+    raw = json.dumps(metadata[_PROVENANCE], separators=(",", ":")).encode()
+    packed = base64.b64encode(zlib.compress(raw, level=9)).decode()
+    return header | {"metadata": metadata | {_PROVENANCE: packed}}
 
 
-def _unpack_runs(metadata: dict[str, Any]) -> None:
-    """Undo `_with_packed_runs`, in place.
+def _unpack_provenance(metadata: dict[str, Any]) -> None:
+    """Undo `_with_packed_provenance`, in place.
 
     Raises:
         DataError: it was not written by it.
     """
-    provenance = metadata.get("provenance")
-    if not isinstance(provenance, dict) or not isinstance(provenance.get(_RUNS), str):
+    packed = metadata.get(_PROVENANCE)
+    if not isinstance(packed, str):
         return
     try:
         decompressor = zlib.decompressobj()
-        raw = decompressor.decompress(base64.b64decode(provenance[_RUNS]), MOST_HEADER_BYTES)
-        provenance[_RUNS] = plain_json(raw.decode())
+        raw = decompressor.decompress(base64.b64decode(packed), MOST_HEADER_BYTES)
+        metadata[_PROVENANCE] = plain_json(raw.decode())
     except (ValueError, zlib.error) as error:
-        raise DataError(f"{_RUNS} in the header is damaged: {error}") from error
+        raise DataError(f"{_PROVENANCE} in the header is damaged: {error}") from error
 
 
 def with_constants_as_outputs(content: bytes) -> tuple[bytes, frozenset[str]]:
