@@ -17,7 +17,8 @@ from speechgru.audio.pcm import FULL_SCALE, Packed, to_packed
 from speechgru.audio.samples import Samples
 from speechgru.common.threads import in_threads
 from speechgru.corpora.speakers import is_false_alarm
-from speechgru.labels import UNKNOWN
+from speechgru.labels import NOT_WORDS, UNKNOWN
+from speechgru.model.network import SpeechGRU
 from speechgru.training.augmentation import crops_at
 from speechgru.training.data import TrainingData
 
@@ -104,6 +105,25 @@ def pieces_of(
     now = torch.arange(length, device=talk.device)
     from_edge = torch.minimum(now - spans[:, :1] + 1, spans[:, 1:] - now)
     return clips * (from_edge / (_FADE_S * rate)).clamp(0, 1), spans
+
+
+@torch.no_grad()
+def most_like_words(model: SpeechGRU, clips: Tensor, choices: int) -> Tensor:
+    """Of every `choices` consecutive clips, (B choices, S), the one taken most for a word: (B,).
+
+    That is the one with the largest posterior of any word, by any head and in any step.
+
+    Source: A. Shrivastava, A. Gupta and R. Girshick, "Training region-based object detectors with
+    online hard example mining", 2016.
+    """
+    names = [name for head in model.outputs.values() for name in head]
+    words = [column for column, name in enumerate(names) if name not in NOT_WORDS]
+    was_training = model.training
+    model.eval()
+    log_posteriors, _ = model(clips)
+    model.train(was_training)
+    best = log_posteriors[..., words].amax(dim=(1, 2)).view(-1, choices).argmax(dim=1)
+    return best + choices * torch.arange(len(best), device=best.device)
 
 
 def _rms(steps: Packed) -> NDArray[np.float32]:
