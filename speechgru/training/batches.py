@@ -285,8 +285,8 @@ class TrainingClips:
     def cut_speech(self, samples: Tensor, classes: Tensor, spans: Tensor, talk: Tensor) -> None:
         """Turn a share of the clips into pieces of running speech, in place: (B, S), (B,), (B, 2).
 
-        They are the last of the whole batch, which is in random order. Each is the one of several
-        that the network now takes most for a word.
+        They are the last of the whole batch, which is in random order. Of several times as many
+        pieces those are taken that the network now takes most for words.
         """
         rows, own = len(samples), self.ranks.share(len(samples) * self.ranks.size)
         total = rows * self.ranks.size
@@ -297,7 +297,7 @@ class TrainingClips:
             talk, self.piece_starts, numbers, samples.shape[1], self.model.sample_rate
         )
         if choices > 1 and len(pieces):
-            chosen = most_like_words(self.model, pieces, choices)
+            chosen = most_like_words(self.model, pieces, len(pieces) // choices)
             pieces, piece_spans = pieces[chosen], piece_spans[chosen]
         samples[first:], spans[first:] = pieces, piece_spans
         classes[first:] = self.model.vocabulary.id(UNKNOWN)

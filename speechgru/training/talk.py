@@ -108,10 +108,10 @@ def pieces_of(
 
 
 @torch.no_grad()
-def most_like_words(model: SpeechGRU, clips: Tensor, choices: int) -> Tensor:
-    """Of every `choices` consecutive clips, (B choices, S), the one taken most for a word: (B,).
+def most_like_words(model: SpeechGRU, clips: Tensor, count: int) -> Tensor:
+    """The `count` clips of (B, S) that the network takes most for words: their indices, in order.
 
-    That is the one with the largest posterior of any word, by any head and in any step.
+    They have the largest posteriors of any word, by any head and in any step.
 
     Source: A. Shrivastava, A. Gupta and R. Girshick, "Training region-based object detectors with
     online hard example mining", 2016.
@@ -122,8 +122,7 @@ def most_like_words(model: SpeechGRU, clips: Tensor, choices: int) -> Tensor:
     model.eval()
     log_posteriors, _ = model(clips)
     model.train(was_training)
-    best = log_posteriors[..., words].amax(dim=(1, 2)).view(-1, choices).argmax(dim=1)
-    return best + choices * torch.arange(len(best), device=best.device)
+    return log_posteriors[..., words].amax(dim=(1, 2)).topk(count).indices.sort().values
 
 
 def _rms(steps: Packed) -> NDArray[np.float32]:

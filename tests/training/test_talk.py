@@ -154,17 +154,19 @@ def word_likeness(model: SpeechGRU, clips: torch.Tensor) -> torch.Tensor:
     return log_posteriors[..., words].amax(dim=(1, 2))
 
 
-def test_of_several_pieces_the_one_most_like_a_word_is_taken(tones):
+def test_of_many_pieces_those_most_like_words_are_taken(tones):
     clips = make_batches(tones, talk_share=0.01).clips
     model = clips.model
     pieces = torch.rand(12, clips.clip_samples, generator=torch.Generator().manual_seed(0)) - 0.5
     pieces *= torch.linspace(0.01, 1.0, 12)[:, None]
     model.train()
-    chosen = most_like_words(model, pieces, 4)
+    chosen = most_like_words(model, pieces, 3)
     assert model.training
-    assert len(set(word_likeness(model, pieces).tolist())) == 12
-    expected = word_likeness(model, pieces).view(3, 4).argmax(dim=1) + torch.tensor([0, 4, 8])
-    assert chosen.tolist() == expected.tolist()
+    likeness = word_likeness(model, pieces)
+    assert len(set(likeness.tolist())) == 12
+    others = [i for i in range(12) if i not in chosen.tolist()]
+    assert chosen.tolist() == sorted(chosen.tolist())
+    assert likeness[chosen].min() > likeness[others].max()
 
 
 def test_pieces_are_harder_the_more_there_are_to_choose_from(tones):
