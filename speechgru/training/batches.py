@@ -47,7 +47,7 @@ from speechgru.training.distribution import ALONE, Ranks, RowGenerator
 from speechgru.training.noise import BANK, noise_bank, noise_clips
 from speechgru.training.recipe import Recipe
 from speechgru.training.rooms import room_bank
-from speechgru.training.talk import SPEECH, most_like_words, pieces_of, talk_bank, talk_recordings
+from speechgru.training.talk import SPEECH, pieces_of, talk_bank, talk_recordings
 
 #: The target of a step that does not count in the loss.
 NO_TARGET = -100
@@ -285,21 +285,15 @@ class TrainingClips:
     def cut_speech(self, samples: Tensor, classes: Tensor, spans: Tensor, talk: Tensor) -> None:
         """Turn a share of the clips into pieces of running speech, in place: (B, S), (B,), (B, 2).
 
-        They are the last of the whole batch, which is in random order. Of several times as many
-        pieces those are taken that the network now takes most for words.
+        They are the last of the whole batch, which is in random order.
         """
         rows, own = len(samples), self.ranks.share(len(samples) * self.ranks.size)
         total = rows * self.ranks.size
         first = min(max(total - self.cut_count(total) - own.start, 0), rows)
-        choices = self.recipe.sampling.cut_speech_choices
-        numbers = uniform((rows, 3 * choices), 0, 1, samples, self.generator)[first:].view(-1, 3)
-        pieces, piece_spans = pieces_of(
+        numbers = uniform((rows, 3), 0, 1, samples, self.generator)[first:]
+        samples[first:], spans[first:] = pieces_of(
             talk, self.piece_starts, numbers, samples.shape[1], self.model.sample_rate
         )
-        if choices > 1 and len(pieces):
-            chosen = most_like_words(self.model, pieces, len(pieces) // choices)
-            pieces, piece_spans = pieces[chosen], piece_spans[chosen]
-        samples[first:], spans[first:] = pieces, piece_spans
         classes[first:] = self.model.vocabulary.id(UNKNOWN)
 
     def augment_samples(self, samples: Tensor) -> Tensor:

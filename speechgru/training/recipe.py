@@ -63,9 +63,6 @@ class SamplingConfig(_Section):
     #: Share of the clips that become pieces of running speech, as long as words: `_unknown_`, too.
     #: Only with running speech (`stream.talk_share` above 0).
     cut_speech_share: float = Field(0.0, ge=0.0, le=0.5)
-    #: So many times as many pieces are cut, and those taken that the network now takes most for
-    #: words.
-    cut_speech_choices: int = Field(1, ge=1, le=64)
 
 
 class StreamConfig(_Section):

@@ -48,8 +48,8 @@ _PERCENT_PER_ALARM = 1.0
 #: False alarms beyond this rate, per hour and word, cost no more.
 _MAX_ALARMS = 60.0
 #: Few recordings say little about thresholds: one whose odds are e times those of the usual one
-#: costs as much as missing a recording, and others grow as the square of that distance.
-_USUAL_THRESHOLD, _DOUBTFUL_RECORDINGS = 0.8, 1.0
+#: costs as much as missing half a recording, and others grow as the square of that distance.
+_USUAL_THRESHOLD, _DOUBTFUL_RECORDINGS = 0.8, 0.5
 
 
 @dataclass(frozen=True)

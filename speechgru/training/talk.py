@@ -17,8 +17,7 @@ from speechgru.audio.pcm import FULL_SCALE, Packed, to_packed
 from speechgru.audio.samples import Samples
 from speechgru.common.threads import in_threads
 from speechgru.corpora.speakers import is_false_alarm
-from speechgru.labels import NOT_WORDS, UNKNOWN
-from speechgru.model.network import SpeechGRU
+from speechgru.labels import UNKNOWN
 from speechgru.training.augmentation import crops_at
 from speechgru.training.data import TrainingData
 
@@ -105,24 +104,6 @@ def pieces_of(
     now = torch.arange(length, device=talk.device)
     from_edge = torch.minimum(now - spans[:, :1] + 1, spans[:, 1:] - now)
     return clips * (from_edge / (_FADE_S * rate)).clamp(0, 1), spans
-
-
-@torch.no_grad()
-def most_like_words(model: SpeechGRU, clips: Tensor, count: int) -> Tensor:
-    """The `count` clips of (B, S) that the network takes most for words: their indices, in order.
-
-    They have the largest posteriors of any word, by any head and in any step.
-
-    Source: A. Shrivastava, A. Gupta and R. Girshick, "Training region-based object detectors with
-    online hard example mining", 2016.
-    """
-    names = [name for head in model.outputs.values() for name in head]
-    words = [column for column, name in enumerate(names) if name not in NOT_WORDS]
-    was_training = model.training
-    model.eval()
-    log_posteriors, _ = model(clips)
-    model.train(was_training)
-    return log_posteriors[..., words].amax(dim=(1, 2)).topk(count).indices.sort().values
 
 
 def _rms(steps: Packed) -> NDArray[np.float32]:

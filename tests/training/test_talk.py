@@ -9,13 +9,12 @@ from tones import RATE
 
 from speechgru.analysis.training_cost import synthetic_data
 from speechgru.errors import UsageError
-from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN
-from speechgru.model.network import SpeechGRU
+from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.training.batches import NO_TARGET, NO_WORD, ClipBatches
 from speechgru.training.data import label_ids, prepare
 from speechgru.training.recipe import parse_recipe
 from speechgru.training.stream_batches import StreamBatches
-from speechgru.training.talk import SILENT, SPEECH, most_like_words, pieces_of, talk_bank
+from speechgru.training.talk import SILENT, SPEECH, pieces_of, talk_bank
 from speechgru.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("quick_streams")
@@ -143,43 +142,6 @@ def test_share_of_clips_becomes_pieces_of_speech(tones):
     after = batches.label_shares()[unknown]
     assert after.item() == pytest.approx(0.75 * before.item() + 0.25, abs=0.04)
     assert ClipBatches(clips, 200).label_shares().sum().item() == pytest.approx(1.0)
-
-
-def word_likeness(model: SpeechGRU, clips: torch.Tensor) -> torch.Tensor:
-    """The largest posterior of a word in each clip."""
-    model.eval()
-    with torch.no_grad():
-        log_posteriors, _ = model(clips)
-    words = [i for i, label in enumerate(model.labels) if label not in NOT_WORDS]
-    return log_posteriors[..., words].amax(dim=(1, 2))
-
-
-def test_of_many_pieces_those_most_like_words_are_taken(tones):
-    clips = make_batches(tones, talk_share=0.01).clips
-    model = clips.model
-    pieces = torch.rand(12, clips.clip_samples, generator=torch.Generator().manual_seed(0)) - 0.5
-    pieces *= torch.linspace(0.01, 1.0, 12)[:, None]
-    model.train()
-    chosen = most_like_words(model, pieces, 3)
-    assert model.training
-    likeness = word_likeness(model, pieces)
-    assert len(set(likeness.tolist())) == 12
-    others = [i for i in range(12) if i not in chosen.tolist()]
-    assert chosen.tolist() == sorted(chosen.tolist())
-    assert likeness[chosen].min() > likeness[others].max()
-
-
-def test_pieces_are_harder_the_more_there_are_to_choose_from(tones):
-    clips = make_batches(tones, talk_share=0.01).clips
-    likeness = []
-    for choices in (1, 8):
-        update = {"cut_speech_share": 0.5, "cut_speech_choices": choices}
-        sampling = clips.recipe.sampling.model_copy(update=update)
-        clips.recipe = clips.recipe.model_copy(update={"sampling": sampling})
-        drawn = clips.draw(64)
-        assert (drawn.classes[-32:] == clips.model.vocabulary.id(UNKNOWN)).all()
-        likeness.append(word_likeness(clips.model, drawn.samples[-32:]).mean().item())
-    assert likeness[1] > likeness[0]
 
 
 def test_recipe_with_talk_needs_running_speech(tones):
