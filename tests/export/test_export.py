@@ -20,7 +20,7 @@ from speechgru.errors import GateError, SpeechGRUError
 from speechgru.export import exporter as exporting
 from speechgru.export.graph import build_graph
 from speechgru.export.parity import check_parity, embedded_recording
-from speechgru.export.weights import folded, is_rounded, rounded, to_int8
+from speechgru.export.weights import folded, is_rounded, rounded, to_half, to_int8
 from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.model.cells import Cell
 from speechgru.model.features import FeatureConfig
@@ -300,8 +300,39 @@ def test_int8_graph_equals_the_network_with_rounded_weights():
     large = sum(p.numel() for p in model.parameters() if is_rounded(tuple(p.shape)))
     assert sum(array.size for array in eight) == large > 0
     floats = [i for i in initializers if i.data_type == onnx.TensorProto.FLOAT]
-    # Small weights and the tables of the transform are not rounded.
+    # The tables of the transform are not rounded.
     assert max(numpy_helper.to_array(i).size for i in floats) <= 4_096
+    halves = [i for i in initializers if i.data_type == onnx.TensorProto.FLOAT16]
+    shapes = {tuple(numpy_helper.to_array(i).shape) for i in halves}
+    norms = {tuple(norm.weight.shape) for norm in model.norms}
+    scales = {(len(p), *(1,) * (p.dim() - 1)) for p in model.parameters() if is_rounded(p.shape)}
+    assert norms | scales <= shapes
+
+
+def test_half_precision_is_the_nearest_and_leaves_large_numbers():
+    values = np.array([0.0, 1.0, 0.1, -3.0001, 6e4, 65_520, -1e30], np.float32)
+    half = to_half(values)
+    assert half.dtype == np.float32
+    assert (half[-2:] == values[-2:]).all()  # 65,504 is the largest
+    np.testing.assert_allclose(half[:-2], values[:-2], rtol=2**-11)
+    assert (half[:-2].astype(np.float16) == half[:-2]).all()
+    assert (to_half(half) == half).all()
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e7])
+def test_weights_whose_scales_half_precision_cannot_hold_are_kept(size):
+    model = network()
+    with torch.no_grad():
+        model.project.weight.mul_(size)
+    before, after = model.project.weight, rounded(model).project.weight
+    assert (after - before).abs().max() <= 0.005 * before.abs().max()
+
+
+def test_int8_graph_with_scales_that_are_too_small_for_half_precision():
+    model = network()
+    with torch.no_grad():
+        model.project.weight.mul_(1e-9)
+    assert_same(rounded(model), backend(model, build_graph(rounded(model), True)), sound(model))
 
 
 def test_export_is_deterministic(tmp_path):
