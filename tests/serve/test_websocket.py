@@ -223,6 +223,11 @@ def test_who_reads_nothing_is_dropped_and_nobody_waits(server, monkeypatch):
         b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
+    # Frames may follow only once the server has agreed (RFC 6455, 4.1).
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        answer += slow.recv(1)
+    assert answer.startswith(b"HTTP/1.1 101 ")
     second = b"\x82\xfe\x7d\x00" + bytes(4) + bytes(32_000)
 
     def flood():
