@@ -306,13 +306,16 @@ class SpeechGRU(nn.Module):
         total = torch.logsumexp(column, dim=-1, keepdim=True)
         return torch.cat([labels[..., :unknown], total, labels[..., unknown + 1 :]], dim=-1)
 
-    def set_prior(self, shares: Tensor) -> None:
+    def set_prior(self, shares: Tensor, unknown_odds: float = 1.0) -> None:
         """Set the share of each label in the training targets: (V,), sum 1.
 
-        A label without targets stays as improbable as training left it.
+        A label without targets stays as improbable as training left it. In recognition all labels
+        are taken to be equally likely, but `_unknown_` to be `unknown_odds` times as likely.
         """
         excess = shares.log() + math.log(len(self.vocabulary))
         self.log_prior.copy_(torch.where(shares > 0, excess, 0.0))
+        if UNKNOWN in self.vocabulary:
+            self.log_prior[self.vocabulary.id(UNKNOWN)] -= math.log(unknown_odds)
 
     def set_normalisation(self, features: Tensor) -> None:
         """Set the mean and deviation of each feature from raw training features (..., F)."""

@@ -54,6 +54,8 @@ class SamplingConfig(_Section):
 
     #: How often `_unknown_` is drawn, as a multiple of a word.
     unknown_weight: float = Field(3.0, gt=0.0)
+    #: How likely `_unknown_` is in recognition, as a multiple of any other label.
+    unknown_odds: float = Field(1.0, ge=1e-3, le=1e3)
     #: How often `_silence_` is drawn, as a multiple of a word.
     silence_weight: float = Field(1.0, gt=0.0)
     #: Distinguish unknown words in training; in recognition they count as one label.

@@ -83,7 +83,8 @@ class Trainer:
         self.clip_batches = ClipBatches(clips, config.tail_ms)
         self.model.set_normalisation(clips.raw_features())
         shares = self.batches.label_shares()
-        self.model.set_prior(shares)
+        odds = recipe.sampling.unknown_odds
+        self.model.set_prior(shares, odds)
         name = config.begin_with if warm_start else ""
         self.warm_start = (
             initialize_from(self.model, name, with_prior=config.keep_start) if name else None
@@ -92,7 +93,7 @@ class Trainer:
         if self.warm_start and config.keep_start:
             # With its own label shares; those of this training are learnt from here on.
             start = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-            self.model.set_prior(shares)
+            self.model.set_prior(shares, odds)
         self.teachers = Teachers(config.teachers, self.model) if config.teachers else None
         if self.teachers and isinstance(self.batches, StreamBatches):
             self.batches.carry_also(self.teachers)

@@ -185,6 +185,15 @@ def test_the_label_shares_in_training_are_removed_from_the_posteriors():
     torch.testing.assert_close(model.fold(trained.log()).exp(), expected)
 
 
+def test_unknown_may_be_likelier_than_the_other_labels():
+    model = SpeechGRU(ModelConfig(), FeatureConfig(), (SILENCE, UNKNOWN, "a"))
+    shares, likelihoods = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.2, 0.3, 0.4])
+    model.set_prior(shares, unknown_odds=4.0)
+    trained = (shares * likelihoods) / (shares * likelihoods).sum()
+    expected = torch.tensor([0.2, 4 * 0.3, 0.4])
+    torch.testing.assert_close(model.fold(trained.log()).exp(), expected / expected.sum())
+
+
 def test_unknown_words_need_the_label_unknown():
     with pytest.raises(DataError, match=r"unknown words need the label _unknown_"):
         SpeechGRU(ModelConfig(), FeatureConfig(), ("yes", "no"), ("bed",))
