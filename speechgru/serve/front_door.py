@@ -82,7 +82,8 @@ class FrontDoor(asyncio.Protocol):
 
     def _give_up(self, protocol: asyncio.Protocol) -> None:
         """Abort a connection that has not sent a complete first request."""
-        if self._transport.get_protocol() is not protocol or self._transport.is_closing():
+        # In this order: a closed TLS transport has no protocol to ask for.
+        if self._transport.is_closing() or self._transport.get_protocol() is not protocol:
             return
         if isinstance(protocol, H11Protocol) and protocol.cycle is not None:
             return

@@ -31,7 +31,10 @@ _TRIM_S = 10.0
 
 def cut(transport: asyncio.WriteTransport) -> None:
     """Close a connection at once, without waiting for a client that reads nothing."""
-    connection = transport.get_extra_info("socket")
+    try:
+        connection = transport.get_extra_info("socket")
+    except AttributeError:  # a TLS transport of asyncio's that was closed twice has let go of it
+        return
     if connection is not None and connection.fileno() >= 0:
         connection.setsockopt(
             socket.SOL_SOCKET,

@@ -1,5 +1,6 @@
 """TLS, tokens and what the command line refuses: a server that others can reach is closed."""
 
+import asyncio
 import hmac
 import json
 import os
@@ -15,8 +16,8 @@ from contextlib import contextmanager, suppress
 import httpx
 import pytest
 from servers import own_events, running, without_latency, words_in_noise
-from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from speechgru.cli import main
 from speechgru.errors import UsageError
@@ -53,12 +54,26 @@ def from_openssl(tmp_path_factory):
     return made
 
 
+def answers(url, context, *messages, **options):
+    """What a client hears that sends messages.
+
+    It is asyncio's: one that reads and writes in two threads, as websockets' synchronous one does,
+    now and then loses what it sends, as Python's TLS sockets are not safe for that.
+    """
+
+    async def heard():
+        async with connect(url, ssl=context, **options) as client:
+            for message in messages:
+                await client.send(message)
+            return [json.loads(message) async for message in client]
+
+    return asyncio.run(heard())
+
+
 def events_over(url, context):
     bearer = {"Authorization": f"Bearer {TOKEN}"}
-    with connect(url, ssl=context, additional_headers=bearer) as client:
-        client.send(words_in_noise().tobytes())
-        client.send('{"type": "end"}')
-        found = [json.loads(message) for message in client]
+    sent = words_in_noise().tobytes(), '{"type": "end"}'
+    found = answers(url, context, *sent, additional_headers=bearer)
     return [without_latency(message) for message in found if "type" not in message]
 
 
@@ -68,9 +83,18 @@ def test_a_certificate_from_files_serves_https_and_wss(from_openssl):
         assert httpx.get(f"https://localhost:{port}/health", verify=context).status_code == 200
         assert events_over(f"wss://localhost:{port}/listen", context) == own_events()
         with pytest.raises(InvalidStatus):
-            connect(f"wss://localhost:{port}/listen", ssl=context)
+            answers(f"wss://localhost:{port}/listen", context)
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"https://localhost:{port}/health")  # nobody vouches for it
+
+
+def test_no_timer_fails_after_a_tls_client_has_left(from_openssl, caplog):
+    """A TLS transport that is closed has neither a protocol nor a socket to ask for."""
+    with over_tls(from_openssl, Limits(hello_s=0.5)) as (_, port, context):
+        assert httpx.get(f"https://localhost:{port}/health", verify=context).status_code == 200
+        assert events_over(f"wss://localhost:{port}/listen", context) == own_events()
+        time.sleep(0.8)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_a_self_signed_certificate_is_created_once_and_names_this_machine(tmp_path):
@@ -202,8 +226,8 @@ def test_the_token_is_never_written_anywhere_but_to_its_file(tmp_path):
             httpx.get(f"{url}metrics{query}", headers=headers, verify=context)
         socket_url = url.replace("https", "wss") + "listen"
         protocols = ["speechgru", f"bearer.{token}"]
-        with connect(socket_url, ssl=context, subprotocols=protocols) as client:
-            client.send("garbage")
+        with pytest.raises(ConnectionClosedError):
+            answers(socket_url, context, "garbage", subprotocols=protocols)
         process.send_signal(signal.SIGTERM)
         written = line + process.stdout.read()
         assert process.wait(60) == 0
