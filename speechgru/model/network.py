@@ -289,7 +289,7 @@ class SpeechGRU(nn.Module):
         return torch.cat(list(heads.values()), dim=-1)
 
     def _fold_labels(self, log_posteriors: Tensor) -> Tensor:
-        """Posteriors of the labels as if all were equally likely: (..., V + U) -> (..., V).
+        """Log-posteriors of the labels for the prior of `set_prior`: (..., V + U) -> (..., V).
 
         The posteriors of the unknown words are added to that of `_unknown_`, and the influence of
         the labels' shares in training (`log_prior`) is removed.

@@ -12,8 +12,7 @@ import soundfile
 from bands import BandBackend
 from tones import RATE, untrained_model
 
-from speechgru.analysis import bare_imports
-from speechgru.analysis.listening_cost import measure_listening
+from speechgru.analysis.listening_cost import BARE_IMPORTS, measure_listening
 from speechgru.analysis.measuring import PeakMemory, memory_bytes, peak_memory_bytes
 from speechgru.audio.files import read
 from speechgru.cli import main
@@ -171,7 +170,7 @@ def test_peak_memory_in_bytes():
 
 
 def test_peak_memory_of_another_process():
-    script = [sys.executable, bare_imports.__file__]
+    script = [sys.executable, "-c", BARE_IMPORTS]
     with subprocess.Popen(script, stdout=subprocess.PIPE) as process:
         memory = PeakMemory(process.pid)
         memory.start()

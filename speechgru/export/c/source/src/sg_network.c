@@ -119,8 +119,8 @@ static void recur(sg_state *state, int layer, const float *x)
     gates(gru, state->work.layer.y, state->work.layer.u, h);
 }
 
-/* Log-posteriors of the labels as if all were equally likely, from the head's outputs: those of
- * unknown words are added to the label's own, and the labels' shares in training are removed. */
+/* Log-posteriors of the labels for the model's prior, from the head's outputs: those of unknown
+ * words are added to the label's own, and the labels' shares in training are removed. */
 static void to_log_posteriors(const float *outputs, float *log_posteriors)
 {
     float highest = outputs[0], total = 0.0f;
