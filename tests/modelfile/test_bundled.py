@@ -216,7 +216,8 @@ def test_log_posteriors_are_those_of_the_last_release(row, suffix):
     samples = read(embedded_corpus() / "go" / "en-029-alicia_nohash_0.ogg", backend.sample_rate)
     whole = samples[: len(expected) * backend.step_samples]
     log_posteriors, _ = backend(whole, backend.initial_state())
-    np.testing.assert_allclose(log_posteriors, expected, atol=1e-6, rtol=0)
+    # Processors without AVX-512 sum in another order, which moves the last bits: 1.4e-6 was seen.
+    np.testing.assert_allclose(log_posteriors, expected, atol=1e-5, rtol=0)
 
 
 def test_directory_without_a_model_says_what_it_is(tmp_path):
