@@ -35,6 +35,7 @@ BESIDES = {
     "train": [word for setting in QUICK for word in ("--set", setting)],
     "compare": ["--set", "training.epochs=0.05", "--set", "training.validations=1"],
     "evaluate": ["--minutes", "0.5"],
+    "data stream": ["--minutes", "0.5"],
     "calibrate": ["--minutes", "0.5"],
     "bench train": ["--set", "training.batch_size=8", "--workers", "1"],
     "bench cells": ["--steps", "20"],
@@ -132,10 +133,13 @@ def _recordings(root: Path, spoken: list[list[Path]]) -> None:
     quiet = np.random.default_rng(0).normal(0, 1e-3, RATE).astype(np.float32)
     names = ("some.wav", "other.flac", "long-recording.wav", "room/a.wav")
     names += ("ambient-speech/a.wav", "ambient-testing/a.wav")
+    names += ("ambient-speech/b.flac", "ambient-speech/c.flac", "an4/utterances/d.ogg")
+    names += ("esc-10/rain/a.ogg", "esc-10/rain/b.ogg")
     for voice, name in enumerate(names):
         words = [part for clips in spoken[:8] for part in (read(clips[voice]), quiet)]
-        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(root / name, np.concatenate([quiet, *words]), RATE)
+    (root / "an4" / "transcripts.tsv").write_text("c\tanna\tYES\nd\tben\tNINE\n")
 
 
 def untrained(run: str, path: Path) -> None:
