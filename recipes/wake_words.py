@@ -67,6 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         speech = other_speech(options.data, words)
         noise = sorted((options.data / "esc-10").glob("*/*.ogg"))[1::2]
+        if not noise:
+            raise UsageError(f"{options.data}: has no recordings in esc-10")
         make_folder(out)
         link_clips(takes, out / "takes")
         write_manifest(strangers, noise, out / "strangers.csv")
@@ -83,21 +85,33 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def by_voices(clips: Sequence[Clip], words: Iterable[str], count: int, seed: int) -> list[Clip]:
-    """All recordings of some speakers who said every word, chosen at random."""
+    """All recordings of some speakers who said every word, chosen at random.
+
+    Raises:
+        UsageError: there are not so many.
+    """
     said = [{clip.speaker for clip in clips if clip.word == word} for word in words]
     voices = sorted(set.intersection(*said))
-    chosen = set(random.Random(seed).sample(voices, min(count, len(voices))))
+    if not 0 < count <= len(voices):
+        raise UsageError(f"--voices {count}: {len(voices)} speakers said all the words")
+    chosen = set(random.Random(seed).sample(voices, count))
     return [clip for clip in clips if clip.speaker in chosen]
 
 
 def by_takes(clips: Sequence[Clip], words: Iterable[str], count: int, seed: int) -> list[Clip]:
-    """So many recordings of each word, chosen at random, each by another speaker."""
+    """So many recordings of each word, chosen at random, each by another speaker.
+
+    Raises:
+        UsageError: a word has not so many speakers.
+    """
     shuffled = random.Random(seed).sample(sorted(clips, key=lambda clip: clip.path), len(clips))
-    return [
-        clip
-        for word in words
-        for clip in list({c.speaker: c for c in shuffled if c.word == word}.values())[:count]
-    ]
+    takes: list[Clip] = []
+    for word in words:
+        by_speaker = {clip.speaker: clip for clip in shuffled if clip.word == word}
+        if not 0 < count <= len(by_speaker):
+            raise UsageError(f"--takes {count}: {len(by_speaker)} speakers said {word!r}")
+        takes += list(by_speaker.values())[:count]
+    return takes
 
 
 def other_speech(root: Path, words: Iterable[str]) -> list[Path]:
@@ -127,9 +141,9 @@ def other_words(
     corpus: Corpus, clips: Iterable[Clip], words: Iterable[str]
 ) -> dict[str, list[Clip]]:
     """Recordings of every other word of the corpus, by word."""
-    found = defaultdict(list)
+    found, others = defaultdict(list), set(corpus.words) - {*words}
     for clip in clips:
-        if clip.word in set(corpus.words) - {*words}:
+        if clip.word in others:
             found[clip.word].append(clip)
     return dict(found)
 

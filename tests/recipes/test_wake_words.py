@@ -86,7 +86,8 @@ def test_other_words_are_said_alone_and_in_pairs(script, recordings, tmp_path, m
     monkeypatch.setattr(script, "PAIRS", 2)
     for name, words, spoken_s in (("singles", "happy,zero", 0.5), ("pairs", "happy", 1.0)):
         out = tmp_path / name
-        assert script.main([str(recordings), "--words", words, "--out", str(out)]) == 0
+        command = [str(recordings), "--words", words, "--out", str(out), "--voices", "4"]
+        assert script.main(command) == 0
         samples, rate = soundfile.read(out / f"{name}.flac")
         count = {"singles": 3, "pairs": 2}[name]
         loud = np.abs(samples.reshape(count, -1)) > 10 * script.QUIET
@@ -107,9 +108,27 @@ def test_a_trial_without_a_part_is_refused(script, recordings, tmp_path, capsys,
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "count", "message"),
+    [
+        ("--voices", "5", "--voices 5: 4 speakers said all the words"),
+        ("--voices", "0", "--voices 0: 4 speakers"),
+        ("--takes", "5", "--takes 5: 4 speakers said 'happy'"),
+        ("--takes", "-1", "--takes -1: 4 speakers"),
+    ],
+)
+def test_more_than_there_is_is_refused(
+    script, recordings, tmp_path, capsys, option, count, message
+):
+    command = [str(recordings), "--words", "happy,zero", "--out", str(tmp_path / "wake")]
+    assert script.main([*command, option, count]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_missing_sets_and_a_folder_that_is_there_are_refused(script, recordings, tmp_path, capsys):
     assert script.main([str(tmp_path), "--words", "happy", "--out", str(tmp_path / "new")]) != 0
-    assert script.main([str(recordings), "--words", "happy", "--out", str(tmp_path)]) == 2
+    command = [str(recordings), "--words", "happy", "--out", str(tmp_path), "--takes", "1"]
+    assert script.main(command) == 2
     errors = capsys.readouterr().err.splitlines()
     assert "gsc-wide" in errors[0]
     assert errors[1] == f"error: {tmp_path}: cannot be written: File exists"

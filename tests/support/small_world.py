@@ -42,6 +42,7 @@ BESIDES = {
     "bench loss": ["--draws", "1"],
     "bench serve": ["--streams", "2", "--seconds", "1"],
     "other_voices.py": ["--clips", "40"],
+    "wake_words.py": ["--voices", "4"],
     "crossvalidate": [word for setting in QUICK for word in ("--set", setting)],
 }
 
