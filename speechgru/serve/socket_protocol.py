@@ -43,8 +43,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().handle_bytes(event)
 
     def send_receive_event_to_app(self) -> None:
-        """Queue a message for the session."""
-        self.read_paused = True  # as far as uvicorn knows; it reads on when the queue is empty
+        """Queue a message for the session; what comes after its end is discarded."""
+        if not self.close_sent:  # else the client's answer to the close is still to be read
+            self.read_paused = True  # as far as uvicorn knows; it reads on when the queue is empty
         super().send_receive_event_to_app()
-        if self.queue.qsize() > MOST_QUEUED:
+        if self.read_paused and self.queue.qsize() > MOST_QUEUED:
             self.transport.pause_reading()

@@ -60,6 +60,25 @@ def heard(url, content, size=640, first=None):
         return messages(client)
 
 
+def upgraded(server, path, receive_buffer=2**16):
+    """A socket whose WebSocket handshake is done."""
+    raw = socket.socket()
+    raw.settimeout(60)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    raw.connect((server.address.host, server.address.port))
+    raw.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    # Frames may follow only once the server has agreed (RFC 6455, 4.1).
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        answer += raw.recv(1)
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    return raw
+
+
 def events(found):
     return [without_latency(message) for message in found if "type" not in message]
 
@@ -199,6 +218,21 @@ def test_samples_that_are_no_numbers_end_their_stream(server):
     assert "finite" in reason
 
 
+def test_the_end_of_a_refused_stream_waits_for_nothing_but_the_clients_answer(server):
+    sound = Frame(Opcode.BINARY, np.full(160, np.nan, "<f4").tobytes()).serialize(mask=True)
+    goodbye = Frame(Opcode.CLOSE, b"\x03\xef").serialize(mask=True)
+    with upgraded(server, "/listen?format=f32le") as raw:
+        raw.sendall(20 * sound)  # more than its session takes, once it has refused the first
+        received = b""
+        while b"must be finite" not in received:
+            received += raw.recv(1000)
+        raw.sendall(sound)
+        time.sleep(0.1)  # so that the server reads the answer by itself
+        raw.settimeout(5)
+        raw.sendall(goodbye)
+        assert raw.recv(1000) == b""
+
+
 def test_too_large_a_message_ends_its_connection(server):
     with connect(server.socket) as client:
         client.send(bytes(LIMITS.message_bytes + 1))
@@ -215,19 +249,7 @@ def test_who_sends_no_sound_is_told_why(impatient):
 def test_who_reads_nothing_is_dropped_and_nobody_waits(server, monkeypatch):
     monkeypatch.setattr(front_door, "SEND_BUFFER_BYTES", 4096)  # full after less sound
     dropped = server.service.metrics.closed["slow"]
-    slow = socket.socket()
-    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    slow.connect((server.address.host, server.address.port))
-    slow.sendall(
-        b"GET /listen?posteriors=1 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
-        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    )
-    # Frames may follow only once the server has agreed (RFC 6455, 4.1).
-    answer = b""
-    while not answer.endswith(b"\r\n\r\n"):
-        answer += slow.recv(1)
-    assert answer.startswith(b"HTTP/1.1 101 ")
+    slow = upgraded(server, "/listen?posteriors=1", receive_buffer=4096)
     second = b"\x82\xfe\x7d\x00" + bytes(4) + bytes(32_000)
 
     def flood():
