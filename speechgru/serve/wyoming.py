@@ -113,7 +113,8 @@ class WyomingSession(Session):
                     self._rest_by_s = None  # that of the message before
                     await self._handle(event)
                 await self._pass_on()
-                if 0 < self._received_s - before_s <= 2 * QUIET_READ_S:
+                # If more, the rest may be there already: a pause would let it pile up.
+                if self._received_s > before_s and len(content) <= _READ_BYTES // 2:
                     await self._pause()
         except SpeechGRUError as error:
             self.expire("invalid", str(error))

@@ -175,6 +175,21 @@ def test_silence_is_read_less_often(server, monkeypatch, speech, seldom):
     assert (len(waits) > len(pauses)) == seldom
 
 
+def test_pauses_do_not_hold_up_much_sound(server, monkeypatch):
+    """What arrives while reading pauses may be more than one read takes."""
+    waited_s = []
+    wait = WyomingSession._resumed_within
+
+    async def counted(session, seconds):
+        waited_s.append(seconds)
+        await wait(session, seconds)
+
+    monkeypatch.setattr(WyomingSession, "_resumed_within", counted)
+    content = np.zeros((48_000, 2), np.int32).tobytes()
+    asyncio.run(heard(server, content, rate=48_000, width=4, channels=2))
+    assert sum(waited_s) < 0.7  # of a second of sound
+
+
 def test_an_unknown_wake_word_is_answered_with_an_error(server):
     found = asyncio.run(exchange(server, [Detect(names=["nabu"]).event()], until=Error))
     assert "nabu" in Error.from_event(found[-1]).text
