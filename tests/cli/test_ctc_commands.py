@@ -13,6 +13,7 @@ from tones import RATE, shared_tones
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.cli import main
 from speechgru.decoding.factory import decoder_settings
+from speechgru.evaluation import tuning
 from speechgru.modelfile.safetensors import load_model, save_model
 
 WORDS = ["low", "high", "mid", "mid", "low"]
@@ -114,7 +115,9 @@ def test_grammar_errors_name_the_line(made, run, tmp_path):
     assert "did you mean 'high'?" in " ".join(error.split())
 
 
-def test_tuning_tries_each_head_and_keeps_the_best(made, run, tmp_path):
+def test_tuning_tries_each_head_and_keeps_the_best(made, run, tmp_path, monkeypatch):
+    fewer = {head: grid[::12] for head, grid in tuning.GRIDS.items()}
+    monkeypatch.setattr(tuning, "GRIDS", fewer)
     mine = shutil.copy(made.both, tmp_path / "mine.safetensors")
     options = ["--data", made.data, "--streaming", "--minutes", "0.3", "--split", "validation"]
     code, told, _ = run("evaluate", str(mine), *options, "--tune", "--keep", "--json")
