@@ -4,6 +4,7 @@ Source: G. Hinton, O. Vinyals and J. Dean, "Distilling the knowledge in a neural
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ class Teachers:
 
     Args:
         names: files, run directories or names of models in the package.
+        unknown_odds: the student's `sampling.unknown_odds`.
 
     Raises:
         DataError: a file is not a model.
@@ -39,10 +41,11 @@ class Teachers:
             no model of this name.
     """
 
-    def __init__(self, names: Sequence[str], student: SpeechGRU) -> None:
+    def __init__(self, names: Sequence[str], student: SpeechGRU, unknown_odds: float = 1.0) -> None:
         self.student = student
         self.teachers = {
-            f"teacher{number}.": _Teacher(name, student) for number, name in enumerate(names)
+            f"teacher{number}.": _Teacher(name, student, unknown_odds)
+            for number, name in enumerate(names)
         }
         #: Whether all teachers tell apart the student's unknown words. If not, labels are taught.
         self.by_class = all(
@@ -104,7 +107,7 @@ class Teachers:
 class _Teacher:
     """One model: a batch and its state to posteriors of its classes (B, T, C), and new state."""
 
-    def __init__(self, name: str, student: SpeechGRU) -> None:
+    def __init__(self, name: str, student: SpeechGRU, unknown_odds: float) -> None:
         path = trained_model(name)
         self.model = load_model(path, student.device).requires_grad_(False)
         self.student, self.source = student, f"training.teachers {name}"
@@ -122,8 +125,10 @@ class _Teacher:
         #: For each class the same class of the student, and the student's label.
         self.columns, self.labels = columns, label_ids(columns, student)
         own = torch.arange(len(classes), device=student.device)
-        self.log_prior = self.model.log_prior[label_ids(own, self.model)]
         provenance = self.model.metadata.get("provenance", {})
+        own_odds = provenance.get("recipe", {}).get("sampling", {}).get("unknown_odds", 1.0)
+        self.log_shares = _log_shares(self.model, own_odds)[label_ids(own, self.model)]
+        self.unknown_odds = unknown_odds
         # The teacher's file has the rest: its recipe, and what it began with.
         self.provenance = {
             "file": path.name,
@@ -204,5 +209,13 @@ class _Teacher:
     def _posteriors(self, log_posteriors: Tensor) -> Tensor:
         """Posteriors of a classify head as if labels were as frequent as in the student's data."""
         log_posteriors = self.model.split_heads(log_posteriors)["classify"]
-        prior = self.student.log_prior[self.labels] - self.log_prior
-        return torch.softmax(log_posteriors + prior, dim=-1)
+        shares = _log_shares(self.student, self.unknown_odds)[self.labels] - self.log_shares
+        return torch.softmax(log_posteriors + shares, dim=-1)
+
+
+def _log_shares(model: SpeechGRU, unknown_odds: float) -> Tensor:
+    """The prior of a model, (V,), without the odds of unknown speech: these are for recognition."""
+    log_shares = model.log_prior.clone()
+    if UNKNOWN in model.vocabulary:
+        log_shares[model.vocabulary.id(UNKNOWN)] += math.log(unknown_odds)
+    return log_shares

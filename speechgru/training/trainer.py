@@ -94,7 +94,7 @@ class Trainer:
             # With its own label shares; those of this training are learnt from here on.
             start = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
             self.model.set_prior(shares, odds)
-        self.teachers = Teachers(config.teachers, self.model) if config.teachers else None
+        self.teachers = Teachers(config.teachers, self.model, odds) if config.teachers else None
         if self.teachers and isinstance(self.batches, StreamBatches):
             self.batches.carry_also(self.teachers)
         share_layers(self.model, ranks)

@@ -106,6 +106,24 @@ def test_other_shares_of_labels_are_allowed_for(tones, teacher, tmp_path):
     assert odds[..., low][confident] == pytest.approx(-2, abs=0.01)
 
 
+@pytest.mark.parametrize("whose", ["teacher", "student"])
+def test_how_likely_unknown_speech_is_in_recognition_is_not_taught(tones, tmp_path, whose):
+    trainer = make_trainer(student_recipe(tones))
+    batch = trainer.batches.draw(4)
+    batch = Batch(batch.features, {}, batch.targets, batch.words, batch.rows)
+    models = {name: unknown_student("ab", "cd") for name in ("teacher", "student")}
+    even, _ = Teachers([str(saved(models["teacher"], tmp_path))], models["student"])(batch)
+    shares = models[whose].log_prior.exp() / len(models[whose].labels)
+    models[whose].set_prior(shares, unknown_odds=4.0)
+    if whose == "teacher":
+        recipe = parse_recipe({"sampling": {"unknown_odds": 4.0}}, "recipe")
+        models[whose].metadata["provenance"] = {"recipe": recipe.model_dump(mode="json")}
+    odds = 4.0 if whose == "student" else 1.0
+    other = str(saved(models["teacher"], tmp_path, "other"))
+    answers, _ = Teachers([other], models["student"], odds)(batch)
+    torch.testing.assert_close(answers, even)
+
+
 def with_unknown_words(tones: Path, folder: Path, *words: str) -> tuple[Path, Path]:
     """The tones with `high` as `_unknown_`; and a model that tells apart these unknown words."""
     manifest = write_tones(folder)
