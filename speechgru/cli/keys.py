@@ -1,7 +1,11 @@
 """Reads single keys of a terminal without waiting and without Enter."""
 
+import os
 import sys
 from typing import Any, Self
+
+_MOST_BYTES = 1024
+_ESCAPE = b"\x1b"
 
 
 class Keys:
@@ -12,7 +16,11 @@ class Keys:
         self._before: Any = None
 
     def poll(self) -> str:
-        """The next key in lower case, or "" if none was pressed."""
+        """The next key in lower case, or "" if none was pressed.
+
+        What was pressed with it, as by a key that bounces, is dropped, and so are arrows and the
+        like: it would be taken for an answer to the next question.
+        """
         if not self._is_terminal:
             return ""
         if sys.platform == "win32":
@@ -22,7 +30,9 @@ class Keys:
         import select
 
         ready, _, _ = select.select([sys.stdin], [], [], 0)
-        return sys.stdin.read(1).lower() if ready else ""
+        # Not by sys.stdin, which would keep what it has read beyond the first key.
+        pressed = os.read(sys.stdin.fileno(), _MOST_BYTES) if ready else b""
+        return pressed.decode(errors="ignore")[:1].lower() if pressed[:1] != _ESCAPE else ""
 
     def __enter__(self) -> Self:
         if self._is_terminal and sys.platform != "win32":

@@ -1,5 +1,6 @@
 """Atomic writes: a file is complete or does not exist."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -86,14 +87,36 @@ def append_line(path: Path, line: str) -> int:
     """Add a line to a text file and sync it to disk; returns the file's new size in bytes.
 
     Raises:
-        SpeechGRUError: the file cannot be written, or the disk is full.
+        SpeechGRUError: the file cannot be written, or the disk is full; nothing is added.
+    """
+    content = line.encode() + b"\n"
+    try:
+        with path.open("ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                if file.write(content) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)
+                raise
+            return size + len(content)
+    except OSError as error:
+        raise SpeechGRUError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def cut_unfinished_line(path: Path) -> None:
+    """Remove the beginning of a line that a killed process left at the end of a text file.
+
+    Raises:
+        SpeechGRUError: the file cannot be read or written.
     """
     try:
-        with path.open("ab") as file:
-            file.write(line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-            return file.tell()
+        content = path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+    except FileNotFoundError:
+        pass
     except OSError as error:
         raise SpeechGRUError(f"{path}: cannot be written: {error.strerror or error}") from error
 

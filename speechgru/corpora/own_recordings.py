@@ -36,7 +36,7 @@ class OwnRecordings:
 
     def __init__(self, root: Path, speaker: str, rate: int) -> None:
         self.root, self.speaker, self.rate = Path(root), check_speaker(speaker), rate
-        self._written: list[Path] = []
+        self._takes: list[Path] = []
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -52,13 +52,15 @@ class OwnRecordings:
         Raises:
             SpeechGRUError: it cannot be written.
         """
-        return self._write(checked_name(word, "WORD"), self.speaker, samples)
+        path = self._write(checked_name(word, "WORD"), self.speaker, samples)
+        self._takes.append(path)
+        return path
 
     def find(self, word: str, samples: Samples) -> Path | None:
         """An earlier session's recording of a word that has exactly these samples, (S,)."""
         content = self._as_wav(samples)
         for path in sorted((self.root / checked_name(word, "WORD")).glob("*.wav")):
-            if path in self._written or path.stat().st_size != len(content):
+            if path in self._takes or path.stat().st_size != len(content):
                 continue
             if path.read_bytes() == content:
                 return path
@@ -73,14 +75,14 @@ class OwnRecordings:
         return self._write(UNKNOWN, self.speaker, samples)
 
     def undo(self) -> Path | None:
-        """Delete the last recording of this session; None if there is none left.
+        """Delete the last recording of a word in this session; None if there is none left.
 
         Raises:
             SpeechGRUError: it cannot be deleted.
         """
-        if not self._written:
+        if not self._takes:
             return None
-        path = self._written.pop()
+        path = self._takes.pop()
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
@@ -109,7 +111,6 @@ class OwnRecordings:
             number = max(self._of(folder, prefix), default=0) + 1
             path = self.root / folder / f"{prefix}_{number}.wav"
             write_atomic(path, content)
-        self._written.append(path)
         return path
 
 

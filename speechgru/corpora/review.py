@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from speechgru.common.files import append_line, write_atomic
+from speechgru.common.files import append_line, cut_unfinished_line, write_atomic
 from speechgru.common.locks import LockedError, lock_file
 from speechgru.common.word_folders import folder_word, make_word_folder
 from speechgru.common.wording import did_you_mean, shown
@@ -219,7 +219,9 @@ class Review:
         filed = self._filed[-1]
         append_line(self._log, json.dumps({"file": filed.clip.name, "decision": "undo"}))
         self._filed.pop()
-        if filed.path is not None and _same(filed.path, filed.clip.path):
+        # A copy that was there before is that of another clip with the same sound.
+        is_shared = any(other.path == filed.path for other in self._filed)
+        if filed.path is not None and not is_shared and _same(filed.path, filed.clip.path):
             try:
                 filed.path.unlink()
                 filed.path.with_suffix(".json").unlink(missing_ok=True)
@@ -237,6 +239,7 @@ class Review:
         """
         try:
             with lock_file(self.root / ".review.lock", wait=False):
+                cut_unfinished_line(self._log)
                 self._filed = self._read_log()
                 yield self
         except LockedError as error:

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from speechgru.common.files import append_line, atomic_path, remove_leftovers, write_atomic
+from speechgru.common.files import (
+    append_line,
+    atomic_path,
+    cut_unfinished_line,
+    remove_leftovers,
+    write_atomic,
+)
 from speechgru.errors import SpeechGRUError
 
 
@@ -48,6 +54,26 @@ def test_what_cannot_be_written_is_named(tmp_path: Path, write) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SpeechGRUError, match=r"file/new: cannot be written: "):
         write(tmp_path / "file" / "new", "content")
+
+
+def test_a_full_disk_leaves_no_half_a_line(small_disk: Path) -> None:
+    append_line(small_disk / "lines", "first")
+    (small_disk / "filler").write_bytes(bytes(1_000_000))
+    with pytest.raises(SpeechGRUError, match="lines: cannot be written: No space left on device"):
+        append_line(small_disk / "lines", "x" * 3_000_000)
+    assert (small_disk / "lines").read_text() == "first\n"
+    (small_disk / "filler").unlink()
+    assert append_line(small_disk / "lines", "second") == len("first\nsecond\n")
+
+
+def test_an_unfinished_line_is_cut(tmp_path: Path) -> None:
+    lines = tmp_path / "lines"
+    cut_unfinished_line(lines)
+    assert not lines.exists()
+    for content, left in (("one\ntwo\nthr", "one\ntwo\n"), ("thr", ""), ("one\n", "one\n")):
+        lines.write_text(content)
+        cut_unfinished_line(lines)
+        assert lines.read_text() == left
 
 
 def test_only_leftovers_of_this_file_are_removed(tmp_path: Path) -> None:

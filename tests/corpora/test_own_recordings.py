@@ -39,6 +39,14 @@ def test_undo_deletes_the_last_one_of_this_session_alone(tmp_path):
     assert anna.count("lumos") == 1
 
 
+def test_undo_leaves_the_room_and_talk(tmp_path):
+    anna = OwnRecordings(tmp_path, "anna", RATE)
+    take, room, talk = anna.add("nox", SOUND), anna.add_room(SOUND), anna.add_talk(SOUND)
+    assert (anna.undo(), anna.undo()) == (take, None)
+    assert room.exists()
+    assert talk.exists()
+
+
 def test_it_is_a_corpus_with_room_and_talk(tmp_path):
     for speaker in ("anna", "ben", "cleo"):
         own = OwnRecordings(tmp_path, speaker, RATE)

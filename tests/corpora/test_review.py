@@ -107,6 +107,31 @@ def test_copy_of_a_killed_review_is_not_made_twice(data, caught):
     assert not (data / "go" / "anna_4.wav").exists()
 
 
+def test_a_review_goes_on_after_one_that_was_killed(data, caught):
+    log = caught / "review.jsonl"
+    with Review(caught, data, "anna").lock() as review:
+        review.decide(review.pending[0], "right")
+        review.decide(review.pending[0], "discard")
+    log.write_text(log.read_text()[:-20])
+    with Review(caught, data, "anna").lock() as review:
+        assert len(review.pending) == 4
+        review.decide(review.pending[0], "speech")
+    assert len(Review(caught, data, "anna").pending) == 3
+
+
+def test_undo_keeps_the_copy_of_another_clip_with_the_same_sound(data, caught):
+    first = caught_clips(caught)[0]
+    twin = first.path.with_name("zzz.wav")
+    twin.write_bytes(first.path.read_bytes())
+    review = Review(caught, data, "anna")
+    same = [clip for clip in review.clips if clip.path in (first.path, twin)]
+    (path,) = {review.decide(clip, "right").path for clip in same}
+    review.undo()
+    assert path.exists()
+    review.undo()
+    assert not path.exists()
+
+
 @pytest.mark.parametrize(
     "line",
     [
