@@ -102,10 +102,10 @@ def record(
         try:
             if room:
                 err.line(f"the room, for {room:g} s: be quiet ...")
-                result["room"] = str(_stretch(blocks, room, recordings.add_room))
+                _stretch(blocks, room, recordings.add_room, result, "room")
             if talk:
                 err.line(f"talk for {talk:g} s about anything, without the words ...")
-                result["talk"] = str(_stretch(blocks, talk, recordings.add_talk))
+                _stretch(blocks, talk, recordings.add_talk, result, "talk")
             if session is not None:
                 stopped = _guide(session, blocks, result, input_file)
         except KeyboardInterrupt:
@@ -133,8 +133,12 @@ def _blocks(device: str | None, input_file: Path | None) -> "Iterator[Iterator[S
 
 
 def _stretch(
-    blocks: "Iterator[Samples]", seconds: float, keep: "Callable[[Samples], Path]"
-) -> Path:
+    blocks: "Iterator[Samples]",
+    seconds: float,
+    keep: "Callable[[Samples], Path]",
+    result: dict[str, Any],
+    name: str,
+) -> None:
     """Record this many seconds to one file; after Ctrl-C, what there is."""
     from speechgru.recognition.guided_recording import StretchRecording
 
@@ -147,8 +151,7 @@ def _stretch(
                 if enough:
                     break
     finally:
-        path = recording.save()
-    return path
+        result[name] = str(recording.save())
 
 
 def _guide(
@@ -210,10 +213,11 @@ def _finish(out_dir: Path, result: dict[str, Any], json: bool) -> None:
     """Run `data check` on the recordings."""
     from speechgru.corpora import open_corpus
     from speechgru.corpora.check import check
+    from speechgru.corpora.listing import list_words
 
-    report = None
-    if any(path.is_dir() and not path.name.startswith("_") for path in out_dir.iterdir()):
-        report = check(open_corpus(out_dir))
+    # Folders that were made for later, and hidden ones, are no words yet.
+    has_words = any(not name.startswith("_") for name in list_words(out_dir).folders)
+    report = check(open_corpus(out_dir)) if has_words else None
     if json:
         print_json(result | ({"check": report.as_dict()} if report else {}))
         return

@@ -88,13 +88,18 @@ class Example:
 
 @dataclass(frozen=True)
 class Task:
-    """A protocol applied to a corpus: the model's labels, and the examples of each split."""
+    """A protocol applied to a corpus: the model's labels, and the examples of each split.
+
+    What to say if a split is empty: of what `source`, and what a user might do (`hint`).
+    """
 
     protocol: str
     labels: tuple[str, ...]
     splits: dict[str, tuple[Example, ...]]
     clip_s: float = 1.0
     description: str = ""
+    source: str = ""
+    hint: str = ""
 
     def split(self, name: str) -> tuple[Example, ...]:
         """The examples of one split.
@@ -105,5 +110,7 @@ class Task:
         if name not in SPLITS:
             raise DataError(f"split {name!r}: a split is one of {', '.join(SPLITS)}")
         if not self.splits.get(name):
-            raise DataError(f"{self.protocol}: the {name} split has no clips")
+            raise DataError(
+                f"{self.source or self.protocol}: the {name} split has no clips{self.hint}"
+            )
         return self.splits[name]

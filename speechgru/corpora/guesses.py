@@ -8,6 +8,7 @@ from pathlib import PurePath
 from speechgru.corpora.corpus import Corpus
 from speechgru.corpora.fingerprint import name_in
 from speechgru.corpora.folders import SPLIT_FOLDERS
+from speechgru.corpora.speakers import is_false_alarm
 
 _EXAMPLES = 3
 #: Words that are probably not meant as words, without case, underscores, hyphens and spaces.
@@ -25,7 +26,7 @@ def layout_guesses(corpus: Corpus) -> tuple[str, ...]:
     """A sentence for each choice between two readings of a directory, and how to say the other."""
     if corpus.layout != "folders":
         return ()
-    return (*_nested_folders(corpus), *_misnamed_words(corpus))
+    return (*_nested_folders(corpus), *_misnamed_words(corpus), *_without_speaker(corpus))
 
 
 def speaker_guess(speakers: Collection[str]) -> str:
@@ -80,6 +81,17 @@ def _misnamed_words(corpus: Corpus) -> Iterator[str]:
     for same in spellings.values():
         if len(same) > 1:
             yield f"{' and '.join(same)} are read as different words"
+
+
+def _without_speaker(corpus: Corpus) -> Iterator[str]:
+    """Recordings of nobody in particular among those of speakers."""
+    names = [name_in(corpus.root, clip.path) for clip in corpus.clips if not clip.speaker]
+    names = [name for name in names if not is_false_alarm(name)]
+    if corpus.split_by == "speaker" and names:
+        yield (
+            f"{len(names):,} recordings tell no speaker ({names[0]}) and are split one by one; if "
+            "speakers of others are among them, begin their names with the speaker's"
+        )
 
 
 def _some(names: Collection[str]) -> str:

@@ -13,6 +13,7 @@ from speechgru.common.files import write_atomic
 from speechgru.common.locks import lock_file
 from speechgru.common.word_folders import folder_name
 from speechgru.corpora.listing import BACKGROUND_NOISE
+from speechgru.corpora.speakers import speaker_in_name
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.labels import UNKNOWN
 
@@ -114,17 +115,28 @@ class OwnRecordings:
         return path
 
 
-def check_speaker(name: str, option: str = "--speaker") -> str:
+def check_speaker(name: str, option: str = "--speaker", words: Iterable[str] = ()) -> str:
     """The name of a speaker, if it can begin a file's name and be read off it again.
 
+    Args:
+        option: what the user gave it as.
+        words: those that the speaker says.
+
     Raises:
-        UsageError: it cannot; `option` is what the user gave it as.
+        UsageError: it cannot.
     """
     checked_name(name, option)
     if "_" in name or "-" in name:
         raise UsageError(f"{option} {name}: must not contain _ or -, which end a speaker's name")
     if name.isdigit():
         raise UsageError(f"{option} {name}: a name is needed, not only a number")
+    for word in ("", *words):
+        read = speaker_in_name(f"{name}_1.wav", word)
+        if read.replace(" ", "") != name.replace(" ", ""):
+            as_whom = f"as {read!r}" if read else "as nobody"
+            raise UsageError(
+                f"{option} {name}: is read {as_whom} off the name of a recording; choose another"
+            )
     return name
 
 

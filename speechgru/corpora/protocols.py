@@ -69,7 +69,12 @@ def make_task(
     if not any(splits.values()):
         raise DataError(f"{corpus.root}: protocol {protocol} finds no clips in any split")
     clip_s = _typical_length_s(corpus, labels[len(_NO_WORD) :]) if protocol == "folder" else 1.0
-    return Task(protocol, labels, splits, clip_s, description)
+    source, hint = f"{corpus.root}", ""
+    if protocol != "folder":
+        source += f": {protocol}"
+    elif corpus.split_by in ("file", "speaker"):
+        hint = "; three recordings or more of each word are needed"
+    return Task(protocol, labels, splits, clip_s, description, source, hint)
 
 
 def _check(protocol: str, corpus: Corpus, labels: tuple[str, ...]) -> None:

@@ -241,7 +241,8 @@ def _speakers(recordings: Sequence[Recording]) -> list[str]:
     """The speaker of each recording, "" where it is unknown.
 
     Names are believed if at least half of the recordings that depend on them then have speakers
-    with two words or more: not those in `yes/yes_1.wav` and `yes/7f3a.wav`.
+    with two words or more: not those in `yes/yes_1.wav` and `yes/7f3a.wav`. Of a single word they
+    need three speakers with two recordings or more.
     """
     guesses = _without_takes(
         [r.speaker or speaker_in_name(r.name, r.word) for r in recordings],
@@ -252,11 +253,13 @@ def _speakers(recordings: Sequence[Recording]) -> list[str]:
         for r, guess in zip(recordings, guesses, strict=True)
         if not r.speaker and NOHASH not in r.name
     ]
-    words: dict[str, set[str]] = defaultdict(set)
-    for guess, word in unsure:
-        words[guess].add(word)
-    plausible = sum(bool(guess) and len(words[guess]) > 1 for guess, _ in unsure)
-    believed = 2 * plausible >= len(unsure) and len(words) > 1
+    takes = Counter(guess for guess, _ in unsure)
+    words = Counter(guess for guess, _ in set(unsure))
+    is_single = len({r.word for r in recordings}) == 1
+    repeated, least = (takes, len(SPLITS)) if is_single else (words, 1)
+    speakers = [guess for guess in words if guess and repeated[guess] > 1]
+    plausible = sum(takes[guess] for guess in speakers)
+    believed = 2 * plausible >= len(unsure) and len(words) > 1 and len(speakers) >= least
     spellings = _spellings(guesses)
     return [
         guess if r.speaker or NOHASH in r.name else spellings.get(guess.casefold(), "") * believed
@@ -334,6 +337,7 @@ def speaker_in_name(name: str, word: str) -> str:
     stem = _without_word(stem, word)
     while stem != (shorter := _DEVICE.sub("", _NUMBER.sub("", stem))):
         stem = shorter
+    stem = stem.lstrip(" ._-–—")
     if apart := _NUMBER_APART.match(stem):
         return f"{apart[1]}{apart[2]}"
     has_take = False

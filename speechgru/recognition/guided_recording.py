@@ -10,7 +10,7 @@ import numpy as np
 from speechgru.audio.endpoints import EndpointDetector, Fault, Take
 from speechgru.audio.levels import SILENT_DB, peak_db
 from speechgru.audio.samples import Samples
-from speechgru.corpora.own_recordings import OwnRecordings
+from speechgru.corpora.own_recordings import OwnRecordings, check_speaker
 from speechgru.errors import SpeechGRUError, UsageError
 
 #: After this long without speech, the word is asked for again.
@@ -57,7 +57,7 @@ class GuidedRecording:
             already are refused, and pauses are not.
 
     Raises:
-        UsageError: there is no word, or one is given twice.
+        UsageError: there is no word, one is given twice, or the speaker is named like one.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class GuidedRecording:
     ) -> None:
         if not words or len(set(words)) < len(words):
             raise UsageError(f"words {', '.join(words)}: at least one is needed, each once")
+        check_speaker(recordings.speaker, words=words)
         self.recordings, self.takes = recordings, takes
         self.cuts_file = cuts_file
         self._counts = {word: recordings.count(word) for word in words}

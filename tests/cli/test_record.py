@@ -64,10 +64,24 @@ def test_rest_of_a_long_recording_is_reported_and_cut_by_a_second_run(
     assert "microphone" not in printed.err  # nor is a pause in a recording the microphone's fault
 
 
+def test_folders_without_recordings_are_no_words(tmp_path, capsys):
+    """Such as those of git, or of words that are recorded another day."""
+    for name in (".git", "nox", "lumos"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+    quiet = tmp_path / "quiet.wav"
+    soundfile.write(quiet, room(3.0), RATE)
+    options = ["--input", str(quiet), "--out", str(tmp_path / "own"), "--json"]
+    assert main(["record", "lumos", *options]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["kept"] == []
+    assert "check" not in answer
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ([], "WORD... is missing"),
+        (["anna", "--speaker", "anna"], "--speaker anna: is read as nobody"),
         (["a/b"], "WORD"),
         (["lumos", "--speaker", "an_na"], "--speaker an_na"),
         (["lumos", "nox", "--input", "x.wav"], "--input: goes with one WORD"),

@@ -69,3 +69,9 @@ def test_spellings_of_one_word_and_folders_of_other_words(tmp_path):
         "hey-ada and hey_ada are read as different words",
         "stop and stop (1) are read as different words",
     )
+
+
+def test_recordings_of_nobody_among_those_of_speakers(tmp_path):
+    names = [f"{word}/{who}_{take}.wav" for word in WORDS for who in WHO for take in (1, 2)]
+    (found,) = guesses(tmp_path, [*names, "yes/1.wav", "no/2.wav", "_unknown_/alarm_1.wav"])
+    assert found.startswith("2 recordings tell no speaker (no/2.wav) and are split one by one")

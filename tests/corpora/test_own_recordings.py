@@ -67,7 +67,32 @@ def test_a_word_that_cannot_be_a_folder_is_refused(tmp_path, word):
         OwnRecordings(tmp_path, "anna", RATE).add(word, SOUND)
 
 
-@pytest.mark.parametrize("speaker", ["an_na", "an-na", "12", "a/b", ""])
+def test_speakers_of_a_single_word_are_told_apart(tmp_path):
+    for speaker in ("anna", "ben", "cleo"):
+        own = OwnRecordings(tmp_path, speaker, RATE)
+        for _ in range(3):
+            own.add("lumos", SOUND)
+    corpus = open_corpus(tmp_path)
+    assert corpus.split_by == "speaker"
+    splits = {clip.speaker: clip.split for clip in corpus.clips}
+    assert sorted(splits.values()) == ["testing", "training", "validation"]
+    assert all(clip.split == splits[clip.speaker] for clip in corpus.clips)
+
+
+@pytest.mark.parametrize(
+    "speaker", ["an_na", "an-na", "12", "a/b", "", "anna 1", "ben.2", "7up", "room", "Monday"]
+)
 def test_a_speaker_who_could_not_be_told_apart_is_refused(tmp_path, speaker):
     with pytest.raises(UsageError, match="--speaker"):
         OwnRecordings(tmp_path, speaker, RATE)
+
+
+@pytest.mark.parametrize("speaker", ["me", "Anna Maria", "child 1", "child 2", "anna1", "Ömer"])
+def test_other_names_are_read_off_the_recordings_again(tmp_path, speaker):
+    others = ("ben", "cleo")
+    for name in (speaker, *others):
+        own = OwnRecordings(tmp_path, name, RATE)
+        for word in ("lumos", "nox"):
+            own.add(word, SOUND)
+    read = {clip.speaker for clip in open_corpus(tmp_path).clips}
+    assert read == {speaker.replace("child ", "child"), *others}

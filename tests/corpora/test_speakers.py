@@ -16,6 +16,8 @@ MANY = [f"anna{number}" for number in range(40)]
         ("yes/0a7c2a8d_nohash_0.wav", "yes", "0a7c2a8d"),
         ("yes/anna_b_nohash_0.wav", "yes", "anna_b"),
         ("yes/anna_3.wav", "yes", "anna"),
+        ("yes/-anna_3.wav", "yes", "anna"),
+        ("yes/_anna_3.wav", "yes", "anna"),
         ("yes/anna.wav", "yes", "anna"),
         ("yes/yes-anna-3.wav", "yes", "anna"),
         ("yes/yes_3.wav", "yes", ""),

@@ -1,5 +1,6 @@
 """Training data: what a recipe opens, the classes of clips, and how often each is drawn."""
 
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -42,9 +43,18 @@ def test_empty_split_is_reported_before_decoding(tones, tmp_path, split):
     manifest = tmp_path / "less.csv"
     manifest.write_text("\n".join(["file,word,speaker,split", *lines_left]))
     decoded: list[int] = []
-    with pytest.raises(DataError, match=f"{split} split has no clips"):
+    with pytest.raises(DataError, match=f"{tmp_path}: the {split} split has no clips$"):
         prepare(quick_recipe(manifest), lambda done, total: decoded.append(done))
     assert not decoded
+
+
+def test_too_few_recordings_are_counted_for_the_user(tones, tmp_path):
+    for word in ("low", "high"):
+        (tmp_path / word).mkdir()
+        for take in (1, 2):
+            shutil.copy(next(tones.parent.rglob("*.wav")), tmp_path / word / f"anna_{take}.wav")
+    with pytest.raises(DataError, match="three recordings or more of each word are needed"):
+        prepare(quick_recipe(tmp_path))
 
 
 def test_recipe_sets_the_clip_length(tones):
