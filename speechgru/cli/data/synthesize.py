@@ -72,4 +72,4 @@ def synthesize(
         f"{len(done.voices)} voices of {done.engine}"
     )
     for word, texts in done.similar.items():
-        out.line(f"similar to {word}: {', '.join(texts)}")
+        out.line(f"similar to {word}: {', '.join(texts) or 'nothing found'}")
