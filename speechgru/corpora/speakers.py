@@ -8,7 +8,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import NamedTuple
 
-from speechgru.corpora.corpus import SPLITS, Clip
+from speechgru.corpora.corpus import SPLITS, Clip, sorted_words
 from speechgru.corpora.listing import BACKGROUND_NOISE, normalized
 from speechgru.labels import UNKNOWN
 
@@ -255,7 +255,7 @@ def _speakers(recordings: Sequence[Recording]) -> list[str]:
     ]
     takes = Counter(guess for guess, _ in unsure)
     words = Counter(guess for guess, _ in set(unsure))
-    is_single = len({r.word for r in recordings}) == 1
+    is_single = len(sorted_words(r.word for r in recordings)) == 1
     repeated, least = (takes, len(SPLITS)) if is_single else (words, 1)
     speakers = [guess for guess in words if guess and repeated[guess] > 1]
     plausible = sum(takes[guess] for guess in speakers)

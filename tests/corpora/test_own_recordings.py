@@ -72,6 +72,7 @@ def test_speakers_of_a_single_word_are_told_apart(tmp_path):
         own = OwnRecordings(tmp_path, speaker, RATE)
         for _ in range(3):
             own.add("lumos", SOUND)
+    own.add_talk(SOUND)
     corpus = open_corpus(tmp_path)
     assert corpus.split_by == "speaker"
     splits = {clip.speaker: clip.split for clip in corpus.clips}
