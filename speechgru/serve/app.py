@@ -1,7 +1,6 @@
 """The HTTP application: page, models and thresholds, health, metrics, WebSocket."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -85,12 +84,11 @@ def with_headers(send: Send) -> Send:
 def make_app(
     service: Service,
     access: Access,
-    transport_of: Callable[[Any], asyncio.Transport],
     places: Places | None = None,
     trainer: Trainer | None = None,
     is_alone: bool = True,
 ) -> Starlette:
-    """The application; `transport_of` finds a connection by the client's address.
+    """The application.
 
     Args:
         places: where the page may write; None: nowhere.
@@ -126,8 +124,7 @@ def make_app(
         )
 
     async def listen(socket: WebSocket) -> None:
-        transport = transport_of(socket.scope["client"])
-        await WebSocketSession(service, socket, transport).run()
+        await WebSocketSession(service, socket).run()
 
     routes = [
         *page_routes(),
@@ -136,7 +133,7 @@ def make_app(
         Route("/models", models),
         Route("/models/{name}/thresholds", errors_as_json(thresholds), methods=["PUT"]),
         WebSocketRoute("/listen", listen),
-        *own_words_routes(places, trainer, service, transport_of),
+        *own_words_routes(places, trainer, service),
     ]
     guard = Middleware(Guard, access=access, service=service)
     return Starlette(routes=routes, middleware=[guard])

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -27,7 +26,7 @@ class FrontDoor(asyncio.Protocol):
         service: has the limits that apply.
         http: makes the protocol for HTTP and WebSocket; None refuses both.
         wyoming: whether Wyoming is accepted here.
-        transports: the open connections by client address, so that one can be aborted.
+        transports: the open connections of all front doors, to count them.
     """
 
     def __init__(
@@ -35,7 +34,7 @@ class FrontDoor(asyncio.Protocol):
         service: Service,
         http: Callable[[], H11Protocol] | None,
         wyoming: bool,
-        transports: dict[Any, asyncio.Transport],
+        transports: set[asyncio.Transport],
     ) -> None:
         self._service, self._make_http, self._wyoming = service, http, wyoming
         self._transports = transports
@@ -47,9 +46,7 @@ class FrontDoor(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         loop = asyncio.get_running_loop()
-        for peer, other in list(self._transports.items()):
-            if other.is_closing():
-                del self._transports[peer]
+        self._transports -= {other for other in self._transports if other.is_closing()}
         if len(self._transports) >= self._service.limits.clients + MORE_CONNECTIONS:
             self._service.metrics.refused["connections"] += 1
             transport.abort()
@@ -58,7 +55,7 @@ class FrontDoor(asyncio.Protocol):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         if hasattr(transport, "max_size"):  # not one of TLS, which has a buffer of its own
             transport.max_size = READ_BYTES
-        self._transports[transport.get_extra_info("peername")] = transport
+        self._transports.add(transport)
         self._timer = loop.call_later(self._service.limits.hello_s, self._give_up, self)
 
     def data_received(self, data: bytes) -> None:

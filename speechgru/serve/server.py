@@ -60,7 +60,7 @@ class Server(uvicorn.Server):
     ) -> None:
         self._service, self._options = service, options
         self._started = started
-        self._transports: dict[Any, asyncio.Transport] = {}
+        self._transports: set[asyncio.Transport] = set()
         self._ending: asyncio.Task[None] | None = None
         #: The signal that stopped the server.
         self.stopped_by: int | None = None
@@ -75,7 +75,6 @@ class Server(uvicorn.Server):
             make_app(
                 service,
                 options.access,
-                lambda client: self._transports[tuple(client)],
                 options.places,
                 self._trainer,
                 is_alone=options.place is None,

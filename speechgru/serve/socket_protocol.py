@@ -23,6 +23,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     #: Set by a session: handles a binary message now, or returns False if it has to wait.
     take: Callable[[bytes], bool] | None = None
 
+    async def run_asgi(self) -> None:
+        """Run the app, for which the state of its scope has the connection's `transport`."""
+        self.scope["state"]["transport"] = self.transport
+        await super().run_asgi()
+
     async def send(self, message: "ASGISendEvent") -> None:
         """Send what the app says."""
         await super().send(message)

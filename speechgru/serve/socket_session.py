@@ -24,14 +24,13 @@ class SocketSession(Session):
     """One WebSocket connection: sound and JSON messages in, JSON messages out.
 
     The query, if there is one, is a first `start` message.
-
-    Args:
-        transport: the connection's, to abort it if the client reads nothing.
     """
 
-    def __init__(self, service: Service, socket: WebSocket, transport: asyncio.Transport) -> None:
+    def __init__(self, service: Service, socket: WebSocket) -> None:
         super().__init__()
-        self._service, self._socket, self._transport = service, socket, transport
+        self._service, self._socket = service, socket
+        #: The connection's, to abort it if the client reads nothing.
+        self._transport: asyncio.Transport = socket.state.transport
         self._unsent: deque[str] = deque()
         self._unsent_bytes = 0
         self._wake_writer = asyncio.Event()

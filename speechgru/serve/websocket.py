@@ -35,8 +35,8 @@ class WebSocketSession(SocketSession):
 
     door = "websocket"
 
-    def __init__(self, service: Service, socket: WebSocket, transport: asyncio.Transport) -> None:
-        super().__init__(service, socket, transport)
+    def __init__(self, service: Service, socket: WebSocket) -> None:
+        super().__init__(service, socket)
         self._stream: Stream | None = None
         self._sound: Sound
         self._ended = asyncio.Event()

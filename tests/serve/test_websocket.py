@@ -60,12 +60,13 @@ def heard(url, content, size=640, first=None):
         return messages(client)
 
 
-def upgraded(server, path, receive_buffer=2**16):
-    """A socket whose WebSocket handshake is done."""
-    raw = socket.socket()
-    raw.settimeout(60)
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    raw.connect((server.address.host, server.address.port))
+def upgraded(server, path, receive_buffer=2**16, raw=None):
+    """A socket whose WebSocket handshake is done: a new one, or one that is connected."""
+    if raw is None:
+        raw = socket.socket()
+        raw.settimeout(60)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        raw.connect((server.address.host, server.address.port))
     raw.sendall(
         f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -91,6 +92,35 @@ def test_events_are_those_of_listen(server, size):
     assert found[0]["words"] == list(server.service.default.words)
     assert found[-1]["type"] == "end"
     assert code == 1000
+
+
+def test_ipv6():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with running(options=ServerOptions(Address("::1", 0), Access())) as server:
+        found, code, _ = heard(server.socket, words_in_noise().tobytes(), 100_000)
+    assert events(found) == own_events()
+    assert code == 1000
+
+
+def test_a_client_at_both_ports_from_one_port_of_its_own():
+    options = ServerOptions(Address("127.0.0.1", 0), Access(), wyoming=Address("127.0.0.1", 0))
+    with running(options=options) as server, ExitStack() as both:
+        first, second = (both.enter_context(socket.socket()) for _ in range(2))
+        for sock in (first, second):
+            sock.settimeout(60)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        first.bind(("127.0.0.1", 0))
+        first.connect((server.address.host, server.address.port))
+        second.bind(first.getsockname())
+        second.connect((server.wyoming[-1].host, server.wyoming[-1].port))
+        second.sendall(b'{"type": "ping"}\n')
+        assert second.recv(1) == b"{"
+        upgraded(server, "/listen", raw=first)
+        first.sendall(Frame(Opcode.BINARY, bytes(640)).serialize(mask=True))
+        assert b'"ready"' in first.recv(1000)
 
 
 def test_rate_and_format_in_the_query_or_in_the_first_message(server):

@@ -30,10 +30,8 @@ class CatcherSession(WebSocketSession):
     an `error`, and the stream goes on without saving.
     """
 
-    def __init__(
-        self, service: Service, socket: WebSocket, transport: asyncio.Transport, places: Places
-    ) -> None:
-        super().__init__(service, socket, transport)
+    def __init__(self, service: Service, socket: WebSocket, places: Places) -> None:
+        super().__init__(service, socket)
         self._places = places
         self._loop = asyncio.get_running_loop()
         self._clips: EventClips | None = None

@@ -49,10 +49,8 @@ class RecorderSession(SocketSession):
 
     door = "recorder"
 
-    def __init__(
-        self, service: Service, socket: WebSocket, transport: asyncio.Transport, places: Places
-    ) -> None:
-        super().__init__(service, socket, transport)
+    def __init__(self, service: Service, socket: WebSocket, places: Places) -> None:
+        super().__init__(service, socket)
         self._places = places
         self._sound: Sound | None = None
         self._words: GuidedRecording | None = None

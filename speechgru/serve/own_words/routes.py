@@ -1,9 +1,7 @@
 """The paths below /own-words: recording, review and training; without `Places`, none of it."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -24,10 +22,7 @@ _LONGEST_NAME = 64
 
 
 def own_words_routes(
-    places: Places | None,
-    trainer: Trainer | None,
-    service: Service,
-    transport_of: Callable[[Any], asyncio.Transport],
+    places: Places | None, trainer: Trainer | None, service: Service
 ) -> list[BaseRoute]:
     """The routes; without `places` and `trainer` only the one that says so."""
     if places is None or trainer is None:
@@ -52,12 +47,10 @@ def own_words_routes(
         )
 
     async def record(socket: WebSocket) -> None:
-        transport = transport_of(socket.scope["client"])
-        await RecorderSession(service, socket, transport, places).run()
+        await RecorderSession(service, socket, places).run()
 
     async def listen(socket: WebSocket) -> None:
-        transport = transport_of(socket.scope["client"])
-        await CatcherSession(service, socket, transport, places).run()
+        await CatcherSession(service, socket, places).run()
 
     async def take(request: Request) -> Response:
         path = await asyncio.to_thread(places.take, request.path_params["name"])
