@@ -83,6 +83,9 @@ class Server(uvicorn.Server):
             ws=SocketProtocol,
             ws_max_size=limits.message_bytes,
             ws_per_message_deflate=False,
+            # The answer of a client that is read slowly comes after its sound, too late; one that
+            # has vanished sends no sound.
+            ws_ping_interval=None,
             lifespan="off",
             log_config=None,
             log_level="error",

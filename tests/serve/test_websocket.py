@@ -22,6 +22,7 @@ from speechgru.serve import front_door
 from speechgru.serve.access import Access, Address
 from speechgru.serve.limits import Limits
 from speechgru.serve.server import ServerOptions
+from speechgru.serve.socket_protocol import SocketProtocol
 
 LIMITS = Limits(clients=6, message_bytes=200_000, unsent_bytes=50_000)
 IMPATIENT = Limits(idle_s=1.0, hello_s=1.0)
@@ -274,6 +275,15 @@ def test_who_sends_no_sound_is_told_why(impatient):
     with connect(impatient.socket) as client:
         _, code, reason = messages(client)
     assert (code, reason) == (1008, "no sound for 1 s")
+
+
+def test_no_ping_whose_answer_waits_behind_sound(server, monkeypatch):
+    scheduled = []
+    monkeypatch.setattr(
+        SocketProtocol, "schedule_ping", lambda protocol: scheduled.append(protocol)
+    )
+    assert heard(server.socket, bytes(640))[1] == 1000
+    assert scheduled == []
 
 
 def test_who_reads_nothing_is_dropped_and_nobody_waits(server, monkeypatch):
