@@ -36,6 +36,8 @@ class SocketSession(Session):
         self._wake_writer = asyncio.Event()
         #: Whether all messages that have arrived are handled.
         self._caught_up = asyncio.Event()
+        #: Whether the last sound is being processed: what arrives now is too late.
+        self._stopping = False
         self._closing: tuple[int, str] | None = None
         self._cause: Cause | None = None
 
@@ -103,6 +105,7 @@ class SocketSession(Session):
     async def stop(self) -> None:
         """Send what the sound received so far settles, then close."""
         await self._caught_up.wait()
+        self._stopping = True
         await self._finish()
         self.expire("stopping", "the server is stopping")
 
@@ -124,6 +127,8 @@ class SocketSession(Session):
                 return
             if message["type"] == "websocket.disconnect":
                 return
+            if self._stopping:
+                continue
             if (content := message.get("bytes")) is not None:
                 await self._receive(content)
             else:

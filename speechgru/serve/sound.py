@@ -63,8 +63,14 @@ class Sound:
         return self._resampler.push(frames)
 
     def flush(self) -> Samples:
-        """End the stream: returns the samples that were still in the filter, (S,)."""
-        return self._resampler.flush()
+        """End the stream: returns the samples that were still in the filter, (S,).
+
+        What is pushed next begins another one.
+        """
+        settled = self._resampler.flush()
+        self._resampler = StreamResampler(self.rate, self.to_rate, name="the stream")
+        self._rest = b""
+        return settled
 
     def skip(self, frames: int) -> tuple[Samples, int]:
         """Skip frames that the client reports as lost.
@@ -72,11 +78,8 @@ class Sound:
         Returns the samples before the gap that were still in the filter, (S,), and the length of
         the gap in samples at the model's rate.
         """
-        settled = self.flush()
         # A filter across the gap would blur both of its sides.
-        self._resampler = StreamResampler(self.rate, self.to_rate, name="the stream")
-        self._rest = b""
-        return settled, round(frames * self.to_rate / self.rate)
+        return self.flush(), round(frames * self.to_rate / self.rate)
 
 
 def _scaled_16(content: bytes) -> Samples:

@@ -58,7 +58,7 @@ class WebSocketSession(SocketSession):
     def _take(self, content: bytes) -> bool:
         """Process sound as it arrives, unless a message before it or the stream has to wait."""
         stream = self._stream
-        if stream is None or stream.closed or self._closing is not None:
+        if stream is None or stream.closed or self._stopping or self._closing is not None:
             return False
         if not self._caught_up.is_set() or not self._service.has_room(stream):
             return False

@@ -30,6 +30,8 @@ from speechgru.version import __version__
 READ_S = 0.2
 #: While nothing but silence is heard it is read less often: a word that begins lasts about as long.
 QUIET_READ_S = 0.4
+#: When the server stops: how long it takes at most to read what the system has kept.
+_LAST_READ_S = 0.05
 _READ_BYTES = 2**16
 #: Seconds that the rest of a stream may take once all its sound has arrived.
 _END_S = 30.0
@@ -89,8 +91,10 @@ class WyomingSession(Session):
         self._rest_by_s: float | None = None
         #: Sound of one format that was received and not passed on yet.
         self._chunks: list[AudioChunk] = []
-        #: Set when the pause between two reads is over; whether all that was read is handled.
+        #: Set once reading does not pause any more; whether all that was read is handled.
         self._resumed, self._caught_up = asyncio.Event(), asyncio.Event()
+        #: Whether the last sound is being processed: what arrives now is too late.
+        self._stopping = False
         self._names = {pair: name for name, pair in wake_words(service.models).items()}
         self._wanted: set[_Word] = set(self._names)
         self._streams: dict[Stream, Sound] = {}
@@ -151,6 +155,10 @@ class WyomingSession(Session):
         """Send the detections in the sound received so far, then close."""
         self._resumed.set()
         await self._caught_up.wait()
+        # After a pause the loop has yet to read what has arrived meanwhile.
+        await asyncio.sleep(_LAST_READ_S)
+        await self._caught_up.wait()
+        self._stopping = True
         await self._finish()
         self.expire("stopping", "the server is stopping")
 
@@ -174,7 +182,6 @@ class WyomingSession(Session):
 
     async def _pause(self) -> None:
         """Let more sound arrive before it is read; the system keeps it meanwhile."""
-        self._resumed.clear()
         transport = self._writer.transport
         assert isinstance(transport, asyncio.Transport)
         transport.pause_reading()
@@ -191,6 +198,8 @@ class WyomingSession(Session):
             await asyncio.wait_for(self._resumed.wait(), seconds)
 
     async def _handle(self, event: Event) -> None:
+        if self._stopping:
+            return
         kind = event.type
         if AudioChunk.is_type(kind):
             await self._receive(AudioChunk.from_event(event))
@@ -247,7 +256,7 @@ class WyomingSession(Session):
 
     async def _pass_on(self) -> None:
         """Pass the chunks on to the streams, as one."""
-        if not self._chunks:
+        if not self._chunks or self._stopping:
             return
         first, content = self._chunks[0], b"".join(chunk.audio for chunk in self._chunks)
         self._chunks.clear()
@@ -258,7 +267,7 @@ class WyomingSession(Session):
                 sound = Sound(first.rate, BY_WIDTH[first.width], channels, rate)
                 self._streams[stream] = sound
             stream.push(sound.push(content))
-        for stream in self._streams:
+        for stream in list(self._streams):  # the server may stop meanwhile, and close them
             await self._service.room(self, stream)
 
     def _answer(self, model: str, answer: Answer) -> None:

@@ -13,7 +13,14 @@ from contextlib import ExitStack, suppress
 import httpx
 import numpy as np
 import pytest
-from servers import eventually, own_events, running, without_latency, words_in_noise
+from servers import (
+    eventually,
+    own_events,
+    running,
+    slow_to_end,
+    without_latency,
+    words_in_noise,
+)
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect
@@ -386,6 +393,22 @@ def test_half_a_request_is_not_waited_for(impatient):
             rest = b""
     assert rest == b""
     assert time.monotonic() - started < 30
+
+
+def test_sound_that_arrives_while_the_server_stops_is_dropped(monkeypatch, caplog):
+    """It would come after the end of its stream, which has a filter."""
+    slow_to_end(monkeypatch)
+    with running(limits=LIMITS) as server, connect(f"{server.socket}?rate=48000") as client:
+        client.send(bytes(9_600))
+        assert eventually(lambda: server.service.streams(server.service.default))
+        server.stop()
+        with suppress(ConnectionClosed):
+            while True:
+                client.send(bytes(9_600))
+                time.sleep(0.01)
+        _, code, reason = messages(client)
+    assert (code, reason) == (1001, "the server is stopping")
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_sigterm_hears_what_was_sent_and_says_goodbye(tmp_path):

@@ -17,6 +17,7 @@ from speechgru.serve.access import Access, Address
 from speechgru.serve.models import open_models
 from speechgru.serve.server import Server, ServerOptions
 from speechgru.serve.service import Service
+from speechgru.serve.stream import Stream
 
 CHUNK = 320
 
@@ -56,11 +57,22 @@ def eventually(condition, limit_s=30.0):
     return True
 
 
-class Running:
-    """A server that runs: its address, and its service to look into."""
+def slow_to_end(monkeypatch):
+    """Streams end a moment later, so that a client can send something meanwhile."""
+    finish = Stream.finish
 
-    def __init__(self, service, address, wyoming):
+    def later(stream):
+        asyncio.get_running_loop().call_later(0.3, finish, stream)
+
+    monkeypatch.setattr(Stream, "finish", later)
+
+
+class Running:
+    """A server that runs: its address, its service to look into, and how to stop it."""
+
+    def __init__(self, service, stop, address, wyoming):
         self.service, self.address, self.wyoming = service, address, wyoming
+        self.stop = stop
 
     @property
     def url(self):
@@ -95,12 +107,16 @@ def running(models=(), options=None, limits=None, **of_service):
         loop.run_until_complete(server.serve())
         loop.close()
 
+    def stop():
+        if not server.stopped_by:
+            loop.call_soon_threadsafe(server.handle_exit, 15, None)
+
     thread = threading.Thread(target=run)
     thread.start()
     assert ready.wait(60)
     try:
-        yield Running(service, *found)
+        yield Running(service, stop, *found)
     finally:
-        loop.call_soon_threadsafe(server.handle_exit, 15, None)
+        stop()
         thread.join(60)
         assert not thread.is_alive()
