@@ -117,14 +117,7 @@ class Detector:
                     " and a number above 0 and up to 1 are needed"
                 )
         self.window_steps = max(1, round(self.config.smoothing_s / step_s))
-        self._thresholds = [self.config.threshold_for(word) for word in self.words]
-        #: Thresholds in units: of a single posterior, and of the sum over a window.
-        self.step_limits = [UNIT * threshold for threshold in self._thresholds]
-        self.sum_limits = [self.window_steps * limit for limit in self.step_limits]
-        self.near_limits = [NEAR * limit for limit in self.sum_limits]
-        lowest = min(NEAR, self.config.release)
-        self._far_limits = np.array([lowest * limit for limit in self.sum_limits])
-        self._quiet_bound = 0.99 * min(self.near_limits, default=0.0) / UNIT
+        self._set_limits()
         self.duration_steps = max(1, round(self.config.min_duration_s / step_s))
         self._refractory = round(self.config.refractory_s / step_s)
         #: Column of `_unknown_`; None if it does not matter.
@@ -136,6 +129,21 @@ class Detector:
         self.notes_verdicts = True
         self._unknown_limit = UNIT * self.config.most_unknown * self.unknown_steps
         self.reset()
+
+    def _set_limits(self) -> None:
+        self._thresholds = [self.config.threshold_for(word) for word in self.words]
+        #: Thresholds in units: of a single posterior, and of the sum over a window.
+        self.step_limits = [UNIT * threshold for threshold in self._thresholds]
+        self.sum_limits = [self.window_steps * limit for limit in self.step_limits]
+        self.near_limits = [NEAR * limit for limit in self.sum_limits]
+        self._far_limits = min(NEAR, self.config.release) * np.array(self.sum_limits)
+        self._quiet_bound = 0.99 * min(self.near_limits, default=0.0) / UNIT
+
+    def change_thresholds(self, config: DetectorConfig) -> None:
+        """Use a configuration that differs in thresholds only, from the next step on."""
+        self._settle()
+        self.config = config
+        self._set_limits()
 
     def reset(self) -> None:
         """Start a new stream."""
@@ -280,8 +288,7 @@ class Detector:
         if held is not None and sums[held] < self.config.release * self.sum_limits[held]:
             self._held = None
         if sums[word] < self.near_limits[word]:
-            if self._open is not None:
-                self._close_verdict()
+            self._close_verdict()
             return None
         onset, reached, sustained = last_low
         score = sums[word] / (self.window_steps * UNIT)

@@ -64,12 +64,18 @@ class DetectorRows:
         for array in self._arrays.values():
             array[row] = 0
         self._arrays["last_low"][row] = -1
-        self._limits[row, 0] = ONSET * UNIT
-        self._limits[row, 1:] = detector.step_limits, detector.sum_limits
-        self._near_limits[row] = detector.near_limits
         self._least_steps[row] = 0 if detector.notes_verdicts else detector.duration_steps
         self._active[row] = False
         self._detectors[row] = detector
+        self.set_limits(row)
+
+    def set_limits(self, row: int) -> None:
+        """Use the thresholds of a row's detector, which may have changed."""
+        detector = self._detectors[row]
+        assert detector is not None
+        self._limits[row, 0] = ONSET * UNIT
+        self._limits[row, 1:] = detector.step_limits, detector.sum_limits
+        self._near_limits[row] = detector.near_limits
 
     def free(self, row: int) -> None:
         """Forget the detector of a row."""

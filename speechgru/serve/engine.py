@@ -239,6 +239,10 @@ class Engine:
         for n, stream in enumerate(streams):
             if stream.decoder_changed:
                 self._place(stream)
+            elif stream.thresholds_changed:
+                stream.thresholds_changed = False
+                if stream.decoded_together and self._detectors is not None:
+                    self._detectors.set_limits(stream.row)
             if stream.decoded_together:
                 together.append(n)
             elif found := stream.decoder.push(log_posteriors[n]):

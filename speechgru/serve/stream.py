@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from speechgru.audio.gaps import GapBridge
 from speechgru.audio.samples import Samples
 from speechgru.decoding.ctc import CTCDecoder
-from speechgru.decoding.detector import Detector, Verdict
+from speechgru.decoding.detector import Detector, DetectorConfig, Verdict
 from speechgru.decoding.events import Event
 from speechgru.decoding.factory import DecoderConfig, make_decoder
 from speechgru.labels import SILENCE
@@ -105,9 +105,10 @@ class Stream:
         self.wanted_room: int | None = None
         self.queued = self.ended = self.closed = False
         #: What the engine has to do before the next step: the state is to start anew; the decoder
-        #: has been replaced or reset.
+        #: has been replaced or reset; its thresholds have changed.
         self.reset_wanted = False
         self.decoder_changed = True
+        self.thresholds_changed = False
         #: Whether the engine decodes it together with other streams.
         self.decoded_together = False
         #: Whether the last step was probably silence.
@@ -239,8 +240,20 @@ class Stream:
         self.steps, self._near_s, self._decoder_start_s = 0, 0.0, 0.0
         self.reset_wanted = self.decoder_changed = True
 
-    def _exchange(self, decoder: Any) -> None:
-        """Replace the decoder; the times of the new one start from now."""
+    def _exchange(self, decoder: Detector | CTCDecoder) -> None:
+        """Replace the decoder, whose times start from now, or only a detector's thresholds.
+
+        A new detector would have forgotten that the word being spoken has been an event.
+        """
+        old = self.decoder
+        if (
+            isinstance(old, Detector)
+            and isinstance(decoder, Detector)
+            and _without_thresholds(old.config) == _without_thresholds(decoder.config)
+        ):
+            old.change_thresholds(decoder.config)
+            self.thresholds_changed = True
+            return
         self.decoder, self.decoder_changed = decoder, True
         self._decoder_start_s, self._near_s = self.time_s, 0.0
 
@@ -269,3 +282,7 @@ class Stream:
             )
             for one in found
         ]
+
+
+def _without_thresholds(config: DetectorConfig) -> DetectorConfig:
+    return config.model_copy(update={"threshold": 1.0, "thresholds": {}})

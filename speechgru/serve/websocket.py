@@ -77,6 +77,7 @@ class WebSocketSession(SocketSession):
             return
         stream = self._stream or self._start({})
         if kind == "reset":
+            self._push(stream, self._sound.flush())
             stream.reset()
         elif kind == "lost":
             await self._skip(stream, options)

@@ -59,6 +59,30 @@ def test_events_and_near_misses_are_those_of_each_detector_alone(most_unknown, s
         assert detector.near_misses() == (alone.near_misses() if detector.notes_verdicts else [])
 
 
+def test_thresholds_change_within_a_stream():
+    """What was heard before counts: the same thresholds once more change nothing."""
+    stream, place = posteriors(600, 0), 300
+    other = DetectorConfig(threshold=0.9, thresholds={"go": 0.2})
+    for config in (DetectorConfig(), other):
+        alone, one_by_one, together = (Detector(LABELS, STEP_S) for _ in range(3))
+        rows = DetectorRows(together)
+        rows.put(3, together)
+        expected, single = alone.push(stream[:place]), []
+        for step in stream[:place]:
+            single += one_by_one.push(step[np.newaxis])
+        found = rows.push(np.array([3]), stream[np.newaxis, :place]).get(0, [])
+        for detector in (alone, one_by_one, together):
+            detector.change_thresholds(config)
+        rows.set_limits(3)
+        expected += alone.push(stream[place:])
+        for step in stream[place:]:
+            single += one_by_one.push(step[np.newaxis])
+        found += rows.push(np.array([3]), stream[np.newaxis, place:]).get(0, [])
+        assert found == expected
+        assert single + one_by_one.flush() == expected
+        assert (expected == Detector(LABELS, STEP_S).push(stream)) == (config != other)
+
+
 def test_a_row_is_given_to_another_stream():
     stream = posteriors(100, 0)
     expected = next(detectors(1.0)).push(stream)

@@ -166,6 +166,20 @@ def test_thresholds_change_within_a_stream(server):
     assert all(event["t"] > 100_000 / 32_000 for event in events(found))
 
 
+def test_a_word_during_which_thresholds_change_is_one_event(server):
+    content = words_in_noise().tobytes()
+    url = f"{server.socket}?threshold=0.2"
+    expected = events(heard(url, content, 100_000)[0])
+    place = 2 * round(16_000 * expected[0]["t"])
+    with connect(url) as client:
+        client.send(content[:place])
+        client.send('{"type": "thresholds", "threshold": 0.2}')
+        client.send(content[place:])
+        client.send('{"type": "end"}')
+        found, *_ = messages(client)
+    assert events(found) == expected
+
+
 @pytest.mark.parametrize("rate", [16_000, 48_000])
 def test_time_goes_on_across_lost_samples(server, rate):
     """A second is lost in a pause: the events are those of the whole, at their times."""
@@ -217,6 +231,21 @@ def test_reset_begins_anew(server):
         client.send('{"type": "end"}')
         found, *_ = messages(client)
     assert events(found)[-len(own_events()) :] == own_events()
+
+
+def test_nothing_of_the_sound_before_a_reset_is_in_the_stream_after_it(server):
+    """Neither the half of a sample nor what is still in the filter."""
+    rate = 48_000
+    content = np.repeat(words_in_noise(), rate // 16_000).tobytes()
+    url = f"{server.socket}?rate={rate}&posteriors=1"
+    with connect(url) as client:
+        client.send(content[:100_001])
+        client.send('{"type": "reset"}')
+        client.send(content[:150_000])
+        client.send('{"type": "end"}')
+        found, *_ = messages(client)
+    whole = [without_latency(one) for one in heard(url, content[:150_000], 150_000)[0][1:]]
+    assert [without_latency(one) for one in found[-len(whole) :]] == whole
 
 
 @pytest.mark.parametrize(
