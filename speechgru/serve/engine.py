@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from time import monotonic
 
 import numpy as np
@@ -143,7 +144,7 @@ class Engine:
                 self._rows.reset(stream.row)
                 stream.reset_wanted = False
             if stream.ended:
-                stream.on_answer(stream.flush())
+                self._deliver(stream, stream.flush())
             elif samples is not None:
                 stepping, chunks = groups.setdefault(len(samples), ([], []))
                 stepping.append(stream)
@@ -205,13 +206,13 @@ class Engine:
         """Decode the results of a call, and deliver the answers."""
         if reason is not None:
             for stream in streams:
-                stream.on_answer(Answer(stream.time_s, error=reason))
+                self._deliver(stream, Answer(stream.time_s, error=reason))
             return
         is_nan = np.isnan(log_posteriors[:, :, 0]).any(axis=1)
         if is_nan.any():
             reason = "the model's output is not a number (NaN); its weights are unusable"
             for n in np.flatnonzero(is_nan).tolist():
-                streams[n].on_answer(Answer(streams[n].time_s, error=reason))
+                self._deliver(streams[n], Answer(streams[n].time_s, error=reason))
             good = np.flatnonzero(~is_nan).tolist()
             streams, chunks = [streams[n] for n in good], [chunks[n] for n in good]
             log_posteriors = log_posteriors[good]
@@ -222,13 +223,26 @@ class Engine:
             own_events = events.get(n, [])
             answer = stream.advance(log_posteriors[n], own_events)
             if answer is not None:
-                stream.on_answer(answer)
-            if stream.resets is not None and stream.resets.update(chunks[n], own_events):
+                self._deliver(stream, answer)
+            if stream.closed or stream.resets is None:
+                continue
+            if stream.resets.update(chunks[n], own_events):
                 self._rows.reset_layers(stream.row)
         if self._observe is not None:
             now = monotonic()
             waits_s = [now - stream.arrived_s for stream in streams]
             self._observe(waits_s, log_posteriors.shape[1])
+
+    def _deliver(self, stream: Stream, answer: Answer) -> None:
+        """Deliver an answer; if that fails its stream ends, and the others go on."""
+        try:
+            stream.on_answer(answer)
+        except Exception as error:
+            message = "an answer could not be delivered"
+            self._loop.call_exception_handler({"message": message, "exception": error})
+            with suppress(Exception):
+                stream.on_answer(Answer(answer.t, error=message))
+            self.close_stream(stream)
 
     def _decode(
         self, streams: list[Stream], log_posteriors: NDArray[np.float32]

@@ -6,6 +6,7 @@ reported as `detection`; a stream without one, at its end, as `not-detected`.
 """
 
 import asyncio
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -246,8 +247,9 @@ class WyomingSession(Session):
             self._begin()
         if chunk.width not in BY_WIDTH:
             raise UsageError(f"width {chunk.width!r:.40}: 1 to 4 bytes are needed")
-        if isinstance(chunk.timestamp, int | float) and self._start_ms is None:
-            self._start_ms = chunk.timestamp - 1000 * self._received_s
+        at_ms = chunk.timestamp
+        if self._start_ms is None and isinstance(at_ms, int | float) and math.isfinite(at_ms):
+            self._start_ms = at_ms - 1000 * self._received_s
         if self._chunks and _format(self._chunks[0]) != _format(chunk):
             await self._pass_on()
         self._chunks.append(chunk)

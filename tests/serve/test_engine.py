@@ -47,6 +47,37 @@ def heard(sizes, company=0, model=None):
     return asyncio.run(run())
 
 
+def test_an_answer_that_cannot_be_delivered_ends_its_own_stream_only(caplog):
+    samples = to_floats(words_in_noise())
+
+    async def run():
+        engine = Engine(open_models()["commands-12"])
+        failed, events, ended = [], [], asyncio.Event()
+
+        def fail(answer):
+            failed.append(answer.error)
+            raise ValueError("cannot be delivered")
+
+        def on_answer(answer):
+            events.extend(without_latency(event.as_dict()) for event in answer.events)
+            if answer.ended:
+                ended.set()
+
+        for stream in (engine.open(fail), engine.open(on_answer)):
+            stream.push(samples)
+            stream.finish()
+        await asyncio.wait_for(ended.wait(), 60)
+        remaining = engine.streams
+        await engine.close()
+        return failed, events, remaining
+
+    failed, events, remaining = asyncio.run(run())
+    assert events == own_events()
+    assert failed == [None, "an answer could not be delivered"]
+    assert remaining == 1
+    assert [record.message for record in caplog.records] == ["an answer could not be delivered"]
+
+
 @pytest.mark.parametrize(("sizes", "company"), [([160, 320, 500], 0), ([320, 1_600], 20)])
 def test_events_are_those_of_listen_alone_and_in_company(sizes, company):
     assert heard(sizes, company) == own_events()

@@ -81,10 +81,14 @@ def detections(events):
     return [Detection.from_event(event) for event in events if Detection.is_type(event.type)]
 
 
-async def heard(server, content, names=None, rate=16_000, width=2, channels=1):
+async def heard(server, content, names=None, rate=16_000, width=2, channels=1, start_ms=0):
     """All detections of a recording; a second one without words says when the first is over."""
     start = AudioStart(rate, width, channels).event()
-    events = [Detect(names=names).event(), start, *chunks(content, rate, width, channels)]
+    events = [
+        Detect(names=names).event(),
+        start,
+        *chunks(content, rate, width, channels, start_ms=start_ms),
+    ]
     events += [AudioStop().event(), start, AudioStop().event()]
     return detections(await exchange(server, events))
 
@@ -125,6 +129,12 @@ def test_any_rate_width_and_number_of_channels(server, rate, width, channels):
     if rate > 16_000:  # nothing of the model's band is lost
         words = [event["word"] for event in own_events()]
         assert [one.name for one in found] == words
+
+
+@pytest.mark.parametrize("start_ms", [float("nan"), float("inf")])
+def test_a_time_that_is_no_number_counts_as_none(server, start_ms):
+    found = asyncio.run(heard(server, words_in_noise().tobytes(), start_ms=start_ms))
+    assert [one.timestamp for one in found] == [round(1000 * event["t"]) for event in own_events()]
 
 
 def test_not_detected_after_a_stream_without_a_word(server):
