@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from speechgru.errors import DataError, SpeechGRUError, UsageError
@@ -43,6 +43,8 @@ def errors_as_json(handler: Handler) -> Handler:
     async def handling(request: Request) -> Response:
         try:
             return await handler(request)
+        except ClientDisconnect:  # before the end of its request; nobody reads the answer
+            return Response(status_code=400)
         except SpeechGRUError as error:
             status = 400 if isinstance(error, UsageError | DataError) else 500
             return JSONResponse({"error": str(error)}, status)

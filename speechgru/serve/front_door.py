@@ -4,8 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
+from speechgru.serve.http_protocol import HttpProtocol
 from speechgru.serve.service import Service
 from speechgru.serve.wyoming import WyomingSession
 from speechgru.serve.wyoming_messages import HEADER_BYTES
@@ -32,7 +31,7 @@ class FrontDoor(asyncio.Protocol):
     def __init__(
         self,
         service: Service,
-        http: Callable[[], H11Protocol] | None,
+        http: Callable[[], HttpProtocol] | None,
         wyoming: bool,
         transports: set[asyncio.Transport],
     ) -> None:
@@ -56,7 +55,7 @@ class FrontDoor(asyncio.Protocol):
         if hasattr(transport, "max_size"):  # not one of TLS, which has a buffer of its own
             transport.max_size = READ_BYTES
         self._transports.add(transport)
-        self._timer = loop.call_later(self._service.limits.hello_s, self._give_up, self)
+        self._timer = loop.call_later(self._service.limits.hello_s, self._give_up)
 
     def data_received(self, data: bytes) -> None:
         """Hand the connection on, with its first bytes."""
@@ -64,10 +63,7 @@ class FrontDoor(asyncio.Protocol):
         if data[:1] == b"{" and self._wyoming:
             self._hand_over(self._wyoming_protocol(), data)
         elif data[:1] != b"{" and self._make_http is not None:
-            http = self._make_http()
-            self._hand_over(http, data)
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._service.limits.hello_s, self._give_up, http)
+            self._hand_over(self._make_http(), data)
         else:
             self._service.metrics.refused["protocol"] += 1
             self._transport.abort()
@@ -77,12 +73,9 @@ class FrontDoor(asyncio.Protocol):
         if hasattr(self, "_timer"):
             self._timer.cancel()
 
-    def _give_up(self, protocol: asyncio.Protocol) -> None:
-        """Abort a connection that has not sent a complete first request."""
-        # In this order: a closed TLS transport has no protocol to ask for.
-        if self._transport.is_closing() or self._transport.get_protocol() is not protocol:
-            return
-        if isinstance(protocol, H11Protocol) and protocol.cycle is not None:
+    def _give_up(self) -> None:
+        """Abort a connection that has sent nothing."""
+        if self._transport.is_closing():
             return
         self._service.metrics.refused["silent"] += 1
         self._transport.abort()

@@ -9,12 +9,12 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from speechgru.serve.access import Access, Address, is_loopback
 from speechgru.serve.app import make_app
 from speechgru.serve.discovery import Announcement
 from speechgru.serve.front_door import FrontDoor
+from speechgru.serve.http_protocol import HttpProtocol
 from speechgru.serve.own_words.places import Places
 from speechgru.serve.own_words.trainer import Trainer
 from speechgru.serve.processes import Place
@@ -189,8 +189,8 @@ class Server(uvicorn.Server):
         self._exiting.set()
 
     def _front_door(self, **of_uvicorn: Any) -> FrontDoor:
-        def http() -> H11Protocol:
-            return H11Protocol(**of_uvicorn)
+        def http() -> HttpProtocol:
+            return HttpProtocol(self._service, **of_uvicorn)
 
         return FrontDoor(self._service, http, self._wyoming_on_main, self._transports)
 
