@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.error import Error
@@ -105,6 +106,8 @@ class WyomingSession(Session):
         #: The client's timestamp of the first sample, in milliseconds; None until a chunk has one.
         self._start_ms: float | None = None
         self._received_s = 0.0
+        #: Whether the last read brought sound.
+        self._has_heard = False
         self._writing: set[asyncio.Task[None]] = set()
         self._cause: Cause | None = None
 
@@ -113,13 +116,13 @@ class WyomingSession(Session):
         try:
             self._service.admit(self)
             while content := await self._read():
-                before_s = self._received_s
+                self._has_heard = False
                 for event in self._messages.push(content):
                     self._rest_by_s = None  # that of the message before
                     await self._handle(event)
                 await self._pass_on()
                 # If more, the rest may be there already: a pause would let it pile up.
-                if self._received_s > before_s and len(content) <= _READ_BYTES // 2:
+                if self._streams and self._has_heard and len(content) <= _READ_BYTES // 2:
                     await self._pause()
         except SpeechGRUError as error:
             self.expire("invalid", str(error))
@@ -243,6 +246,7 @@ class WyomingSession(Session):
 
     async def _receive(self, chunk: AudioChunk) -> None:
         """Keep a chunk until all that has arrived with it is there."""
+        self._has_heard, self.last_sound_s = True, monotonic()  # even if no model is to hear it
         if not self._streams:
             self._begin()
         if chunk.width not in BY_WIDTH:

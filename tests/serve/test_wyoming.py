@@ -55,11 +55,11 @@ def header(**fields):
     return json.dumps(fields).encode() + b"\n"
 
 
-def received(sock):
-    """What comes until the server closes."""
+def received(sock, until=None):
+    """What comes until the server closes, or until this has come."""
     answer = b""
     with suppress(ConnectionError):
-        while part := sock.recv(65_536):
+        while (until is None or until not in answer) and (part := sock.recv(65_536)):
             answer += part
     return answer
 
@@ -267,6 +267,33 @@ def test_sound_that_arrives_while_the_server_stops_is_dropped(monkeypatch, caplo
                 time.sleep(0.01)
         assert b"the server is stopping" in received(c)
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_no_pause_without_a_stream(server, monkeypatch):
+    """What follows a stream is answered at once."""
+    pauses = []
+
+    async def counted(session):
+        pauses.append(session)
+
+    monkeypatch.setattr(WyomingSession, "_pause", counted)
+    start, stop = AudioStart(16_000, 2, 1).event(), AudioStop().event()
+    with connected(server) as client:
+        send(client, start, *chunks(bytes(960)), stop, Ping().event())
+        received(client, until=b'"pong"')
+    assert pauses == []
+
+
+def test_sound_for_an_unknown_wake_word_is_sound_too(server):
+    """Who sends it is told that there is no such word, but not that there is no sound."""
+    with connected(server) as client:
+        send(client, Detect(names=["nabu"]).event())
+        received(client, until=b"nabu")
+        (session,) = server.service.sessions
+        session.last_sound_s = 0.0
+        send(client, *chunks(bytes(960)), Ping().event())
+        received(client, until=b'"pong"')
+        assert session.last_sound_s > 0
 
 
 def test_an_unknown_wake_word_is_answered_with_an_error(server):
