@@ -18,6 +18,8 @@ PROTOCOL = "speechgru"
 DONE, GOING_AWAY, UNEXPECTED, REFUSED, LATER = 1000, 1001, 1007, 1008, 1013
 _CODES: Mapping[Cause, int] = {"invalid": UNEXPECTED, "stopping": GOING_AWAY, "slow": LATER}
 _MOST_REASON_BYTES = 120
+#: Options that are texts, even if they look like numbers.
+_TEXTS = frozenset({"model", "format", "speaker"})
 
 
 class SocketSession(Session):
@@ -117,7 +119,7 @@ class SocketSession(Session):
         """
         query = dict(self._socket.query_params)
         if query:
-            await self._handle("start", {name: number(value) for name, value in query.items()})
+            await self._handle("start", with_numbers(query))
         while self._closing is None:
             try:
                 self._caught_up.set()
@@ -175,8 +177,15 @@ class SocketSession(Session):
                 return
 
 
-def number(value: Any) -> Any:
-    """A text from the query as JSON (a number, boolean or list), if it is that."""
+def with_numbers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of which those that are no texts are read as JSON: the query has texts only."""
+    return {
+        name: _number(value) if name not in _TEXTS else value for name, value in options.items()
+    }
+
+
+def _number(value: Any) -> Any:
+    """A text as JSON (a number, boolean or list), if it is that."""
     if not isinstance(value, str):
         return value
     try:

@@ -20,7 +20,7 @@ from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.serve.models import ServedModel
 from speechgru.serve.service import Service
 from speechgru.serve.socket_protocol import SocketProtocol
-from speechgru.serve.socket_session import DONE, SocketSession, number
+from speechgru.serve.socket_session import DONE, SocketSession, with_numbers
 from speechgru.serve.sound import Sound
 from speechgru.serve.stream import Answer, Extras, Stream
 
@@ -106,7 +106,7 @@ class WebSocketSession(SocketSession):
         known = (*_START, "thresholds")
         if unknown := [name for name in options if name not in known]:
             raise UsageError(f"{unknown[0]!r:.40}: one of {', '.join(known)} is needed")
-        given = {**_DEFAULTS, **{name: number(value) for name, value in options.items()}}
+        given = {**_DEFAULTS, **with_numbers(options)}
         model = self._service.model(given.get("model"))
         self._sound = Sound(
             given["rate"], given["format"], given["channels"], model.backend.sample_rate

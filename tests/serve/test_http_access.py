@@ -29,6 +29,18 @@ def guarded():
         yield found
 
 
+def test_ipv6():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with running(options=ServerOptions(Address("::1", 0), Access())) as server:
+        assert httpx.get(f"{server.url}/health").is_success
+        with connect(server.socket) as client:
+            client.send(bytes(640))
+            assert '"ready"' in client.recv(timeout=60)
+
+
 def test_only_this_machine_by_its_own_name_needs_no_token(server):
     answer = httpx.get(f"{server.url}/metrics", headers={"Host": "evil.example"})
     assert answer.status_code == 403

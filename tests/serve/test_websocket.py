@@ -25,6 +25,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect
 
+from speechgru.modelfile.bundled import MODEL
 from speechgru.serve import front_door
 from speechgru.serve.access import Access, Address
 from speechgru.serve.limits import Limits
@@ -94,17 +95,6 @@ def test_events_are_those_of_listen(server, size):
     assert code == 1000
 
 
-def test_ipv6():
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        pytest.skip("this machine has no IPv6")
-    with running(options=ServerOptions(Address("::1", 0), Access())) as server:
-        found, code, _ = heard(server.socket, words_in_noise().tobytes(), 100_000)
-    assert events(found) == own_events()
-    assert code == 1000
-
-
 def test_a_client_at_both_ports_from_one_port_of_its_own():
     options = ServerOptions(Address("127.0.0.1", 0), Access(), wyoming=Address("127.0.0.1", 0))
     with running(options=options) as server, ExitStack() as both:
@@ -130,6 +120,13 @@ def test_rate_and_format_in_the_query_or_in_the_first_message(server):
     by_query, *_ = heard(f"{server.socket}?{query}", content, 5_000)
     by_message, *_ = heard(server.socket, content, 5_000, {"type": "start", **told})
     assert events(by_query) == events(by_message) == own_events()
+
+
+def test_a_model_whose_name_is_a_number_is_chosen_by_it():
+    with running([str(MODEL), f"1={MODEL}"], limits=LIMITS) as server:
+        by_query, *_ = heard(f"{server.socket}?model=1", b"")
+        by_message, *_ = heard(server.socket, b"", first={"type": "start", "model": "1"})
+    assert by_query[0]["model"] == by_message[0]["model"] == "1"
 
 
 def test_posteriors_and_near_misses_on_request(server):
