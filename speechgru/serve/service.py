@@ -135,7 +135,7 @@ class Service:
         """
         if name is None:
             return self.default
-        if name not in self.models:
+        if name not in list(self.models):  # a client may send a JSON value that has no hash
             raise UsageError(f"model {name!r:.60}: one of {', '.join(self.models)} is needed")
         return self.models[name]
 

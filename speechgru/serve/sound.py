@@ -33,7 +33,7 @@ class Sound:
     def __init__(self, rate: int, sample_format: str, channels: int, to_rate: int) -> None:
         _check("rate", rate, RATES_HZ)
         _check("channels", channels, range(1, MOST_CHANNELS + 1))
-        if sample_format not in WIDTHS:
+        if sample_format not in list(WIDTHS):  # a client may send a JSON value that has no hash
             raise UsageError(f"format {sample_format!r:.40}: one of {', '.join(WIDTHS)} is needed")
         self.rate, self.channels, self.to_rate = rate, channels, to_rate
         self.format: SampleFormat = sample_format

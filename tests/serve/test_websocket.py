@@ -247,6 +247,8 @@ def test_nothing_of_the_sound_before_a_reset_is_in_the_stream_after_it(server):
         ('{"type": "start", "format": "mp3"}', "mp3"),
         ('{"type": "start", "channels": true}', "channels"),
         ('{"type": "start", "model": "nobody"}', "nobody"),
+        ('{"type": "start", "model": [1]}', "model [1]"),
+        ('{"type": "start", "format": {}}', "format {}"),
         ('{"type": "start", "colour": 1}', "colour"),
         ('{"type": "start", "posteriors": -1}', "posteriors"),
         ('{"type": "start", "thresholds": [1]}', "thresholds"),
