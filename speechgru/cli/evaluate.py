@@ -221,8 +221,10 @@ def evaluate(
         keep,
         picture,
         talk,
+        channel,
     )
-    stream_options.check(streaming, ambient is not None, sequences, conversation)
+    has_clips = data is not None
+    stream_options.check(streaming, ambient is not None, sequences, conversation, has_clips)
     plan = sequence_plan(words, gap, snr, seed)
     needs_no_clips = audio is not None or ambient is not None
     needs_clips = carry_state or sequences or conversation or min_accuracy is not None

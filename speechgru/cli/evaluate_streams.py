@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechgru.cli.inputs import report_cancelled
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.stream_options import CONVERSATION_MINUTES, STREAM_MINUTES, StreamOptions
 
@@ -158,7 +159,11 @@ def _case(backend: "Backend", options: StreamOptions, audio: "SplitAudio | None"
     from speechgru.evaluation.streams import file_case, split_case
 
     if options.audio is not None:
-        return file_case(options.audio, options.truth, backend.sample_rate, backend.labels)
+        if options.channel is None:
+            report_cancelled(options.audio)
+        return file_case(
+            options.audio, options.truth, backend.sample_rate, backend.labels, options.channel
+        )
     assert audio is not None
     minutes = STREAM_MINUTES if options.minutes is None else options.minutes
     return split_case(audio, StreamPlan(minutes=minutes, seed=options.seed))
@@ -172,10 +177,12 @@ def _conversation(
     least_minutes: float = 0.0,
 ) -> "StreamCase":
     """The conversation of a split; so long unless the options say otherwise."""
+    from speechgru.cli.tables.corpus import print_skipped
     from speechgru.corpora.conversations import BUNDLED, ConversationPlan, open_talk
     from speechgru.evaluation.conversations import conversation_case
 
     minutes = max(least_minutes, minutes if options.minutes is None else options.minutes)
     plan = ConversationPlan(minutes, options.seed)
     talk = open_talk(options.talk or BUNDLED, backend.sample_rate, backend.labels)
+    print_skipped(talk.skipped)
     return conversation_case(audio, talk, plan)

@@ -105,9 +105,17 @@ def export(
         raise UsageError(f"{path}: is exported already; a trained model (.safetensors) is needed")
     from speechgru.backends.pytorch import TorchBackend
     from speechgru.export.exporter import export_model
-    from speechgru.modelfile.safetensors import load_model
+    from speechgru.modelfile.safetensors import header_of, load_model
 
     network = load_model(path)
+    if web is not None:
+        from speechgru.export.web.runtime import find_runtime
+        from speechgru.export.web.site import check_site, page_header
+
+        # Whatever prevents the page is known before a file of an earlier one is replaced.
+        page_header(header_of(network))
+        check_site(web)
+        onnxruntime_web = find_runtime(onnxruntime_web)
     audio = open_split(TorchBackend(network), data, protocol, split) if data is not None else None
     with progress_bar("comparing with PyTorch") as progress:
         place = output if output is not None else web / "model.onnx"  # type: ignore[operator]

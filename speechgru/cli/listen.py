@@ -238,6 +238,10 @@ def listen(
                     view.tell(explanation(verdict))
     except KeyboardInterrupt:
         interrupted = True
+    except SpeechGRUError:
+        if summary.samples:  # what was recognized before is not lost
+            view.end(summary, interrupted)
+        raise
     view.end(summary, interrupted)
     if interrupted:
         raise typer.Exit(InterruptedRunError.exit_code)

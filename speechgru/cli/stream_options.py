@@ -33,9 +33,15 @@ class StreamOptions:
     keep: bool
     picture: Path | None
     talk: str | None
+    channel: int | None = None
 
     def check(
-        self, streaming: bool, ambient: bool, sequences: bool, conversation: bool = False
+        self,
+        streaming: bool,
+        ambient: bool,
+        sequences: bool,
+        conversation: bool = False,
+        has_clips: bool = True,
     ) -> None:
         """Check that the options fit each other and what is evaluated.
 
@@ -43,6 +49,13 @@ class StreamOptions:
             UsageError: they do not.
         """
         decodes = streaming or ambient or sequences or conversation
+        if self.minutes is not None and not (conversation or (streaming and self.audio is None)):
+            raise UsageError(
+                "--minutes: only has an effect together with --streaming, without --audio, or "
+                "--conversation"
+            )
+        if self.picture is not None and ambient and not (streaming or has_clips):
+            raise UsageError("--picture: needs --data DIR or --streaming")
         if self.talk is not None and not (conversation or self.tune):
             raise UsageError("--talk: only has an effect together with --conversation or --tune")
         for option in (*_OF_STREAM, *_OF_DECODER):

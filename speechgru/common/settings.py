@@ -3,16 +3,27 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from speechgru.common.wording import did_you_mean, shown
 from speechgru.errors import DataError
+
+_NUMBERS = (int, float, int | None, float | None)
 
 
 class Settings(BaseModel):
     """Frozen and strict: an unknown name, or a value out of range, is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false, which Python counts as 1 and 0, where a number is needed."""
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, bool) and field.annotation in _NUMBERS:
+            raise ValueError(f"{str(value).lower()}: a number is needed")
+        return value
 
     @classmethod
     def parse(cls, values: Any, source: str) -> Self:

@@ -15,7 +15,7 @@ from speechgru.common.progress import Progress
 from speechgru.corpora.background import NOISE_DB, Background
 from speechgru.corpora.corpus import SPLITS
 from speechgru.corpora.fingerprint import recordings_fingerprint
-from speechgru.corpora.listing import list_recordings
+from speechgru.corpora.listing import Skipped, list_recordings
 from speechgru.corpora.other_sounds import other_sounds
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.corpora.streams import (
@@ -91,13 +91,20 @@ class Talk:
 
     Args:
         description: what identifies it, for JSON.
+        skipped: what lies among the recordings and is not used.
 
     Raises:
         DataError: a recording cannot be read, or none of them holds speech.
     """
 
-    def __init__(self, paths: Sequence[Path], rate: int, description: dict[str, Any]) -> None:
-        self.rate, self.description = rate, description
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        rate: int,
+        description: dict[str, Any],
+        skipped: Sequence[Skipped] = (),
+    ) -> None:
+        self.rate, self.description, self.skipped = rate, description, skipped
         self.sentences = [cut for path in paths for cut in _sentences(read(path, rate), rate)]
         if not self.sentences:
             raise DataError(f"{description['name']}: holds no speech; talk is needed")
@@ -140,15 +147,15 @@ def open_talk(name: str, rate: int, without: Sequence[str] = ()) -> Talk:
         DataError: there is no recording, or one cannot be read.
     """
     if name == BUNDLED:
-        paths = other_sounds().speech("validation", without)
-        return Talk(paths, rate, {"name": BUNDLED, "recordings": len(paths)})
+        bundled = other_sounds().speech("validation", without)
+        return Talk(bundled, rate, {"name": BUNDLED, "recordings": len(bundled)})
     root = Path(name).expanduser().absolute()
-    paths = tuple(list_recordings(root)[0]) if root.is_dir() else (root,)
+    paths, skipped = list_recordings(root) if root.is_dir() else ([root], [])
     if not paths:
         raise DataError(f"{name}: holds no recording; talk is needed")
     fingerprint = recordings_fingerprint(root, paths)
     described = {"name": root.name, "recordings": len(paths), "fingerprint": fingerprint}
-    return Talk(paths, rate, described)
+    return Talk(paths, rate, described, skipped)
 
 
 def conversation_pieces(audio: SplitAudio, talk: Talk, plan: ConversationPlan) -> Iterator[Piece]:

@@ -31,8 +31,8 @@ def wilson_interval(correct: float, n: int, z: float = Z_95) -> tuple[float, flo
     scale = 1 + z**2 / n
     centre = (proportion + z**2 / (2 * n)) / scale
     half = z / scale * math.sqrt(proportion * (1 - proportion) / n + z**2 / (4 * n**2))
-    # Rounding must not push the bounds of 0 of n and n of n over the edge.
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The bounds of 0 of n and n of n, which rounding would move.
+    return 0.0 if correct == 0 else centre - half, 1.0 if correct == n else centre + half
 
 
 def poisson_interval(count: int, z: float = Z_95) -> tuple[float, float]:

@@ -186,13 +186,19 @@ def split_case(audio: SplitAudio, plan: StreamPlan) -> StreamCase:
     return StreamCase(ArraySound(stream.samples, stream.rate), stream.truth, stream.truth.made)
 
 
-def file_case(audio: Path, truth: Path | None, rate: int, labels: tuple[str, ...]) -> StreamCase:
-    """A recording and its truth, by default the .json file next to it.
+def file_case(
+    audio: Path,
+    truth: Path | None,
+    rate: int,
+    labels: tuple[str, ...],
+    channel: int | None = None,
+) -> StreamCase:
+    """A recording, or one channel of it, and its truth, by default the .json file next to it.
 
     Raises:
         DataError: one of them cannot be read, or the truth belongs to another recording.
     """
-    sound = FileSound(audio, rate)
+    sound = FileSound(audio, rate, channel)
     truth_path = truth or audio.with_suffix(".json")
     duration_s = sound.duration_s
     read = read_truth(truth_path)

@@ -171,6 +171,8 @@ def _restore(trainer: Trainer, run: RunDirectory, say: Callable[[str], None]) ->
         )
     trainer.state.load(run.checkpoint)
     progress = trainer.state.progress
+    if progress.best_metrics and trainer.ranks.is_first and not run.model.exists():
+        raise DataError(f"{run.model}: the best weights so far are missing; start another run")
     if progress.precision not in ("", trainer.precision):
         say(f"products were in {progress.precision} before, and are in {trainer.precision} here")
     progress.precision = trainer.precision

@@ -1,6 +1,7 @@
 """A model on a stream: its events, the curve, and the choice of a decoder and a state policy."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -63,6 +64,20 @@ def test_file_and_memory_give_the_same_events(backend, tones, tmp_path):
     assert reports[0].output.events == reports[1].output.events
     assert reports[0].events.as_dict() == reports[1].events.as_dict()
     assert from_file.sound.duration_s == in_memory.sound.duration_s
+
+
+def test_a_channel_of_a_recording_is_chosen(stream_model, backend, tones, tmp_path, capsys):
+    write_stream(tmp_path / "mono.wav", tones, StreamPlan(minutes=0.3))
+    samples, _ = soundfile.read(tmp_path / "mono.wav")
+    soundfile.write(tmp_path / "both.wav", np.stack([samples, -samples], axis=1), RATE)
+    shutil.copy(tmp_path / "mono.json", tmp_path / "both.json")
+    _, mono = run(capsys, stream_model, "--streaming", "--audio", tmp_path / "mono.wav")
+    options = ["--streaming", "--audio", tmp_path / "both.wav"]
+    _, first = run(capsys, stream_model, *options, "--channel", "1")
+    assert first["matched"] == mono["matched"] > 0
+    assert main(["evaluate", str(stream_model), *map(str, options), "--channel", "3"]) == 4
+    assert main(["evaluate", str(stream_model), *map(str, options)]) == 0
+    assert "the average of its channels is" in " ".join(capsys.readouterr().err.split())
 
 
 def test_replay_equals_listening_again(tones):
@@ -240,6 +255,8 @@ def test_tuning_includes_ambient_sound(stream_model, tones, tmp_path, capsys):
         (["--streaming", "--talk", "room"], 2, "together with --conversation or --tune"),
         (["--conversation", "--talk", "no-folder"], 4, "no-folder"),
         (["--streaming", "--audio", "none.flac"], 4, "none.flac"),
+        (["--streaming", "--audio", "s.flac", "--minutes", "3"], 2, "without --audio"),
+        (["--minutes", "3"], 2, "--minutes: only has an effect together with --streaming"),
     ],
 )
 def test_invalid_options_are_one_sentence(stream_model, tones, capsys, options, code, message):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from rich.console import Console
 from rich.panel import Panel
 from virtual_microphone import plug
@@ -55,6 +56,18 @@ def lines(text):
 
 def words(events):
     return [event["word"] for event in events]
+
+
+def test_json_has_what_was_recognized_before_a_recording_breaks_off(listen, tone_stream, tmp_path):
+    samples, rate = soundfile.read(tone_stream.file)
+    long = np.tile(samples, 1 + round(40 * rate / len(samples)))
+    soundfile.write(tmp_path / "whole.flac", long, rate)
+    content = (tmp_path / "whole.flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(content[: len(content) * 3 // 4])
+    code, out, err = listen("--input", tmp_path / "cut.flac", "--json")
+    assert code == 4
+    assert "cut.flac" in " ".join(err.split())
+    assert len(json.loads(out)["events"]) > 5
 
 
 def test_jsonl_has_one_timed_line_per_word(listen, tone_stream):

@@ -36,6 +36,7 @@ class Plan(Settings):
         ({"name": "a", "window": {"first": 5}}, "window: first 5 is after last 2"),
         ({"name": "a", "levels": [1, "loud"]}, "levels.1 = 'loud': input should be a valid number"),
         ({"name": "a", "levels": [float("nan")]}, "levels.0 = nan: input should be a finite"),
+        ({"name": "a", "window": {"last": True}}, "window.last: true: a number is needed"),
         ({"name": "a", "turn\nleft": 1}, r"unknown key "),
     ],
 )

@@ -52,6 +52,12 @@ def test_wilson_at_the_edges_has_closed_forms():
     assert 0.0 <= low <= high <= 1.0
 
 
+def test_wilson_contains_what_was_measured():
+    for n in range(1, 200):
+        assert wilson_interval(0, n)[0] == 0.0
+        assert wilson_interval(n, n)[1] == 1.0
+
+
 def test_wilson_without_clips():
     assert wilson_interval(0, 0) == (0.0, 1.0)
 

@@ -12,6 +12,7 @@ import soundfile
 import soxr
 from chromium import chromium, static_server
 from servers import words_in_noise
+from tone_listener import tone_listener
 
 from speechgru.backends.loader import load
 from speechgru.backends.onnx import load_onnx
@@ -22,6 +23,7 @@ from speechgru.export.exporter import as_onnx
 from speechgru.export.web.runtime import RUNTIME_FILES, find_runtime, has_runtime
 from speechgru.export.web.site import PAGE_FILES, page_header, write_site
 from speechgru.modelfile.bundled import MODEL
+from speechgru.modelfile.safetensors import save_model
 from speechgru.recognition.state_policy import StatePolicy, StateResets
 
 STEP = 320
@@ -64,6 +66,14 @@ def own_model(tmp_path_factory):
     path.write_bytes(as_onnx(model, "float32").content)
     samples, _ = stream(["low", "high", "mid", "low", "mid"])
     return path, np.rint(samples * 32767).astype("<i2")
+
+
+@pytest.fixture(scope="module")
+def own_trained(tmp_path_factory):
+    """Trained weights, which are exported before their page is written."""
+    path = tmp_path_factory.mktemp("trained") / "tones.safetensors"
+    save_model(tone_listener(), path)
+    return path
 
 
 def run_node(code, folder):
@@ -118,6 +128,29 @@ def test_the_command_writes_a_page(tmp_path, empty_runtime, capsys):
     assert main(["export", "commands-12", *options, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["folder"] == str(tmp_path / "site")
     assert (tmp_path / "site" / "index.html").exists()
+
+
+def test_an_earlier_page_stays_whole_if_another_cannot_be_written(
+    own_trained, tmp_path, empty_runtime, capsys
+):
+    site = tmp_path / "site"
+    write_site(MODEL, site, empty_runtime)
+    before = {path: path.read_bytes() for path in site.rglob("*") if path.is_file()}
+    options = ["--web", str(site), "--onnxruntime-web", str(tmp_path / "none")]
+    assert main(["export", str(own_trained), *options]) == 2
+    assert {path: path.read_bytes() for path in site.rglob("*") if path.is_file()} == before
+
+
+def test_files_of_ones_own_are_not_replaced(own_trained, tmp_path, empty_runtime, capsys):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.html").write_text("mine")
+    for model in (str(own_trained), "commands-12"):
+        options = ["--web", str(site), "--onnxruntime-web", str(empty_runtime)]
+        assert main(["export", model, *options]) == 2
+        assert "index.html is there already" in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in site.iterdir()] == ["index.html"]
+    assert (site / "index.html").read_text() == "mine"
 
 
 def test_the_detector_decides_as_pythons_does(module):

@@ -100,6 +100,14 @@ def test_resuming_a_finished_run_changes_nothing(uninterrupted, recipe, tmp_path
     assert result.steps == 30
 
 
+def test_a_run_whose_weights_are_gone_is_not_called_finished(uninterrupted, recipe, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    (run / "model.safetensors").unlink()
+    with pytest.raises(DataError, match=r"model\.safetensors: the best weights so far are missing"):
+        loop.train(recipe, run, CPU, resume=True)
+
+
 def test_metrics_after_the_checkpoint_are_not_duplicated(recipe, uninterrupted, tmp_path):
     """As after a kill between the writing of the line and of the checkpoint."""
     run = tmp_path / "run"

@@ -85,6 +85,7 @@ def stream(
     """
     options.check_split(split)
     from speechgru.audio.samples import SAMPLE_RATE
+    from speechgru.cli.tables.corpus import print_skipped
     from speechgru.corpora.conversations import ConversationPlan, open_talk, write_conversation
     from speechgru.corpora.split_audio import open_split_audio
     from speechgru.corpora.streams import StreamPlan, check_name, truth_of, write_stream
@@ -106,6 +107,7 @@ def stream(
     with progress_bar("writing") as progress:
         if isinstance(plan, ConversationPlan):
             speech = open_talk(str(talk), SAMPLE_RATE, audio.task.labels)
+            print_skipped(speech.skipped)
             truth = write_conversation(output, audio, speech, plan, progress)
         else:
             truth = write_stream(output, audio, plan, progress)

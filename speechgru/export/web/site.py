@@ -20,6 +20,8 @@ PAGE_FILES = (
     *("detector.js", "resampler.js", "microphone-worklet.js"),
 )
 MODEL, HEADER, RUNTIME = "model.onnx", "model.json", "onnxruntime"
+#: Tells an earlier page from other files.
+_MARK = "speechgru.js"
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,21 @@ class Site:
 
 
 def write_site(model: Path, folder: Path, runtime: Path) -> Site:
-    """Write the page of an exported model (.onnx); files that are there are replaced.
+    """Write the page of an exported model (.onnx); the files of an earlier page are replaced.
 
     Args:
         runtime: holds onnxruntime-web's files.
 
     Raises:
         DataError: no exported model, or its own settings are invalid.
-        UsageError: it has no classify head, which the page's detector needs.
+        UsageError: it has no classify head, which the page's detector needs, or the folder has such
+            files that are of no page.
         SpeechGRUError: the folder cannot be written.
     """
     content = read_bytes(model)
     header = page_header(parse_onnx(content).header)
+    if folder / MODEL != model:
+        check_site(folder)
     write_atomic(folder / MODEL, content)
     write_atomic(folder / HEADER, json.dumps(header, indent=1, ensure_ascii=False) + "\n")
     page = files("speechgru.export.web") / "page"
@@ -65,6 +70,22 @@ def write_site(model: Path, folder: Path, runtime: Path) -> Site:
     written = [path for path in folder.rglob("*") if path.is_file()]
     size_bytes = sum(path.stat().st_size for path in written)
     return Site(folder, size_bytes, tuple(header["labels"]))
+
+
+def check_site(folder: Path) -> None:
+    """Check that a folder without an earlier page has none of its files.
+
+    Raises:
+        UsageError: it has one.
+    """
+    if (folder / _MARK).exists():
+        return
+    for name in (*PAGE_FILES, MODEL, HEADER):
+        if (folder / name).exists():
+            raise UsageError(
+                f"--web {folder}: {name} is there already, and not of an earlier page; choose "
+                "another folder"
+            )
 
 
 def page_header(header: Mapping[str, Any]) -> dict[str, Any]:
