@@ -49,11 +49,6 @@ class StreamOptions:
             UsageError: they do not.
         """
         decodes = streaming or ambient or sequences or conversation
-        if self.minutes is not None and not (conversation or (streaming and self.audio is None)):
-            raise UsageError(
-                "--minutes: only has an effect together with --streaming, without --audio, or "
-                "--conversation"
-            )
         if self.picture is not None and ambient and not (streaming or has_clips):
             raise UsageError("--picture: needs --data DIR or --streaming")
         if self.talk is not None and not (conversation or self.tune):

@@ -255,8 +255,6 @@ def test_tuning_includes_ambient_sound(stream_model, tones, tmp_path, capsys):
         (["--streaming", "--talk", "room"], 2, "together with --conversation or --tune"),
         (["--conversation", "--talk", "no-folder"], 4, "no-folder"),
         (["--streaming", "--audio", "none.flac"], 4, "none.flac"),
-        (["--streaming", "--audio", "s.flac", "--minutes", "3"], 2, "without --audio"),
-        (["--minutes", "3"], 2, "--minutes: only has an effect together with --streaming"),
     ],
 )
 def test_invalid_options_are_one_sentence(stream_model, tones, capsys, options, code, message):
@@ -271,6 +269,12 @@ def test_invalid_options_are_one_sentence(stream_model, tones, capsys, options, 
 def test_data_is_required(stream_model, capsys, options):
     assert main(["evaluate", str(stream_model), *options]) == 2
     assert "--data DIR" in capsys.readouterr().err
+
+
+def test_a_picture_needs_something_to_draw(stream_model, tmp_path, capsys):
+    options = ["--ambient", str(tmp_path), "--picture", str(tmp_path / "pic.png")]
+    assert main(["evaluate", str(stream_model), *options]) == 2
+    assert "--picture: needs --data DIR or --streaming" in capsys.readouterr().err
 
 
 def test_truth_of_another_recording_exits_4(stream_model, tones, tmp_path, capsys):
