@@ -1,6 +1,7 @@
 """`speechgru demo`: train, evaluate and recognize on the bundled corpus."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -100,8 +101,8 @@ def _print_next_steps(model: Path) -> None:
     out.line()
     out.styled("[bold green]Done.[/] The model is {}. What to do next:", model)
     for command, what in (
-        (f"speechgru recognize {model} FILE.wav", "a recording of your own"),
-        (f"speechgru listen {model}", "a microphone"),
+        (f"speechgru recognize {quote(str(model))} FILE.wav", "a recording of your own"),
+        (f"speechgru listen {quote(str(model))}", "a microphone"),
         ("speechgru train my-words --data DIR", "your words: DIR/WORD/FILE.wav"),
         ("speechgru data download speech-commands-v2", "105,829 real recordings"),
         ("speechgru train --data speech-commands-v2", "the standard task"),

@@ -4,6 +4,7 @@ import json as json_module
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -145,4 +146,4 @@ def _print_result(review: "Review", filed: "list[Filed]", data: Path) -> None:
     out.line(f"{len(filed)} decided now; in all: {counts or 'none'}; {len(review.pending)} left")
     if filed and not review.pending:
         model = next((f.clip.model for f in filed if f.clip.model), "MODEL")
-        out.line(f"next: speechgru train my-words --data {data} --from {model}")
+        out.line(f"next: speechgru train my-words --data {quote(str(data))} --from {quote(model)}")

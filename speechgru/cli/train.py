@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -108,7 +109,8 @@ def train(
             if recipe is not None or resume is not None:
                 raise
             raise MissingWordsError(
-                f"{error}; for words of your own: speechgru train my-words --data {data}"
+                f"{error}; for words of your own: "
+                f"speechgru train my-words --data {quote(str(data))}"
             ) from error
     if not ranks.is_first:
         return

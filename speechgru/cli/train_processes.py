@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from speechgru.errors import SpeechGRUError, UsageError
@@ -67,4 +68,4 @@ def launch_training(
 
 def how_to_resume(run: Path) -> str:
     """The advice after a run was lost."""
-    return f"resume with: speechgru train --resume {run}"
+    return f"resume with: speechgru train --resume {quote(str(run))}"

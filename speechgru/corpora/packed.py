@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -261,6 +262,6 @@ def _decode_into(
     if errors:
         raise DataError(
             f"{errors[0]}; {len(errors)} of {len(paths)} recordings cannot be used: "
-            f"`speechgru data check {root}` lists what is wrong"
+            f"`speechgru data check {quote(str(root))}` lists what is wrong"
         )
     return lengths, crc32

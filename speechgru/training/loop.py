@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -239,7 +240,7 @@ class _Loop:
             self.run.append_log(f"stopped at step {progress.step}")
             raise InterruptedRunError(
                 f"stopped at step {progress.step} of {trainer.steps}; "
-                f"resume with: speechgru train --resume {self.run.root}"
+                f"resume with: speechgru train --resume {quote(str(self.run.root))}"
             )
 
     def _requests(self) -> tuple[bool, bool]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from speechgru.common.files import append_line, remove_leftovers, try_writing, write_atomic
@@ -62,7 +63,7 @@ class RunDirectory:
         if not self.recipe.is_file():
             raise UsageError(
                 f"{self.root}: no run to resume, as it has no recipe.toml; start one with: "
-                f"speechgru train RECIPE --out {self.root}"
+                f"speechgru train RECIPE --out {quote(str(self.root))}"
             )
         return load_recipe(str(self.recipe))
 

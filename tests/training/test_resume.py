@@ -100,6 +100,13 @@ def test_resuming_a_finished_run_changes_nothing(uninterrupted, recipe, tmp_path
     assert result.steps == 30
 
 
+def test_the_way_to_resume_can_be_pasted_into_a_shell(recipe, tmp_path):
+    run = tmp_path / "my run"
+    with pytest.raises(InterruptedRunError) as stopped:
+        loop.train(recipe, run, CPU, stop=lambda: (run / "recipe.toml").exists())
+    assert str(stopped.value).endswith(f"speechgru train --resume '{run}'")
+
+
 def test_a_run_whose_weights_are_gone_is_not_called_finished(uninterrupted, recipe, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)

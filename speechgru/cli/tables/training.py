@@ -1,6 +1,7 @@
 """The result of `train`, as JSON and as a line."""
 
 import sys
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from speechgru.cli.terminal import out
@@ -34,4 +35,4 @@ def print_result(result: "TrainingResult") -> None:
         f"{100 * score['accuracy']:.2f} % of N={score['n']}; {result.seconds:.0f} s"
     )
     if sys.stdout.isatty():
-        out.line(f"next: speechgru evaluate {result.model} --data DIR")
+        out.line(f"next: speechgru evaluate {quote(str(result.model))} --data DIR")

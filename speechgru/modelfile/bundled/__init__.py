@@ -5,6 +5,7 @@ trained weights, from which recipes can start.
 """
 
 from pathlib import Path
+from shlex import quote
 
 from speechgru.errors import UsageError
 
@@ -56,7 +57,7 @@ def why_no_model(folder: Path) -> str:
     if (folder / "recipe.toml").is_file():
         return (
             f"{folder}: the run has no model yet, as it has not been validated; go on with: "
-            f"speechgru train --resume {folder}"
+            f"speechgru train --resume {quote(str(folder))}"
         )
     near = sorted(path.parent for path in folder.glob("*/model.safetensors"))
     hint = f" (did you mean {near[-1]}?)" if near else ""
