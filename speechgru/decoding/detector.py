@@ -132,7 +132,8 @@ class Detector:
 
     def _set_limits(self) -> None:
         self._thresholds = [self.config.threshold_for(word) for word in self.words]
-        #: Thresholds in units: of a single posterior, and of the sum over a window.
+        #: Limits in units: of an onset, of a single posterior, and of the sum over a window.
+        self._onset_limits = [UNIT * ONSET] * len(self.words)
         self.step_limits = [UNIT * threshold for threshold in self._thresholds]
         self.sum_limits = [self.window_steps * limit for limit in self.step_limits]
         self.near_limits = [NEAR * limit for limit in self.sum_limits]
@@ -164,8 +165,9 @@ class Detector:
         #: For each word, the last step with its posterior below ONSET, below its threshold, and
         #: with its smoothed posterior below its threshold.
         self._last_low = [[-1] * len(self.words)] * 3
-        #: The word that first has to fall below its release.
+        #: The word that first has to fall below its release, and where each word last did.
         self._held: int | None = None
+        self._released = [-1] * len(self.words)
         self._blocked_until = 0
         self._open: _OpenVerdict | None = None
         self._verdicts: deque[Verdict] = deque(maxlen=MOST_VERDICTS)
@@ -232,10 +234,7 @@ class Detector:
         self._sums = sums
         onset, reached, sustained = self._last_low
         last_low = self._last_low = [
-            [
-                step if posterior < ONSET * UNIT else low
-                for posterior, low in zip(posteriors, onset, strict=True)
-            ],
+            _last_below(posteriors, self._onset_limits, step, onset),
             _last_below(posteriors, self.step_limits, step, reached),
             _last_below(sums, self.sum_limits, step, sustained),
         ]
@@ -286,11 +285,12 @@ class Detector:
         """Decide a step, from its best word, the sums of all words, and where the best was low."""
         held = self._held
         if held is not None and sums[held] < self.config.release * self.sum_limits[held]:
-            self._held = None
+            self._held, self._released[held] = None, step
         if sums[word] < self.near_limits[word]:
             self._close_verdict()
             return None
-        onset, reached, sustained = last_low
+        _, reached, sustained = last_low
+        onset = max(last_low[0], self._released[word])  # said twice, it begins anew
         score = sums[word] / (self.window_steps * UNIT)
         gate = self._gate(word, step, step - sustained, unknown_sum)
         if self.notes_verdicts:

@@ -175,6 +175,21 @@ def test_a_word_starts_where_its_posterior_rises():
     assert event.start_s < event.end_s <= event.t
 
 
+def test_a_word_said_twice_begins_anew_after_its_release():
+    """Though its posterior stays above ONSET between the two."""
+    twice = posteriors(
+        3,
+        ("go", 1.0, 1.3, 0.9),
+        ("go", 1.3, 1.6, 0.2),
+        ("go", 1.6, 2.0, 0.9),
+        ("go", 2.0, 2.6, 0.2),
+    )
+    for chunks in ((), range(1, 150)):
+        first, second = events(PLAIN, twice, chunks)
+        assert first.start_s == pytest.approx(1.0)
+        assert first.end_s < second.start_s == pytest.approx(1.32)
+
+
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 10_000), cuts=st.lists(st.integers(0, 300), max_size=12))
 def test_any_chunking_gives_the_same_events_and_verdicts(seed, cuts):

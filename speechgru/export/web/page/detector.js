@@ -87,7 +87,10 @@ export class Detector {
   _decide(step) {
     const sums = this._sums;
     const held = this._held;
-    if (held >= 0 && sums[held] < this.config.release * this._sumLimits[held]) this._held = -1;
+    if (held >= 0 && sums[held] < this.config.release * this._sumLimits[held]) {
+      this._held = -1;
+      this._onset[held] = step; // said twice, it begins anew
+    }
     let word = 0;
     for (let i = 1; i < sums.length; i++) if (sums[i] > sums[word]) word = i;
     if (step - this._sustained[word] < this._duration) return null;

@@ -61,7 +61,10 @@ int sg_detect(sg_detector *detector, const float *log_posteriors, uint64_t step,
     for (word = 1; word < SG_WORDS; word++) {
         if (detector->sums[word] > detector->sums[best]) best = word;
     }
-    if (held >= 0 && detector->sums[held] < sg_release_limits[held]) detector->held = -1;
+    if (held >= 0 && detector->sums[held] < sg_release_limits[held]) {
+        detector->held = -1;
+        detector->above_onset[held] = 0; /* said twice, it begins anew */
+    }
     if (detector->sustained[best] < SG_DURATION_STEPS) return 0;
     if (detector->held == best || is_blocked) return 0;
     detector->held = best;
