@@ -111,7 +111,7 @@ def test_a_run_whose_weights_are_gone_is_not_called_finished(uninterrupted, reci
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
     (run / "model.safetensors").unlink()
-    with pytest.raises(DataError, match=r"model\.safetensors: the best weights so far are missing"):
+    with pytest.raises(DataError, match=r"model\.safetensors: the best weights are missing"):
         loop.train(recipe, run, CPU, resume=True)
 
 
