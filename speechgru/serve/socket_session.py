@@ -178,14 +178,14 @@ class SocketSession(Session):
 
 
 def with_numbers(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of which those that are no texts are read as JSON: the query has texts only."""
-    return {
-        name: _number(value) if name not in _TEXTS else value for name, value in options.items()
-    }
+    """Options read as JSON, as the query has texts only; those that are texts only if in quotes."""
+    read = {name: _read(value) for name, value in options.items()}
+    texts = {n: options[n] for n in _TEXTS & read.keys() if not isinstance(read[n], str)}
+    return read | texts
 
 
-def _number(value: Any) -> Any:
-    """A text as JSON (a number, boolean or list), if it is that."""
+def _read(value: Any) -> Any:
+    """A text as JSON (a number, boolean, list or text in quotes), if it is that."""
     if not isinstance(value, str):
         return value
     try:

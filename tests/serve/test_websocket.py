@@ -126,7 +126,8 @@ def test_a_model_whose_name_is_a_number_is_chosen_by_it():
     with running([str(MODEL), f"1={MODEL}"], limits=LIMITS) as server:
         by_query, *_ = heard(f"{server.socket}?model=1", b"")
         by_message, *_ = heard(server.socket, b"", first={"type": "start", "model": "1"})
-    assert by_query[0]["model"] == by_message[0]["model"] == "1"
+        in_quotes, *_ = heard(f'{server.socket}?model="1"', b"")
+    assert by_query[0]["model"] == by_message[0]["model"] == in_quotes[0]["model"] == "1"
 
 
 def test_posteriors_and_near_misses_on_request(server):
