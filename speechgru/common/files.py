@@ -116,7 +116,7 @@ def cut_unfinished_line(path: Path) -> None:
         if content and not content.endswith(b"\n"):
             os.truncate(path, content.rfind(b"\n") + 1)
     except FileNotFoundError:
-        pass
+        return  # nothing was written yet
     except OSError as error:
         raise SpeechGRUError(f"{path}: cannot be written: {error.strerror or error}") from error
 
