@@ -124,6 +124,8 @@ class WyomingSession(Session):
                 # If more, the rest may be there already: a pause would let it pile up.
                 if self._streams and self._has_heard and len(content) <= _READ_BYTES // 2:
                     await self._pause()
+            if self._streams:  # a client that sends no more may still read
+                await self._end()
         except SpeechGRUError as error:
             self.expire("invalid", str(error))
         except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError):
@@ -212,9 +214,7 @@ class WyomingSession(Session):
         if AudioStart.is_type(kind):
             self._begin()
         elif AudioStop.is_type(kind):
-            await self._finish()
-            if not self._detected:
-                self._write(NotDetected().event())
+            await self._end()
         elif Detect.is_type(kind):
             self._select(Detect.from_event(event).names)
         elif Describe.is_type(kind):
@@ -290,6 +290,12 @@ class WyomingSession(Session):
             self._open = {s for s in self._open if s.model.name != model}
             if not self._open:
                 self._ended.set()
+
+    async def _end(self) -> None:
+        """The client's stream is over: send what is left of it."""
+        await self._finish()
+        if not self._detected:
+            self._write(NotDetected().event())
 
     async def _finish(self) -> None:
         """Process the waiting sound, and wait for the last answer."""

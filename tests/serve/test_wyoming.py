@@ -251,6 +251,21 @@ def test_stopping_hears_what_arrived_while_reading_paused(monkeypatch):
         assert f'"{first["word"]}"'.encode() in received(client)
 
 
+def test_who_only_stops_sending_still_gets_the_last_word(server):
+    """As from a file that is piped into the connection, without `audio-stop`."""
+    last = own_events()[-1]
+    content = words_in_noise()[: round(16_000 * last["t"]) + 320].tobytes()
+    with connected(server) as client:
+        send(client, AudioStart(16_000, 2, 1).event(), *chunks(content))
+        client.shutdown(socket.SHUT_WR)
+        answer = received(client)
+    assert answer.count(b'"detection"') == len(own_events())
+    with connected(server) as client:
+        send(client, *chunks(bytes(960)))
+        client.shutdown(socket.SHUT_WR)
+        assert b'"not-detected"' in received(client)
+
+
 def test_sound_that_arrives_while_the_server_stops_is_dropped(monkeypatch, caplog):
     """It would come after the end of its stream; two models, as streams end one by one."""
     from speechgru.modelfile.bundled import MODEL
