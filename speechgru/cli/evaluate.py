@@ -19,8 +19,13 @@ from speechgru.cli.inputs import open_split
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.stream_options import (
     CONVERSATION_MINUTES,
+    GAP,
+    ORDERS,
+    SNR,
     STREAM_MINUTES,
+    WORDS,
     StreamOptions,
+    check_partner,
     sequence_plan,
 )
 from speechgru.cli.terminal import print_json
@@ -88,7 +93,7 @@ def evaluate(
             help="Random orders of that stream; their mean is reported.",
             rich_help_panel=CARRIED,
         ),
-    ] = 1,
+    ] = ORDERS,
     streaming: Annotated[
         bool,
         typer.Option(
@@ -174,14 +179,14 @@ def evaluate(
     words: Annotated[
         str,
         typer.Option(metavar="LOW:HIGH", help="Words per sequence.", rich_help_panel=SEQUENCES),
-    ] = "3:7",
+    ] = WORDS,
     gap: Annotated[
         str,
         typer.Option(
             metavar="LOW:HIGH", help="Seconds between the words.", rich_help_panel=SEQUENCES
         ),
-    ] = "0:0.3",
-    snr: Annotated[str, options.snr_in(SEQUENCES)] = "20:30",
+    ] = GAP,
+    snr: Annotated[str, options.snr_in(SEQUENCES)] = SNR,
     state: Annotated[str | None, options.state_in(DECODING)] = None,
     threshold: Annotated[
         float | None,
@@ -230,6 +235,9 @@ def evaluate(
     needs_clips = carry_state or sequences or conversation or min_accuracy is not None
     if data is None and (needs_clips or not needs_no_clips):
         raise UsageError("--data DIR: recordings to evaluate on are needed")
+    check_partner("--data", has_clips, protocol=protocol is not None, split=split != "testing")
+    check_partner("--carry-state", carry_state, orders=orders != ORDERS)
+    check_partner("--sequences", sequences, words=words != WORDS, gap=gap != GAP, snr=snr != SNR)
     path = find_model(model)
     if keep:
         options.check_writable(model, path, "--keep")

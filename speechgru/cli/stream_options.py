@@ -14,6 +14,8 @@ _OF_STREAM = ("audio", "truth", "tune", "keep")
 #: Minutes of a stream, and of a conversation, unless others are asked for.
 STREAM_MINUTES, CONVERSATION_MINUTES = 20.0, 90.0
 _OF_DECODER = ("state", "threshold", "beam", "grammar")
+#: Orders of the clips, and how sequences are made, unless others are asked for.
+ORDERS, WORDS, GAP, SNR = 1, "3:7", "0:0.3", "20:30"
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,17 @@ class StreamOptions:
 
     def _given(self, option: str) -> bool:
         return getattr(self, option) not in (None, False)
+
+
+def check_partner(partner: str, is_given: bool, **options: bool) -> None:
+    """Check that no option was set, by name, which only has an effect together with `partner`.
+
+    Raises:
+        UsageError: one was, and `partner` was not given.
+    """
+    for option, is_set in options.items():
+        if is_set and not is_given:
+            raise UsageError(f"--{option}: only has an effect together with {partner}")
 
 
 def sequence_plan(words: str, gap: str, snr: str, seed: int) -> "SequencePlan":

@@ -277,6 +277,24 @@ def test_a_picture_needs_something_to_draw(stream_model, tmp_path, capsys):
     assert "--picture: needs --data DIR or --streaming" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "partner"),
+    [
+        (["--protocol", "folder"], "--data"),
+        (["--split", "validation"], "--data"),
+        (["--data", "data", "--orders", "5"], "--carry-state"),
+        (["--data", "data", "--words", "2:3"], "--sequences"),
+        (["--data", "data", "--gap", "0:1"], "--sequences"),
+        (["--data", "data", "--snr", "10:20"], "--sequences"),
+    ],
+)
+def test_options_without_an_effect_are_refused(stream_model, tmp_path, capsys, options, partner):
+    option = options[-2]
+    command = ["evaluate", str(stream_model), "--ambient", str(tmp_path), *options]
+    assert main(command) == 2
+    assert f"{option}: only has an effect together with {partner}" in capsys.readouterr().err
+
+
 def test_truth_of_another_recording_exits_4(stream_model, tones, tmp_path, capsys):
     for name, minutes in (("short", 0.2), ("long", 0.3)):
         write_stream(tmp_path / f"{name}.wav", tones, StreamPlan(minutes=minutes))
