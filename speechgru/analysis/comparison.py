@@ -18,7 +18,7 @@ from speechgru.model.fronts import FRONT_NAMES
 from speechgru.model.network import SpeechGRU
 from speechgru.modelfile.safetensors import load_model
 from speechgru.training.data import TrainingData
-from speechgru.training.loop import Status, train
+from speechgru.training.loop import Status, check_same_data, train
 from speechgru.training.recipe import Recipe, parse_recipe
 from speechgru.training.run_directory import RunDirectory
 from speechgru.training.trainer import Trainer, build_model
@@ -83,6 +83,7 @@ def plan_runs(
 
     Raises:
         UsageError: a cell cannot be made to match, or a folder holds a run of another recipe.
+        DataError: the recordings have changed since a run started.
     """
     by_cell = variants(recipe, data.task, cells, match)
     runs = []
@@ -97,6 +98,8 @@ def plan_runs(
                 f"{run.folder}: holds a run of another recipe; use another --out for another "
                 "comparison"
             )
+        if directory.checkpoint.exists():  # the result of a finished run is only read
+            check_same_data(directory, data)
     return runs
 
 

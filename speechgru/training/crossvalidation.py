@@ -43,8 +43,9 @@ from speechgru.labels import UNKNOWN
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import stream_settings
 from speechgru.training.data import TrainingData, task_of
-from speechgru.training.loop import Status, train
+from speechgru.training.loop import Status, check_same_data, train
 from speechgru.training.recipe import Recipe
+from speechgru.training.run_directory import RunDirectory
 
 #: A recording of other speech that lasts so long is for false alarms, if its fold is tested.
 _TALK_S = 10.0
@@ -125,7 +126,8 @@ class CrossValidation:
 
         Raises:
             InterruptedRunError: `watch.stop` returned true; the same call continues.
-            DataError, SpeechGRUError: as `train`.
+            DataError: as `train`, also if the recordings of a finished fold have changed.
+            SpeechGRUError: as `train`.
         """
         write_atomic(self.out / _PLAN, self._plan)
         for word in self.folds.by_take:
@@ -156,11 +158,7 @@ class CrossValidation:
         self, fold: int, corpus: Corpus, packed: PackedAudio, device: torch.device, watch: Watch
     ) -> FoldResult:
         path = self.out / f"fold-{fold + 1}.json"
-        if path.exists():
-            return _read(path)
         recipe, run = self.recipe, self.out / f"fold-{fold + 1}"
-        tested = [clip for clip in corpus.split("testing") if not clip.word.startswith("_")]
-        watch.say(f"fold {fold + 1} of {self.folds.count}: without {self._left_out(tested)}")
         task = task_of(recipe, corpus)
         kept, left_out = other_sounds().leave_out(fold, self.folds.count)
         data = TrainingData(
@@ -170,6 +168,12 @@ class CrossValidation:
             corpus_fingerprint(corpus),
             kept if recipe.data.other_sounds else None,
         )
+        if path.exists():
+            if RunDirectory(run).checkpoint.exists():
+                check_same_data(RunDirectory(run), data, watch.say)
+            return _read(path)
+        tested = [clip for clip in corpus.split("testing") if not clip.word.startswith("_")]
+        watch.say(f"fold {fold + 1} of {self.folds.count}: without {self._left_out(tested)}")
         resume = (run / "recipe.toml").exists()
         try:
             trained = train(

@@ -119,7 +119,7 @@ def train(
 
     data = data or prepare(recipe, decoding)
     if resumed:
-        _check_same_data(run, data, say)  # a network for other words could not be restored
+        check_same_data(run, data, say)  # a network for other words could not be restored
     trainer = Trainer(recipe, data, device, ranks, warm_start=not resumed)
     stored = str(trainer.batches.clips.store)
     for line in (*data.notes, stored):
@@ -143,7 +143,9 @@ def train(
         return _Loop(trainer, run, report, stop).run_to_end()
 
 
-def _check_same_data(run: RunDirectory, data: TrainingData, say: Callable[[str], None]) -> None:
+def check_same_data(
+    run: RunDirectory, data: TrainingData, say: Callable[[str], None] = lambda line: None
+) -> None:
     """Raise a DataError if a run's recordings have changed since it started."""
     started = read_progress(run.checkpoint)
     changed = started.fingerprint != data.fingerprint
@@ -163,7 +165,7 @@ def _check_same_data(run: RunDirectory, data: TrainingData, say: Callable[[str],
 
 
 def _restore(trainer: Trainer, run: RunDirectory, say: Callable[[str], None]) -> None:
-    _check_same_data(run, trainer.data, lambda line: None)
+    check_same_data(run, trainer.data)
     teachers = trainer.state.progress.teachers
     if read_progress(run.checkpoint).teachers != teachers:
         raise DataError(

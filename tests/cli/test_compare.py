@@ -3,11 +3,13 @@
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 from matplotlib import image
 from runs import CPU, quick_recipe, write_recipe
+from tones import write_tones
 
 from speechgru.analysis.comparison import TOLERANCE, PlannedRun, perform_run, plan_runs
 from speechgru.cli import main
@@ -74,6 +76,17 @@ def test_runs_of_another_recipe_are_refused(tones, tmp_path, capsys):
     code, told = run(capsys, *typed, "--set", "training.epochs=2")
     assert code == 2
     assert "rnn-seed1: holds a run of another recipe" in told.err
+
+
+def test_results_of_other_recordings_are_refused(tmp_path, capsys):
+    """A recording replaced by one of the same size leaves the result that was measured before."""
+    typed = (write_recipe(tmp_path, write_tones(tmp_path), epochs=1, validations=1), "--cells")
+    assert run(capsys, *typed, "rnn", "--out", tmp_path / "out")[0] == 0
+    shutil.copyfile(tmp_path / "high-a.wav", tmp_path / "low-a.wav")
+    code, told = run(capsys, *typed, "gru,rnn", "--out", tmp_path / "out")
+    assert code == 4
+    assert "rnn-seed1: the recordings have changed since this run began" in told.err
+    assert not (tmp_path / "out" / "gru-seed1").exists()
 
 
 def test_interrupted_run_resumes_with_the_same_result(tones, tmp_path):

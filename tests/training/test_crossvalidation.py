@@ -1,11 +1,12 @@
 """Cross-validation on tones: every clip tested once, resumed after a stop, sequences with CTC."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 from runs import CPU, quick_recipe
-from tones import shared_tones
+from tones import shared_tones, write_tones
 
 from speechgru.cli import main
 from speechgru.corpora import open_corpus
@@ -70,6 +71,15 @@ def test_other_settings_need_another_directory(recipe, tmp_path):
     renamed = CrossValidation(recipe, tmp_path / "cv", folds=2, may_rename=True)
     assert renamed.out == tmp_path / "cv-2"
     assert first.out == tmp_path / "cv"
+
+
+def test_finished_fold_of_other_recordings_is_refused(tmp_path):
+    """A recording was replaced by one of the same size."""
+    recipe = quick_recipe(write_tones(tmp_path), epochs=1, validations=1)
+    CrossValidation(recipe, tmp_path / "cv", folds=2).run(CPU, Watch())
+    shutil.copyfile(tmp_path / "high-a.wav", tmp_path / "low-a.wav")
+    with pytest.raises(DataError, match="fold-1: the recordings have changed since this run began"):
+        CrossValidation(recipe, tmp_path / "cv", folds=2).run(CPU, Watch())
 
 
 def test_damaged_result_of_a_fold_is_an_error(recipe, tmp_path):
