@@ -63,6 +63,9 @@ NOT_RUN = {
     "speechgru data synthesize lumos nox --takes 100 --similar --out my-words": (
         "needs espeak-ng; tests/corpora/test_synthetic.py synthesizes where it is installed"
     ),
+    "speechgru export runs/mine/model.safetensors --web site/": (
+        "needs npm; tests/export/test_web.py writes such pages and opens them"
+    ),
     "speechgru train --data speech-commands-v2 --devices 4": (
         "needs four GPUs; tests/training/test_distributed.py trains with two processes"
     ),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import soundfile
 import soxr
 from chromium import chromium, static_server
+from places import PROJECT
 from servers import words_in_noise
 from tone_listener import tone_listener
 
@@ -128,6 +130,13 @@ def test_the_command_writes_a_page(tmp_path, empty_runtime, capsys):
     assert main(["export", "commands-12", *options, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["folder"] == str(tmp_path / "site")
     assert (tmp_path / "site" / "index.html").exists()
+
+
+def test_the_guide_imports_what_the_module_exports(module):
+    guide = (PROJECT / "recipes/guides/other-languages-and-browser.md").read_text("utf-8")
+    (names,) = re.findall(r"^import { (.*) } from \"./site/speechgru.js\"", guide, re.MULTILINE)
+    code = 'import * as all from "./speechgru.js"; console.log(JSON.stringify(Object.keys(all)))'
+    assert set(names.split(", ")) <= set(run_node(code, module))
 
 
 def test_an_earlier_page_stays_whole_if_another_cannot_be_written(
