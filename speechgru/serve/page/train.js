@@ -44,7 +44,7 @@ function showData({ data, words, recipe, refinable }) {
   find("train-words").hidden = !rows.length;
   find("few").hidden = !words.some(({ takes }) => takes < 12) && words.length > 0;
   find("few").textContent = words.length
-    ? "Twelve takes of each word are a start; five are too few."
+    ? "Twelve takes of each word are a start; takes by more people help most."
     : "There are no words yet: record some first.";
   const options = refinable.map((name) => choice(name, `Refine ${name}, with new recordings of its words`));
   find("begin-with").replaceChildren(choice("", "A new model", true), ...options);
