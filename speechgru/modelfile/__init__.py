@@ -1,4 +1,4 @@
-"""Models on disk: safetensors and ONNX files with one header, and the model in the package."""
+"""Models on disk: safetensors and ONNX files with one header, and the models in the package."""
 
 from typing import TYPE_CHECKING, Any
 

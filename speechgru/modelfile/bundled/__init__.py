@@ -1,7 +1,7 @@
-"""The model in the package, `commands-12`, and its card; finds models by name.
+"""The models in the package, `commands-12` and `commands-12-small`, and their card; finds models.
 
-Its two files are the same network. Listening uses the `.onnx` file; the `.safetensors` file has the
-trained weights, from which recipes can start.
+The two files of each are the same network. Listening uses the `.onnx` file; the `.safetensors` file
+has the trained weights, from which recipes can start.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ MODEL = _MODELS / "commands-12.onnx"
 
 
 def bundled_model() -> Path:
-    """The model for listening.
+    """The file that commands use where no model is named: `commands-12`, for listening.
 
     Raises:
         UsageError: this package was built without a model.
