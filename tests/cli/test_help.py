@@ -20,8 +20,9 @@ from speechgru.training.recipe_files import recipe_names
 
 ROOM = Path(speechgru.cli.__file__).parent
 VERB_FILES = {
-    *("bench", "calibrate", "compare", "data", "demo", "devices", "evaluate", "export", "info"),
-    *("inspect", "listen", "recipes", "recognize", "record", "train", "verify"),
+    *("bench", "calibrate", "compare", "crossvalidate", "data", "demo", "devices", "evaluate"),
+    *("export", "info"),
+    *("inspect", "listen", "recipes", "recognize", "record", "review", "serve", "train", "verify"),
 }
 
 
