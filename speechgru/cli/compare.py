@@ -69,7 +69,7 @@ def compare(
 ) -> None:
     """Train several recurrent cells under the same conditions.
 
-    After Ctrl-C the same command continues with what is left.
+    After Ctrl-C, run the same command again to continue with what is left.
     """
     from speechgru.analysis.comparison import MATCHES, parse_cells, plan_runs
     from speechgru.analysis.comparison_report import make_rows, write_tables
@@ -138,6 +138,7 @@ def _results(
                     results.append(perform_run(run, data, device, report, stop))
     except (InterruptedRunError, KeyboardInterrupt):
         raise InterruptedRunError(
-            f"interrupted in run {len(results) + 1} of {len(runs)}; the same command continues"
+            f"interrupted in run {len(results) + 1} of {len(runs)}; run the same command again to "
+            "go on"
         ) from None
     return results

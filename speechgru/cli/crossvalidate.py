@@ -63,7 +63,7 @@ def crossvalidate(
     """Train on parts of a small corpus and test on the rest, until all of it is tested.
 
     Reports the accuracy, missed words and false alarms to expect with unknown speakers, and what
-    more recordings would be worth most. After Ctrl-C the same command continues.
+    more recordings would be worth most. After Ctrl-C, run the same command again to continue.
     """
     from speechgru.backends.torch_device import select_device
     from speechgru.training.crossvalidation import CrossValidation, Watch
@@ -79,7 +79,7 @@ def crossvalidate(
             result = validation.run(chosen, Watch(err.line, report, decoding, stop))
     except KeyboardInterrupt:
         raise InterruptedRunError(
-            "interrupted; finished folds are kept, and the same command continues"
+            "interrupted; finished folds are kept: run the same command again to go on"
         ) from None
     if json:
         print_json({"out": str(validation.out), **result.as_dict()})

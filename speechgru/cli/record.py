@@ -11,6 +11,7 @@ from speechgru.cli import options
 from speechgru.cli.help import examples
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.terminal import err, out, print_json
+from speechgru.common.wording import counted
 from speechgru.errors import UsageError
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ def record(
     _finish(out_dir, result, json)
     if stopped:
         left = session.remaining if session else 0
-        err.line(f"interrupted; {left} takes are left: the same command continues")
+        err.line(
+            f"interrupted with {counted(left, 'take')} left; run the same command again to go on"
+        )
         raise typer.Exit(130)
 
 
@@ -205,7 +208,7 @@ def _report_rest(
     rest_s = sum(len(samples) for samples in blocks) / RATE
     if rest_s >= 1:
         err.line(
-            f"{input_file}: its last {rest_s:.0f} s were not cut, for --takes is {session.takes}"
+            f"{input_file}: its last {rest_s:.0f} s were not cut, as --takes is {session.takes}"
         )
 
 

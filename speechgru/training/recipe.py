@@ -268,7 +268,7 @@ def _override(table: dict[str, Any], override: str) -> None:
     except ValueError:  # a bare word is a string
         value = text.strip()
     except RecursionError as error:
-        raise UsageError(f"--set {key}: values within values without end") from error
+        raise UsageError(f"--set {key}: the value is nested too deeply") from error
     *sections, last = (part.strip() for part in key.split("."))
     for section in sections:
         table = table.setdefault(section, {})

@@ -40,8 +40,8 @@ class RunDirectory:
         """
         if self.recipe.exists():
             raise UsageError(
-                f"{self.root}: holds a run already; resume it with: speechgru train --resume "
-                f"{self.root}, or use another --out"
+                f"{self.root}: holds a run already; use another --out, or resume it with: "
+                f"speechgru train --resume {quote(str(self.root))}"
             )
         folders = (self.root, *self.root.absolute().parents)
         existing = next(folder for folder in folders if folder.exists())

@@ -54,7 +54,7 @@ def test_rest_of_a_long_recording_is_reported_and_cut_by_a_second_run(
     arguments = ["record", "lumos", "--input", str(long_recording), "--out", str(own)]
     assert main([*arguments, "--takes", "2"]) == 0
     printed = capsys.readouterr().err
-    assert "s were not cut, for --takes is 2" in printed
+    assert "s were not cut, as --takes is 2" in printed
     assert "say lumos" not in printed  # nobody is asked
     assert main([*arguments, "--takes", "4", "--json"]) == 0
     printed = capsys.readouterr()

@@ -159,9 +159,10 @@ def test_existing_run_is_not_touched(recipe, capsys):
     assert train(recipe, "--out", "run", "--set", "training.epochs=1") == 0
     before = {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")}
     assert train(recipe, "--out", "run") == 2
-    assert "holds a run already; resume it with: speechgru train --resume run" in one_line(
-        capsys.readouterr().err
+    advice = (
+        "holds a run already; use another --out, or resume it with: speechgru train --resume run"
     )
+    assert advice in one_line(capsys.readouterr().err)
     assert before == {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")}
 
 

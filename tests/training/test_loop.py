@@ -159,7 +159,7 @@ def test_loss_that_is_not_finite_ends_the_run(tones, tmp_path):
 def test_folder_with_a_run_is_refused(trained, tones):
     before = (trained.run / "recipe.toml").read_bytes(), trained.model.read_bytes()
     with pytest.raises(
-        UsageError, match="first: holds a run already; resume it with: speechgru train --resume"
+        UsageError, match="first: holds a run already; use another --out, or resume"
     ):
         loop.train(quick_recipe(tones, seed=3), trained.run, CPU)
     assert before == ((trained.run / "recipe.toml").read_bytes(), trained.model.read_bytes())
