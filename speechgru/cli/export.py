@@ -64,7 +64,7 @@ def export(
         str | None,
         typer.Option(
             metavar="DIR",
-            help="Also compare the accuracy; exit with code 5 if it falls by 0.3 points.",
+            help="Also compare the accuracy; exit with code 5 if it falls by more than 0.3 points.",
             rich_help_panel=CHECK,
         ),
     ] = None,

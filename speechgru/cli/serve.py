@@ -35,7 +35,7 @@ def serve(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL]...",
+            metavar="MODEL...",
             help="Model files, run directories or names of bundled models; NAME=MODEL gives "
             "a model another name. [default: commands-12, which is bundled]",
             autocompletion=complete_model,
@@ -249,7 +249,7 @@ def _options(
     elif folder is not None:
         certificate = self_signed(folder, host)
     elif not is_loopback(host) and sys.stderr.isatty():
-        err.line("without TLS a browser gives pages on other machines no microphone")
+        err.line("without TLS, browsers give pages from other machines no access to the microphone")
     return ServerOptions(
         Address(host, port),
         Access(token, frozenset(map(site_origin, origins))),

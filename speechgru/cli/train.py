@@ -51,7 +51,7 @@ def train(
         str | None,
         typer.Option(
             "--from",
-            help="Start from the weights of this model: a file, a run, or commands-12.",
+            help="Start from the weights of a model: a file, a run directory, or a bundled model.",
             metavar="MODEL",
             autocompletion=complete_model,
             rich_help_panel=RUN,

@@ -163,6 +163,6 @@ def _accuracy(
         raise GateError(
             f"the export recognizes {100 * accuracy.exported:.2f} % of {accuracy.n} clips "
             f"({accuracy.split}), PyTorch {100 * accuracy.pytorch:.2f} %; "
-            f"{MAX_POINTS_LOST:g} points may be lost; nothing was written"
+            f"at most {MAX_POINTS_LOST:g} points may be lost; nothing was written"
         )
     return accuracy
