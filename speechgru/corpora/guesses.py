@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from pathlib import PurePath
 
+from speechgru.common.wording import counted
 from speechgru.corpora.corpus import Corpus
 from speechgru.corpora.fingerprint import name_in
 from speechgru.corpora.folders import SPLIT_FOLDERS
@@ -77,7 +78,7 @@ def _misnamed_words(corpus: Corpus) -> Iterator[str]:
         plain = "".join(letter for letter in word.casefold() if letter not in "_- ")
         spellings[_COPY.sub("", plain)].append(word)
         if meant := _NOT_MEANT_AS_WORDS.get(plain):
-            yield f"{word} is read as a word; if it is none, call its folder {meant}"
+            yield f"{word} is read as a word; if it is not one, call its folder {meant}"
     for same in spellings.values():
         if len(same) > 1:
             yield f"{' and '.join(same)} are read as different words"
@@ -89,8 +90,8 @@ def _without_speaker(corpus: Corpus) -> Iterator[str]:
     names = [name for name in names if not is_false_alarm(name)]
     if corpus.split_by == "speaker" and names:
         yield (
-            f"{len(names):,} recordings tell no speaker ({names[0]}) and are split one by one; if "
-            "speakers of others are among them, begin their names with the speaker's"
+            f"no speaker in the names of {counted(len(names), 'recording')} ({names[0]}), which "
+            "are split one by one; if a known speaker's are among them, begin their names with it"
         )
 
 

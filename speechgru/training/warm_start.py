@@ -64,10 +64,11 @@ def initialize_from(model: SpeechGRU, name: str, with_prior: bool = False) -> Wa
     skipped = (() if whole else _HEADS) + (() if whole and with_prior else (_PRIOR,))
     weights = {k: v for k, v in trained.state_dict().items() if not k.startswith(skipped)}
     model.load_state_dict(model.state_dict() | weights)
-    what = "the weights" if whole else "the encoder (the heads are new: other words or heads)"
+    what = "the weights" if whole else "the encoder"
+    new = "" if whole else "; the heads are new, as the words or heads differ"
     provenance = trained.metadata.get("provenance", {})
     decoder = trained.metadata.get("decoder", {})
-    return WarmStart(f"starts with {what} of {path.name}", provenance, decoder)
+    return WarmStart(f"starts with {what} of {path.name}{new}", provenance, decoder)
 
 
 def _outputs(model: SpeechGRU) -> tuple[object, ...]:

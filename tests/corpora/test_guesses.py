@@ -56,8 +56,8 @@ def test_splits_with_another_folder_beside_them_are_words(tmp_path):
 def test_names_that_are_nearly_those_of_noise_or_another_word(tmp_path):
     names = [f"{word}/a.wav" for word in ("yes", "Yes", "no", "background noise", "Unknown")]
     assert guesses(tmp_path, names) == (
-        "Unknown is read as a word; if it is none, call its folder _unknown_",
-        "background noise is read as a word; if it is none, call its folder _background_noise_",
+        "Unknown is read as a word; if it is not one, call its folder _unknown_",
+        "background noise is read as a word; if it is not one, call its folder _background_noise_",
         "Yes and yes are read as different words",
     )
 
@@ -65,7 +65,7 @@ def test_names_that_are_nearly_those_of_noise_or_another_word(tmp_path):
 def test_spellings_of_one_word_and_folders_of_other_words(tmp_path):
     words = ("hey-ada", "hey_ada", "stop", "stop (1)", "negative")
     assert guesses(tmp_path, [f"{word}/a.wav" for word in words]) == (
-        "negative is read as a word; if it is none, call its folder _unknown_",
+        "negative is read as a word; if it is not one, call its folder _unknown_",
         "hey-ada and hey_ada are read as different words",
         "stop and stop (1) are read as different words",
     )
@@ -74,4 +74,6 @@ def test_spellings_of_one_word_and_folders_of_other_words(tmp_path):
 def test_recordings_of_nobody_among_those_of_speakers(tmp_path):
     names = [f"{word}/{who}_{take}.wav" for word in WORDS for who in WHO for take in (1, 2)]
     (found,) = guesses(tmp_path, [*names, "yes/1.wav", "no/2.wav", "_unknown_/alarm_1.wav"])
-    assert found.startswith("2 recordings tell no speaker (no/2.wav) and are split one by one")
+    assert found.startswith(
+        "no speaker in the names of 2 recordings (no/2.wav), which are split one by one"
+    )

@@ -46,7 +46,7 @@ def test_unreadable_files_are_listed_and_not_counted(corpus, capsys):
     assert counted.unreadable == (str(corpus.root / "yes/broken.wav"),)
     assert counted.words["yes"]["all"].clips == 4
     assert main(["data", "stats", str(corpus.manifest)]) == 0
-    assert "1 recordings cannot be read" in capsys.readouterr().out
+    assert "1 recording cannot be read" in capsys.readouterr().out
 
 
 def test_a_corpus_without_a_readable_file_is_an_error(tmp_path):

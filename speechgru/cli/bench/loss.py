@@ -72,9 +72,11 @@ def _print(report: "LossReport") -> None:
         f"{loss.packet_ms:g} ms lost, {len(report.lossy)} draws"
     )
     out.line(f"words missed          {100 * report.missed_rate:.2f} %")
-    out.line(f"words missed, losses  {100 * report.lossy_missed_rate:.2f} %")
+    out.line(f"words missed, lossy   {100 * report.lossy_missed_rate:.2f} %")
     out.styled(
         f"difference            [bold]{report.points:+.2f} points[/] "
         f"(95 % interval {low:+.2f} to {high:+.2f})"
     )
-    out.line(f"false alarms          {whole.false_alarms_per_hour:.1f} an hour, {alarms:.1f} then")
+    out.line(
+        f"false alarms          {whole.false_alarms_per_hour:.1f} an hour, {alarms:.1f} with losses"
+    )

@@ -36,7 +36,7 @@ def print_calibration(found: "Calibration") -> None:
             f"missed words   [bold]{100 * stream.false_reject_rate:.2f} %[/] "
             f"(95 % interval {100 * low:.2f} to {100 * high:.2f}; N={stream.n:,})"
         )
-    out.line("The thresholds were chosen by these figures: expect worse ones on other audio.")
+    out.line("The thresholds were chosen on this audio: expect worse figures on any other.")
 
 
 def _print_words(found: "Calibration") -> None:

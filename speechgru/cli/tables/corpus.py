@@ -60,8 +60,9 @@ def print_stats(stats: "CorpusStats") -> None:
         minutes = stats.noise_hours * 60
         out.line(f"and {counted(stats.noises, 'background recording')}, {minutes:.1f} minutes")
     if stats.unreadable:
+        unreadable = counted(len(stats.unreadable), "recording")
         out.styled(
-            f"[red]{len(stats.unreadable):,} recordings cannot be read[/] and are not counted: "
+            f"[red]{unreadable} cannot be read[/] and not counted: "
             "`speechgru data check` lists them"
         )
 

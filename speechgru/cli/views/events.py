@@ -108,7 +108,7 @@ def figures(summary: "Summary") -> str:
     if latency is not None:
         found.append(f"latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms")
     if summary.overruns:
-        found.append(f"samples dropped {summary.overruns} times")
+        found.append(f"samples dropped {counted(summary.overruns, 'time')}")
     return ", ".join(found)
 
 
