@@ -1,5 +1,7 @@
 """What training minimizes: a loss for each head of the model."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -11,6 +13,9 @@ from speechgru.model.network import SpeechGRU
 from speechgru.training.batches import NO_TARGET, NO_WORD, Batch
 from speechgru.training.distribution import ALONE, Ranks
 from speechgru.training.recipe import TrainingConfig
+
+#: The column of a CTC head's blank.
+_BLANK = 0
 
 
 class BatchLoss:
@@ -73,6 +78,7 @@ class BatchLoss:
 
     def _ctc(self, log_posteriors: Tensor, batch: Batch) -> Tensor:
         tokens = tokens_of_words(batch.words, self.tokens)
+        log_posteriors = with_blank_odds(log_posteriors, 1 / self.config.ctc_blank_odds)
         ctc = ctc_losses(log_posteriors, tokens).sum()
         uniform = -log_posteriors.mean(dim=2).sum()
         smoothing = self.config.ctc_smoothing
@@ -113,6 +119,21 @@ def distillation_loss(log_posteriors: Tensor, answers: Tensor, temperature: floa
     softened = functional.normalize(answers ** (1 / temperature), p=1, dim=-1)
     student = torch.log_softmax(log_posteriors / temperature, dim=-1)
     return temperature**2 * functional.kl_div(student, softened, reduction="sum")
+
+
+def with_blank_odds(log_posteriors: Tensor, odds: float) -> Tensor:
+    """The log-posteriors of a CTC head with the odds of its blank multiplied: (..., V) -> (..., V).
+
+    A network that minimizes the loss of what this returns gives log-posteriors in which blanks are
+    `odds` times less likely.
+
+    Source: A. Menon et al., "Long-tail learning via logit adjustment", ICLR 2021.
+    """
+    if odds == 1:
+        return log_posteriors
+    change = log_posteriors.new_zeros(log_posteriors.shape[-1])
+    change[_BLANK] = math.log(odds)
+    return torch.log_softmax(log_posteriors + change, dim=-1)
 
 
 def ctc_losses(log_posteriors: Tensor, tokens: Tensor) -> Tensor:

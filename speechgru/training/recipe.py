@@ -151,6 +151,9 @@ class TrainingConfig(_Section):
     #: becoming overconfident (Kim et al., "Improved training for online end-to-end speech
     #: recognition systems", Interspeech 2018).
     ctc_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    #: How likely a CTC head's blank is in recognition, as a multiple of its odds in training: below
+    #: 1 fewer words are missed, and more are inserted.
+    ctc_blank_odds: float = Field(1.0, ge=1e-3, le=1e3)
     #: Weight of the CTC head in the loss, if there are two heads.
     ctc_weight: float = Field(0.5, gt=0.0, lt=1.0)
     #: Weight of the attention decoder in the loss, if there is one (Watanabe et al., 2017).

@@ -15,7 +15,13 @@ from speechgru.recognition.clips import recognize, score_clips
 from speechgru.training import loop
 from speechgru.training.batches import NO_WORD
 from speechgru.training.data import prepare
-from speechgru.training.losses import BatchLoss, ctc_losses, tokens_of_classes, tokens_of_words
+from speechgru.training.losses import (
+    BatchLoss,
+    ctc_losses,
+    tokens_of_classes,
+    tokens_of_words,
+    with_blank_odds,
+)
 from speechgru.training.recipe import TrainingConfig, parse_recipe
 from speechgru.training.trainer import Trainer
 
@@ -124,6 +130,30 @@ def test_ctc_smoothing(tones):
     uniform = -outputs.mean(dim=2).sum().item() / spelled
     loss = BatchLoss(trainer.model, smoothed.training)(outputs, batch).item()
     assert loss == pytest.approx(0.8 * plain_loss + 0.2 * uniform)
+
+
+def test_blank_odds():
+    posteriors = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]]).log()
+    found = with_blank_odds(posteriors, 4.0).exp()
+    assert found.sum(dim=1).tolist() == pytest.approx([1.0, 1.0])
+    before, after = (p[:, 0] / (1 - p[:, 0]) for p in (posteriors.exp(), found))
+    assert (after / before).tolist() == pytest.approx([4.0, 4.0])
+    assert (found[:, 1] / found[:, 2]).tolist() == pytest.approx([1.5, 8.0])
+
+
+def test_lower_blank_odds_insert_rather_than_miss(tones):
+    """What a network learns to give is less blank, by the odds, than without the setting."""
+    blanks = []
+    for odds in (1.0, 0.1):
+        settings = recipe(tones, "ctc", ctc_blank_odds=odds)
+        trainer = Trainer(settings, prepare(settings), CPU)
+        for _ in range(60):
+            trainer.train_step()
+        trainer.model.eval()
+        batch = trainer.batches.draw(32)
+        encoded, _ = trainer.model.encode(batch.features, batch.state)
+        blanks.append(trainer.model.apply_heads(encoded)[..., 0].exp().mean().item())
+    assert blanks[1] < blanks[0]
 
 
 def test_weighted_loss_of_two_heads(tones):
