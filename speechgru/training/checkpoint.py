@@ -168,5 +168,7 @@ def _damage_reported(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        # torch's first line says that there are errors, the next one what the first of them is.
+        first, *rest = str(error).splitlines()
+        reason = rest[0].strip() if rest and first.endswith(":") else first
         raise DataError(f"{path}: not a complete checkpoint of this run: {reason}") from error

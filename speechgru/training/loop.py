@@ -174,7 +174,7 @@ def _restore(trainer: Trainer, run: RunDirectory, say: Callable[[str], None]) ->
         )
     trainer.state.load(run.checkpoint)
     progress = trainer.state.progress
-    if not all(trainer.ranks.broadcast(run.model.exists())):  # so the next ones are the best
+    if not all(trainer.ranks.broadcast(run.has_model())):  # so the next ones are the best
         progress.best_metrics, progress.best_score = {}, -1.0
     if progress.precision not in ("", trainer.precision):
         say(f"products were in {progress.precision} before, and are in {trainer.precision} here")
@@ -211,8 +211,10 @@ class _Loop:
         progress.finished = True
         self._save()
         self.run.append_log(f"done: best {progress.best_score:.4f} at step {progress.best_step}")
-        if self.ranks.is_first and not self.run.model.exists():
-            raise DataError(f"{self.run.model}: the best weights are missing; start another run")
+        if self.ranks.is_first and not self.run.has_model():
+            raise DataError(
+                f"{self.run.model}: the best weights are missing or damaged; start another run"
+            )
         return TrainingResult(
             self.run.root,
             self.run.model,

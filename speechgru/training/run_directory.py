@@ -15,7 +15,8 @@ from typing import Any
 
 from speechgru.common.files import append_line, remove_leftovers, try_writing, write_atomic
 from speechgru.common.locks import LockedError, lock_file
-from speechgru.errors import SpeechGRUError, UsageError
+from speechgru.errors import DataError, SpeechGRUError, UsageError
+from speechgru.modelfile.safetensors import read_header
 from speechgru.training.recipe import Recipe, load_recipe
 
 
@@ -30,6 +31,14 @@ class RunDirectory:
         self.checkpoint = self.root / "last" / "checkpoint.safetensors"
         self.log = self.root / "train.log"
         self.tensorboard = self.root / "tensorboard"
+
+    def has_model(self) -> bool:
+        """Whether the best weights are there, and not damaged."""
+        try:
+            read_header(self.model)
+        except DataError:
+            return False
+        return True
 
     def check_free(self) -> None:
         """Check that a run can start here.

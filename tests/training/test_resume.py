@@ -107,10 +107,16 @@ def test_the_way_to_resume_can_be_pasted_into_a_shell(recipe, tmp_path):
     assert str(stopped.value).endswith(f"speechgru train --resume '{run}'")
 
 
-def test_a_run_whose_weights_are_gone_is_not_called_finished(uninterrupted, recipe, tmp_path):
+@pytest.mark.parametrize("bytes_left", [None, 100])
+def test_a_run_without_its_weights_is_not_called_finished(
+    uninterrupted, recipe, tmp_path, bytes_left
+):
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
     (run / "model.safetensors").unlink()
+    if bytes_left is not None:
+        content = (uninterrupted / "model.safetensors").read_bytes()
+        (run / "model.safetensors").write_bytes(content[:bytes_left])
     with pytest.raises(DataError, match=r"model\.safetensors: the best weights are missing"):
         loop.train(recipe, run, CPU, resume=True)
 
@@ -171,9 +177,7 @@ def test_checkpoint_of_another_network_is_reported(recipe, tones, tmp_path):
     run = tmp_path / "run"
     interrupt(recipe, run, 2)
     model = recipe.model.model_copy(update={"hidden": 17})
-    with pytest.raises(
-        DataError, match=r"not a complete checkpoint of this run: .*(size mismatch|Err)"
-    ):
+    with pytest.raises(DataError, match="not a complete checkpoint of this run: size mismatch"):
         loop.train(recipe.model_copy(update={"model": model}), run, CPU, resume=True)
 
 
