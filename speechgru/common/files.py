@@ -74,6 +74,13 @@ def try_writing(folder: Path) -> None:
         raise SpeechGRUError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
+def why_no_file(path: Path) -> str:
+    """What to say of a path that is no regular file."""
+    if path.is_dir():
+        return "is a directory"
+    return "is a pipe or a device" if path.exists() else "no such file"
+
+
 def remove_leftovers(path: Path) -> None:
     """Delete temporary files of processes that were killed while they wrote `path`.
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from speechgru.common.files import why_no_file
 from speechgru.errors import DataError
 from speechgru.modelfile.header import KEY, MOST_HEADER_BYTES, parse_header, plain_json
 from speechgru.modelfile.protobuf import Field, bytes_field, fields, varint
@@ -52,8 +53,7 @@ def read_bytes(path: Path) -> bytes:
     """
     path = Path(path)
     if not path.is_file():
-        problem = "is a directory" if path.is_dir() else "no such file"
-        raise DataError(f"{path}: {problem}; a model (.onnx) is needed")
+        raise DataError(f"{path}: {why_no_file(path)}; a model (.onnx) is needed")
     size = path.stat().st_size
     if size > _LARGEST_BYTES:
         raise DataError(f"{path}: {size} bytes; an ONNX file has at most {_LARGEST_BYTES}")

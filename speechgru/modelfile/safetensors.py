@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from speechgru.audio.files import audio_suffixes
-from speechgru.common.files import write_atomic
+from speechgru.common.files import why_no_file, write_atomic
 from speechgru.common.settings import describe
 from speechgru.errors import DataError
 from speechgru.model.features import FeatureConfig
@@ -53,7 +53,7 @@ def read_header(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise DataError(why_no_model(path))
     if not path.is_file():
-        raise DataError(f"{path}: no such file; a model (.safetensors) is needed")
+        raise DataError(f"{path}: {why_no_file(path)}; a model (.safetensors) is needed")
     if path.suffix == ".onnx":
         raise DataError(f"{path}: an exported model; the trained one (.safetensors) is needed here")
     if path.suffix.lower() in audio_suffixes():

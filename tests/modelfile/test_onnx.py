@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import zlib
 
 import numpy as np
@@ -17,6 +18,7 @@ from speechgru.cli import main
 from speechgru.errors import DataError
 from speechgru.labels import BLANK
 from speechgru.modelfile.onnx import parse_onnx, with_header
+from speechgru.modelfile.safetensors import read_header
 from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
 
@@ -132,6 +134,12 @@ def test_a_changed_weight_is_noticed(path, capsys):
 
 def test_a_missing_file_is_named(tmp_path, capsys):
     assert "no such file; a model (.onnx) is needed" in refused(tmp_path / "none.onnx", capsys)
+
+
+@pytest.mark.parametrize("load", [load_onnx, read_header])
+def test_a_device_is_not_called_missing(load):
+    with pytest.raises(DataError, match="null: is a pipe or a device; a model"):
+        load(os.devnull)
 
 
 def test_a_directory_is_named(tmp_path):
