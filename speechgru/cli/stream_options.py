@@ -53,15 +53,13 @@ class StreamOptions:
         decodes = streaming or ambient or sequences or conversation
         if self.picture is not None and ambient and not (streaming or has_clips):
             raise UsageError("--picture: needs --data DIR or --streaming")
-        if self.talk is not None and not (conversation or self.tune):
-            raise UsageError("--talk: only has an effect together with --conversation or --tune")
-        for option in (*_OF_STREAM, *_OF_DECODER):
-            wanted = "--streaming, --conversation, --sequences or --ambient"
-            if option in _OF_STREAM:
-                wanted = "--streaming"
-            fits = streaming if option in _OF_STREAM else decodes
-            if self._given(option) and not fits:
-                raise UsageError(f"--{option}: only has an effect together with {wanted}")
+        combined = conversation or bool(self.tune)
+        check_partner("--conversation or --tune", combined, talk=self.talk is not None)
+        for names, fits, wanted in (
+            (_OF_STREAM, streaming, "--streaming"),
+            (_OF_DECODER, decodes, "--streaming, --conversation, --sequences or --ambient"),
+        ):
+            check_partner(wanted, fits, **{name: self._given(name) for name in names})
         if not streaming:
             return
         if self.truth is not None and self.audio is None:
