@@ -6,7 +6,7 @@ from typing import Any
 
 from speechgru.common.wording import did_you_mean
 from speechgru.errors import DataError, SpeechGRUError, UsageError
-from speechgru.modelfile.bundled import bundled_model, find_model, shipped_models, why_no_model
+from speechgru.modelfile.bundled import bundled_model, bundled_models, find_model, why_no_model
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
@@ -51,7 +51,7 @@ def open_backend(path: Path, device: str = "cpu", threads: int = 1) -> Backend:
     if path.is_dir():
         raise DataError(why_no_model(path))
     if not path.exists() and path.suffix not in MODEL_SUFFIXES:
-        near = did_you_mean(str(path), shipped_models())
+        near = did_you_mean(str(path), bundled_models())
         raise DataError(
             f"{path}: no such file, and no bundled model{near}; a model "
             f"({' or '.join(MODEL_SUFFIXES)}) is needed"

@@ -6,9 +6,9 @@ Each function gets what has been typed; if it finds nothing, the shell completes
 
 def complete_model(incomplete: str) -> list[str]:
     """Bundled models."""
-    from speechgru.modelfile.bundled import shipped_models
+    from speechgru.modelfile.bundled import bundled_models
 
-    return [name for name in shipped_models() if name.startswith(incomplete)]
+    return [name for name in bundled_models() if name.startswith(incomplete)]
 
 
 def complete_recipe(incomplete: str) -> list[tuple[str, str]]:

@@ -43,11 +43,11 @@ def start_from(model: str | None) -> list[str]:
     Raises:
         UsageError: there is no such file, and no bundled model of this name.
     """
-    from speechgru.modelfile.bundled import is_shipped, trained_model
+    from speechgru.modelfile.bundled import is_bundled_name, trained_model
 
     if model is None:
         return []
-    name = model if is_shipped(model) else trained_model(model).absolute()
+    name = model if is_bundled_name(model) else trained_model(model).absolute()
     return [
         f"training.begin_with='{name}'"
     ]  # a literal string in TOML, in which backslashes have no meaning

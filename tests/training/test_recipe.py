@@ -11,7 +11,7 @@ from speechgru.training.recipe import Recipe, load_recipe, parse_recipe
 from speechgru.training.recipe_files import DEFAULT_RECIPE, find_recipe, recipe_names
 
 #: What the README names.
-SHIPPED = (
+IN_PACKAGE = (
     "digits-ctc",
     "gsc-open-12",
     "my-words",
@@ -34,7 +34,7 @@ def written(tmp_path: Path):
 
 
 def test_bundled_recipes():
-    assert set(SHIPPED) <= set(recipe_names())
+    assert set(IN_PACKAGE) <= set(recipe_names())
     assert DEFAULT_RECIPE in recipe_names()
 
 

@@ -45,7 +45,7 @@ def find_model(name: str | Path, trained: bool = False) -> Path:
     try:
         if path.is_file():
             return path
-        if is_shipped(str(name)):
+        if is_bundled_name(str(name)):
             return _MODELS / f"{name}.{'safetensors' if trained else 'onnx'}"
         return best if best.is_file() else path
     except OSError:  # the name is too long
@@ -76,13 +76,13 @@ def trained_model(name: str) -> Path:
     path = find_model(name, trained=True)
     if path.suffix == ".safetensors" or path.exists():
         return path
-    known = f"; the package has {', '.join(shipped_models())}" if shipped_models() else ""
+    known = f"; the package has {', '.join(bundled_models())}" if bundled_models() else ""
     raise UsageError(f"model {name!r}: no such file{known}")
 
 
-def is_shipped(name: str) -> bool:
+def is_bundled_name(name: str) -> bool:
     """Whether this is the name of a model in the package."""
-    return name in shipped_models()
+    return name in bundled_models()
 
 
 def is_bundled(path: Path) -> bool:
@@ -90,6 +90,6 @@ def is_bundled(path: Path) -> bool:
     return path.absolute().parent == _MODELS.absolute()
 
 
-def shipped_models() -> list[str]:
+def bundled_models() -> list[str]:
     """The names of the models in the package."""
     return sorted(path.stem for path in _MODELS.glob("*.safetensors"))
