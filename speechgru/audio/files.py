@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 
 from speechgru.audio.containers import missing_bytes, open_unfinished_wav
+from speechgru.audio.mp3 import open_uncounted_mp3
 from speechgru.audio.pyav import DEMUXERS, PyavFile, demuxer_of, is_installed
 from speechgru.audio.samples import (
     MAX_RATE,
@@ -182,7 +183,8 @@ def _open(path: Path) -> soundfile.SoundFile | PyavFile:
             file = PyavFile(path, demuxer)
         else:
             with _reported(path, "not a readable audio file"):
-                file = soundfile.SoundFile(open_unfinished_wav(path) or _name(path))
+                counted = open_unfinished_wav(path) or open_uncounted_mp3(path)
+                file = soundfile.SoundFile(counted or _name(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     problem = ""
