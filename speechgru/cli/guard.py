@@ -20,6 +20,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     # Threads that spin while they wait take the cores from whatever else runs, and are then ten
     # times slower than threads that sleep. OpenMP reads this when torch is first loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _open_closed_streams()
     typed = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG in typed
     typed = [argument for argument in typed if argument != DEBUG]
@@ -34,6 +35,21 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
             return run(typed)
         except BaseException as error:
             return exit_code_of(error, interrupted(), debug)
+
+
+def _open_closed_streams() -> None:
+    """Let standard streams that are closed lead nowhere.
+
+    Otherwise the next files that are opened take their numbers, and get what libraries write there.
+    stdin stays None in Python, so that a command that needs it can say so.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
 
 
 def entry_point() -> "NoReturn":

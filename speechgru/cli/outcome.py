@@ -71,8 +71,10 @@ def _report(error: BaseException, interrupted: bool) -> int:
             )
             return SpeechGRUError.exit_code
     if isinstance(error, OSError):
-        name = f"{error.filename}: " if error.filename else ""
-        print_error(f"{name}{error.strerror or error}")
+        # What is not found without a name is the current directory: another process deleted it.
+        is_here = error.errno == errno.ENOENT and not error.filename
+        name = "the current directory" if is_here else error.filename
+        print_error(f"{f'{name}: ' if name else ''}{error.strerror or error}")
         # What no file system takes as a name was typed.
         is_name = error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
         return UsageError.exit_code if is_name else SpeechGRUError.exit_code

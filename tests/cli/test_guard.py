@@ -161,6 +161,26 @@ def test_closed_stdout_is_no_traceback():
     assert b"Traceback" not in err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell that closes descriptors")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_that_are_closed_are_no_fault(closed, tmp_path):
+    """No opened file takes their numbers: libraries write into number 2 whatever it is."""
+    code = (
+        "from speechgru.cli import main; code = main(['recipes', '--json']);"
+        f"assert open({str(tmp_path / 'a')!r}, 'w').fileno() > 2; raise SystemExit(code)"
+    )
+    done = subprocess.run(["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code])
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a current directory cannot be deleted there")
+def test_a_deleted_current_directory_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    assert main(["data", "download", "speech-commands-v1"]) == 1
+    assert capsys.readouterr().err == "error: the current directory: No such file or directory\n"
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_any_file_name_prints_in_any_encoding(encoding, options, tmp_path):
