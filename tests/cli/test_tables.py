@@ -8,9 +8,11 @@ import pytest
 from rich.cells import cell_len
 
 from speechgru.cli.tables.clips import print_clips
+from speechgru.cli.tables.corpus import print_stats
 from speechgru.cli.terminal import padded
 from speechgru.cli.views.events import event_line
 from speechgru.corpora.corpus import Example
+from speechgru.corpora.stats import CorpusStats, Summary
 from speechgru.decoding.events import Event
 from speechgru.evaluation.clip_report import ClipReport, save_confusion_picture
 from speechgru.evaluation.lettering import drawable
@@ -53,6 +55,17 @@ def test_no_label_is_cut_and_no_line_is_too_wide(labels, capsys, monkeypatch):
     for label in labels:
         if label.isprintable():
             assert "".join(label.split()) in together
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "80"])
+def test_no_count_of_clips_is_cut(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    summary = Summary(12_345, 678, 9.87, 0.43, 1.0, 1.02, {16_000: 12_345})
+    print_stats(CorpusStats(Path("c"), "folders", "speaker", {"all": summary}, {}, 0, 0.0, ()))
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    for digit in "123456789":
+        assert digit in printed
 
 
 def test_what_a_terminal_would_obey_is_escaped(capsys):

@@ -1,7 +1,7 @@
 """What `data check` and `data stats` found, as tables."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -32,7 +32,6 @@ def print_report(report: "CheckReport") -> None:
         out.line("no errors and no warnings")
         return
     table = _table("", "found", "n", "examples", right={"n"})
-    table.columns[3].overflow = "fold"
     for kind, findings in report.by_kind().items():
         examples = [str(finding) for finding in findings[:EXAMPLES]]
         if len(findings) > EXAMPLES:
@@ -107,7 +106,9 @@ def _splits(stats: "CorpusStats") -> Table:
 def _table(*headings: str, right: set[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left")
+        side: Literal["right", "left"] = "right" if heading in right else "left"
+        # What is too wide continues on the next line, so that no figure is cut.
+        table.add_column(heading, justify=side, overflow="fold")
     return table
 
 
