@@ -105,6 +105,12 @@ def test_the_page_has_its_files_and_every_setting(module, empty_runtime):
     assert decoder["threshold"] == load_onnx(MODEL).metadata["decoder"]["threshold"]
 
 
+def test_other_files_of_the_folder_are_no_part_of_its_size(tmp_path, empty_runtime):
+    alone = write_site(MODEL, tmp_path / "site", empty_runtime).size_bytes
+    (tmp_path / "site" / "recordings.tar").write_bytes(bytes(10_000))
+    assert write_site(MODEL, tmp_path / "site", empty_runtime).size_bytes == alone
+
+
 def test_an_exported_model_has_every_setting_too():
     from tones import untrained_model
 

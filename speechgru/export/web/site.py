@@ -67,8 +67,8 @@ def write_site(model: Path, folder: Path, runtime: Path) -> Site:
         place.parent.mkdir(parents=True, exist_ok=True)
         if not place.exists() or place.stat().st_size != (runtime / name).stat().st_size:
             shutil.copyfile(runtime / name, place)
-    written = [path for path in folder.rglob("*") if path.is_file()]
-    size_bytes = sum(path.stat().st_size for path in written)
+    written = (MODEL, HEADER, *PAGE_FILES, *(f"{RUNTIME}/{name}" for name in RUNTIME_FILES))
+    size_bytes = sum((folder / name).stat().st_size for name in written)
     return Site(folder, size_bytes, tuple(header["labels"]))
 
 
