@@ -41,5 +41,5 @@ int main(void)
             n -= used;
         }
     }
-    return ferror(stdin) ? 1 : 0;
+    return ferror(stdin) || ferror(stdout) ? 1 : 0;
 }
