@@ -114,7 +114,10 @@ class WebSocketSession(SocketSession):
         every = given.get("posteriors", 0)
         if isinstance(every, float) or not isinstance(every, int) or not 0 <= every <= 1000:
             raise UsageError(f"posteriors {every!r:.40}: every nth step, 0 to 1000, is needed")
-        extras = Extras(bool(given.get("near_misses", False)), int(every))
+        near_misses = given.get("near_misses", False)
+        if near_misses not in (False, True):  # 0 and 1 too
+            raise UsageError(f"near_misses {near_misses!r:.40}: true or false is needed")
+        extras = Extras(bool(near_misses), int(every))
         self._stream = self._service.open(model, self._answer, extras, _config(model, given))
         protocol = self._transport.get_protocol()
         assert isinstance(protocol, SocketProtocol)

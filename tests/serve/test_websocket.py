@@ -252,6 +252,7 @@ def test_nothing_of_the_sound_before_a_reset_is_in_the_stream_after_it(server):
         ('{"type": "start", "format": {}}', "format {}"),
         ('{"type": "start", "colour": 1}', "colour"),
         ('{"type": "start", "posteriors": -1}', "posteriors"),
+        ('{"type": "start", "near_misses": "no"}', "near_misses 'no'"),
         ('{"type": "start", "thresholds": [1]}', "thresholds"),
         ('{"type": "start", "thresholds": {"abba": 0.5}}', "abba"),
         ('{"type": "thresholds", "threshold": 2}', "threshold"),
