@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -281,3 +282,7 @@ def test_cmake_builds_the_example_for_a_host(tmp_path, real_stream):
     events = [json.loads(line) for line in done.stdout.splitlines()]
     expected = in_python(model, samples).events
     assert [(e["word"], round(16_000 * e["t"])) for e in events] == [(e[0], e[3]) for e in expected]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([tmp_path / "b" / "listen"], input=samples.tobytes(), stdout=full)
+    assert events
+    assert done.returncode == 1
