@@ -15,10 +15,28 @@ def run(arguments: list[str]) -> int:
     """Run a command; returns its exit code if it ends without an exception."""
     for stream in (sys.stdout, sys.stderr):
         never_fail_to_encode(stream)
+    _check_none_is_empty(arguments)
     from speechgru.cli.app import app
 
     code = app(args=[_with_home(argument) for argument in arguments], standalone_mode=False)
     return code if isinstance(code, int) else 0
+
+
+def _check_none_is_empty(arguments: list[str]) -> None:
+    """Refuse what a shell makes of `--out "$RUN"` without RUN; as a path it is the current folder.
+
+    Raises:
+        UsageError: an argument, or an option's value, is empty.
+    """
+    before = "speechgru"
+    for argument in arguments:
+        option, is_value, value = argument.partition("=")
+        if not argument or (option.startswith("--") and is_value and not value):
+            raise UsageError(
+                f"nothing is given {f'as {option}' if option else f'after {before}'}: the argument "
+                "is empty, as of a shell variable that is not set"
+            )
+        before = argument
 
 
 def _with_home(argument: str) -> str:

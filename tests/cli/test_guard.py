@@ -52,6 +52,20 @@ def test_every_error_is_a_sentence_and_an_exit_code(error, code, sentence, monke
     assert said.out == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        (["train", "quickstart", "--out", ""], "after --out"),
+        (["train", "quickstart", "--out="], "as --out"),
+        (["data", "stats", ""], "after stats"),
+        ([""], "after speechgru"),
+    ],
+)
+def test_empty_argument_is_not_the_current_folder(arguments, place, capsys):
+    assert main(arguments) == 2
+    assert f"error: nothing is given {place}: the argument is empty" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [["--debug", "recipes"], ["recipes", "--debug"]])
 def test_debug_shows_the_traceback_too(arguments, monkeypatch, capsys):
     failing_with(ZeroDivisionError("division by zero"), monkeypatch)
