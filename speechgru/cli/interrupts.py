@@ -1,6 +1,8 @@
-"""Ctrl-C and SIGTERM: during imports, between blocks of a stream, and in a training run."""
+"""Ctrl-C, SIGTERM and a closed terminal: during imports, in a stream, and in a training run."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +13,23 @@ from speechgru.cli.terminal import err
 
 T = TypeVar("T")
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Sent when the terminal is closed; unknown to Windows.
+_HANG_UP = getattr(signal, "SIGHUP", None)
+
+
+def _signals() -> list[signal.Signals]:
+    """Those that stop a program; not a hang-up where `nohup` lets it go on."""
+    hang_up = _HANG_UP is not None and signal.getsignal(_HANG_UP) is not signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([_HANG_UP] if _HANG_UP and hang_up else [])]
+
+
+def _leave_closed_terminal() -> None:
+    """Drop what is written to a terminal that is closed, as writing to it would raise OSError."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            os.write(stream.fileno(), b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
@@ -59,7 +77,7 @@ def ends_on_sigterm() -> Iterator[None]:
 
 
 class Interrupts:
-    """While entered, SIGINT and SIGTERM raise KeyboardInterrupt between two items of a stream.
+    """While entered, the signals that stop raise KeyboardInterrupt between items of a stream.
 
     Outside the main thread, which alone receives signals, this does nothing.
     """
@@ -85,7 +103,7 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._receive) for number in _signals()}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,6 +111,8 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        if number == _HANG_UP:
+            _leave_closed_terminal()
         if self._waiting or self._wanted:
             raise KeyboardInterrupt
         self._wanted = True
@@ -100,7 +120,7 @@ class Interrupts:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Gives a callback that says whether to stop: after the first SIGINT or SIGTERM.
+    """Gives a callback that says whether to stop: after the first SIGINT, SIGTERM or SIGHUP.
 
     A second SIGINT raises KeyboardInterrupt at once.
     """
@@ -110,6 +130,8 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         received.append(number)
+        if number == _HANG_UP:
+            _leave_closed_terminal()
         err.line("saving ...")
 
     with _handlers(handle):
@@ -118,14 +140,14 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def ignored_signals() -> Iterator[Callable[[], bool]]:
-    """As `stop_on_signals`, for a process that another one stops: ignores SIGINT and SIGTERM."""
+    """As `stop_on_signals`, for a process that another one stops: ignores the signals."""
     with _handlers(lambda *_: None):
         yield lambda: False
 
 
 @contextmanager
 def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    before = {number: signal.signal(number, handler) for number in _signals()}
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pty
 import resource
 import shutil
 import signal
@@ -244,7 +245,7 @@ def wait_for(path: Path, process: multiprocessing.process.BaseProcess) -> None:
         process.join(0.005)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_saves_and_says_how_to_resume(recipe, tones, uninterrupted, tmp_path, number):
     run, log = tmp_path / "run", tmp_path / "log"
     name = write_recipe(tmp_path, tones)
@@ -281,6 +282,23 @@ def test_ctrl_c_in_a_terminal(tones, tmp_path):
     assert process.returncode == 130
     assert out == ""
     assert "stopped at step" in flat(err)
+    assert (run / "last" / "checkpoint.safetensors").exists()
+
+
+def test_closed_terminal_saves(tones, tmp_path):
+    run = tmp_path / "run"
+    name = write_recipe(tmp_path, tones, epochs=4_000, validations=700)
+    child, terminal = pty.fork()
+    if child == 0:
+        code = "from speechgru.cli import entry_point; entry_point()"
+        arguments = ["train", name, "--out", str(run), "--device", "cpu"]
+        os.execv(sys.executable, [sys.executable, "-c", code, *arguments])
+    while not (run / "metrics.jsonl").exists():
+        os.read(terminal, 10_000)
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert "stopped at step" in (run / "train.log").read_text()
     assert (run / "last" / "checkpoint.safetensors").exists()
 
 
