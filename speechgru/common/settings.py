@@ -8,6 +8,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from speechgru.common.wording import did_you_mean, shown
 from speechgru.errors import DataError
 
+#: What pydantic describes in words of Python.
+_NEEDED = {
+    "model_type": "a table of settings is needed",
+    "dict_type": "a table is needed",
+    "tuple_type": "a list is needed",
+    "list_type": "a list is needed",
+}
 _NUMBERS = (int, float, int | None, float | None)
 
 
@@ -69,7 +76,7 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     if problem["type"] == "value_error":  # of a validator, whose message names the value
         return f"{key}: {message}" if key else message
     where = f"{key} = {shown(problem['input'])}" if key else shown(problem["input"])
-    return f"{where}: {message[:1].lower()}{message[1:]}"
+    return f"{where}: {_NEEDED.get(problem['type'], message[:1].lower() + message[1:])}"
 
 
 def _key(part: str | int) -> str:

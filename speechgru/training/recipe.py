@@ -17,6 +17,7 @@ from speechgru.training.recipe_files import find_recipe
 
 #: In a line of a recipe.
 _MOST_DOTS = 1_000
+_MOST_STEPS = 10**9
 
 
 class _Section(BaseModel):
@@ -53,11 +54,11 @@ class SamplingConfig(_Section):
     """How often each kind of clip is drawn; every word is drawn equally often."""
 
     #: How often `_unknown_` is drawn, as a multiple of a word.
-    unknown_weight: float = Field(3.0, gt=0.0)
+    unknown_weight: float = Field(3.0, gt=0.0, le=1e3)
     #: How likely `_unknown_` is in recognition, as a multiple of any other label.
     unknown_odds: float = Field(1.0, ge=1e-3, le=1e3)
     #: How often `_silence_` is drawn, as a multiple of a word.
-    silence_weight: float = Field(1.0, gt=0.0)
+    silence_weight: float = Field(1.0, gt=0.0, le=1e3)
     #: Distinguish unknown words in training; in recognition they count as one label.
     separate_unknown_words: bool = True
     #: Share of the clips that become `_unknown_`: words with their halves swapped, or reversed.
@@ -127,17 +128,17 @@ class TrainingConfig(_Section):
     #: `train --from MODEL` with a model for the same words trains for so few steps, at an
     #: eighth of the learning rate, and keeps that model's weights unless better ones are found
     #: (`keep_start`); 0 trains it like any other.
-    refine_steps: int = Field(0, ge=0)
+    refine_steps: int = Field(0, ge=0, le=_MOST_STEPS)
     #: The weights that training starts with are validated, too. Later ones, which lie between these
     #: and what was learnt, replace them only if they miss no more of the validation words and have
     #: the lower cost.
     keep_start: bool = False
     #: Passes over as many clips as the training split has ...
-    epochs: float = Field(30, gt=0)
+    epochs: float = Field(30, gt=0, le=1e6)
     #: ... but at least so many steps, as a pass over few clips is short.
-    least_steps: int = Field(1, ge=1)
+    least_steps: int = Field(1, ge=1, le=_MOST_STEPS)
     #: ... and so many for each word, as more words need more steps to be told apart.
-    least_steps_per_word: int = Field(0, ge=0)
+    least_steps_per_word: int = Field(0, ge=0, le=_MOST_STEPS)
     batch_size: int = Field(128, ge=1, le=65_536)
     #: "muon" learns more per step; it needs a learning rate two to four times as high, and ten
     #: times the weight decay.
@@ -163,7 +164,7 @@ class TrainingConfig(_Section):
     #: Decay per step of the averaged weights, which the model gets; 0 takes the last weights.
     average_decay: float = Field(0.999, ge=0.0, lt=1.0)
     #: The part at a clip's end in which its word is the target.
-    tail_ms: float = Field(200.0, gt=0)
+    tail_ms: float = Field(200.0, gt=0, le=10_000.0)
     #: What chooses the best weights: "clips" (by the mean of the labels' recalls) or "streams" (by
     #: missed words, and false alarms in running speech and noise, through the detector, whose
     #: settings are chosen, too, and stored in the model).
@@ -231,7 +232,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = find_recipe(name)
     try:
-        table = _parse_toml(path.read_text(encoding="utf-8"))
+        table = _parse_toml(path.read_text(encoding="utf-8-sig"))
     # Besides TOML and UTF-8: a number of more than 4,300 digits, and tables in tables without end.
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error

@@ -110,7 +110,12 @@ WRONG = {
     "[features]\nhigh_hz = 9000": r"features: high_hz 9000 must lie above low_hz 20",
     "[augment]\nsnr_db = [9, 3]": r"augment: snr_db \[9.0, 3.0\] must name the lowest ratio first",
     "[data]\nprotocol = 'v3-12'": r"data: protocol 'v3-12' is not one of v2-35",
-    "training = 3": r"training = 3: input should be a valid",
+    "training = 3": r"training = 3: a table of settings is needed",
+    "[training]\nteachers = 'a'": r"training.teachers = 'a': a list is needed",
+    "[training]\nepochs = 1e300": r"training.epochs = 1e\+300: input should be less than",
+    "[training]\ntail_ms = 1e308": r"training.tail_ms = 1e\+308: input should be less than",
+    f"[training]\nleast_steps = 1{'0' * 400}": r"training.least_steps = 10",
+    "[sampling]\nunknown_weight = 1e308": r"sampling.unknown_weight = 1e\+308",
     "description = 3": r"description = 3: input should be a valid string",
     "[training\nepochs": r"not valid TOML",
     "a = 1\na = 2": r"not valid TOML",
@@ -128,6 +133,10 @@ def test_recipe_errors_are_one_sentence(text, message, written, capsys):
     assert "\n" not in text
     assert main(["train", name]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_byte_order_mark_of_an_editor_is_ignored(written):
+    assert load_recipe(written(b"\xef\xbb\xbf[training]\r\nepochs = 5\r\n")).training.epochs == 5
 
 
 def test_binary_file_is_not_a_recipe(written):
