@@ -38,8 +38,6 @@ def split_folders(listing: Listing) -> list[str]:
 
     A few recordings beside those word folders are loose.
     """
-    if len(listing.folders) < 2:
-        return []
     for folder, names in listing.folders.items():
         in_words = sum("/" in name for name in names)
         if folder.lower() not in SPLIT_FOLDERS or 2 * in_words <= len(names):

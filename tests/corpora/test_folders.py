@@ -226,6 +226,12 @@ def test_split_folders_are_recognized(tmp_path: Path) -> None:
     assert corpus.noises == (tmp_path / "train/_background_noise_/tap.wav",)
 
 
+def test_a_split_alone_is_not_a_word(tmp_path: Path) -> None:
+    corpus = open_corpus(make(tmp_path, "testing/auf/a_1.wav", "testing/zu/b_1.wav"))
+    assert corpus.words == ("auf", "zu")
+    assert {clip.split for clip in corpus.clips} == {"testing"}
+
+
 def test_words_may_be_called_like_splits(tmp_path: Path) -> None:
     make(tmp_path, *(f"{w}/{s}_1.wav" for w in ("train", "test") for s in MANY))
     assert open_corpus(tmp_path).words == ("test", "train")
