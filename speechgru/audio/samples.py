@@ -152,16 +152,21 @@ def check_channel(channel: int | None, channels: int | None = None) -> None:
         raise UsageError(f"--channel {channel}: there are {channels} channels (--channels)")
 
 
+def check_has_channel(channel: int | None, channels: int, name: str | None) -> None:
+    """Raise DataError unless a recording of this name, with so many channels, has the channel."""
+    if channel is not None and not 1 <= channel <= channels:
+        raise DataError(
+            f"{name}: there is no channel {channel}; it has {channels} "
+            f"channel{'s' * (channels > 1)}"
+        )
+
+
 def _mix(
     frames: NDArray[np.floating], channel: int | None, name: str, position: int = 0
 ) -> Samples:
     """One channel of frames that start at `position` of a stream, all of it finite: (S,)."""
     columns = frames[:, np.newaxis] if frames.ndim == 1 else frames
-    if channel is not None and not 1 <= channel <= columns.shape[1]:
-        raise DataError(
-            f"{name}: there is no channel {channel}; it has {columns.shape[1]} "
-            f"channel{'s' * (columns.shape[1] > 1)}"
-        )
+    check_has_channel(channel, columns.shape[1], name)
     with np.errstate(over="ignore", invalid="ignore"):  # reported below
         if channel is not None:
             mono = columns[:, channel - 1]

@@ -61,7 +61,7 @@ def record(
     ] = 0,
     longest: Annotated[
         float,
-        typer.Option(min=0.5, max=9.0, metavar="S", help="Longest word or phrase, in seconds."),
+        typer.Option(min=0.5, max=5.0, metavar="S", help="Longest word or phrase, in seconds."),
     ] = 4.0,
     device: Annotated[
         str | None,

@@ -57,7 +57,7 @@ class SourceOptions:
         Raises:
             UsageError: options contradict each other, or stdin is closed.
             AudioDeviceError: there is no such microphone, no microphone at all, or no PortAudio.
-            DataError: the file is missing, or is not an audio file.
+            DataError: the file is missing, is not an audio file, or has no such channel.
         """
         where = "a microphone" if self.is_microphone else "stdin" if self.is_pipe else "a file"
         for name, given, fits in (
@@ -77,8 +77,9 @@ class SourceOptions:
             self._check_pipe()
         else:
             from speechgru.audio.files import probe
+            from speechgru.audio.samples import check_has_channel
 
-            probe(Path(self.input or ""))
+            check_has_channel(self.channel, probe(Path(self.input or "")).channels, self.input)
 
     @contextmanager
     def opened(self, model_rate: int, tell: Callable[[str], None]) -> "Iterator[Sound]":

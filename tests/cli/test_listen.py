@@ -194,6 +194,7 @@ def test_near_misses_are_saved_apart_from_events(listen, tone_stream, tmp_path):
             "--rate: has no effect when the source is a file",
         ),
         (["--input", "-", "--realtime"], 2, "--realtime: has no effect when the source is stdin"),
+        (["--input", "FILE", "--channel", "3"], 4, "there is no channel 3; it has "),
         (["--input", "-", "--format", "mp3"], 2, "--format mp3: s16le or f32le"),
         (["--input", "-", "--rate", "0"], 2, "--rate 0: 1,000 to 768,000 Hz"),
         (["--input", "-", "--channels", "0"], 2, "--channels 0: 1 to 64"),
@@ -218,6 +219,7 @@ def test_invalid_options_are_one_sentence(listen, pipe, tone_stream, options, co
     assert (found, out) == (code, "")
     assert said in err
     assert err.count("error: ") == 1
+    assert "listening" not in err
 
 
 def test_pipe_ending_within_a_sample_is_reported(listen, pipe, tone_stream):

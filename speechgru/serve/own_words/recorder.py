@@ -36,7 +36,7 @@ from speechgru.serve.sound import Sound
 _SOUND: Mapping[str, Any] = {"rate": 48_000, "format": "s16le", "channels": 1}
 _OPTIONS = (*_SOUND, "speaker", "words", "takes", "longest", "room", "talk")
 _MOST_WORDS, _MOST_TAKES = 100, 1000
-_LONGEST_S = (0.5, 9.0)
+_LONGEST_S = (0.5, 5.0)
 _STRETCH_S = (1.0, 600.0)
 #: A stretch of which this much is there is worth keeping if the connection breaks.
 _WORTH_S = 5.0
