@@ -18,8 +18,9 @@ from speechgru.model.fronts import FRONT_NAMES
 from speechgru.model.network import SpeechGRU
 from speechgru.modelfile.safetensors import load_model
 from speechgru.training.data import TrainingData
-from speechgru.training.loop import Status, check_same_data, train
+from speechgru.training.loop import Status, train
 from speechgru.training.recipe import Recipe, parse_recipe
+from speechgru.training.resuming import check_same_data
 from speechgru.training.run_directory import RunDirectory
 from speechgru.training.trainer import Trainer, build_model
 

@@ -143,9 +143,6 @@ def _train_here(
     from speechgru.training.launcher import LOST_CODE, follow_launcher, is_launched
     from speechgru.training.loop import train as run_training
 
-    if ranks.is_first:
-        where = f"{device}" if ranks.size == 1 else f"{ranks.size} x {device.type}"
-        err.line(f"{run}: training on {where}; Ctrl-C saves and stops")
     say = err.line if ranks.is_first else _say_nothing
     view = live_run() if ranks.is_first else nullcontext((_say_nothing, _say_nothing))
     signals = stop_on_signals() if ranks.is_first else ignored_signals()

@@ -43,8 +43,9 @@ from speechgru.labels import UNKNOWN
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import stream_settings
 from speechgru.training.data import TrainingData, task_of
-from speechgru.training.loop import Status, check_same_data, train
+from speechgru.training.loop import Status, train
 from speechgru.training.recipe import Recipe
+from speechgru.training.resuming import check_same_data
 from speechgru.training.run_directory import RunDirectory
 
 #: A recording of other speech that lasts so long is for false alarms, if its fold is tested.

@@ -16,11 +16,11 @@ from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError
 from speechgru.model.network import SpeechGRU
 from speechgru.modelfile.bundled import trained_model
 from speechgru.modelfile.safetensors import read_header, save_model
-from speechgru.training.checkpoint import read_progress
 from speechgru.training.data import TrainingData, prepare
 from speechgru.training.distribution import ALONE, Ranks
 from speechgru.training.provenance import provenance
 from speechgru.training.recipe import Recipe
+from speechgru.training.resuming import check_same_data, restore
 from speechgru.training.run_directory import (
     ReadOnlyRunDirectory,
     RunDirectory,
@@ -83,8 +83,7 @@ def train(
         report: called every few steps.
         stop: asked after each step; when it returns true, the run is saved and ends.
         progress: counts decoded recordings.
-        say: called with a line for the user: what to know about the data, where the clips are
-            stored, what the weights start with, and in which precision products are computed.
+        say: called with a line for the user, once training begins: where, and the trainer's notes.
         data: recordings that are decoded already, instead of those that the recipe names.
 
     Raises:
@@ -121,64 +120,22 @@ def train(
     if resumed:
         check_same_data(run, data, say)  # a network for other words could not be restored
     trainer = Trainer(recipe, data, device, ranks, warm_start=not resumed)
-    stored = str(trainer.batches.clips.store)
-    for line in (*data.notes, stored):
-        say(line)
-    if trainer.warm_start:
-        say(trainer.warm_start.message)
-    if trainer.bf16:
-        say("products in bf16; training.precision = 'float32' computes them in float32")
     with run.lock():
         if not resume:
             run.create(recipe)
         elif resumed or has_checkpoint():  # from another process, while this one decoded
-            _restore(trainer, run, say)
+            restore(trainer, run, say)
+        where = f"{device}" if ranks.size == 1 else f"{ranks.size} x {device.type}"
+        for line in (f"{out}: training on {where}; Ctrl-C saves and stops", *trainer.notes):
+            say(line)
+        where += " in bf16" if trainer.bf16 else ""
+        stored = trainer.batches.clips.store
         position = trainer.state.progress
         run.truncate_metrics(position.metrics_bytes)
-        where = f"{device}" if ranks.size == 1 else f"{ranks.size} of {device.type}"
-        where += " in bf16" if trainer.bf16 else ""
         run.append_log(
             f"step {position.step} of {trainer.steps} on {where}: {data.task.protocol}; {stored}"
         )
         return _Loop(trainer, run, report, stop).run_to_end()
-
-
-def check_same_data(
-    run: RunDirectory, data: TrainingData, say: Callable[[str], None] = lambda line: None
-) -> None:
-    """Raise a DataError if a run's recordings have changed since it started."""
-    started = read_progress(run.checkpoint)
-    changed = started.fingerprint != data.fingerprint
-    # None in checkpoints of earlier versions; decoders of other versions may differ in a bit.
-    if not changed and started.samples_crc32 not in (None, data.packed.crc32):
-        changed = started.decoders == data.decoders
-        if not changed:
-            say(
-                f"recordings are decoded by {data.decoders} here, and were by {started.decoders}: "
-                "whether they have changed cannot be checked"
-            )
-    if changed:
-        raise DataError(
-            f"{run.root}: the recordings have changed since this run began, so it cannot be "
-            "resumed; start another run with another --out"
-        )
-
-
-def _restore(trainer: Trainer, run: RunDirectory, say: Callable[[str], None]) -> None:
-    check_same_data(run, trainer.data)
-    teachers = trainer.state.progress.teachers
-    if read_progress(run.checkpoint).teachers != teachers:
-        raise DataError(
-            f"{run.root}: the models of training.teachers have changed since this run began, so it "
-            "cannot be resumed; start another run with another --out"
-        )
-    trainer.state.load(run.checkpoint)
-    progress = trainer.state.progress
-    if not all(trainer.ranks.broadcast(run.has_model())):  # so the next ones are the best
-        progress.best_metrics, progress.best_score = {}, -1.0
-    if progress.precision not in ("", trainer.precision):
-        say(f"products were in {progress.precision} before, and are in {trainer.precision} here")
-    progress.precision = trainer.precision
 
 
 class _Loop:
@@ -204,7 +161,10 @@ class _Loop:
 
     def run_to_end(self) -> TrainingResult:
         progress = self.progress
-        if self.trainer.recipe.training.keep_start and progress.step == 0:
+        keeps_start = self.trainer.recipe.training.keep_start
+        if keeps_start and progress.step == 0 and not progress.best_metrics:
+            if self._requests()[0]:
+                raise self._stopped()  # without a checkpoint: the resumed run begins here, too
             self._validate()
         while not self._has_ended():
             self._step()
@@ -243,11 +203,15 @@ class _Loop:
         elif stop or save:
             self._save()
         if stop:
-            self.run.append_log(f"stopped at step {progress.step}")
-            raise InterruptedRunError(
-                f"stopped at step {progress.step} of {trainer.steps}; "
-                f"resume with: speechgru train --resume {quote(str(self.run.root))}"
-            )
+            raise self._stopped()
+
+    def _stopped(self) -> InterruptedRunError:
+        step = self.progress.step
+        self.run.append_log(f"stopped at step {step}")
+        return InterruptedRunError(
+            f"stopped at step {step} of {self.trainer.steps}; "
+            f"resume with: speechgru train --resume {quote(str(self.run.root))}"
+        )
 
     def _requests(self) -> tuple[bool, bool]:
         """Whether to stop, and whether a checkpoint is due; the same in all processes."""
@@ -257,11 +221,13 @@ class _Loop:
 
     def _check_finite(self, loss: float) -> float:
         if not math.isfinite(loss):
-            raise SpeechGRUError(
-                f"the loss is {loss} at step {self.progress.step}; "
-                "a lower training.learning_rate may help"
-            )
+            raise self._diverged(f"the loss is {loss}")
         return loss
+
+    def _diverged(self, how: str) -> SpeechGRUError:
+        return SpeechGRUError(
+            f"{how} at step {self.progress.step}; a lower training.learning_rate may help"
+        )
 
     @property
     def _seconds(self) -> float:
@@ -299,7 +265,10 @@ class _Loop:
     def _validate(self) -> None:
         trainer, progress = self.trainer, self.progress
         model = trainer.candidate()
-        score = self._score(model)
+        try:
+            score = self._score(model)
+        except DataError as error:  # such as NaN out of enormous weights
+            raise self._diverged(f"{error},") from error
         self.last_score = score
         self._check_finite(score.loss)
         if progress.step >= trainer.judged_from:

@@ -137,6 +137,22 @@ class Trainer:
         )
         self._between: BetweenStartAndAverage | None = None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know before hours of training, one line each.
+
+        About the data, where the clips are stored, what the weights start with, and in which
+        precision products are computed.
+        """
+        lines = [*self.data.notes, str(self.batches.clips.store)]
+        if self.warm_start:
+            lines.append(self.warm_start.message)
+        if self.bf16:
+            lines.append(
+                "products in bf16; training.precision = 'float32' computes them in float32"
+            )
+        return tuple(lines)
+
     def candidate(self) -> SpeechGRU:
         """The model as it is now: what validation judges, and a run keeps if it is the best.
 

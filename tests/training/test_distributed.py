@@ -221,7 +221,7 @@ def test_devices_and_torchrun_give_the_losses_of_one_process(tones, tmp_path, se
         assert err.count("training on 2 x cpu") == 1
         assert "Traceback" not in err
         log = (run / "train.log").read_text()
-        assert log.count("on 2 of cpu") == log.count("done: ") == 1
+        assert log.count("on 2 x cpu") == log.count("done: ") == 1
         assert not list(run.rglob(".*.tmp"))
         if (run / "tensorboard").exists():
             assert len(list((run / "tensorboard").iterdir())) == 1

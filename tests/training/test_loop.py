@@ -156,6 +156,14 @@ def test_loss_that_is_not_finite_ends_the_run(tones, tmp_path):
     assert not list((tmp_path / "run").rglob("*.safetensors"))
 
 
+def test_weights_that_give_nan_end_the_run(tones, tmp_path):
+    recipe = quick_recipe(tones, learning_rate=1e30, validations=30)
+    with pytest.raises(SpeechGRUError, match=r"unusable, at step 1; a lower training") as caught:
+        loop.train(recipe, tmp_path / "run", CPU)
+    assert caught.value.exit_code == 1
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
 def test_folder_with_a_run_is_refused(trained, tones):
     before = (trained.run / "recipe.toml").read_bytes(), trained.model.read_bytes()
     with pytest.raises(

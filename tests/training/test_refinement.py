@@ -14,12 +14,14 @@ from speechgru.cli import main
 from speechgru.corpora import open_corpus
 from speechgru.corpora.protocols import make_task
 from speechgru.decoding.detector import DetectorConfig
+from speechgru.errors import InterruptedRunError
 from speechgru.modelfile.safetensors import load_model, read_header, save_model
 from speechgru.training import loop
 from speechgru.training.data import is_alarm, sampling_weights
 from speechgru.training.loop import train
 from speechgru.training.recipe import SamplingConfig, parse_recipe
 from speechgru.training.refinement import refined
+from speechgru.training.run_directory import RunDirectory
 from speechgru.training.stream_validation import StreamScore
 from speechgru.training.talk import talk_recordings
 from speechgru.training.trainer import Trainer
@@ -37,6 +39,22 @@ def test_same_words_take_few_steps_and_start_as_a_candidate(tmp_path):
     result = train(recipe, tmp_path / "run", CPU)
     assert result.steps == 4
     assert [row["step"] for row in metrics(tmp_path / "run")] == [0, 2, 4]
+
+
+def test_stop_and_kill_around_the_first_validation(tmp_path):
+    recipe = refined(recipe_from(finished_run(shared_tones()), validations=2))
+    run = RunDirectory(tmp_path / "run")
+    with pytest.raises(InterruptedRunError, match="stopped at step 0 of 4"):
+        train(recipe, run.root, CPU, stop=lambda: run.recipe.exists())
+    assert not run.model.exists()
+    with pytest.raises(KeyboardInterrupt):  # as if killed after the first validation
+        train(recipe, run.root, CPU, True, report=raise_interrupt)
+    train(recipe, run.root, CPU, resume=True)
+    assert [row["step"] for row in metrics(run.root)] == [0, 2, 4]
+
+
+def raise_interrupt(_: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(("before", "after"), [(0.0, 0.0), (0.2, 0.35), (0.5, 0.5)])

@@ -1,0 +1,53 @@
+"""Goes on with a run from its checkpoint, if what it learns from is still the same."""
+
+from collections.abc import Callable
+
+from speechgru.errors import DataError
+from speechgru.training.checkpoint import read_progress
+from speechgru.training.data import TrainingData
+from speechgru.training.run_directory import RunDirectory
+from speechgru.training.trainer import Trainer
+
+
+def check_same_data(
+    run: RunDirectory, data: TrainingData, say: Callable[[str], None] = lambda line: None
+) -> None:
+    """Raise a DataError if a run's recordings have changed since it started."""
+    started = read_progress(run.checkpoint)
+    changed = started.fingerprint != data.fingerprint
+    # None in checkpoints of earlier versions; decoders of other versions may differ in a bit.
+    if not changed and started.samples_crc32 not in (None, data.packed.crc32):
+        changed = started.decoders == data.decoders
+        if not changed:
+            say(
+                f"recordings are decoded by {data.decoders} here, and were by {started.decoders}: "
+                "whether they have changed cannot be checked"
+            )
+    if changed:
+        raise DataError(
+            f"{run.root}: the recordings have changed since this run began, so it cannot be "
+            "resumed; start another run with another --out"
+        )
+
+
+def restore(trainer: Trainer, run: RunDirectory, say: Callable[[str], None]) -> None:
+    """Continue from a run's checkpoint; `say` is called with a line for the user.
+
+    Raises:
+        DataError: the recordings or a teacher have changed, or the checkpoint is damaged.
+        UsageError: the run started on another kind of device.
+    """
+    check_same_data(run, trainer.data)
+    teachers = trainer.state.progress.teachers
+    if read_progress(run.checkpoint).teachers != teachers:
+        raise DataError(
+            f"{run.root}: the models of training.teachers have changed since this run began, so it "
+            "cannot be resumed; start another run with another --out"
+        )
+    trainer.state.load(run.checkpoint)
+    progress = trainer.state.progress
+    if not all(trainer.ranks.broadcast(run.has_model())):  # so the next ones are the best
+        progress.best_metrics, progress.best_score = {}, -1.0
+    if progress.precision not in ("", trainer.precision):
+        say(f"products were in {progress.precision} before, and are in {trainer.precision} here")
+    progress.precision = trainer.precision
