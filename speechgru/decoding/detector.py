@@ -4,13 +4,19 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from speechgru.common.settings import Settings
+from speechgru.decoding.detector_steps import (
+    last_below,
+    moving_sums,
+    steps_that_change_events,
+    steps_with_words_near,
+)
 from speechgru.decoding.events import Event
 from speechgru.errors import UsageError
 from speechgru.labels import UNKNOWN, Vocabulary
@@ -125,7 +131,7 @@ class Detector:
         if UNKNOWN in self.labels and self.config.most_unknown < 1:
             self.unknown_column = self.labels.index(UNKNOWN)
         self.unknown_steps = max(1, round(self.config.unknown_s / step_s))
-        #: Whether near misses are noted: without, fewer steps have to be decided in `DetectorRows`.
+        #: Whether near misses are noted: without, fewer steps have to be decided.
         self.notes_verdicts = True
         self._unknown_limit = UNIT * self.config.most_unknown * self.unknown_steps
         self.reset()
@@ -138,6 +144,7 @@ class Detector:
         self.sum_limits = [self.window_steps * limit for limit in self.step_limits]
         self.near_limits = [NEAR * limit for limit in self.sum_limits]
         self._far_limits = min(NEAR, self.config.release) * np.array(self.sum_limits)
+        self._release_limits = self.config.release * np.array(self.sum_limits)
         self._quiet_bound = 0.99 * min(self.near_limits, default=0.0) / UNIT
 
     def change_thresholds(self, config: DetectorConfig) -> None:
@@ -234,18 +241,18 @@ class Detector:
         self._sums = sums
         onset, reached, sustained = self._last_low
         last_low = self._last_low = [
-            _last_below(posteriors, self._onset_limits, step, onset),
-            _last_below(posteriors, self.step_limits, step, reached),
-            _last_below(sums, self.sum_limits, step, sustained),
+            last_below(posteriors, self._onset_limits, step, onset),
+            last_below(posteriors, self.step_limits, step, reached),
+            last_below(sums, self.sum_limits, step, sustained),
         ]
         word = sums.index(max(sums))
         return self.decide(step, word, sums, [low[word] for low in last_low], self._unknown_sum)
 
     def _push_many(self, posteriors: NDArray[np.int64], unknown: NDArray[np.int64]) -> list[Event]:
         """Process many steps at once: (T, W) and (T,), in units."""
-        sums = _moving_sums(self._past, posteriors)
+        sums = moving_sums(self._past, posteriors)
         self._sums = sums[-1].tolist()
-        unknown_sums = _moving_sums(self._past_unknown, unknown)
+        unknown_sums = moving_sums(self._past_unknown, unknown)
         self._unknown_sum = int(unknown_sums[-1])
         first, self._step = self._step, self._step + len(posteriors)
         steps = np.arange(first, self._step)[:, np.newaxis]
@@ -257,10 +264,18 @@ class Detector:
         last_low = np.where(below, steps, np.array(self._last_low)[:, np.newaxis])  # (3, T, W)
         last_low = np.maximum.accumulate(last_low, axis=1)
         self._last_low = last_low[:, -1].tolist()
-        # Where every word is far below its threshold, and was one step before, nothing changes.
-        far = np.all(sums < self._far_limits, axis=1)
-        places = np.flatnonzero(~(far & np.concatenate([[False], far[:-1]])))
-        best = sums[places].argmax(axis=1)
+        best = sums.argmax(axis=1)
+        if self.notes_verdicts or self._open is not None:
+            places = steps_with_words_near(sums, self._far_limits)
+        else:
+            sustained_steps = steps[:, 0] - last_low[2, np.arange(len(best)), best]
+            places = steps_that_change_events(
+                sustained_steps >= self.duration_steps,
+                best,
+                sums < self._release_limits,
+                self._refractory,
+            )
+        best = best[places]
         arguments = (
             places + first,
             best,
@@ -375,22 +390,6 @@ class Detector:
         if self._open is not None:
             self._verdicts.append(self._verdict(self._open))
             self._open = None
-
-
-def _moving_sums(past: deque[Any], new: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sums over a window at each new step, (T, ...); `past`, the last window, moves on."""
-    values = np.concatenate([np.array(past), new])  # (window + T, ...)
-    totals = np.cumsum(values, axis=0)
-    past.extend(values[-len(past) :].tolist())
-    return np.asarray(totals[len(past) :] - totals[: -len(past)])
-
-
-def _last_below(values: list[int], limits: list[float], step: int, before: list[int]) -> list[int]:
-    """For each word, this step if its value is below its limit, otherwise the earlier step."""
-    return [
-        step if value < limit else low
-        for value, limit, low in zip(values, limits, before, strict=True)
-    ]
 
 
 def _as_slice(columns: list[int]) -> slice | NDArray[np.int64]:

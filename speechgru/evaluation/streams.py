@@ -15,6 +15,8 @@ from speechgru.common.progress import Progress
 from speechgru.corpora.split_audio import SplitAudio
 from speechgru.corpora.streams import StreamPlan, make_stream
 from speechgru.corpora.truth import Truth, read_truth
+from speechgru.decoding.ctc import CTCDecoder
+from speechgru.decoding.detector import Detector
 from speechgru.decoding.events import Event, PosteriorRecorder
 from speechgru.decoding.factory import DecoderConfig, ModelInfo, head_of, make_decoder
 from speechgru.decoding.grammar import Grammar
@@ -97,7 +99,7 @@ class StreamOutput:
     def replay(self, config: DecoderConfig) -> list[Event]:
         """The events that another decoder for the same head finds in the log-posteriors."""
         assert self.log_posteriors is not None
-        decoder = make_decoder(self.model, config)
+        decoder = _event_decoder(self.model, config)
         events = []
         for first in range(0, len(self.log_posteriors), REPLAY_STEPS):
             events += decoder.push(self.log_posteriors[first : first + REPLAY_STEPS])
@@ -121,7 +123,7 @@ def recognize_stream(
         DataError: samples, or the model's output, are not finite.
         UsageError: a threshold is for a word that the model does not have.
     """
-    decoder = make_decoder(backend.info, config, grammar)
+    decoder = _event_decoder(backend.info, config, grammar)
     recorder = PosteriorRecorder(decoder) if keep_log_posteriors else None
     recognizer = Recognizer(backend, recorder or decoder, policy, head_of(config))
     events: list[Event] = []
@@ -135,6 +137,16 @@ def recognize_stream(
     duration_s = samples / backend.sample_rate
     log_posteriors = recorder.log_posteriors if recorder else None
     return StreamOutput(backend.info, duration_s, log_posteriors, tuple(events))
+
+
+def _event_decoder(
+    model: ModelInfo, config: DecoderConfig, grammar: Grammar | None = None
+) -> Detector | CTCDecoder:
+    """A decoder that is asked for events only."""
+    decoder = make_decoder(model, config, grammar)
+    if isinstance(decoder, Detector):
+        decoder.notes_verdicts = False
+    return decoder
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,7 @@ class StreamValidation:
         found = []
         for row, log_posteriors in enumerate(rows):
             detector = Detector(labels, self.step_s, config)
+            detector.notes_verdicts = False
             events = detector.push(log_posteriors) + detector.flush()
             found += [(row, event.word, event.t) for event in events]
         return found
