@@ -100,18 +100,44 @@ def quick_costs() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def quick_streams() -> Iterator[None]:
-    """Trainers of streams count their labels in fewer clips, and validate on less; speech is
-    decoded once."""
-    from speechgru.training import batches, stream_batches, stream_validation, talk
+def few_sounds(quick_run: Path) -> Iterator[None]:
+    """Trainers begin with less noise and running speech; speech is decoded once.
+
+    Except for that of `quick_run`, which modules without this compare their runs with.
+    """
+    from speechgru.corpora.derived import DerivedArray
+    from speechgru.corpora.other_sounds import OtherSounds
+    from speechgru.training import batches, noise, stream_validation, talk
+    from speechgru.training.data import TrainingData
+
+    all_noises = OtherSounds.noise
+
+    def few_recordings(data: TrainingData, split: str) -> tuple[Path, ...]:
+        return talk.talk_recordings(data, split)[: 20 if split == "training" else 60]
+
+    def few_noises(sounds: OtherSounds, split: str) -> tuple[Path, ...]:
+        return all_noises(sounds, split)[:6]
 
     talk_bank = cache(talk.talk_bank)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(noise, "SYNTHETIC_S", 6)
+        patch.setattr(OtherSounds, "noise", few_noises)
+        patch.setattr(batches, "BANK", DerivedArray("few-noises", version=1))
+        for module in (batches, stream_validation):
+            patch.setattr(module, "talk_recordings", few_recordings)
+            patch.setattr(module, "talk_bank", talk_bank)
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_streams(few_sounds: None) -> Iterator[None]:
+    """Trainers of streams count their labels in fewer clips, and validate on less."""
+    from speechgru.training import stream_batches, stream_validation
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream_batches, "_COUNTED_CLIPS", 1024)
         patch.setattr(stream_validation, "_MIN_WORDS", 96)
         patch.setattr(stream_validation, "_TALK_SPEEDS", (1.0,))
-        for module in (batches, stream_validation):
-            patch.setattr(module, "talk_bank", talk_bank)
         yield
 
 

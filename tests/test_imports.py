@@ -5,7 +5,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -55,7 +56,11 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports(path: Path, at_import: bool = False, types: bool = True) -> Iterator[str]:
+parsed = cache(lambda path: ast.parse(path.read_text(encoding="utf-8")))
+
+
+@cache
+def imports(path: Path, at_import: bool = False, types: bool = True) -> tuple[str, ...]:
     """What a file imports; only when it is itself imported, or only when it runs."""
 
     def visit(node: ast.AST, inside_function: bool) -> Iterator[str]:
@@ -75,7 +80,7 @@ def imports(path: Path, at_import: bool = False, types: bool = True) -> Iterator
                 function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
                 yield from visit(child, inside_function or function)
 
-    yield from visit(ast.parse(path.read_text(encoding="utf-8")), False)
+    return tuple(visit(parsed(path), False))
 
 
 def room(module: str) -> str:
@@ -83,7 +88,7 @@ def room(module: str) -> str:
     return [*module.split("."), "__init__"][1]
 
 
-def own(names: Iterator[str]) -> set[str]:
+def own(names: Iterable[str]) -> set[str]:
     return {name for name in names if name.split(".")[0] == "speechgru"}
 
 

@@ -71,6 +71,7 @@ class TimedBackend(BandBackend):
         super().__init__()
         self.clock, self.slower_us, self.leaked_bytes = clock, slower_us, leaked_bytes
         self.leaked = []
+        self.answer = np.log([[0.9, *[0.1 / (len(self.labels) - 1)] * (len(self.labels) - 1)]])
 
     def __call__(self, samples, state):
         steps = len(samples) / self.step_samples
@@ -80,8 +81,8 @@ class TimedBackend(BandBackend):
             leak = mmap.mmap(-1, self.leaked_bytes)
             leak.write(bytes([1]) * self.leaked_bytes)
             self.leaked.append(leak)
-        self.states.clear()
-        return super().__call__(samples, state)
+        self.blocks.append(len(samples))
+        return np.repeat(self.answer, round(steps), axis=0), state
 
     def bare_step(self, samples, state):
         def call():

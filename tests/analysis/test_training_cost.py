@@ -1,8 +1,6 @@
 """The cost of training, and `bench train`: the loop, the bare network and a DataLoader."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,15 +11,13 @@ from speechgru.analysis.training_cost import TrainingCost, measure_training, syn
 from speechgru.cli import main
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.training import batches, noise, stream_validation, talk
 from speechgru.training.augmentation import AugmentConfig
 from speechgru.training.batches import ClipBatches
-from speechgru.training.data import TrainingData
 from speechgru.training.recipe import Recipe, load_recipe, parse_recipe
 from speechgru.training.recipe_files import recipe_names
 from speechgru.training.trainer import STAGES, Trainer
 
-pytestmark = pytest.mark.usefixtures("quick_streams", "few_sounds")
+pytestmark = pytest.mark.usefixtures("quick_streams")
 
 SMALL = ("--set", "model.hidden=8", "--set", "training.batch_size=4", "--set", "model.layers=1")
 
@@ -29,20 +25,6 @@ SMALL = ("--set", "model.hidden=8", "--set", "training.batch_size=4", "--set", "
 def small_recipe(protocol: str = "folder") -> Recipe:
     table = QUICK | {"data": {"protocol": protocol, "clip_s": 0.3}, "training": {"batch_size": 8}}
     return parse_recipe(table, "small")
-
-
-@pytest.fixture(scope="module")
-def few_sounds() -> Iterator[None]:
-    """Little of the noise and the running speech that a training begins with."""
-
-    def few_recordings(data: TrainingData, split: str) -> tuple[Path, ...]:
-        return talk.talk_recordings(data, split)[:10]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(noise, "SYNTHETIC_S", 6)
-        for module in (batches, stream_validation):
-            patch.setattr(module, "talk_recordings", few_recordings)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,10 @@ from speechgru.recognition.backend import Backend
 
 BANDS_HZ = {"low": (200, 450), "mid": (650, 1_200), "high": (2_000, 3_500)}
 STEP = 320
+_HERTZ = np.fft.rfftfreq(STEP, 1 / RATE)
+#: Whether each frequency lies in each band, (161, 3).
+_IN_BAND = np.stack([(a <= _HERTZ) & (b >= _HERTZ) for a, b in BANDS_HZ.values()], axis=1) * 1.0
+_ONE_HOT = np.eye(2 + len(BANDS_HZ))
 
 
 class BandBackend(Backend):
@@ -38,26 +42,23 @@ class BandBackend(Backend):
         self.blocks.append(len(samples))
         self.states.append(state)
         last, answers = state["layer0"], []
-        for step in samples.reshape(-1, STEP):
-            last = self._answer(step.astype(np.float64), last)
-            answers.append(last if last.any() else self._one_hot(SILENCE))
+        for answer in self._answers(samples.reshape(-1, STEP).astype(np.float64)):
+            last = last if answer is None else _ONE_HOT[answer]
+            answers.append(last if last.any() else _ONE_HOT[self.labels.index(SILENCE)])
         posteriors = 0.9 * np.stack(answers) + 0.1 / len(self.labels)
         return np.log(posteriors).astype(np.float32), {
             "layer0": last,
             "samples": samples[-1:].astype(np.float64),
         }
 
-    def _answer(self, step, last):
-        if np.square(step).mean() < 1e-4:
-            return last
-        power = np.square(np.abs(np.fft.rfft(step)))
-        hertz = np.fft.rfftfreq(STEP, 1 / RATE)
-        shares = [
-            power[(hertz >= first) & (hertz <= end)].sum() / power.sum()
-            for first, end in BANDS_HZ.values()
-        ]
-        best = int(np.argmax(shares))
-        return self._one_hot(list(BANDS_HZ)[best] if shares[best] > 0.6 else UNKNOWN)
-
-    def _one_hot(self, label):
-        return np.eye(len(self.labels))[self.labels.index(label)]
+    def _answers(self, steps):
+        """The label of each step by its number; None if the step is quiet."""
+        answers = np.full(len(steps), None)
+        loud = np.flatnonzero(np.square(steps).mean(axis=1) >= 1e-4)
+        power = np.square(np.abs(np.fft.rfft(steps[loud])))
+        shares = power @ _IN_BAND / power.sum(axis=1, keepdims=True)
+        best = shares.argmax(axis=1)
+        first = self.labels.index(next(iter(BANDS_HZ)))
+        is_word = shares[np.arange(len(best)), best] > 0.6
+        answers[loud] = np.where(is_word, first + best, self.labels.index(UNKNOWN))
+        return answers

@@ -14,6 +14,8 @@ from speechgru.cli import main
 from speechgru.errors import DataError
 from speechgru.training import loop
 
+pytestmark = pytest.mark.usefixtures("few_sounds")
+
 
 def test_added_recording_prevents_resuming(tmp_path, capsys):
     manifest = write_tones(tmp_path)

@@ -16,6 +16,8 @@ from speechgru.training import crossvalidation
 from speechgru.training.crossvalidation import CrossValidation, Watch
 from speechgru.training.recipe import parse_recipe
 
+pytestmark = pytest.mark.usefixtures("few_sounds")
+
 
 @pytest.fixture(autouse=True)
 def _little_speech(monkeypatch):

@@ -12,6 +12,8 @@ from speechgru.modelfile.safetensors import load_model
 from speechgru.training import loop
 from speechgru.training.recipe import parse_recipe
 
+pytestmark = pytest.mark.usefixtures("quick_streams")
+
 
 def write_words(root, words, seconds=0.5, silence_s=0.0):
     """Recordings of each word by eight speakers, with silence before the tone."""
