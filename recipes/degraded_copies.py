@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
-from scipy.signal import butter, sosfilt
+from scipy.signal import butter, fftconvolve, sosfilt
 
 from speechgru.audio.files import read
 from speechgru.corpora import open_corpus
@@ -105,7 +105,7 @@ def write(path: Path, samples: Samples) -> None:
 def far(samples: Samples, noise: Samples, rng: np.random.Generator) -> Samples:
     """As loud as before, with the echoes of a room and noise."""
     response = random_room(RATE, rng, T60_S, DISTANCE_M)
-    heard = np.convolve(samples, response)[: len(samples)]
+    heard = fftconvolve(samples, response)[: len(samples)]
     heard *= rms(samples) / max(rms(heard), 1e-9)
     start = rng.integers(0, max(1, len(noise) - len(samples)))
     part = np.resize(noise[start : start + len(samples)], len(samples))

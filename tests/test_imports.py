@@ -56,7 +56,9 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-parsed = cache(lambda path: ast.parse(path.read_text(encoding="utf-8")))
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 @cache

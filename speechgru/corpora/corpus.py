@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from speechgru.corpora.listing import Skipped
@@ -60,7 +61,7 @@ class Corpus:
             return ()
         return tuple(sorted({clip.speaker for clip in self.clips if clip.speaker}))
 
-    @property
+    @cached_property
     def words(self) -> tuple[str, ...]:
         """Every word once, sorted; labels that begin with an underscore are not words."""
         return sorted_words(clip.word for clip in self.clips)

@@ -211,8 +211,9 @@ def test_whole_clip_model_has_gates_but_no_gradient(files, capsys):
     assert not (files / "out" / "gradient.png").exists()
 
 
-def test_long_recording_is_cut_with_a_message(files, capsys):
-    soundfile.write(files / "long.wav", np.tile(tone("low", 0), 50), RATE)
+def test_long_recording_is_cut_with_a_message(files, capsys, monkeypatch):
+    monkeypatch.setattr("speechgru.cli.inspect.LONGEST_S", 2.0)
+    soundfile.write(files / "long.wav", np.tile(tone("low", 0), 14), RATE)
     save_model(make(hidden=4), files / "small.safetensors")
     code, printed = run(
         capsys,
@@ -225,8 +226,8 @@ def test_long_recording_is_cut_with_a_message(files, capsys):
         "--json",
     )
     assert code == 0
-    assert "25.0 s long; 20 s from 3 s are drawn" in printed.err
-    assert json.loads(printed.out)["steps"] == 1000
+    assert "7.0 s long; 2 s from 3 s are drawn" in printed.err
+    assert json.loads(printed.out)["steps"] == 100
 
 
 @pytest.mark.parametrize(

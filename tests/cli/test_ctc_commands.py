@@ -118,6 +118,7 @@ def test_grammar_errors_name_the_line(made, run, tmp_path):
 def test_tuning_tries_each_head_and_keeps_the_best(made, run, tmp_path, monkeypatch):
     fewer = {head: grid[::24] for head, grid in tuning.GRIDS.items()}
     monkeypatch.setattr(tuning, "GRIDS", fewer)
+    monkeypatch.setattr(tuning, "POLICIES", tuning.POLICIES[:1])
     mine = shutil.copy(made.both, tmp_path / "mine.safetensors")
     options = ["--data", made.data, "--streaming", "--minutes", "0.3", "--split", "validation"]
     code, told, _ = run("evaluate", str(mine), *options, "--tune", "--keep", "--json")

@@ -243,9 +243,9 @@ def test_nan_on_a_pipe_ends_listening_after_earlier_words(listen, pipe, tone_str
 
 
 def begin(tone_stream, *arguments, **options):
-    """The verb in a process of its own."""
+    """The verb in a process of its own, which need not import torch."""
     return subprocess.Popen(
-        [*PROGRAM, "listen", tone_stream.model, *arguments], stderr=subprocess.PIPE, **options
+        [*PROGRAM, "listen", tone_stream.exported, *arguments], stderr=subprocess.PIPE, **options
     )
 
 

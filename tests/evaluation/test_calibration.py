@@ -145,7 +145,7 @@ def test_report_equals_a_run_with_the_thresholds(ambient, tones, model):
 
     backend = TorchBackend(model)
     case = split_case(tones, StreamPlan(minutes=0.5))
-    policy = StatePolicy()
+    policy = StatePolicy(mode="carry")
     found = calibrated(backend, ambient, case, 100, policy)
     output, report = recognize_ambient(backend, open_ambient(ambient, RATE), found.config, policy)
     assert [(e.word, round(e.t, 3)) for e in report.events] == [
@@ -330,7 +330,8 @@ def test_calibrate_stores_thresholds_with_their_provenance(file, ambient, tones,
 def test_calibrate_is_deterministic(file, ambient, tones, tmp_path, capsys):
     before = file.read_bytes()
     for name in ("a", "b"):
-        assert run(file, *options(ambient, tones), "-o", tmp_path / f"{name}.safetensors") == 0
+        written = ("--state", "carry", "-o", tmp_path / f"{name}.safetensors")
+        assert run(file, *options(ambient, tones), *written) == 0
     assert file.read_bytes() == before
     written = [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("a", "b")]
     assert written[0] == written[1] != before
@@ -346,7 +347,7 @@ def test_calibrate_as_text(file, ambient, tones, capsys):
     assert "too short to show 80 false alarms per hour" in printed
     tables = [line for line in printed.splitlines() if "too short" not in line]
     assert max(map(len, tables)) <= 84
-    assert run(file, *options(ambient, tones)[:4], "--dry-run") == 0
+    assert run(file, *options(ambient, tones)[:4], "--state", "carry", "--dry-run") == 0
     assert "missed words" not in capsys.readouterr().out
 
 

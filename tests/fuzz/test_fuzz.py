@@ -25,7 +25,7 @@ from speechgru.training.loop import train
 
 ONLY = "SPEECHGRU_FUZZ_ONLY"
 #: In every run, of each kind.
-FEW = 12
+FEW = 6
 #: Of all kinds together, as `SHARES` divides them.
 MORE, ALL = 1_500, int(os.environ.get("SPEECHGRU_FUZZ", "100000"))
 

@@ -1,5 +1,7 @@
 """The acoustic model as one function of samples and state: live equals offline."""
 
+from functools import cache
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -54,7 +56,7 @@ def noise(samples: int, batch: int = 1, seed: int = 0) -> Tensor:
     return 0.2 * torch.randn(batch, samples, generator=torch.Generator().manual_seed(seed))
 
 
-MODELS = {name: make(name) for name in SETTINGS}
+model_of = cache(make)
 
 
 @st.composite
@@ -73,7 +75,7 @@ def recordings(draw: st.DrawFn, step: int) -> tuple[Tensor, list[int]]:
 @settings(max_examples=20, deadline=None)
 @torch.no_grad()
 def test_any_chunking_equals_the_whole(name, data):
-    model = MODELS[name]
+    model = model_of(name)
     samples, chunks = data.draw(recordings(model.step_samples))
     whole, last = model(samples)
     state, context = model.initial_state(2), model.initial_state(2)["samples"]
@@ -94,7 +96,7 @@ def test_any_chunking_equals_the_whole(name, data):
 
 @all_settings
 def test_every_whole_step_has_an_output(name):
-    model = MODELS[name]
+    model = model_of(name)
     step = model.step_samples
     for samples in (0, 1, step - 1, step, 3 * step, 3 * step + 1, 4 * step - 1):
         log_posteriors, state = model(noise(samples))
@@ -107,7 +109,7 @@ def test_every_whole_step_has_an_output(name):
 @all_settings
 @torch.no_grad()
 def test_samples_after_the_last_whole_step_are_ignored(name):
-    model = MODELS[name]
+    model = model_of(name)
     samples = noise(5 * model.step_samples + 7)
     expected, state = model(samples[:, :-7])
     found, with_rest = model(samples)
@@ -119,7 +121,7 @@ def test_samples_after_the_last_whole_step_are_ignored(name):
 @all_settings
 @torch.no_grad()
 def test_no_step_looks_ahead(name):
-    model = MODELS[name]
+    model = model_of(name)
     samples = noise(10 * model.step_samples)
     changed = samples.clone()
     changed[:, 6 * model.step_samples :] += 0.5
@@ -132,7 +134,7 @@ def test_no_step_looks_ahead(name):
 @torch.no_grad()
 def test_a_recording_starts_as_after_silence(name):
     """The first state's samples are zeros: silence before the recording changes no frame of it."""
-    model = MODELS[name]
+    model = model_of(name)
     samples = noise(4 * model.step_samples)
     silence = torch.zeros(1, 3 * model.step_samples)
     alone, _ = model.extract(samples, model.initial_state()["samples"])
@@ -144,7 +146,7 @@ def test_a_recording_starts_as_after_silence(name):
 @torch.no_grad()
 def test_the_state_is_carried(name):
     """What was heard before matters: a carried state is not a fresh one."""
-    model = MODELS[name]
+    model = model_of(name)
     _, state = model(noise(20 * model.step_samples))
     samples = noise(2 * model.step_samples, seed=1)
     assert (model(samples, state)[0] - model(samples)[0]).abs().max() > 1e-3
@@ -153,7 +155,7 @@ def test_the_state_is_carried(name):
 @all_settings
 @torch.no_grad()
 def test_posteriors_sum_to_one_and_clips_are_independent(name):
-    model = MODELS[name]
+    model = model_of(name)
     samples = noise(8 * model.step_samples, batch=3)
     log_posteriors, _ = model(samples)
     torch.testing.assert_close(log_posteriors.exp().sum(dim=-1), torch.ones(3, 8), **NEAR)
@@ -161,7 +163,7 @@ def test_posteriors_sum_to_one_and_clips_are_independent(name):
 
 
 def test_unknown_words_count_as_unknown():
-    model = MODELS["stack"]
+    model = model_of("stack")
     outputs = torch.randn(2, 5, len(LABELS) + len(UNKNOWN_WORDS)).log_softmax(dim=-1)
     folded, expected = model.fold(outputs).exp(), outputs.exp()
     assert folded.shape == (2, 5, 4)
@@ -205,7 +207,7 @@ def test_labels_must_differ():
 
 
 def test_normalised_features_have_mean_0_and_deviation_1():
-    model = MODELS["stack"]
+    model = model_of("stack")
     samples = noise(16_000)
     normalised, _ = model.extract(samples, samples[:, :320])
     torch.testing.assert_close(normalised.mean(dim=(0, 1)), torch.zeros(40), atol=0.1, rtol=0)
@@ -220,7 +222,7 @@ def test_a_constant_feature_is_not_divided_by_zero():
 
 
 def test_the_initial_state_is_zeros_by_name():
-    state = MODELS["conv"].initial_state(3)
+    state = model_of("conv").initial_state(3)
     assert list(state) == ["samples", "conv0", "conv1", "layer0", "layer1"]
     assert not any(part.any() for part in state.values())
     assert state["samples"].shape == (3, 320)
@@ -228,7 +230,7 @@ def test_the_initial_state_is_zeros_by_name():
 
 
 def test_the_state_argument_is_not_modified():
-    model = MODELS["conv"]
+    model = model_of("conv")
     _, state = model(noise(3_200))
     before = {key: part.clone() for key, part in state.items()}
     model(noise(3_200, seed=1), state)

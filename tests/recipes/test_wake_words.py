@@ -17,7 +17,10 @@ STRANGERS = {"validation": "aaaaaaaa", "testing": "bbbbbbbb"}
 
 @pytest.fixture(scope="module")
 def script():
-    return load_script("wake_words")
+    """Laying out few recordings of other words."""
+    script = load_script("wake_words")
+    script.SINGLES, script.PAIRS = 3, 2
+    return script
 
 
 def write_word(path: Path, seconds: float = 0.5) -> None:
@@ -81,15 +84,13 @@ def test_takes_of_a_word_are_by_different_speakers(script, recordings, tmp_path)
         assert len({name.split("_")[0] for name in names(out / "takes" / word)}) == 4
 
 
-def test_other_words_are_said_alone_and_in_pairs(script, recordings, tmp_path, monkeypatch):
-    monkeypatch.setattr(script, "SINGLES", 3)
-    monkeypatch.setattr(script, "PAIRS", 2)
+def test_other_words_are_said_alone_and_in_pairs(script, recordings, tmp_path):
     for name, words, spoken_s in (("singles", "happy,zero", 0.5), ("pairs", "happy", 1.0)):
         out = tmp_path / name
         command = [str(recordings), "--words", words, "--out", str(out), "--voices", "4"]
         assert script.main(command) == 0
         samples, rate = soundfile.read(out / f"{name}.flac")
-        count = {"singles": 3, "pairs": 2}[name]
+        count = {"singles": script.SINGLES, "pairs": script.PAIRS}[name]
         loud = np.abs(samples.reshape(count, -1)) > 10 * script.QUIET
         assert loud.sum(axis=1) / rate == pytest.approx(spoken_s, rel=0.2)
 

@@ -23,6 +23,8 @@ from speechgru.training.optimiser import WeightAverage, make_optimiser, schedule
 from speechgru.training.recipe import TrainingConfig, load_recipe, parse_recipe
 from speechgru.training.trainer import STAGES
 
+pytestmark = pytest.mark.usefixtures("quick_streams")
+
 
 @pytest.fixture(scope="module")
 def trained(tones, tmp_path_factory) -> loop.TrainingResult:

@@ -80,7 +80,8 @@ def test_loud_edge_is_not_room_noise():
     assert not list(room_noise(clips, np.array([[8_000, 12_000]]), RATE, random))
 
 
-def test_noise_bank_is_level_and_deterministic(corpus):
+def test_noise_bank_is_level_and_deterministic(corpus, monkeypatch):
+    monkeypatch.setattr("speechgru.training.noise.SYNTHETIC_S", 12)
     packed = pack(corpus)
     clips = np.stack([packed.samples(clip.path)[:RATE] for clip in corpus.clips])
     spans = word_spans(clips, RATE)
