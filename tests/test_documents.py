@@ -77,7 +77,7 @@ NOT_RUN = {
 
 #: Where `serve` answers in the documents.
 SERVED = "127.0.0.1:10400"
-#: Verbs that take seconds even on small data.
+#: Verbs that take seconds even on small data, as do some options of `evaluate`.
 SLOW = {
     "demo",
     "train",
@@ -97,7 +97,9 @@ def verb(command: list[str]) -> str:
 
 def is_slow(section: Section) -> bool:
     commands = [command for command in section.commands if " ".join(command) not in NOT_RUN]
-    return any(verb(command) in SLOW or "--tune" in command for command in commands)
+    return any(
+        verb(command) in SLOW or {"--tune", "--conversation"} & {*command} for command in commands
+    )
 
 
 def test_what_is_not_run_is_in_a_document():

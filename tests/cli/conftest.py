@@ -6,10 +6,9 @@ from types import SimpleNamespace
 import pytest
 import soundfile
 from listener import listening_model
-from tone_listener import stream, tone_listener
+from tone_listener import exported_listener, stream, tone_listener
 from tones import RATE, trained_model
 
-from speechgru.export.exporter import export_model
 from speechgru.modelfile.safetensors import save_model
 
 #: The words of `tone_stream.file`.
@@ -37,14 +36,13 @@ def tone_stream(tmp_path_factory) -> SimpleNamespace:
     """A model, trained and exported; recordings of `STREAM_WORDS`, with their times, and of two."""
     folder = tmp_path_factory.mktemp("listen")
     save_model(tone_listener(), folder / "tones.safetensors")
-    export_model(tone_listener(), folder / "tones.onnx")
     samples, spans = stream(STREAM_WORDS, seed=900)
     soundfile.write(folder / "tones.wav", samples, RATE)
     few, _ = stream(STREAM_WORDS[:2], gap_s=0.3, seed=901)
     soundfile.write(folder / "few.wav", few, RATE)
     return SimpleNamespace(
         model=str(folder / "tones.safetensors"),
-        exported=str(folder / "tones.onnx"),
+        exported=str(exported_listener()),
         file=str(folder / "tones.wav"),
         spans=spans,
         few=str(folder / "few.wav"),

@@ -95,6 +95,7 @@ def utterances(count: int, generator: torch.Generator):
     return heard, said
 
 
+@pytest.mark.slow
 def test_it_learns_a_small_task():
     """Far more often than by chance, 7 of 60; and each token is heard where it is."""
     generator = torch.Generator().manual_seed(0)

@@ -72,7 +72,7 @@ def recordings(draw: st.DrawFn, step: int) -> tuple[Tensor, list[int]]:
 
 @all_settings
 @given(data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @torch.no_grad()
 def test_any_chunking_equals_the_whole(name, data):
     model = model_of(name)

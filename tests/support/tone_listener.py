@@ -1,11 +1,14 @@
 """A network that hears tones in a stream, and silence between them; trained in seconds."""
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
+from once import made_once
 from tones import RATE, TONES_HZ, tone, trained_once, untrained_model
 
+from speechgru.export.exporter import export_model
 from speechgru.labels import BLANK, SILENCE
 from speechgru.model.network import SpeechGRU
 
@@ -34,6 +37,11 @@ def tone_listener():
     """The network."""
     model = untrained_model((*TONES_HZ, SILENCE), clip_s=0.5, tail_s=0.2)
     return trained_once("tone_listener", model, _train)
+
+
+def exported_listener() -> Path:
+    """The file of the network, exported once for all tests."""
+    return made_once("tone_listener.onnx", lambda path: export_model(tone_listener(), path))
 
 
 def _train(model):

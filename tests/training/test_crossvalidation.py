@@ -106,6 +106,7 @@ def test_command_prints_json_tables_and_advice(recipe, tmp_path, capsys, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "quick.toml").write_text(recipe.to_toml())
     command = ["crossvalidate", "quick.toml", "--folds", "2", "--device", "cpu"]
+    command += ["--set", "training.epochs=5"]
     assert main([*command, "--json"]) == 0
     printed = capsys.readouterr()
     found = json.loads(printed.out)

@@ -260,6 +260,7 @@ def test_signal_saves_and_says_how_to_resume(recipe, tones, uninterrupted, tmp_p
     assert_same_run(run, uninterrupted)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal(tones, tmp_path):
     """The script in its own process group, as a terminal interrupts it."""
     run = tmp_path / "run"

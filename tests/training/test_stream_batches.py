@@ -214,6 +214,7 @@ def test_resumed_stream_run_ends_like_an_uninterrupted_one(tones, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "halves")
 
 
+@pytest.mark.slow
 def test_streams_learn_with_the_state_carried(tones, tmp_path):
     result = loop.train(
         stream_recipe(tones, {"epochs": 120}, hold_ms=200, seconds_per_clip=0.6),

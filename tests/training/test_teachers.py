@@ -257,7 +257,13 @@ def test_a_student_learns_faster_with_a_teacher(tones, teacher, tmp_path):
     assert losses["taught"] <= losses["alone"]
 
 
-@pytest.mark.parametrize("stream", [{}, {"clips": 2, "begin_at": 0.3}], ids=["clips", "streams"])
+@pytest.mark.parametrize(
+    "stream",
+    [
+        pytest.param({}, id="clips"),
+        pytest.param({"clips": 2, "begin_at": 0.3}, id="streams", marks=pytest.mark.slow),
+    ],
+)
 def test_resumed_run_is_exact(tones, teacher, tmp_path, stream):
     both = changed(teacher, tmp_path, model={"bidirectional": True})
     recipe = student_recipe(tones, teacher, both, stream=stream, training={"temperature": 2.0})
