@@ -88,6 +88,7 @@ SLOW = {
     "record",
     "crossvalidate",
     "serve",
+    "degraded_copies.py",
 }
 
 

@@ -21,10 +21,11 @@ pytestmark = pytest.mark.usefixtures("few_sounds")
 
 @pytest.fixture(autouse=True)
 def _little_speech(monkeypatch):
-    """A few utterances of the speech that ships with the package: all of it takes a minute."""
+    """A few utterances of the speech that ships with the package, and short streams of words."""
     sounds = other_sounds()
     few = replace(sounds, utterances=sounds.utterances[:20:3])
     monkeypatch.setattr(crossvalidation, "other_sounds", lambda: few)
+    monkeypatch.setattr(crossvalidation, "_MINUTES", (0.3, 20.0))
 
 
 @pytest.fixture
