@@ -41,6 +41,7 @@ def speaker_guess(speakers: Collection[str]) -> str:
 def _nested_folders(corpus: Corpus) -> Iterator[str]:
     """Folders in folders: word/speaker, if they are not speaker/word or split/word."""
     if corpus.split_by == "folders":
+        yield from _only_split(corpus)
         return
     inner: dict[str, set[str]] = defaultdict(set)
     for clip in corpus.clips:
@@ -68,6 +69,17 @@ def _nested_folders(corpus: Corpus) -> Iterator[str]:
         yield (
             f"folders in the words' folders are read as speakers: {_some(speakers)}; if they are "
             "the words, use folders word/speaker/ or a manifest"
+        )
+
+
+def _only_split(corpus: Corpus) -> Iterator[str]:
+    """A single folder that is called like a split, as a word may be."""
+    folders = {PurePath(name_in(corpus.root, clip.path)).parts[0] for clip in corpus.clips}
+    if len(folders) == 1:
+        (folder,) = folders
+        yield (
+            f"{folder} is read as the only split, and the folders in it ({_some(corpus.words)}) as "
+            f"words; if they are speakers of the word {folder}, use a manifest"
         )
 
 

@@ -33,6 +33,11 @@ def test_a_folder_for_each_word_is_no_guess(tmp_path):
             "my-words is read as the only word, and the folders in it (no, yes) as speakers; if "
             "they are words, name ROOT/my-words instead",
         ),
+        (
+            "Training/{word}/{who}.wav",
+            "Training is read as the only split, and the folders in it (no, yes) as words; if they "
+            "are speakers of the word Training, use a manifest",
+        ),
     ],
 )
 def test_folders_in_folders_may_be_words(tmp_path, pattern, sentence):
