@@ -10,7 +10,7 @@ from speechgru.errors import DataError
 
 #: What pydantic describes in words of Python.
 _NEEDED = {
-    "model_type": "a table of settings is needed",
+    "model_type": "named values are needed",
     "dict_type": "a table is needed",
     "tuple_type": "a list is needed",
     "list_type": "a list is needed",

@@ -82,7 +82,7 @@ def test_resume_in_another_precision_is_reported(tones, tmp_path, monkeypatch):
         loop.train(recipe, tmp_path / "run", CPU, stop=lambda: next(calls) >= 12)
     monkeypatch.setattr(trainer, "uses_bf16", lambda precision, device: False)
     result = loop.train(recipe, tmp_path / "run", CPU, resume=True, say=lines.append)
-    assert lines[-1] == "products were in bf16 before, and are in float32 here"
+    assert lines[0] == "products were in bf16 before, and are in float32 here"
     assert load_model(result.model).metadata["provenance"]["precision"] == "float32"
 
 

@@ -296,17 +296,16 @@ def test_a_changed_teacher_prevents_resuming(tones, teacher, tmp_path):
 
 
 def test_bf16_changes_the_answers_little(tones, teacher):
-    recipe = student_recipe(tones, teacher, stream={"clips": 2})
-    single, half = (
-        make_trainer(recipe),
-        make_trainer(
-            student_recipe(tones, teacher, stream={"clips": 2}, training={"precision": "bf16"})
-        ),
-    )
-    losses = [(single.train_step().item(), half.train_step().item()) for _ in range(3)]
-    for one, two in losses:
-        assert one == pytest.approx(two, abs=0.05)
-    assert half.batches.carried["teacher0.layer0"].dtype == torch.float32
+    """With weights that hardly move, as networks that learn part anyway."""
+    losses = []
+    for precision in ("float32", "bf16"):
+        training = {"precision": precision, "learning_rate": 1e-6}
+        recipe = student_recipe(tones, teacher, stream={"clips": 2}, training=training)
+        trainer = make_trainer(recipe)
+        torch.manual_seed(0)  # both draw the same
+        losses.append([trainer.train_step().item() for _ in range(3)])
+    assert losses[0] == pytest.approx(losses[1], abs=0.005)
+    assert trainer.batches.carried["teacher0.layer0"].dtype == torch.float32
 
 
 # Models that cannot teach.
