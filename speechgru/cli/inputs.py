@@ -75,13 +75,16 @@ def open_split(
 
     Raises:
         UsageError: neither the caller nor the model names a protocol, or it does not exist.
-        DataError: the corpus cannot be read, or the split has no clips.
+        DataError: the corpus cannot be read, the split has no clips, or the model lacks a label.
     """
     from speechgru.corpora.split_audio import open_split_audio
+    from speechgru.evaluation.clips import check_labels
 
     protocol = protocol or str(backend.metadata.get("protocol") or "")
     if not protocol:
         raise UsageError("--protocol is needed: the model does not say which one it was trained on")
     with progress_bar("decoding") as progress:
         rate = backend.sample_rate
-        return open_split_audio(data, protocol, split, rate, progress, channel)
+        opened = open_split_audio(data, protocol, split, rate, progress, channel)
+    check_labels(backend, opened.task, opened.task.split(split))
+    return opened

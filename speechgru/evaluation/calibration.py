@@ -237,18 +237,24 @@ def _best_within(
 ) -> _Candidate | None:
     """The best thresholds with at most `limit` false alarms, with all words together."""
     table, one_for_all = recordings.threshold_table(config, progress)
-    allowed = limit
-    while allowed >= 0:
-        thresholds = table.best(allowed)
-        if thresholds is None:
-            return None
+    allowed, thresholds = limit, table.best(limit)
+    while thresholds is not None:
         outcome = recordings.outcome(config, thresholds)
         # Words suppress each other's events, so together there may be a few more than their sum.
         surplus = len(outcome.ambient.events) - limit
         if surplus <= 0:
             return _Candidate(config, outcome, table, one_for_all)
         allowed = min(allowed, table.total(thresholds)) - surplus
+        fewer = table.best(allowed) if allowed >= 0 else None
+        thresholds = fewer or _raised(thresholds, outcome.ambient.events)
     return None
+
+
+def _raised(thresholds: dict[str, float], events: Sequence[Event]) -> dict[str, float] | None:
+    """The thresholds, with the next higher one for each word of the events; None above the last."""
+    words = {event.word for event in events if thresholds[event.word] < THRESHOLDS[-1]}
+    higher = {word: THRESHOLDS[THRESHOLDS.index(thresholds[word]) + 1] for word in words}
+    return thresholds | higher if words else None
 
 
 class _Recordings:

@@ -84,13 +84,18 @@ def label_ids(model: Backend, task: Task, examples: Sequence[Example]) -> NDArra
     Raises:
         DataError: the model lacks one of them.
     """
+    check_labels(model, task, examples)
+    return np.array(Vocabulary(model.labels).ids(e.label for e in examples), np.int64)
+
+
+def check_labels(model: Backend, task: Task, examples: Sequence[Example]) -> None:
+    """Raise DataError if the model lacks a label of the examples."""
     labels = dict.fromkeys(example.label for example in examples)
     if missing := [label for label in labels if label not in model.labels]:
         raise DataError(
             f"protocol {task.protocol} has {_list(missing)} among its labels, which the model "
             f"lacks; it was trained on {_list(model.labels)}"
         )
-    return np.array(Vocabulary(model.labels).ids(e.label for e in examples), np.int64)
 
 
 def gather_clips(

@@ -16,6 +16,7 @@ from speechgru.cli import main
 from speechgru.corpora.streams import StreamPlan
 from speechgru.decoding.ctc import CTCConfig
 from speechgru.decoding.detector import DetectorConfig
+from speechgru.decoding.events import Event
 from speechgru.errors import DataError, GateError, UsageError
 from speechgru.evaluation.ambient import open_ambient, recognize_ambient, too_short
 from speechgru.evaluation.calibration import calibrate
@@ -240,6 +241,21 @@ def test_unreachable_rate_is_an_error(ambient):
         calibrated(Certain(), ambient, None, 31)
 
 
+def test_a_word_that_others_suppressed_is_raised_until_the_rate_is_reached(ambient, monkeypatch):
+    """Here mid fires below 0.8, but not while low does, which it does below 0.7."""
+
+    def events(self, output, config):
+        low, mid = map(config.threshold_for, ("low", "mid"))
+        word = "low" if low < 0.7 else "mid" if mid < 0.8 else None
+        return [Event(word, 0.1, 0.2, 0.9, 0.2)] if word else []
+
+    monkeypatch.setattr("speechgru.evaluation.calibration._Recordings._events", events)
+    found = calibrated(BandBackend(), ambient, None, 1)
+    assert len(found.before.ambient.events) == 1
+    assert len(found.chosen.ambient.events) == 0
+    assert 0.8 <= found.chosen.thresholds["mid"] < 0.85
+
+
 @pytest.mark.parametrize("per_hour", [0, -1, math.nan, math.inf])
 def test_rate_must_be_above_zero(ambient, per_hour):
     with pytest.raises(UsageError, match="must be a number above 0"):
@@ -361,6 +377,7 @@ def test_calibrate_as_text(file, ambient, tones, capsys):
         (["--picture", "x.png"], 2, "--data DIR is needed"),
         (["--state", "never"], 2, "carry, silence, event"),
         (["--data", "nowhere"], 4, "nowhere: not found"),
+        (["--data", "embedded", "--protocol", "folder"], 4, "labels, which the model lacks"),
         (["--ambient", "nowhere"], 4, "nowhere: cannot be read"),
     ],
 )
