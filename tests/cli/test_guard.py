@@ -195,7 +195,7 @@ def test_a_deleted_current_directory_is_named(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == "error: the current directory: No such file or directory\n"
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_any_file_name_prints_in_any_encoding(encoding, options, tmp_path):
     name = tmp_path / "größe 日本.wav"

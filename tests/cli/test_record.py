@@ -86,6 +86,7 @@ def test_folders_without_recordings_are_no_words(tmp_path, capsys):
         (["lumos", "--speaker", "an_na"], "--speaker an_na"),
         (["lumos", "nox", "--input", "x.wav"], "--input: goes with one WORD"),
         (["lumos", "--takes", "0"], "--takes"),
+        (["lumos", "--longest", "5.5"], "--longest"),  # clips of a training end after 5 s
     ],
 )
 def test_invalid_options_are_one_sentence(arguments, said, tmp_path, monkeypatch, capsys):
