@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from speechgru.common.wording import did_you_mean, shown
 from speechgru.errors import DataError
 
-#: What pydantic describes in words of Python.
+_TABLE_NEEDED = "a table of settings is needed"
+#: By how pydantic's message begins, where it is in words of Python (and not of JSON).
 _NEEDED = {
-    "model_type": "named values are needed",
-    "dict_type": "a table is needed",
-    "tuple_type": "a list is needed",
-    "list_type": "a list is needed",
+    "Input should be a valid dictionary or instance": _TABLE_NEEDED,
+    "Input should be a valid dictionary": "a table is needed",
+    "Input should be a valid tuple": "a list is needed",
+    "Input should be a valid list": "a list is needed",
 }
 _NUMBERS = (int, float, int | None, float | None)
 
@@ -40,7 +41,7 @@ class Settings(BaseModel):
             DataError: no table, an unknown name or a value out of range; it begins with `source`.
         """
         if not isinstance(values, Mapping):
-            raise DataError(f"{source}: {shown(values)}: a table of settings is needed")
+            raise DataError(f"{source}: {shown(values)}: {_TABLE_NEEDED}")
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
@@ -76,7 +77,8 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     if problem["type"] == "value_error":  # of a validator, whose message names the value
         return f"{key}: {message}" if key else message
     where = f"{key} = {shown(problem['input'])}" if key else shown(problem["input"])
-    return f"{where}: {_NEEDED.get(problem['type'], message[:1].lower() + message[1:])}"
+    needed = (sentence for start, sentence in _NEEDED.items() if message.startswith(start))
+    return f"{where}: {next(needed, message[:1].lower() + message[1:])}"
 
 
 def _key(part: str | int) -> str:

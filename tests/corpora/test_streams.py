@@ -202,7 +202,7 @@ def test_a_truth_file_needs_only_words(tmp_path):
     ("content", "message"),
     [
         ("", "Invalid JSON"),
-        ("[1]", r"\[1\]: named values are needed"),
+        ("[1]", r"\[1\]: input should be an object"),
         ("{}", "words is missing"),
         ('{"words": [{"word": "go", "start": 2, "end": 1}]}', "end 1 must come after start 2"),
         ('{"words": [{"word": "go", "start": -1, "end": 1}]}', r"words\.0\.start"),

@@ -110,7 +110,7 @@ WRONG = {
     "[features]\nhigh_hz = 9000": r"features: high_hz 9000 must lie above low_hz 20",
     "[augment]\nsnr_db = [9, 3]": r"augment: snr_db \[9.0, 3.0\] must name the lowest ratio first",
     "[data]\nprotocol = 'v3-12'": r"data: protocol 'v3-12' is not one of v2-35",
-    "training = 3": r"training = 3: named values are needed",
+    "training = 3": r"training = 3: a table of settings is needed",
     "[training]\nteachers = 'a'": r"training.teachers = 'a': a list is needed",
     "[training]\nepochs = 1e300": r"training.epochs = 1e\+300: input should be less than",
     "[training]\ntail_ms = 1e308": r"training.tail_ms = 1e\+308: input should be less than",
