@@ -173,10 +173,15 @@ class SpeechGRU(nn.Module):
         return self.vocabulary.labels
 
     @property
+    def columns(self) -> dict[Head, tuple[str, ...]]:
+        """What each head's columns stand for in training, where every unknown word has its own."""
+        extra: Outputs = {"classify": self.unknown_words}
+        return {head: (*names, *extra.get(head, ())) for head, names in self.outputs.items()}
+
+    @property
     def head_widths(self) -> dict[Head, int]:
-        """Columns of each head in training, where every unknown word has its own."""
-        extra: dict[Head, int] = {"classify": len(self.unknown_words)}
-        return {head: len(labels) + extra.get(head, 0) for head, labels in self.outputs.items()}
+        """Columns of each head in training."""
+        return {head: len(names) for head, names in self.columns.items()}
 
     @property
     def sample_rate(self) -> int:

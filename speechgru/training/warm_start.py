@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from speechgru.errors import UsageError
+from speechgru.labels import NOT_WORDS, Head
 from speechgru.model.network import SpeechGRU
 from speechgru.modelfile.bundled import trained_model
 from speechgru.modelfile.safetensors import load_model
@@ -35,8 +38,9 @@ class WarmStart:
 def initialize_from(model: SpeechGRU, name: str, with_prior: bool = False) -> WarmStart:
     """Give a network the weights and normalization of a model, named by file or as bundled.
 
-    If the words or heads differ, only the encoder is initialized, and the heads stay as they are
-    (Yosinski et al., "How transferable are features in deep neural networks?", 2014).
+    If the words or heads differ, only the encoder is initialized (Yosinski et al., "How
+    transferable are features in deep neural networks?", 2014), and the columns of words that the
+    model tells apart, unknown ones too. The heads stay as they are otherwise.
 
     Args:
         with_prior: also the frequencies of the labels in the model's training, which its detector
@@ -64,11 +68,41 @@ def initialize_from(model: SpeechGRU, name: str, with_prior: bool = False) -> Wa
     skipped = (() if whole else _HEADS) + (() if whole and with_prior else (_PRIOR,))
     weights = {k: v for k, v in trained.state_dict().items() if not k.startswith(skipped)}
     model.load_state_dict(model.state_dict() | weights)
-    what = "the weights" if whole else "the encoder"
-    new = "" if whole else "; the heads are new, as the words or heads differ"
+    message = f"starts with the weights of {path.name}"
+    if not whole:
+        known = _copy_columns(model, trained)
+        of = f" and its columns of {', '.join(known)}" if known else ""
+        rest = "the rest of the heads is new" if known else "the heads are new"
+        message = (
+            f"starts with the encoder of {path.name}{of}; {rest}, as the words or heads differ"
+        )
     provenance = trained.metadata.get("provenance", {})
     decoder = trained.metadata.get("decoder", {})
-    return WarmStart(f"starts with {what} of {path.name}{new}", provenance, decoder)
+    return WarmStart(message, provenance, decoder)
+
+
+def _copy_columns(model: SpeechGRU, trained: SpeechGRU) -> list[str]:
+    """Give the columns of words that a trained model tells apart its weights; which words."""
+    known = _word_columns(trained)
+    found = []
+    with torch.no_grad():
+        for (head, word), column in _word_columns(model).items():
+            source = known.get((head, word), known.get(("classify", word)))
+            if source is not None:
+                model.head.weight[column] = trained.head.weight[source]
+                model.head.bias[column] = trained.head.bias[source]
+                found.append(word)
+    return list(dict.fromkeys(found))
+
+
+def _word_columns(model: SpeechGRU) -> dict[tuple[Head, str], int]:
+    """The column of each word that has one, of each head."""
+    names = [(head, name) for head, names in model.columns.items() for name in names]
+    return {
+        (head, name): column
+        for column, (head, name) in enumerate(names)
+        if name not in NOT_WORDS and not (head == "ctc" and model.spelling.in_characters)
+    }
 
 
 def _outputs(model: SpeechGRU) -> tuple[object, ...]:

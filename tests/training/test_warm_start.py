@@ -7,18 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 from runs import CPU, assert_same_run, make_trainer, quick_recipe
-from tones import write_tones
+from tones import untrained_model, write_tones
 
 from speechgru.backends.loader import open_backend
 from speechgru.cli import main
 from speechgru.cli.inputs import start_from, with_data
 from speechgru.errors import DataError, InterruptedRunError, UsageError
+from speechgru.model.network import SpeechGRU
 from speechgru.modelfile.bundled import bundled_model, trained_model
-from speechgru.modelfile.safetensors import load_model
+from speechgru.modelfile.safetensors import load_model, save_model
 from speechgru.training import loop
 from speechgru.training.recipe import load_recipe, parse_recipe
 from speechgru.training.run_directory import RunDirectory
 from speechgru.training.trainer import Trainer, steps_of
+from speechgru.training.warm_start import initialize_from
 
 pytestmark = pytest.mark.usefixtures("quick_streams")
 
@@ -87,31 +89,59 @@ def test_another_network_is_an_error(tones, before, changes, message):
         make_trainer(recipe_from(tones, before, **changes))
 
 
-def check_encoder_alone(trainer, before):
-    """All weights are the model's except the head, which is new."""
-    own = trainer.model.state_dict()
-    for name, tensor in load_model(before).state_dict().items():
+def check_encoder(trainer, before, known=()):
+    """The weights are the model's, of the heads only the columns of `known`; the rest is new."""
+    own, trained = trainer.model.state_dict(), load_model(before)
+    for name, tensor in trained.state_dict().items():
         if not name.startswith("head.") and name != "log_prior":
             assert torch.equal(own[name], tensor), name
     fresh = Trainer(
         trainer.recipe.model_copy(update=without_warm_start(trainer)), trainer.data, CPU
+    ).model
+    columns = [name for names in trainer.model.columns.values() for name in names]
+    for column, name in enumerate(columns):
+        source, index = (trained, trained.labels.index(name)) if name in known else (fresh, column)
+        assert torch.equal(own["head.weight"][column], source.head.weight[index]), name
+        assert torch.equal(own["head.bias"][column], source.head.bias[index]), name
+    new = (
+        f" and its columns of {', '.join(known)}; the rest of the heads" if known else "; the heads"
     )
-    assert torch.equal(own["head.weight"], fresh.model.state_dict()["head.weight"])
-    assert "the heads are new" in trainer.warm_start.message
+    assert f"{Path(before).name}{new}" in trainer.warm_start.message
 
 
 def without_warm_start(trainer):
     return {"training": trainer.recipe.training.model_copy(update={"begin_with": ""})}
 
 
-def test_other_words_initialize_the_encoder_only(tones, before, tmp_path):
+def test_other_words_initialize_the_encoder_and_the_words_that_are_known(tones, before, tmp_path):
     other = write_tones(tmp_path)
     other.write_text(other.read_text().replace(",low,", ",deep,"))
-    check_encoder_alone(make_trainer(recipe_from(other, before)), before)
+    check_encoder(make_trainer(recipe_from(other, before)), before, ["high", "mid"])
 
 
-def test_other_heads_initialize_the_encoder_only(tones, before):
-    check_encoder_alone(make_trainer(recipe_from(tones, before, model={"heads": ["ctc"]})), before)
+def test_other_heads_initialize_the_encoder_and_the_words_that_are_known(tones, before):
+    trainer = make_trainer(recipe_from(tones, before, model={"heads": ["ctc"]}))
+    check_encoder(trainer, before, ["high", "low", "mid"])
+    characters = {"heads": ["ctc"], "ctc_units": "characters"}
+    check_encoder(make_trainer(recipe_from(tones, before, model=characters)), before)
+
+
+def test_unknown_words_are_known(tmp_path):
+    """A word that a model told apart as one of the unknown ones, in both heads of another."""
+    other = untrained_model()
+    trained = SpeechGRU(other.config, other.features.config, ("_unknown_", "mid"), ("low", "high"))
+    save_model(trained, tmp_path / "trained.safetensors")
+    config = other.config.model_copy(update={"heads": ("ctc", "classify")})
+    model = SpeechGRU(config, other.features.config, ("low", "_unknown_", "new"))
+    new = model.head.weight.detach().clone()
+    start = initialize_from(model, str(tmp_path / "trained.safetensors"))
+    assert "and its columns of low; the rest" in start.message
+    assert model.columns == {
+        "ctc": ("_blank_", "_unknown_", "low", "new"),
+        "classify": ("low", "_unknown_", "new"),
+    }
+    for column, (weight, fresh) in enumerate(zip(model.head.weight, new, strict=True)):
+        assert torch.equal(weight, trained.head.weight[2] if column in (2, 4) else fresh), column
 
 
 def test_heads_learn_first(tones, before, tmp_path):
@@ -144,7 +174,7 @@ def test_bundled_model_by_name(tones):
     recipe = with_data(load_recipe("my-words"), str(tones))
     trainer = make_trainer(recipe)
     assert recipe.training.begin_with == "commands-12"
-    check_encoder_alone(trainer, trained_model("commands-12"))
+    check_encoder(trainer, trained_model("commands-12"))
     assert trainer.warm_start.provenance["recipe"]["data"]["directory"] == "gsc-wide-made"
 
 
