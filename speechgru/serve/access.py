@@ -83,7 +83,7 @@ def read_token(path: Path) -> str:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_urlsafe(24) + "\n")
-    token = path.read_text(encoding="utf-8").strip()
+    token = path.read_text(encoding="ascii", errors="replace").strip()
     allowed = all(c.isascii() and (c.isalnum() or c in "-._~") for c in token)
     if len(token) < _LEAST_CHARACTERS or not allowed:
         raise UsageError(
