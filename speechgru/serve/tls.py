@@ -27,17 +27,25 @@ class Certificate:
         Raises:
             UsageError: they cannot, or do not.
         """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key)
+            context.load_cert_chain(self.certificate, self.key, self._refuse_encrypted)
         except (OSError, ssl.SSLError) as error:
             reason = error.strerror or str(error)
             raise UsageError(
                 f"{self.certificate}, {self.key}: no certificate with its key: {reason}"
             ) from error
 
+    def _refuse_encrypted(self) -> str:
+        """Called for a passphrase, for which a server cannot ask whenever it restarts."""
+        raise UsageError(
+            f"{self.key}: is encrypted; `openssl pkey -in {self.key} -out FILE` writes it without "
+            "a passphrase"
+        )
+
 
 def self_signed(folder: Path, host: str) -> Certificate:
-    """A self-signed certificate in a folder; created if there is none that is still valid.
+    """A self-signed certificate in a folder; created if there is none that is still usable.
 
     It names the machine, its addresses and `host`. A browser asks once whether to trust it.
 
@@ -45,7 +53,7 @@ def self_signed(folder: Path, host: str) -> Certificate:
         SpeechGRUError: the package `cryptography` is not installed, or the folder is not writable.
     """
     try:
-        from cryptography import x509
+        import cryptography.x509  # noqa: F401
     except ModuleNotFoundError as error:
         raise SpeechGRUError(
             "creating a certificate needs the package cryptography, which is not installed; "
@@ -53,15 +61,23 @@ def self_signed(folder: Path, host: str) -> Certificate:
         ) from error
     found = Certificate(folder / "certificate.pem", folder / "key.pem")
     now = datetime.datetime.now(datetime.UTC)
-    if found.certificate.exists() and found.key.exists():
-        known = x509.load_pem_x509_certificate(found.certificate.read_bytes())
-        names = known.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        if known.not_valid_after_utc > now + datetime.timedelta(days=1) and set(names) >= set(
-            _names(host)
-        ):
-            return found
-    _make(found, host, now)
+    if not _is_usable(found, host, now):
+        _make(found, host, now)
     return found
+
+
+def _is_usable(files: Certificate, host: str, now: datetime.datetime) -> bool:
+    """Whether a certificate with its key covers all names for a day at least."""
+    from cryptography import x509
+
+    try:
+        files.check()
+        known = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+        names = known.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (UsageError, x509.ExtensionNotFound):  # e.g. killed between writing the two
+        return False
+    tomorrow = now + datetime.timedelta(days=1)
+    return known.not_valid_after_utc > tomorrow and set(names) >= set(_names(host))
 
 
 def _make(files: Certificate, host: str, now: datetime.datetime) -> None:

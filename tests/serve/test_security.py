@@ -109,6 +109,22 @@ def test_a_self_signed_certificate_is_created_once_and_names_this_machine(tmp_pa
             assert httpx.get(f"https://{name}:{port}/health", verify=context).is_success
 
 
+def test_a_self_signed_certificate_that_cannot_be_used_is_replaced(tmp_path, from_openssl):
+    made = self_signed(tmp_path, "localhost")
+    foreign = from_openssl.key.read_bytes()  # as after a kill between the two
+    for path, content in ((made.key, foreign), (made.key, b""), (made.certificate, b"damaged")):
+        path.write_bytes(content)
+        self_signed(tmp_path, "localhost").check()
+
+
+def test_an_encrypted_key_is_refused_without_asking(tmp_path, from_openssl):
+    key = tmp_path / "encrypted.key"
+    command = ["openssl", "pkey", "-in", from_openssl.key, "-aes256", "-passout", "pass:abcd"]
+    subprocess.run([*command, "-out", key], check=True, capture_output=True)
+    with pytest.raises(UsageError, match="key: is encrypted; `openssl pkey"):
+        Certificate(from_openssl.certificate, key).check()
+
+
 def test_without_tls_nothing_is_answered_on_a_tls_port(from_openssl):
     with over_tls(from_openssl) as (server, port, _):
         for content in (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b'{"type": "describe"}\n'):
@@ -185,8 +201,9 @@ def test_a_token_is_created_for_its_owner_alone_and_a_weak_one_is_refused(tmp_pa
     assert len(token) >= 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert read_token(path) == token
-    for weak in ("short", "two words of sixteen letters", ""):
-        path.write_text(weak)
+    utf_16 = TOKEN.encode("utf-16")  # as a shell of Windows writes it
+    for weak in (b"short", b"two words of sixteen letters", b"", utf_16):
+        path.write_bytes(weak)
         with pytest.raises(UsageError, match="at least 16"):
             read_token(path)
 
