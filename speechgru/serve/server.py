@@ -18,7 +18,7 @@ from speechgru.serve.http_protocol import HttpProtocol
 from speechgru.serve.own_words.places import Places
 from speechgru.serve.own_words.trainer import Trainer
 from speechgru.serve.processes import Place
-from speechgru.serve.service import Service
+from speechgru.serve.service import FAREWELL_S, Service, cut
 from speechgru.serve.socket_protocol import SocketProtocol
 from speechgru.serve.sockets import listeners
 from speechgru.serve.tls import Certificate
@@ -92,7 +92,6 @@ class Server(uvicorn.Server):
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_graceful_shutdown=2,
             ssl_certfile=certificate.certificate if certificate else None,
             ssl_keyfile=certificate.key if certificate else None,
         )
@@ -182,11 +181,18 @@ class Server(uvicorn.Server):
     async def _end(self) -> None:
         for server in self.servers:
             server.close()
+        self.servers.clear()  # uvicorn would wait for handshakes that nobody completes
         if self._trainer is not None:
             self._trainer.stop()
         await self._service.stop()
+        self._loop.call_later(FAREWELL_S, self._cut_connections)
         self.should_exit = True
         self._exiting.set()
+
+    def _cut_connections(self) -> None:
+        """Cut off who does not read an answer, or does not send the rest of a request."""
+        for transport in self._transports:
+            cut(transport)
 
     def _front_door(self, **of_uvicorn: Any) -> FrontDoor:
         def http() -> HttpProtocol:

@@ -1,7 +1,7 @@
 """Who is let through to HTTP and WebSocket, and for how long a request is waited for."""
 
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
@@ -96,4 +96,15 @@ def test_half_a_request_is_not_waited_for(impatient, caplog, whole, half):
         while client.recv(1000):
             pass
     assert eventually(lambda: impatient.service.metrics.refused["silent"] > refused, 5)
+    assert caplog.messages == []
+
+
+def test_nothing_that_a_client_owes_holds_up_a_stop(caplog):
+    """Neither its first byte nor the rest of its request."""
+    with ExitStack() as clients, running() as server:
+        for content in (b"", THRESHOLDS):
+            address = server.address.host, server.address.port
+            client = clients.enter_context(socket.create_connection(address, 20))
+            client.sendall(content)
+        assert httpx.get(f"{server.url}/health").is_success  # by now it has been read
     assert caplog.messages == []
