@@ -98,7 +98,7 @@ def export(
     path = find_model(model, trained=output is not None)
     from speechgru.backends.loader import is_onnx
 
-    if is_onnx(path) and web is not None and output is None:
+    if is_onnx(path) and web is not None and output is None and not int8 and data is None:
         _write_site(path, web, onnxruntime_web, json)
         return
     if is_onnx(path):

@@ -106,6 +106,8 @@ def test_failed_export_leaves_the_old_file(tmp_path, capsys, monkeypatch):
         (["m.safetensors", "-o", "m.bin"], 2, "use a name that ends in .onnx"),
         (["m.safetensors"], 2, "--output"),
         (["m.onnx", "-o", "n.onnx"], 2, "is exported already"),
+        (["m.onnx", "--web", "page", "--int8"], 2, "is exported already"),
+        (["m.onnx", "--web", "page", "--data", "nowhere"], 2, "is exported already"),
         (["none.safetensors", "-o", "n.onnx"], 4, "no such file"),
         (["m.safetensors", "-o", "n.onnx", "--split", "testing"], 2, "need --data DIR too"),
         (["m.safetensors", "-o", "n.onnx", "--data", "nowhere"], 4, "nowhere"),
