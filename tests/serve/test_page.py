@@ -14,6 +14,8 @@ from speechgru.serve.access import Access, Address
 from speechgru.serve.page_files import PAGE
 from speechgru.serve.server import ServerOptions
 
+BUTTON, MESSAGE = "document.getElementById('listen')", "document.getElementById('message')"
+CLICK = f"{BUTTON}.click()"
 TOKEN = "a-token-of-more-than-16"
 
 
@@ -135,6 +137,25 @@ def test_words_from_the_microphone_are_shown_as_listen_reports_them(server, tmp_
         while server.service.sessions and time.monotonic() < end:
             time.sleep(0.05)
         assert not server.service.sessions
+
+
+@pytest.mark.slow
+def test_listening_ends_without_a_microphone_and_without_a_server(server, tmp_path):
+    with chromium(tmp_path / "profile") as page:
+        page.open(server.url)
+        page.wait_for(READY)
+        page.watch_microphone()
+        page.evaluate(CLICK)
+        page.wait_for(f"{BUTTON}.textContent === 'Stop'")
+        page.disconnect_microphone()
+        page.wait_for(f"{MESSAGE}.textContent === 'The microphone was disconnected.'")
+        assert page.evaluate(f"{BUTTON}.textContent") == "Listen"
+        page.evaluate(CLICK)
+        page.wait_for(f"{BUTTON}.textContent === 'Stop'")
+        page.evaluate(f"WebSocket.prototype.send = () => {{}}; {CLICK}")
+        assert page.evaluate("microphone.readyState") == "ended"  # at once
+        page.wait_for(f"{MESSAGE}.textContent === 'The server does not answer.'")
+        assert page.evaluate(f"{BUTTON}.textContent") == "Listen"
 
 
 @pytest.mark.slow

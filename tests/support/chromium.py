@@ -59,6 +59,23 @@ class Page:
             time.sleep(0.05)
         raise AssertionError(f"not so within {timeout_s:g} s: {expression}")
 
+    def watch_microphone(self):
+        """Keep the track of each microphone that the page opens from now on, as `microphone`."""
+        self.evaluate(
+            """(() => {
+              const devices = navigator.mediaDevices, open = devices.getUserMedia.bind(devices);
+              devices.getUserMedia = async (wish) => {
+                const stream = await open(wish);
+                [window.microphone] = stream.getTracks();
+                return stream;
+              };
+            })()"""
+        )
+
+    def disconnect_microphone(self):
+        """Tell the page that its microphone has ended, which no page can bring about."""
+        self.evaluate("microphone.dispatchEvent(new Event('ended'))")
+
     def resize(self, width, height=900, dark=False):
         self.call(
             "Emulation.setDeviceMetricsOverride",

@@ -3,6 +3,8 @@
 const TOKEN = "speechgru-token";
 /** Bytes that may wait for the network, about two seconds of sound; what comes then is lost. */
 const MOST_WAITING = 200_000;
+/** How long the last answers of a stream that was stopped are waited for. */
+const LAST_MS = 5000;
 
 let token = sessionStorage.getItem(TOKEN) ?? "";
 
@@ -62,25 +64,38 @@ export async function stream(path, options, onMessage, onLevel, onClose) {
     audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false },
   });
   const context = new AudioContext();
+  const mute = () => input.getTracks().forEach((track) => track.stop());
   const close = () => {
-    for (const track of input.getTracks()) track.stop();
+    mute();
     return context.close();
   };
   try {
     await context.audioWorklet.addModule(new URL("microphone-worklet.js", import.meta.url));
     await context.resume();
     const socket = await open(path, { ...options, rate: context.sampleRate, format: "s16le" });
-    let stopped = false;
+    let ending; // why, once it ends from here
     let lost = 0;
+    const end = (why) => {
+      ending ??= why;
+      mute(); // at once: the server may be out of reach
+      if (socket.readyState === WebSocket.OPEN) socket.send('{"type": "end"}');
+      setTimeout(() => {
+        ending ||= "The server does not answer.";
+        socket.onclose?.({});
+      }, LAST_MS);
+    };
     socket.onmessage = ({ data }) => onMessage(JSON.parse(data));
     socket.onclose = ({ reason }) => {
+      socket.onmessage = socket.onclose = null;
+      socket.close();
       close();
-      onClose(stopped ? "" : reason || "The connection to the server was lost.");
+      onClose(ending ?? (reason || "The connection to the server was lost."));
     };
+    for (const track of input.getTracks()) track.onended = () => end("The microphone was disconnected.");
     const worklet = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0 });
     worklet.port.onmessage = ({ data: { pcm, levelDb } }) => {
       onLevel(levelDb);
-      if (socket.readyState !== WebSocket.OPEN || stopped) return;
+      if (socket.readyState !== WebSocket.OPEN || ending !== undefined) return;
       if (socket.bufferedAmount > MOST_WAITING) {
         lost += pcm.byteLength / 2;
         return;
@@ -92,10 +107,7 @@ export async function stream(path, options, onMessage, onLevel, onClose) {
     new MediaStreamAudioSourceNode(context, { mediaStream: input }).connect(worklet);
     return {
       send: (message) => socket.send(JSON.stringify(message)),
-      stop: () => {
-        stopped = true;
-        if (socket.readyState === WebSocket.OPEN) socket.send('{"type": "end"}');
-      },
+      stop: () => end(""),
     };
   } catch (error) {
     await close();

@@ -99,8 +99,12 @@ export function listen(
   onError?: (error: Error) => void,
 ): Promise<Microphone>;
 
-/** Open the microphone and give its sound, mono at `toRate`, in blocks. */
-export function openMicrophone(onSamples: (samples: Float32Array) => void, toRate: number): Promise<Microphone>;
+/** Open the microphone and give its sound, mono at `toRate`, in blocks; `onEnd` is called if it is disconnected. */
+export function openMicrophone(
+  onSamples: (samples: Float32Array) => void,
+  toRate: number,
+  onEnd?: () => void,
+): Promise<Microphone>;
 
 /** Decibels of full scale. */
 export function level(samples: Float32Array): number;

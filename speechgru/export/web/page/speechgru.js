@@ -162,19 +162,21 @@ export async function listen(recognizer, onEvent, onStep = () => {}, onError = c
       events.forEach(onEvent);
       onStep({ level: level(samples), posteriors: recognizer.posteriors });
     }, onError);
-  }, recognizer.sampleRate);
+  }, recognizer.sampleRate, () => onError(new Error("the microphone was disconnected")));
   return microphone;
 }
 
 /**
  * Open the microphone and give its sound, mono at `toRate`, in blocks of some 20 ms.
+ * @param {() => void} [onEnd] is called if it is disconnected
  * @returns a promise of `{stop, rate}`
  */
-export async function openMicrophone(onSamples, toRate) {
+export async function openMicrophone(onSamples, toRate, onEnd = () => {}) {
   if (!navigator.mediaDevices) throw new Error("a page needs https, or to be on this machine, to hear a microphone");
   const stream = await navigator.mediaDevices.getUserMedia({
     audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false },
   });
+  for (const track of stream.getTracks()) track.onended = onEnd;
   const context = new AudioContext();
   const stop = () => {
     for (const track of stream.getTracks()) track.stop();
