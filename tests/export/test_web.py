@@ -320,6 +320,7 @@ def test_chromium_hears_what_listen_hears(which, own_model, runtime, tmp_path):
                 assert one["score"] == pytest.approx(other.score, abs=1e-3)
                 assert one["start"] == pytest.approx(other.start_s, abs=0.021)
         # From the microphone, whose start nobody knows: the same words, as far apart.
+        page.watch_microphone()
         page.evaluate("document.getElementById('listen').click()")
         count = f"document.getElementById('events').children.length >= {len(expected)}"
         page.wait_for(count, 30)
@@ -327,6 +328,9 @@ def test_chromium_hears_what_listen_hears(which, own_model, runtime, tmp_path):
             "[...document.querySelectorAll('#events li')].map("
             "(li) => [...li.children].map((span) => span.textContent)).reverse()"
         )
+        page.disconnect_microphone()
+        said = "the microphone was disconnected"
+        assert page.evaluate("document.getElementById('words').textContent") == said
     assert [row[0] for row in rows] == [event.word for event in expected]
     times = [float(row[2].split()[0]) for row in rows]
     # Frames begin elsewhere in the sound, so that each event may come two steps sooner or later.
