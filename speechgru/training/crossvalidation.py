@@ -120,7 +120,7 @@ class CrossValidation:
 
     def _is_other(self, out: Path) -> bool:
         path = out / _PLAN
-        return path.exists() and path.read_text(encoding="utf-8") != self._plan
+        return path.exists() and path.read_bytes() != self._plan.encode()
 
     def run(self, device: torch.device, watch: Watch) -> FoldsReport:
         """Train and test every fold.

@@ -68,7 +68,7 @@ def test_stopped_cross_validation_continues(recipe, tmp_path):
 def test_other_settings_need_another_directory(recipe, tmp_path):
     (tmp_path / "cv").mkdir()
     first = CrossValidation(recipe, tmp_path / "cv", folds=2)
-    (tmp_path / "cv" / "crossvalidation.json").write_text("{}")
+    (tmp_path / "cv" / "crossvalidation.json").write_bytes(b"{\xff}")  # damaged, too
     with pytest.raises(UsageError, match="other recordings or settings"):
         CrossValidation(recipe, tmp_path / "cv", folds=2)
     renamed = CrossValidation(recipe, tmp_path / "cv", folds=2, may_rename=True)
