@@ -125,6 +125,8 @@ def train(
             run.create(recipe)
         elif resumed or has_checkpoint():  # from another process, while this one decoded
             restore(trainer, run, say)
+        else:
+            say(f"{out}: no checkpoint in last/, so training starts over")
         where = f"{device}" if ranks.size == 1 else f"{ranks.size} x {device.type}"
         for line in (f"{out}: training on {where}; Ctrl-C saves and stops", *trainer.notes):
             say(line)

@@ -122,6 +122,17 @@ def test_a_run_without_its_weights_is_not_called_finished(
         loop.train(recipe, run, CPU, resume=True)
 
 
+def test_without_its_checkpoint_a_run_says_that_it_starts_over(recipe, uninterrupted, tmp_path):
+    """Its weights are replaced by those of the first validation."""
+    run, lines = tmp_path / "run", []
+    shutil.copytree(uninterrupted, run)
+    shutil.rmtree(run / "last")
+    asked = iter([False, True, True])
+    with pytest.raises(InterruptedRunError):
+        loop.train(recipe, run, CPU, resume=True, stop=lambda: next(asked), say=lines.append)
+    assert f"{run}: no checkpoint in last/, so training starts over" in lines
+
+
 def test_metrics_after_the_checkpoint_are_not_duplicated(recipe, uninterrupted, tmp_path):
     """As after a kill between the writing of the line and of the checkpoint."""
     run = tmp_path / "run"
