@@ -79,8 +79,11 @@ def plan_runs(
     match: Match,
     seeds: int,
     out: Path,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[PlannedRun]:
     """All runs of a comparison: every cell with one seed, then every cell with the next.
+
+    `say` is called with a line where it cannot be checked that the recordings are the same.
 
     Raises:
         UsageError: a cell cannot be made to match, or a folder holds a run of another recipe.
@@ -99,8 +102,8 @@ def plan_runs(
                 f"{run.folder}: holds a run of another recipe; use another --out for another "
                 "comparison"
             )
-        if directory.checkpoint.exists():  # the result of a finished run is only read
-            check_same_data(directory, data)
+        if directory.checkpoint.exists() or run.result_file.exists():  # which is only read
+            check_same_data(directory, data, say)
     return runs
 
 

@@ -84,7 +84,7 @@ def compare(
     options.check_out_dir(folder)
     with progress_bar("decoding") as progress:
         of_all = prepare(settings, progress)
-    runs = plan_runs(settings, of_all, names, match, seeds, folder)  # type: ignore[arg-type]
+    runs = plan_runs(settings, of_all, names, match, seeds, folder, err.line)  # type: ignore[arg-type]
     results = _costs(runs, of_all, chosen) if costs_only else _results(runs, of_all, chosen)
     reference = settings.model.cell if settings.model.cell in names else names[0]
     rows = make_rows(results, reference)

@@ -170,8 +170,7 @@ class CrossValidation:
             kept if recipe.data.other_sounds else None,
         )
         if path.exists():
-            if RunDirectory(run).checkpoint.exists():
-                check_same_data(RunDirectory(run), data, watch.say)
+            check_same_data(RunDirectory(run), data, watch.say)
             return _read(path)
         tested = [clip for clip in corpus.split("testing") if not clip.word.startswith("_")]
         watch.say(f"fold {fold + 1} of {self.folds.count}: without {self._left_out(tested)}")

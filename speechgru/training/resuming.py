@@ -12,7 +12,16 @@ from speechgru.training.trainer import Trainer
 def check_same_data(
     run: RunDirectory, data: TrainingData, say: Callable[[str], None] = lambda line: None
 ) -> None:
-    """Raise a DataError if a run's recordings have changed since it started."""
+    """Raise a DataError if a run's recordings have changed since it started.
+
+    `say` is called with a line where that cannot be checked.
+    """
+    if not run.checkpoint.exists():
+        say(
+            f"{run.root}: no checkpoint in last/, so whether the recordings have changed since its "
+            "result was measured cannot be checked"
+        )
+        return
     started = read_progress(run.checkpoint)
     changed = started.fingerprint != data.fingerprint
     # None in checkpoints of earlier versions; decoders of other versions may differ in a bit.

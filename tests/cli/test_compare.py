@@ -87,6 +87,10 @@ def test_results_of_other_recordings_are_refused(tmp_path, capsys):
     assert code == 4
     assert "rnn-seed1: the recordings have changed since this run began" in told.err
     assert not (tmp_path / "out" / "gru-seed1").exists()
+    shutil.rmtree(tmp_path / "out" / "rnn-seed1" / "last")
+    code, told = run(capsys, *typed, "rnn", "--out", tmp_path / "out")
+    assert code == 0
+    assert "rnn-seed1: no checkpoint in last/, so whether the recordings have changed" in told.err
 
 
 def test_interrupted_run_resumes_with_the_same_result(tones, tmp_path):

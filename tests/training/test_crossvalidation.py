@@ -83,6 +83,11 @@ def test_finished_fold_of_other_recordings_is_refused(tmp_path):
     shutil.copyfile(tmp_path / "high-a.wav", tmp_path / "low-a.wav")
     with pytest.raises(DataError, match="fold-1: the recordings have changed since this run began"):
         CrossValidation(recipe, tmp_path / "cv", folds=2).run(CPU, Watch())
+    lines: list[str] = []
+    for number in (1, 2):
+        shutil.rmtree(tmp_path / "cv" / f"fold-{number}" / "last")
+    CrossValidation(recipe, tmp_path / "cv", folds=2).run(CPU, Watch(lines.append))
+    assert sum("no checkpoint in last/, so whether the recordings have" in x for x in lines) == 2
 
 
 def test_damaged_result_of_a_fold_is_an_error(recipe, tmp_path):
