@@ -123,7 +123,7 @@ def perform_run(
     if run.result_file.exists():
         return RunResult.load(run.result_file)
     started = RunDirectory(run.folder).recipe.exists()
-    trained = train(run.recipe, run.folder, device, started, report, stop)
+    trained = train(run.recipe, run.folder, device, started, report, stop, data=data)
     result = RunResult(
         cell=run.cell,
         hidden=run.recipe.model.hidden,

@@ -112,6 +112,14 @@ def len_training(data) -> int:
     return len(data.task.split("training"))
 
 
+def test_every_cell_has_the_recordings_that_the_comparison_began_with(tmp_path):
+    recipe = quick_recipe(write_tones(tmp_path), epochs=1, validations=1)
+    data = prepare(recipe)
+    run, *_ = plan_runs(recipe, data, ["rnn"], "width", 1, tmp_path / "out")
+    (tmp_path / "low-a.wav").unlink()
+    assert perform_run(run, data, CPU).splits["testing"].n == 18
+
+
 def test_plan_has_every_seed_of_every_cell(tones, tmp_path):
     recipe = quick_recipe(tones, seed=5)
     runs = plan_runs(recipe, prepare(recipe), ["gru", "rnn"], "width", 2, tmp_path)
@@ -138,6 +146,15 @@ def test_costs_only_trains_nothing(tones, tmp_path, capsys):
     assert {row["hidden"] for row in rows} == {16}
     assert not any(row["splits"] for row in rows)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"costs.md", "costs.csv"}
+
+
+def test_what_was_measured_is_printed_even_if_it_cannot_be_written(tones, tmp_path, capsys):
+    (tmp_path / "costs.md").mkdir()
+    typed = write_recipe(tmp_path, tones), "--cells", "rnn", "--costs-only", "--out", tmp_path
+    code, told = run(capsys, *typed)
+    assert code == 1
+    assert "costs.md: cannot be written" in told.err
+    assert "M MAC/s" in told.out
 
 
 @pytest.mark.parametrize(
