@@ -93,19 +93,32 @@ def describe_model(path: Path) -> dict[str, Any]:
     }
 
 
-def write_metadata(model: Path, metadata: Mapping[str, Any], output: Path | None = None) -> None:
+def write_metadata(
+    model: Path,
+    metadata: Mapping[str, Any],
+    output: Path | None = None,
+    measured: Backend | None = None,
+) -> None:
     """Write a model's file with other metadata, in place or to another file.
 
+    Args:
+        measured: the model that the metadata was found with, which must still be in the file.
+
     Raises:
-        DataError: as `open_backend`.
+        DataError: as `open_backend`, or the file has been replaced since `measured` was opened.
         SpeechGRUError: the file cannot be written.
     """
+    current = open_backend(model)
+    if measured is not None and current.header != measured.header:
+        raise DataError(
+            f"{model}: was replaced by another model in the meantime, to which these figures do "
+            "not apply; nothing was written"
+        )
     if is_onnx(model):
-        from speechgru.backends.onnx import load_onnx
         from speechgru.common.files import write_atomic
         from speechgru.modelfile.onnx import with_header
 
-        header = dict(load_onnx(model).header) | {"metadata": dict(metadata)}
+        header = dict(current.header) | {"metadata": dict(metadata)}
         write_atomic(output or model, with_header(model.read_bytes(), header))
         return
     from speechgru.modelfile.safetensors import load_model, save_model

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from speechgru.cli.progress import progress_bar
 from speechgru.cli.terminal import err, out, print_json
 from speechgru.errors import DataError, UsageError
 from speechgru.modelfile.bundled import find_model, is_bundled, why_no_model
+
+if TYPE_CHECKING:
+    from speechgru.evaluation.calibration import Calibration
 
 STREAM, OUTPUT = "Stream of the validation split", "Output"
 
@@ -115,24 +118,31 @@ def calibrate(
     case = split_case(audio, plan) if audio else None
     with progress_bar("listening, in seconds of audio") as progress:
         found = choose(backend, sound, case, max_false_alarms_per_hour, config, policy, progress)
-    if picture is not None:
-        save_calibration_picture(found, picture)
-    if target.file is not None:
-        metadata = found.as_metadata(backend.metadata, audio.corpus if audio else None)
-        write_metadata(path, metadata, target.file)
     note = too_short(found.chosen.ambient.hours, max_false_alarms_per_hour)
-    if json:
-        written = str(target.file) if target.file else None
-        print_json(found.as_dict() | {"too_short": note, "written": written})
-        return
+    written = None
+    try:
+        if target.file is not None:
+            metadata = found.as_metadata(backend.metadata, audio.corpus if audio else None)
+            write_metadata(path, metadata, target.file, measured=backend)
+            written = str(target.file)
+        if picture is not None:
+            save_calibration_picture(found, picture)
+    finally:  # what took long is not lost where a file cannot be written
+        if json:
+            print_json(found.as_dict() | {"too_short": note, "written": written})
+        else:
+            _print(found, note, written)
+
+
+def _print(found: "Calibration", note: str | None, written: str | None) -> None:
     from speechgru.cli.tables.calibration import print_calibration
 
     print_calibration(found)
     if note is not None:
         allowed = len(found.chosen.ambient.events)
         out.line(f"{note}. The thresholds were chosen to let {allowed or 'none'} through.")
-    if target.file is not None:
-        err.line(f"{target.file}: thresholds written; `speechgru info {target.file}` shows them")
+    if written is not None:
+        err.line(f"{written}: thresholds written; `speechgru info {written}` shows them")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import soundfile
+from tones import untrained_model
 
 from speechgru.cli import main, progress
+from speechgru.evaluation import ambient
+from speechgru.modelfile.safetensors import load_model, save_model
 
 LINES = [
     "export {model} -o {text}/model.onnx",
@@ -48,6 +51,24 @@ def test_outputs_are_tested_first(line, places, capsys, monkeypatch):
     assert error.startswith("error: ")
     assert any(places[key] in error for key in ("text", "taken", "new"))
     assert places["none"] not in error
+
+
+def test_thresholds_of_a_model_are_not_written_into_another(places, tmp_path, capsys, monkeypatch):
+    """A training has replaced the file in the meantime; what was measured is shown."""
+    mine, listen = tmp_path / "mine.safetensors", ambient.open_ambient
+    save_model(untrained_model(clip_s=0.5, metrics={"step": 1}), mine)
+
+    def open_and_replace(*arguments):
+        save_model(untrained_model(clip_s=0.5, metrics={"step": 2}), mine)
+        return listen(*arguments)
+
+    monkeypatch.setattr(ambient, "open_ambient", open_and_replace)
+    limit = ["--max-false-alarms-per-hour", "10000"]
+    assert main(["calibrate", str(mine), "--ambient", places["sound"], *limit]) == 4
+    printed = capsys.readouterr()
+    assert "mine.safetensors: was replaced by another model in the meantime" in printed.err
+    assert "false alarms" in printed.out
+    assert load_model(mine).metadata == {"clip_s": 0.5, "metrics": {"step": 2}}
 
 
 def test_long_work_says_how_far_it_is(places, capsys, monkeypatch):
