@@ -88,21 +88,24 @@ def compare(
     results = _costs(runs, of_all, chosen) if costs_only else _results(runs, of_all, chosen)
     reference = settings.model.cell if settings.model.cell in names else names[0]
     rows = make_rows(results, reference)
-    tables = write_tables(rows, reference, folder, "costs" if costs_only else "compare")
     title = f"{of_all.task.protocol} of {of_all.corpus.root.name}: the same {match}"
-    if not costs_only:
-        from speechgru.analysis.comparison_report import save_comparison_picture
+    try:
+        tables = write_tables(rows, reference, folder, "costs" if costs_only else "compare")
+        if not costs_only:
+            from speechgru.analysis.comparison_report import save_comparison_picture
 
-        save_comparison_picture(rows, title, folder / "compare.png")
-    if json:
-        found: dict[str, Any] = {"protocol": of_all.task.protocol, "match": match}
-        found |= {"reference": reference, "rows": [row.as_dict() for row in rows]}
-        print_json(found | {"folder": str(folder)})
-        return
-    from speechgru.cli.tables.comparison import print_comparison
+            save_comparison_picture(rows, title, folder / "compare.png")
+    finally:  # what took long is not lost where a file cannot be written
+        if json:
+            found: dict[str, Any] = {"protocol": of_all.task.protocol, "match": match}
+            found |= {"reference": reference, "rows": [row.as_dict() for row in rows]}
+            print_json(found | {"folder": str(folder)})
+        else:
+            from speechgru.cli.tables.comparison import print_comparison
 
-    print_comparison(rows, reference, title)
-    out.line(", ".join(str(table) for table in tables))
+            print_comparison(rows, reference, title)
+    if not json:
+        out.line(", ".join(str(table) for table in tables))
 
 
 def _costs(

@@ -13,6 +13,7 @@ from speechgru.cli.evaluate_streams import (
     evaluate_conversation,
     evaluate_sequences,
     evaluate_stream,
+    save_stream,
 )
 from speechgru.cli.help import examples
 from speechgru.cli.inputs import open_split
@@ -259,7 +260,7 @@ def evaluate(
             backend, split_audio, orders if carry_state else 0, seed
         )
     if streaming:
-        results.stream = evaluate_stream(backend, path, stream_options, split_audio, ambient_sound)
+        results.stream = evaluate_stream(backend, stream_options, split_audio, ambient_sound)
     if split_audio is not None and conversation:
         results.conversation = evaluate_conversation(
             backend, stream_options, split_audio, results.stream
@@ -271,15 +272,19 @@ def evaluate(
     if ambient_sound is not None:
         print_skipped(ambient_sound.skipped)
         results.ambient = evaluate_ambient(backend, ambient_sound, stream_options, results.stream)
-    if json:
-        print_json(results.as_dict())
-    else:
-        results.print()
     clips = results.clips
-    if picture is not None and clips and not streaming:
-        from speechgru.evaluation.clip_report import save_confusion_picture
+    try:
+        if results.stream is not None:
+            save_stream(backend, path, stream_options, results.stream, ambient_sound)
+        elif picture is not None and clips:
+            from speechgru.evaluation.clip_report import save_confusion_picture
 
-        save_confusion_picture(clips, picture)
+            save_confusion_picture(clips, picture)
+    finally:  # what took long is not lost where a file cannot be written
+        if json:
+            print_json(results.as_dict())
+        else:
+            results.print()
     if min_accuracy is not None and clips and clips.accuracy < min_accuracy:
         raise GateError(
             f"accuracy {clips.accuracy:.4f} on {clips.n} clips is below "

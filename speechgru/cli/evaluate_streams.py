@@ -28,10 +28,15 @@ _LEAST_TUNED_MINUTES = 1.0
 
 @dataclass(frozen=True)
 class StreamResult:
-    """The events of a stream compared with its truth, and the decoders tried before."""
+    """The events of a stream compared with its truth, and the decoders tried before.
+
+    Args:
+        talk: the conversation that they were also tried on, if any.
+    """
 
     report: "StreamReport"
     trials: "list[Trial]"
+    talk: "StreamCase | None" = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -41,12 +46,11 @@ class StreamResult:
 
 def evaluate_stream(
     backend: "Backend",
-    model: Path,
     options: StreamOptions,
     audio: "SplitAudio | None",
     ambient: "AmbientSound | None" = None,
 ) -> StreamResult:
-    """Score a recording, or a stream made of `audio`; tune, store and draw if requested.
+    """Score a recording, or a stream made of `audio`; tune the decoder first if requested.
 
     The decoder is tuned on a conversation made of `audio` too, and with `ambient` on that sound.
     """
@@ -71,21 +75,34 @@ def evaluate_stream(
         report = streams.evaluate_stream(
             backend, case, config, policy, progress, replayable, grammar
         )
+    return StreamResult(report, trials, talk)
+
+
+def save_stream(
+    backend: "Backend",
+    model: Path,
+    options: StreamOptions,
+    stream: StreamResult,
+    ambient: "AmbientSound | None" = None,
+) -> None:
+    """Store the tuned decoder in the model's file and draw the DET curve, if requested."""
     if options.keep:
         from speechgru.backends.loader import write_metadata
         from speechgru.evaluation.tuning import tuned_metadata
 
-        around = ambient.description | {"events": trials[0].ambient} if ambient else None
-        talked = trials[0].conversation
+        best, talk = stream.trials[0], stream.talk
+        around = ambient.description | {"events": best.ambient} if ambient else None
+        talked = best.conversation
         talked_on = talk.source | {"errors": talked.errors} if talk and talked else None
-        tuned = tuned_metadata(backend.metadata, report, ambient=around, conversation=talked_on)
-        write_metadata(model, tuned)
+        tuned = tuned_metadata(
+            backend.metadata, stream.report, ambient=around, conversation=talked_on
+        )
+        write_metadata(model, tuned, measured=backend)
     if options.picture is not None:
         from speechgru.evaluation.det import save_stream_picture
 
         with progress_bar("trying thresholds") as progress:
-            save_stream_picture(backend, report, options.picture, progress)
-    return StreamResult(report, trials)
+            save_stream_picture(backend, stream.report, options.picture, progress)
 
 
 def evaluate_conversation(

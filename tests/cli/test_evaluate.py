@@ -139,13 +139,17 @@ def test_unwritable_picture_is_refused_before_the_work(tones, saved, tmp_path, c
     assert f"{picture}: cannot be written" in printed.err
 
 
-def test_figures_are_printed_even_if_the_picture_fails(tones, saved, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("more", [[], ["--streaming", "--minutes", "0.3"]])
+def test_figures_are_printed_even_if_the_picture_fails(
+    tones, saved, tmp_path, capsys, monkeypatch, more
+):
     def fail(*_):
         raise OSError(28, "No space left on device", "confusion.png")
 
     monkeypatch.setattr("speechgru.evaluation.clip_report.save_confusion_picture", fail)
+    monkeypatch.setattr("speechgru.evaluation.det.save_stream_picture", fail)
     picture = str(tmp_path / "confusion.png")
-    code = main(["evaluate", saved(trained_model()), "--data", tones, "--picture", picture])
+    code = main(["evaluate", saved(trained_model()), "--data", tones, "--picture", picture, *more])
     printed = capsys.readouterr()
     assert code == 1
     assert "N = 18 clips" in printed.out
