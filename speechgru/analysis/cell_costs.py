@@ -10,6 +10,7 @@ import torch
 from speechgru.analysis.measuring import clock_for, fastest_s
 from speechgru.backends.onnx import OnnxBackend
 from speechgru.backends.pytorch import TorchBackend
+from speechgru.errors import UsageError
 from speechgru.export.exporter import as_onnx
 from speechgru.model.cells import CellName, make_cell
 from speechgru.training.trainer import Trainer
@@ -144,8 +145,13 @@ def measure_cell(
 
     The step form is the loop that a stream runs, one `Cell.step` after another, with the gradient
     through all of it.
+
+    Raises:
+        UsageError: the cell normalizes over a batch, and the batch is a single sequence.
     """
     cell = make_cell(name, width, width).to(device).train()
+    if batch == 1 and any(isinstance(part, torch.nn.BatchNorm1d) for part in cell.modules()):
+        raise UsageError(f"--batch 1: {name} normalizes over the batch; 2 or more are needed")
     x = torch.randn(batch, steps, width, device=device)
     initial = torch.zeros(batch, *cell.state_size, device=device)
 

@@ -59,11 +59,15 @@ def test_table_of_cells(capsys):
 
 
 @pytest.mark.parametrize(
-    ("cells", "message"),
-    [("grue", "'grue': must be one of"), ("stack+gru", "a single layer has no front")],
+    ("options", "message"),
+    [
+        (["--cells", "grue"], "'grue': must be one of"),
+        (["--cells", "stack+gru"], "a single layer has no front"),
+        (["--cells", "ligru", "--batch", "1"], "--batch 1: ligru normalizes over the batch"),
+    ],
 )
-def test_unknown_cell_and_front_are_refused(capsys, cells, message):
-    assert main(["bench", "cells", "--cells", cells]) == 2
+def test_impossible_cells_are_refused(capsys, options, message):
+    assert main(["bench", "cells", *options]) == 2
     assert message in capsys.readouterr().err
 
 

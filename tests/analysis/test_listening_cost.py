@@ -158,6 +158,11 @@ def test_bench_listen_start(tmp_path, monkeypatch, capsys):
     assert "recognizes no event in it" in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_a_recording_that_cannot_be_read_is_refused_at_once(tmp_path, capsys):
+    assert main(["bench", "listen", "--start", str(tmp_path / "none.wav")]) == 4
+    assert f"error: {tmp_path / 'none.wav'}: cannot be read" in capsys.readouterr().err
+
+
 def test_at_least_three_minutes():
     with pytest.raises(UsageError, match="at least 3"):
         measure_listening(BandBackend, minutes=2)

@@ -69,6 +69,11 @@ def test_impossible_losses_are_refused(arguments):
         PacketLoss(*arguments)
 
 
+def test_a_negative_seed_is_refused(capsys):
+    assert main(["bench", "loss", "--data", "embedded", "--seed", "-1"]) == 2
+    assert "--seed" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_bench_loss(capsys):
     arguments = ["--data", "embedded", "--minutes", "3", "--draws", "2", "--json"]

@@ -30,6 +30,11 @@ def test_a_load_passes_if_no_stream_is_closed():
     assert best([load_of(10, closed=1)], 60.0) is None
 
 
+def test_a_model_that_cannot_be_served_is_refused_at_once(capsys):
+    assert main(["bench", "serve", "nothing.onnx", "--streams", "1"]) == 4
+    assert "error: nothing.onnx: no such file" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_bench_serve(capsys):
     arguments = ["--streams", "4", "--seconds", "2", "--chunk-ms", "40", "--limit-ms", "100000"]

@@ -92,7 +92,11 @@ def _print(cost: "ListeningCost") -> None:
 
 def _bench_start(model: Path, recording: Path, json: bool) -> None:
     from speechgru.analysis.listening_cost import measure_startup
+    from speechgru.audio.files import probe
+    from speechgru.backends.loader import open_backend
 
+    open_backend(model).check_streams()  # before a process of its own fails to
+    probe(recording)
     with progress_bar("starting, in pairs") as progress:
         cost = measure_startup(model, recording, progress=progress)
     if json:

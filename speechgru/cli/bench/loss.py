@@ -36,7 +36,7 @@ def bench_loss(
     minutes: Annotated[
         float, typer.Option(metavar="M", help="Length of the stream, in minutes.")
     ] = 20.0,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the stream.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the stream.")] = 0,
     json: options.Json = False,
 ) -> None:
     """Words missed in a stream with lost packets, and without."""

@@ -53,8 +53,10 @@ def bench_serve(
 ) -> None:
     """Live WebSocket streams that a server answers in time."""
     path = find_model(model) if model is not None else bundled_model()
+    from speechgru.backends.loader import open_backend
     from speechgru.serve.capacity import best, measure_load, search
 
+    open_backend(path).check_streams()  # before a server fails to
     note_load(os.cpu_count() or 1)
 
     def measure(count: int) -> "Load":
