@@ -92,7 +92,8 @@ class SplitRow:
         ci95: Wilson's interval of the mean accuracy; more seeds do not narrow it, as the clips
             stay the same.
         reset_gap: points lost when the state is carried; None for a model that needs whole clips.
-        difference: points of difference from the reference cell and its interval, paired by clip.
+        difference: points of difference from the reference cell and its interval, paired by clip;
+            None for that cell itself, and of a single clip.
     """
 
     n: int
@@ -148,7 +149,7 @@ def _split_row(runs: Sequence[RunResult], split: str, references: dict[int, RunR
     differences = [
         run.splits[split].is_right() - references[run.seed].splits[split].is_right()
         for run in runs
-        if run.seed in references
+        if run.seed in references and n > 1  # a single clip has no interval
     ]
     return SplitRow(
         n=n,

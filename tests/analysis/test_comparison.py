@@ -161,6 +161,11 @@ def test_rows_average_over_seeds():
     assert 0 < low < 0.375 < high < 1
 
 
+def test_a_single_clip_has_no_interval_of_its_difference():
+    _, rnn = make_rows([result("gru", hits="1"), result("rnn", hits="0")], "gru")
+    assert rnn.splits["testing"].difference is None
+
+
 @given(seed=st.integers(0, 1_000))
 @settings(max_examples=5, deadline=None)
 def test_paired_interval_covers_the_truth_19_times_in_20(seed):
