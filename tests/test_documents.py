@@ -42,9 +42,8 @@ NOT_RUN = {
     "pip install -e .[test]": _PIP,
     "pip install --no-deps .": _PIP,
     "pip install .[serve]": _PIP,
-    "pip install numpy onnxruntime typer rich soundfile soxr sounddevice pydantic filelock": (
-        "tests/backends/test_without_torch.py runs with these packages alone"
-    ),
+    "pip install numpy onnxruntime typer rich soundfile soxr sounddevice pydantic filelock "
+    "psutil": "tests/backends/test_without_torch.py runs with these packages alone",
     "pytest": _CI,
     "pytest -m slow": _CI,
     "pytest -m fuzz --dist load": "tests/fuzz runs a small part of these inputs in every run",

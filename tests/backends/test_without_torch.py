@@ -269,6 +269,7 @@ def small(tmp_path_factory) -> Path:
         ["info"],
         ["evaluate", "m.onnx", "--data", "tones/tones.csv", "--split", "testing", "--streaming"],
         ["calibrate", "m.onnx", "--ambient", "high.wav", "--max-false-alarms-per-hour", "1"],
+        ["bench", "listen", "m.onnx"],
         ["devices", "--json"],
     ],
     ids=lambda command: command[0],
