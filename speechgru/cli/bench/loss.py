@@ -23,7 +23,7 @@ def bench_loss(
     data: Annotated[str, options.data_in(None)],
     model: options.OptionalModel = None,
     loss: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of packets that are lost.")
+        float, typer.Option(metavar="SHARE", help="Share of packets that are lost, 0 to 1.")
     ] = 0.05,
     packet_ms: Annotated[
         float, typer.Option(metavar="MS", help="Milliseconds of sound in a packet.")
