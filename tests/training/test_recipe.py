@@ -8,7 +8,12 @@ import pytest
 from speechgru.cli import main
 from speechgru.errors import UsageError
 from speechgru.training.recipe import Recipe, load_recipe, parse_recipe
-from speechgru.training.recipe_files import DEFAULT_RECIPE, find_recipe, recipe_names
+from speechgru.training.recipe_files import (
+    DEFAULT_RECIPE,
+    find_recipe,
+    recipe_descriptions,
+    recipe_names,
+)
 
 #: What the README names.
 IN_PACKAGE = (
@@ -36,6 +41,8 @@ def written(tmp_path: Path):
 def test_bundled_recipes():
     assert set(IN_PACKAGE) <= set(recipe_names())
     assert DEFAULT_RECIPE in recipe_names()
+    descriptions = recipe_descriptions()
+    assert len(set(descriptions.values())) == len(descriptions)
 
 
 @pytest.mark.parametrize("name", recipe_names())
