@@ -191,7 +191,11 @@ def evaluate(
     state: Annotated[str | None, options.state_in(DECODING)] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(metavar="X", help="One threshold for all words.", rich_help_panel=DECODING),
+        typer.Option(
+            metavar="X",
+            help="One threshold for all words, up to 1. [default: the model's own]",
+            rich_help_panel=DECODING,
+        ),
     ] = None,
     beam: options.Beam = None,
     grammar: options.GrammarFile = None,

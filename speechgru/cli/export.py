@@ -33,7 +33,8 @@ def export(
         Path | None, typer.Option("--output", "-o", metavar="FILE.onnx", help="Where to write it.")
     ] = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Store weights in 8 bits: a third of the size or less.")
+        bool,
+        typer.Option("--int8", help="Store weights in 8 bits: a quarter to a third of the size."),
     ] = False,
     web: Annotated[
         Path | None,

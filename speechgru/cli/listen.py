@@ -47,7 +47,7 @@ def listen(
         str | None,
         typer.Option(
             metavar="ID|NAME",
-            help="Microphone: its id or part of its name.",
+            help="Microphone: its id or part of its name. [default: the system's]",
             rich_help_panel=SOUND,
         ),
     ] = None,
@@ -94,7 +94,7 @@ def listen(
         list[str] | None,
         typer.Option(
             metavar="[WORD=]X",
-            help="Threshold of one word or of all; repeatable.",
+            help="Threshold of one word or of all, up to 1; repeatable. [default: the model's own]",
             rich_help_panel=DECODING,
         ),
     ] = None,

@@ -52,7 +52,7 @@ def state_in(panel: str | None) -> Any:
     """--state under a heading of the help."""
     return typer.Option(
         metavar="POLICY",
-        help="When the state is reset: carry (never), silence or event.",
+        help="When the state is reset: carry (never), silence or event. [default: the model's own]",
         rich_help_panel=panel,
     )
 
@@ -108,7 +108,7 @@ Beam = Annotated[
         metavar="N",
         min=1,
         max=1000,
-        help="Beam width of the CTC decoder.",
+        help="Beam width of the CTC decoder. [default: the model's own]",
         rich_help_panel="Decoding",
     ),
 ]

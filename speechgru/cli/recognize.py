@@ -27,8 +27,8 @@ def recognize(
         list[str],
         typer.Argument(
             metavar="[MODEL] FILE...",
-            help="Recordings, one word in each. A model file, a run directory or the name of a "
-            "bundled model may come first. [default: commands-12]",
+            help="Recordings, one word in each. Before them a model file, a run directory or the "
+            "name of a bundled model; without one, commands-12.",
             show_default=False,
             autocompletion=complete_model,
         ),

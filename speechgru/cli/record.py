@@ -65,7 +65,9 @@ def record(
     ] = 4.0,
     device: Annotated[
         str | None,
-        typer.Option(metavar="ID|NAME", help="Microphone; see `speechgru devices`."),
+        typer.Option(
+            metavar="ID|NAME", help="Microphone; see `speechgru devices`. [default: the system's]"
+        ),
     ] = None,
     input_file: Annotated[
         Path | None,

@@ -62,7 +62,7 @@ def stream(
         float | None,
         typer.Option(
             metavar="X",
-            help="Share of clips of unknown words. [default: 0.4]",
+            help="Share of clips of unknown words, 0 to 1. [default: 0.4]",
             rich_help_panel=MIX,
         ),
     ] = None,
