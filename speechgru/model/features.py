@@ -21,11 +21,14 @@ class FeatureConfig(BaseModel):
 
     #: "mfcc": cepstra of the log mel spectrum; "logmel": the log mel spectrum itself.
     kind: Literal["mfcc", "logmel"] = "mfcc"
+    #: In hertz; recordings at other rates are resampled.
     sample_rate: int = Field(16_000, ge=8_000, le=48_000)
+    #: Length of a frame, and the time from one frame to the next.
     window_ms: float = Field(30.0, ge=10.0, le=64.0)
     hop_ms: float = Field(10.0, ge=5.0, le=20.0)
     #: Length of the zero-padded Fourier transform, so long that every mel band contains a bin.
     fft_samples: int = Field(1024, ge=256, le=4096)
+    #: Mel bands, and the range of frequencies that they cover.
     mels: int = Field(80, ge=10, le=128)
     low_hz: float = Field(20.0, ge=0.0)
     high_hz: float = Field(7_600.0, gt=0.0)

@@ -33,11 +33,13 @@ class ModelConfig(BaseModel):
     front_channels: tuple[int, ...] = (16, 32)
     #: Frames and bands that a convolution spans.
     front_kernel: int = Field(5, ge=2, le=15)
+    #: Cell of the recurrent layers, by its name in `speechgru.model.cells`.
     cell: CellName = "gru"
     #: Added to the initial bias of the gate that keeps the state; an LSTM's is 1 plus this.
     keep_bias: float = Field(0.0, ge=-5.0, le=5.0)
     #: Steps that a layer of the Transformer sees, including the current one.
     context_steps: int = Field(50, ge=2, le=1000)
+    #: Recurrent layers, and the units of each.
     layers: int = Field(2, ge=1, le=16)
     hidden: int = Field(128, ge=1, le=4096)
     #: Layer normalization before each recurrent layer and before the head.

@@ -39,7 +39,8 @@ class AugmentConfig(BaseModel):
     snr_db: tuple[float, float] = (0.0, 30.0)
     #: Share of clips, or of rows of a stream, that are heard in a room, through its echoes.
     room_probability: float = Field(0.0, ge=0.0, le=1.0)
-    #: Share of them that are heard, with their noise, through a telephone or a narrow microphone.
+    #: Share of clips, or of rows, that are heard through a telephone or a narrow microphone, with
+    #: their noise.
     narrow_probability: float = Field(0.0, ge=0.0, le=1.0)
     #: Size of a smooth random change of the spectrum, as from another microphone or room.
     colour_db: float = Field(3.0, ge=0.0, le=20.0)

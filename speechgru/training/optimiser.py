@@ -157,7 +157,7 @@ class WeightAverage:
     """Exponential moving average of a model's weights and running statistics.
 
     The decay starts low and rises to `decay`, as min(decay, (1 + n) / (10 + n)) at step n, so that
-    the initial random weights soon stop to matter. With decay 0 the average is the model itself.
+    the initial random weights soon stop mattering. With decay 0 the average is the model itself.
     """
 
     def __init__(self, model: SpeechGRU, decay: float) -> None:

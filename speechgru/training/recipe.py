@@ -108,6 +108,7 @@ class StreamConfig(_Section):
 class TrainingConfig(_Section):
     """Optimization, validation and precision."""
 
+    #: Seed of the initial weights, of the order of clips, and of their augmentation.
     seed: int = Field(0, ge=0, lt=2**31)
     #: A model of the same network whose weights and normalization training starts with: a file, or
     #: the name of a bundled model. With other words or heads, only the encoder.
@@ -139,14 +140,18 @@ class TrainingConfig(_Section):
     least_steps: int = Field(1, ge=1, le=_MOST_STEPS)
     #: ... and so many for each word, as more words need more steps to be told apart.
     least_steps_per_word: int = Field(0, ge=0, le=_MOST_STEPS)
+    #: Clips in a batch, of all processes together.
     batch_size: int = Field(128, ge=1, le=65_536)
     #: "muon" learns more per step; it needs a learning rate two to four times as high, and ten
     #: times the weight decay.
     optimiser: Literal["adamw", "muon"] = "adamw"
+    #: The highest learning rate.
     learning_rate: float = Field(3e-3, gt=0)
     #: Share of the steps in which the learning rate rises; after that it falls as a cosine.
     warm_up: float = Field(0.05, ge=0.0, lt=1.0)
+    #: Of matrices: a step shrinks them by this times the learning rate.
     weight_decay: float = Field(0.02, ge=0.0)
+    #: Share of the target's probability that is spread evenly over all labels.
     label_smoothing: float = Field(0.1, ge=0.0, lt=1.0)
     #: Smoothing for a CTC head, at each step: the mean over tokens of -log p, which keeps it from
     #: becoming overconfident (Kim et al., "Improved training for online end-to-end speech

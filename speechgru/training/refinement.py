@@ -1,4 +1,4 @@
-"""Training on of a model for the same words, with more recordings: short, and never for worse."""
+"""Refining a model for the same words with more recordings: briefly, and never for the worse."""
 
 from speechgru.corpora import open_corpus
 from speechgru.modelfile.bundled import trained_model

@@ -43,7 +43,7 @@ def random_room(
 ) -> NDArray[np.float64]:
     """The response of a room of random size from a random place: (samples,), energy 1.
 
-    Of 100 pairs of places the one whose distance is nearest to the one that is drawn.
+    A distance is drawn, and of 100 random pairs of places the one that comes nearest to it is used.
     """
     size = np.array([rng.uniform(*limits) for limits in SIZES_M])
     wanted = math.exp(rng.uniform(*np.log(distance_m)))
@@ -66,8 +66,8 @@ def room_response(
 
     Args:
         size_m, source_m, microphone_m: (3,) each, in meters from one corner.
-        t60_s: the time in which sound decays by 60 dB; a room that cannot be so dry has none but
-            the direct sound.
+        t60_s: the time in which sound decays by 60 dB; in a room that cannot be so dry, only the
+            direct sound is left.
 
     Returns:
         Pressure of `RESPONSE_S`, 1 for the direct sound, (samples,).

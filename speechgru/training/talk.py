@@ -1,7 +1,7 @@
 """Running speech ("talk") in training, so that it is ignored and words after it are recognized.
 
-Pieces of it, as long as words, are what people say besides the words between two pauses: with
-others before it a word sounds, and is taken, differently.
+Pieces of it, as long as words, stand for the other words that people say between two pauses: a word
+sounds different there than within running speech, and the network takes it for something else.
 """
 
 from collections.abc import Sequence
