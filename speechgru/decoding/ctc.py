@@ -84,12 +84,12 @@ class CTCDecoder:
             if self.config.beam == 1
             else PrefixBeam(
                 grammar,
-                self.config.beam,
-                round(self.config.settle_s / step_s),
-                round(self.config.pause_s / step_s),
-                repeat_steps,
-                self.config.sure,
-                self.config.floor,
+                width=self.config.beam,
+                settle_steps=round(self.config.settle_s / step_s),
+                pause_steps=round(self.config.pause_s / step_s),
+                repeat_steps=repeat_steps,
+                sure=self.config.sure,
+                floor=self.config.floor,
             )
         )
         longest = max((len(spelling.spell(word)) for word in self.words), default=0)

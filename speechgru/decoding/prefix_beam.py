@@ -125,6 +125,35 @@ class _Hypothesis:
         """Whether it ends with a complete phrase."""
         return not self.final or self.final[-1]
 
+    def add_blank(self, old: "_Hypothesis", posterior: float, step: int) -> None:
+        """Add the alignments of `old`, which has the same tokens, with a blank at this step."""
+        self.blank += old.total * posterior
+        self.best_blank, self.spans_blank = old.best * posterior, old.spans
+        ends_in_blank = old.best_blank >= old.best_token
+        self.last_token_step = old.last_token_step if ends_in_blank else step - 1
+
+    def add_last_token(
+        self, old: "_Hypothesis", posterior: float, step: int, after_blanks: bool
+    ) -> None:
+        """Add those in which the last token goes on at this step; or also `after_blanks`."""
+        self.token += (old.total if after_blanks else old.token) * posterior
+        best, spans = (old.best, old.spans) if after_blanks else (old.best_token, old.spans_token)
+        if best * posterior > self.best_token:
+            self.best_token = best * posterior
+            self.spans_token = spans and (*spans[:-1], _extend(spans[-1], step, posterior))
+
+    def add_new_token(
+        self, old: "_Hypothesis", posterior: float, step: int, after_blanks_only: bool
+    ) -> None:
+        """Add the alignments of `old`, which lacks the last token, with that token at this step."""
+        self.token += (old.blank if after_blanks_only else old.total) * posterior
+        best, spans = (
+            (old.best_blank, old.spans_blank) if after_blanks_only else (old.best, old.spans)
+        )
+        if best * posterior > self.best_token:
+            self.best_token = best * posterior
+            self.spans_token = (*spans, Span(self.prefix[-1], step, step, posterior))
+
     def settled(self, horizon: int) -> tuple[int, bool]:
         """How many of its tokens are in complete phrases that ended by the step `horizon`.
 
@@ -221,38 +250,18 @@ class PrefixBeam:
 
     def _extended(self, posteriors: list[float]) -> dict[tuple[int, ...], _Hypothesis]:
         """Every hypothesis after one more step: with a blank, its last token, or a new one."""
-        step, blank, size = self._step, posteriors[0], len(posteriors)
-        likely = [
-            (token, posterior)
-            for token, posterior in enumerate(posteriors)
-            if token and posterior >= self.floor
-        ]
-        if self.grammar.has_others:
-            likely += [(token + size, OTHER_SHARE * posterior) for token, posterior in likely]
+        step, size = self._step, len(posteriors)
+        likely = self._likely(posteriors)
         found: dict[tuple[int, ...], _Hypothesis] = {}
         for old in self._beam:
             last = old.prefix[-1] if old.prefix else self._last
-            new = found.get(old.prefix)
-            if new is None:
-                new = found[old.prefix] = _Hypothesis(old.prefix, old.final, old.state)
-            new.blank += old.total * blank
-            new.best_blank, new.spans_blank = old.best * blank, old.spans
-            new.last_token_step = (
-                old.last_token_step if old.best_blank >= old.best_token else step - 1
-            )
             continues = step - old.last_token_step <= self.repeat_steps
+            same = found.get(old.prefix)
+            if same is None:
+                same = found[old.prefix] = _Hypothesis(old.prefix, old.final, old.state)
+            same.add_blank(old, posteriors[0], step)
             if last:
-                again = posteriors[last % size]
-                new.token += (old.total if continues else old.token) * again
-                best, spans = (
-                    (old.best, old.spans) if continues else (old.best_token, old.spans_token)
-                )
-                if best * again > new.best_token:
-                    new.best_token = best * again
-                    new.spans_token = spans and (
-                        *spans[:-1],
-                        _extend(spans[-1], step, again),
-                    )
+                same.add_last_token(old, posteriors[last % size], step, after_blanks=continues)
             arcs = self.grammar.arcs[old.state]
             for token, posterior in likely:
                 target = arcs.get(token)
@@ -267,14 +276,20 @@ class PrefixBeam:
                 if longer is None:
                     final = (*old.final, self.grammar.final[target])
                     longer = found[prefix] = _Hypothesis(prefix, final, target)
-                longer.token += share * posterior
-                best, spans = (
-                    (old.best_blank, old.spans_blank) if repeated else (old.best, old.spans)
-                )
-                if best * posterior > longer.best_token:
-                    longer.best_token = best * posterior
-                    longer.spans_token = (*spans, Span(token, step, step, posterior))
+                longer.add_new_token(old, posterior, step, after_blanks_only=repeated)
         return found
+
+    def _likely(self, posteriors: list[float]) -> list[tuple[int, float]]:
+        """The tokens that may start at this step, each with its posterior."""
+        likely = [
+            (token, posterior)
+            for token, posterior in enumerate(posteriors)
+            if token and posterior >= self.floor
+        ]
+        if self.grammar.has_others:
+            size = len(posteriors)
+            likely += [(token + size, OTHER_SHARE * posterior) for token, posterior in likely]
+        return likely
 
     def _prune(self, found: dict[tuple[int, ...], _Hypothesis]) -> None:
         """Keep the most likely, at least one of them complete; scale the best share to 1."""
