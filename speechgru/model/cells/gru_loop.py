@@ -23,7 +23,8 @@ def gru_sequence(
     Rows of W (3 H, I), U (3 H, H), b and c (3 H,) are those of r, z, n. torch's gradient computes a
     product and a sum per step for each weight; here there is one product per weight over all steps.
     Rows of the batch run in threads that do not wait for each other. Under autocast the products
-    are in its short type; gates, states and sums stay in full precision.
+    are in its shorter type, and so are tensors called short; gates, states and sums stay in full
+    precision.
     """
     states, last = _Sequence.apply(x, first, w, u, b, c)
     return states, last
@@ -34,20 +35,20 @@ def _forward_steps(
 ) -> None:
     """Starting from h[0], write h[1:], q and the gates r, z, n, in place of their input products.
 
-    Products are of u (H, 3 H) and short_h, which is h[:-1], or a copy of it in a short type that is
-    written, too.
+    Products are of u (H, 3 H) and short_h, which is h[:-1], or under autocast a copy of it in the
+    shorter type, which is written, too.
 
     Shape:
         gates (T, B, 3 H), q (T, B, H), h (T + 1, B, H), short_h (T, B, H)
     """
     hidden = h.size(2)
     minus_one = torch.full([1], -1.0)
-    short = short_h.dtype != h.dtype
+    is_mixed = short_h.dtype != h.dtype
     for t in range(q.size(0)):
         gate, before = gates[t], h[t]
         r, z, n = gate[:, :hidden], gate[:, hidden : 2 * hidden], gate[:, 2 * hidden :]
         gate.add_(bias)
-        if short:
+        if is_mixed:
             product = torch.mm(short_h[t].copy_(before), u)
             gate[:, : 2 * hidden].add_(product[:, : 2 * hidden]).sigmoid_()
             torch.add(c_n, product[:, 2 * hidden :], out=q[t])
@@ -68,12 +69,12 @@ def _backward_steps(
     """
     hidden = h.size(2)
     before, work = torch.empty_like(d), torch.empty_like(d)
-    short = grads.dtype != d.dtype
+    is_mixed = grads.dtype != d.dtype
     full = d.new_empty([d.size(0), 4 * hidden])
     for back in range(q.size(0)):
         t = q.size(0) - 1 - back
         gate = gates[t]
-        grad = full if short else grads[t]
+        grad = full if is_mixed else grads[t]
         r, z, n = gate[:, :hidden], gate[:, hidden : 2 * hidden], gate[:, 2 * hidden :]
         grad_n, grad_r = grad[:, :hidden], grad[:, hidden : 2 * hidden]
         grad_z, grad_q = grad[:, 2 * hidden : 3 * hidden], grad[:, 3 * hidden :]
@@ -87,7 +88,7 @@ def _backward_steps(
         torch.ops.aten.sigmoid_backward(work, r, grad_input=grad_r)
         if t > 0:
             before.add_(grad_states[:, t - 1])
-        if short:
+        if is_mixed:
             before.add_(torch.mm(grads[t].copy_(grad)[:, hidden:], u))
         else:
             before.addmm_(grad[:, hidden:], u)
@@ -111,20 +112,20 @@ class _Sequence(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         batch, steps, _ = x.shape
         hidden = first.shape[1]
-        short = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else w.dtype
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else w.dtype
         # tanh(a) = 2 sigmoid(2 a) - 1 takes a third of the time, so W_n and b_n are doubled.
         doubling = w.new_ones(3 * hidden)
         doubling[2 * hidden :] = 2
         bias = b * doubling
         bias[: 2 * hidden] += c[: 2 * hidden]
-        x = x.transpose(0, 1).reshape(steps * batch, -1).to(short)
-        gates = (x @ (w * doubling[:, None]).to(short).t()).to(w.dtype)
+        x = x.transpose(0, 1).reshape(steps * batch, -1).to(dtype)
+        gates = (x @ (w * doubling[:, None]).to(dtype).t()).to(w.dtype)
         gates = gates.view(steps, batch, 3 * hidden)
         q = w.new_empty(steps, batch, hidden)
         h = w.new_empty(steps + 1, batch, hidden)
         h[0] = first
-        short_h = h[:-1] if short == h.dtype else h.new_empty(h[:-1].shape, dtype=short)
-        short_u = u.to(short).t()
+        short_h = h[:-1] if dtype == h.dtype else h.new_empty(h[:-1].shape, dtype=dtype)
+        short_u = u.to(dtype).t()
 
         def run(rows: slice) -> None:
             states = h[:, rows], short_h[:, rows]
@@ -141,10 +142,10 @@ class _Sequence(torch.autograd.Function):
         grad_states, grad_last = gradients
         x, gates, q, h, short_h, w, u = ctx.saved_tensors
         steps, batch, hidden = q.shape
-        short = x.dtype
+        dtype = x.dtype  # of the products
         # In the order n, r, z, q: the first three depend on the input, the last three on the state.
         grads = x.new_empty(steps, batch, 4 * hidden)
-        short_u = u.to(short)
+        short_u = u.to(dtype)
         grad_first = torch.empty_like(grad_last)
 
         def run(rows: slice) -> None:
@@ -166,7 +167,7 @@ class _Sequence(torch.autograd.Function):
         sums = flat.sum(0).to(w.dtype)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = from_input @ w.roll(hidden, 0).to(short)
+            grad_x = from_input @ w.roll(hidden, 0).to(dtype)
             grad_x = grad_x.view(steps, batch, -1).transpose(0, 1)
         return (
             grad_x,
