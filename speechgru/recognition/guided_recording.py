@@ -74,6 +74,7 @@ class GuidedRecording:
         self.recordings, self.takes = recordings, takes
         self.cuts_file = cuts_file
         self._counts = {word: recordings.count(word) for word in words}
+        self._skipped: set[str] = set()
         self._order: list[str] = []
         self.endpoints = EndpointDetector(recordings.rate, longest_s=longest_s)
         self._ask()
@@ -81,15 +82,16 @@ class GuidedRecording:
     @property
     def prompt(self) -> Prompt | None:
         """The word to say now; None once all takes are recorded."""
-        word = min(self._counts, key=self._counts.__getitem__)
-        if self._counts[word] >= self.takes:
+        wanted = [word for word in self._counts if self._missing(word)]
+        if not wanted:
             return None
+        word = min(wanted, key=self._counts.__getitem__)
         return Prompt(word, self._counts[word] + 1, self.takes)
 
     @property
     def remaining(self) -> int:
-        """Number of takes still to be recorded."""
-        return sum(max(0, self.takes - count) for count in self._counts.values())
+        """Number of takes still to be recorded, without those of skipped words."""
+        return sum(map(self._missing, self._counts))
 
     def push(self, samples: Samples) -> list[Outcome]:
         """Process the next samples of the stream, (S,); returns the results that they settle.
@@ -122,15 +124,20 @@ class GuidedRecording:
         """Delete the last take, and ask for its word again; returns its path."""
         path = self.recordings.undo()
         if path is not None:
-            self._counts[self._order.pop()] -= 1
+            word = self._order.pop()
+            self._counts[word] -= 1
+            self._skipped.discard(word)
             self._ask()
         return path
 
     def skip(self) -> None:
         """Leave out the current word for the rest of this session."""
         if (prompt := self.prompt) is not None:
-            self._counts[prompt.word] = self.takes
+            self._skipped.add(prompt.word)
             self._ask()
+
+    def _missing(self, word: str) -> int:
+        return 0 if word in self._skipped else max(0, self.takes - self._counts[word])
 
     def _settle(self, prompt: Prompt, take: Take) -> Outcome:
         path, fault = None, take.fault or self._repeated(prompt.word, take.samples)

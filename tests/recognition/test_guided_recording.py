@@ -6,7 +6,7 @@ from speech_like import room, spoken
 
 from speechgru.corpora.own_recordings import OwnRecordings
 from speechgru.errors import UsageError
-from speechgru.recognition.guided_recording import PATIENCE_S, GuidedRecording, Outcome
+from speechgru.recognition.guided_recording import PATIENCE_S, GuidedRecording, Outcome, Prompt
 
 RATE = 16_000
 
@@ -80,6 +80,18 @@ def test_a_word_may_be_skipped(tmp_path):
     recording.skip()
     assert {recording.prompt.word} == {"nox"}
     assert recording.remaining == 2
+
+
+def test_undo_asks_again_for_a_word_that_was_skipped(tmp_path):
+    recording = session(tmp_path, takes=3)
+    for _ in range(2):
+        say(recording, spoken(0.5))
+    recording.skip()  # lumos
+    assert recording.undo() == tmp_path / "nox" / "anna_1.wav"
+    assert recording.prompt.word == "nox"
+    assert recording.undo() == tmp_path / "lumos" / "anna_1.wav"
+    assert recording.prompt == Prompt("lumos", 1, 3)
+    assert recording.remaining == 6
 
 
 def test_a_word_twice_is_refused(tmp_path):
