@@ -9,6 +9,7 @@ import typer
 
 from speechgru.cli import options
 from speechgru.cli.help import examples
+from speechgru.cli.interrupts import Interrupts
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.terminal import err, out, print_json
 from speechgru.common.wording import counted
@@ -101,7 +102,8 @@ def record(
     stopped = False
     if session is not None and session.prompt is None:
         err.line(f"{takes} takes of each by {speaker} are there already; --takes N asks for more")
-    with _blocks(device, input_file) as blocks:
+    with Interrupts() as interrupts, _blocks(device, input_file) as sound:
+        blocks = interrupts.between(sound)
         try:
             if room:
                 err.line(f"the room, for {room:g} s: be quiet ...")
@@ -131,8 +133,12 @@ def _blocks(device: str | None, input_file: Path | None) -> "Iterator[Iterator[S
         yield (block.samples for block in sources.file_blocks(input_file, RATE))
         return
     from speechgru.audio.microphone import Microphone
+    from speechgru.audio.portaudio import quiet_native_code
 
-    with Microphone(device, None, err.line) as microphone:
+    with (
+        quiet_native_code(keep_python=True),
+        Microphone(device, None, err.line) as microphone,
+    ):
         err.line(f"microphone {microphone.device.name}, {microphone.rate} Hz")
         yield (block.samples for block in sources.microphone_blocks(microphone, RATE))
 

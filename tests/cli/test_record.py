@@ -1,6 +1,7 @@
 """`speechgru record`: from a long recording, and on a microphone."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -120,3 +121,24 @@ def test_words_spoken_into_a_microphone_are_found(plug, tmp_path):
     assert [entry["word"] for entry in answer["kept"]] == ["yes", "stop", "yes", "stop"]
     for entry in answer["kept"]:
         assert main(["recognize", entry["file"], "--json"]) == 0
+
+
+@pytest.mark.slow
+def test_talk_is_saved_when_the_terminal_is_closed(plug, tmp_path):
+    command = [sys.executable, "-m", "speechgru", "record", "--talk", "600", "--json", "--out"]
+    process = subprocess.Popen(
+        [*command, str(tmp_path / "own")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if line.startswith("talk for"):
+            break
+    soundfile.write(tmp_path / "talk.wav", spoken(1.0), RATE)
+    plug("play", tmp_path / "talk.wav")
+    plug("unplug")
+    plug("plug")
+    assert "waiting for it to come back" in process.stderr.readline()
+    process.send_signal(signal.SIGHUP)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert len(read(json.loads(out)["talk"])) > RATE / 2
+    assert "Expression" not in err  # PortAudio's own messages
