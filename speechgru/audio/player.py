@@ -1,6 +1,7 @@
 """Plays recordings on the default output device, where there is one."""
 
 from pathlib import Path
+from typing import Any
 
 from speechgru.audio.files import read
 from speechgru.audio.portaudio import load_portaudio, quiet_native_code
@@ -24,6 +25,7 @@ class Player:
                 self._module.check_output_settings(samplerate=_RATE, channels=1)
             except (self._module.PortAudioError, ValueError) as error:
                 raise AudioDeviceError(f"no device to play on: {error}") from error
+        self._stream: Any = None
 
     def play(self, path: Path) -> None:
         """Start to play a recording; one that is still playing stops.
@@ -33,13 +35,17 @@ class Player:
             AudioDeviceError: the device is gone.
         """
         samples = read(path, _RATE)
+        self.stop()
         with quiet_native_code():
             try:
                 self._module.play(samples, _RATE)
+                self._stream = self._module.get_stream()
             except self._module.PortAudioError as error:
                 raise AudioDeviceError(f"cannot play: {error}") from error
 
     def stop(self) -> None:
-        """Stop what is playing."""
-        with quiet_native_code():
-            self._module.stop()
+        """Stop what is playing, without waiting for what the device holds of it."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with quiet_native_code():
+                stream.abort()

@@ -73,15 +73,17 @@ def review(
 
 
 def _by_keys(review: "Review", filed: "list[Filed]", play: bool) -> None:
+    from speechgru.audio.portaudio import quiet_native_code
     from speechgru.cli.views.reviewer import ReviewerView
 
-    view = ReviewerView(err, review, _player() if play else None)
-    while (pending := review.pending) and (step := view.ask(pending[0])) != "quit":
-        if step == "undo":
-            _undo(review, filed)
-        elif step is not None:
-            filed.append(step)
-            view.show(step)
+    with quiet_native_code(keep_python=True):  # it writes while a clip plays, too
+        view = ReviewerView(err, review, _player() if play else None)
+        while (pending := review.pending) and (step := view.ask(pending[0])) != "quit":
+            if step == "undo":
+                _undo(review, filed)
+            elif step is not None:
+                filed.append(step)
+                view.show(step)
 
 
 def _player() -> "Player | None":
