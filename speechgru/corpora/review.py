@@ -50,11 +50,15 @@ class CaughtClip:
 
 @dataclass(frozen=True)
 class Filed:
-    """A decision about a clip, and the path of its copy; None where it was thrown away."""
+    """A decision about a clip, and the path of its copy; None where it was thrown away.
+
+    `is_new` is false where the recording in `path` had been there before, with the same sound.
+    """
 
     clip: CaughtClip
     decision: Decision
     path: Path | None
+    is_new: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -161,22 +165,24 @@ class Review:
             speaker: who said it, for "right" and "word", unless it is the usual one.
 
         Raises:
-            UsageError: no such word among those of the data; the speaker's name cannot be used.
+            UsageError: no such word among those of the data; the speaker's name cannot be used; the
+                clip is gone.
             SpeechGRUError: a file cannot be written.
         """
         word = clip.word if decision == "right" else normalized(word or "")
         if decision in ("right", "word") and word not in self.words:
             hint = f"; there are {', '.join(self.words)}{did_you_mean(word, self.words)}"
             raise UsageError(f"{shown(word)}: {self.data} has no such word{hint}")
-        path = None
+        path, is_new = None, True
         if decision in ("right", "word"):
             prefix = check_speaker(speaker) if speaker else self.speaker
-            path = _copy(clip.path, make_word_folder(self.data, word), prefix)
+            path, is_new = _copy(clip.path, make_word_folder(self.data, word), prefix)
         elif decision in ("speech", "noise"):
             folder = UNKNOWN if decision == "speech" else BACKGROUND_NOISE
-            path = _copy(clip.path, self.data / folder, FALSE_ALARM)
-        filed = Filed(clip, decision, path)
-        append_line(self._log, json.dumps(filed.as_dict(), ensure_ascii=False))
+            path, is_new = _copy(clip.path, self.data / folder, FALSE_ALARM)
+        filed = Filed(clip, decision, path, is_new)
+        row = filed.as_dict() | {"new": is_new}
+        append_line(self._log, json.dumps(row, ensure_ascii=False))
         self._filed.append(filed)
         return filed
 
@@ -209,7 +215,9 @@ class Review:
         return self.decide(clip, decision, wish.get("word"), wish.get("speaker"))
 
     def undo(self) -> Filed | None:
-        """Take the last decision back, and delete its copy unless that was changed; None if none.
+        """Take the last decision back; returns it, or None if there is none.
+
+        Its copy is deleted, unless that was there before the decision, or was changed since.
 
         Raises:
             SpeechGRUError: the copy cannot be deleted, or the note cannot be written.
@@ -219,9 +227,7 @@ class Review:
         filed = self._filed[-1]
         append_line(self._log, json.dumps({"file": filed.clip.name, "decision": "undo"}))
         self._filed.pop()
-        # A copy that was there before is that of another clip with the same sound.
-        is_shared = any(other.path == filed.path for other in self._filed)
-        if filed.path is not None and not is_shared and _same(filed.path, filed.clip.path):
+        if filed.path is not None and filed.is_new and _same(filed.path, filed.clip.path):
             try:
                 filed.path.unlink()
                 filed.path.with_suffix(".json").unlink(missing_ok=True)
@@ -266,7 +272,8 @@ class Review:
                 raise DataError(f"{self._log}, line {number}: not a decision") from error
             filed.pop(name, None)
             if decision in DECISIONS and name in clips:
-                filed[name] = Filed(clips[name], decision, Path(to) if to else None)
+                is_new = row.get("new") is not False
+                filed[name] = Filed(clips[name], decision, Path(to) if to else None, is_new)
         return list(filed.values())
 
 
@@ -283,24 +290,32 @@ def _word_folders(data: Path) -> Path:
     return data
 
 
-def _copy(source: Path, folder: Path, prefix: str) -> Path:
-    """Copy a recording, and its description, under the next number; returns the copy's path.
+def _copy(source: Path, folder: Path, prefix: str) -> tuple[Path, bool]:
+    """Copy a recording, and its description, under the next number.
 
-    A copy that is there already, as after a kill, is returned.
+    Returns the copy's path, and whether it is new: one that is there already, as after a kill, is
+    taken as it is.
+
+    Raises:
+        UsageError: the recording cannot be read; it may have been deleted meanwhile.
+        SpeechGRUError: the copy cannot be written.
     """
-    content, suffix = source.read_bytes(), source.suffix
+    try:
+        content, suffix = source.read_bytes(), source.suffix
+    except OSError as error:
+        raise UsageError(f"{source}: cannot be read: {error.strerror or error}") from error
     pattern = re.compile(re.escape(prefix) + r"_(\d+)\.\w+")
     found = {path: pattern.fullmatch(path.name) for path in folder.glob("*")}
     numbered = {path: int(match[1]) for path, match in found.items() if match}
     for path in numbered:
         if path.suffix == suffix and _same(path, source):
-            return path
+            return path, False
     path = folder / f"{prefix}_{max(numbered.values(), default=0) + 1}{suffix}"
     description = source.with_suffix(".json")
     if description.is_file():
         write_atomic(path.with_suffix(".json"), description.read_bytes())
     write_atomic(path, content)
-    return path
+    return path, True
 
 
 def _same(path: Path, other: Path) -> bool:

@@ -96,6 +96,27 @@ def test_undo_deletes_no_file_that_was_changed(data, caught):
     assert review.undo() is None
 
 
+def test_undo_deletes_no_recording_that_was_there_before(data, caught):
+    """Such as one's own copy of the same clip."""
+    own = data / "go" / "anna_3.wav"
+    own.write_bytes(caught_clips(caught)[0].path.read_bytes())
+    review = Review(caught, data, "anna")
+    assert review.decide(review.pending[0], "right").path == own
+    again = Review(caught, data, "anna")
+    assert again.undo() is not None
+    assert own.exists()
+    assert len(again.pending) == 5
+
+
+def test_a_clip_that_is_gone_can_only_be_discarded(data, caught):
+    review = Review(caught, data, "anna")
+    clip = review.pending[0]
+    clip.path.unlink()
+    with pytest.raises(UsageError, match=r"\.wav: cannot be read: No such file"):
+        review.decide(clip, "speech")
+    assert review.decide(clip, "discard").path is None
+
+
 def test_copy_of_a_killed_review_is_not_made_twice(data, caught):
     review = Review(caught, data, "anna")
     review.decide(review.pending[0], "right")
