@@ -317,6 +317,8 @@ def _few_clips(corpus: Corpus) -> Iterator[Finding]:
     if not clips:
         return
     training = Counter(clip.word for clip in clips if not is_made(clip.speaker))
+    made = Counter(clip.word for clip in clips if is_made(clip.speaker))
     for word in corpus.words:
         if training[word] < FEW_CLIPS:
-            yield Finding("few_clips", f"{word}: {training[word]} in training")
+            besides = f", besides {made[word]} synthetic" if made[word] else ""
+            yield Finding("few_clips", f"{word}: {training[word]} in training{besides}")
