@@ -83,10 +83,11 @@ def record(
     Where a word starts and ends is found automatically. Stop with q or Ctrl-C and continue another
     day: earlier takes of this speaker count. At the end the recordings are checked.
     """
+    from speechgru.corpora.listing import normalized
     from speechgru.corpora.own_recordings import OwnRecordings
     from speechgru.recognition.guided_recording import GuidedRecording
 
-    words = words or []
+    words, speaker = [normalized(word) for word in words or []], normalized(speaker)
     if not words and not (room or talk):
         raise UsageError("WORD... is missing: name the words to record")
     if input_file is not None and (len(words) != 1 or room or talk or device is not None):

@@ -46,6 +46,15 @@ def test_long_recording_becomes_takes(long_recording, tmp_path, capsys):
     assert "3 takes of each by anna are there already" in printed.err
 
 
+def test_names_with_letters_in_two_parts_are_those_with_one(long_recording, tmp_path, capsys):
+    """As file names of a Mac have them, completed on the command line."""
+    arguments = ["record", "gro\u0308\u00dfe", "--input", str(long_recording), "--takes", "1"]
+    options = ["--speaker", "Jo\u0308rg", "--out", str(tmp_path / "own"), "--json"]
+    assert main([*arguments, *options]) == 0
+    (kept,) = json.loads(capsys.readouterr().out)["kept"]
+    assert kept["file"] == str(tmp_path / "own" / "gr\u00f6\u00dfe" / "J\u00f6rg_1.wav")
+
+
 def test_rest_of_a_long_recording_is_reported_and_cut_by_a_second_run(
     long_recording, tmp_path, capsys
 ):
