@@ -1,8 +1,10 @@
 """The Typer app: the verbs by panel, and the options of `speechgru` itself."""
 
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
+from typer.main import get_command
 
 from speechgru.cli.bench import bench
 from speechgru.cli.calibrate import calibrate
@@ -67,3 +69,9 @@ def root(
     ] = False,
 ) -> None:
     """Spoken command recognition: train on your own words, listen live."""
+
+
+@cache
+def command_line() -> Any:
+    """All commands as one that parses and runs; put together once a process."""
+    return get_command(app)

@@ -16,9 +16,10 @@ def run(arguments: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         never_fail_to_encode(stream)
     _check_none_is_empty(arguments)
-    from speechgru.cli.app import app
+    from speechgru.cli.app import command_line
 
-    code = app(args=[_with_home(argument) for argument in arguments], standalone_mode=False)
+    typed = [_with_home(argument) for argument in arguments]
+    code = command_line()(args=typed, standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 import typer
 from rich.cells import cell_len
-from typer.main import get_command
 
 import speechgru.cli
 from speechgru.cli import completion, main
-from speechgru.cli.app import app
+from speechgru.cli.app import command_line
 from speechgru.training.recipe_files import recipe_names
 
 ROOM = Path(speechgru.cli.__file__).parent
@@ -28,7 +27,7 @@ VERB_FILES = {
 
 def commands(command=None, path=()):
     """Every command and group by its words: (), ("train",), ("data",), ("data", "check")."""
-    command = command or get_command(app)
+    command = command or command_line()
     found = {path: command}
     for name, below in getattr(command, "commands", {}).items():
         found |= commands(below, (*path, name))
@@ -50,7 +49,7 @@ def example_lines(command):
 
 
 EXAMPLES = [
-    line for command in (get_command(app), *LEAVES.values()) for line in example_lines(command)
+    line for command in (command_line(), *LEAVES.values()) for line in example_lines(command)
 ]
 
 
@@ -74,15 +73,13 @@ def test_every_verb_has_an_example(path):
 
 
 @pytest.mark.parametrize("line", EXAMPLES)
-def test_every_example_parses(line):
+def test_every_example_parses(line, monkeypatch):
     """All of it but the call itself: options that exist, values in range, nothing missing."""
-    command = get_command(app)
-    for leaf in commands(command).values():
-        if not hasattr(leaf, "commands"):
-            leaf.callback = lambda **_: 0
+    for leaf in LEAVES.values():
+        monkeypatch.setattr(leaf, "callback", lambda **_: 0)
     words = shlex.split(line.rpartition("| ")[2])
     assert words[0] == "speechgru"
-    command(args=words[1:], standalone_mode=False)
+    command_line()(args=words[1:], standalone_mode=False)
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
