@@ -1,5 +1,6 @@
 """What tests share: real recordings from ../shared/data, unpacked once; a corpus of tones."""
 
+import gc
 import os
 import shutil
 import signal
@@ -24,8 +25,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers have the cores already
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Where pytest runs in a shell's background, SIGINT is ignored, here and in all that a test starts.
+# In a shell's background SIGINT is ignored, and under nohup SIGHUP, here and in all that a test
+# starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """All that modules make when they are imported stays: nothing of it is ever looked through."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 def _unpacked(name: str) -> Path:
