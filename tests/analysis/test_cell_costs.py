@@ -18,7 +18,7 @@ from speechgru.training.trainer import Trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:LSTM with projections"),
-    pytest.mark.usefixtures("quick_costs"),
+    pytest.mark.usefixtures("quick_costs", "few_sounds"),
 ]
 SMALL = ("--steps", "4", "--hidden", "6", "--batch", "2", "--rounds", "1")
 

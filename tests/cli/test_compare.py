@@ -19,7 +19,7 @@ from speechgru.training.data import prepare
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 pytestmark = [
     pytest.mark.filterwarnings("ignore:LSTM with projections"),
-    pytest.mark.usefixtures("quick_costs"),
+    pytest.mark.usefixtures("quick_costs", "few_sounds"),
 ]
 
 

@@ -182,7 +182,7 @@ HEADER_CHANGES = {
     "a huge front": lambda header: header["model"].update(
         front="conv", front_channels=[10**5, 10**6, 4]
     ),
-    "a million labels": lambda header: header.update(labels=[*map(str, range(10**6)), UNKNOWN]),
+    "100,000 labels": lambda header: header.update(labels=[*map(str, range(10**5)), UNKNOWN]),
     "a number of 5,000 digits": lambda header: header["model"].update(hidden=10**4_200),
     "lists in lists": lambda header: header["metadata"].update(note=lists(100)),
     "format is a word": lambda header: header.update(format_version="one"),
