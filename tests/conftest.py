@@ -28,7 +28,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers have the cores already
 # In a shell's background SIGINT is ignored, and under nohup SIGHUP, here and in all that a test
 # starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)
