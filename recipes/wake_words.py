@@ -13,9 +13,7 @@ singles.flac other words by those strangers, one in two seconds
 pairs.flac   two other words right after each other, one pair in three seconds
 
 so that `evaluate RUN --ambient OUT/speech` counts false alarms in running speech, and with the last
-two where people say other words. The words are called `my-happy` and so on: by its own name a word
-would begin with what the bundled network knows of it, which it does of nobody's wake word.
-Recordings are linked, not copied.
+two where people say other words. Recordings are linked, not copied.
 """
 
 import argparse
@@ -39,8 +37,6 @@ from speechgru.corpora.word_bounds import word_bounds_s
 from speechgru.errors import SpeechGRUError, UsageError
 
 RATE = 16_000
-#: In front of the words' names.
-OWN = "my-"
 SINGLES, SINGLE_S = 1_000, 2.0
 PAIRS, PAIR_S = 500, 3.0
 #: A quiet room: white noise of this amplitude.
@@ -185,7 +181,7 @@ def link_clips(clips: Iterable[Clip], folder: Path) -> None:
     for clip in clips:
         by_word[clip.word][f"w{clip.path.name}"] = clip.path
     for word, paths in by_word.items():
-        link(paths, folder / f"{OWN}{word}")
+        link(paths, folder / word)
 
 
 def link(paths: Mapping[str, Path], folder: Path) -> None:
@@ -196,8 +192,8 @@ def link(paths: Mapping[str, Path], folder: Path) -> None:
 
 
 def write_manifest(clips: Iterable[Clip], noise: Iterable[Path], out: Path) -> None:
-    """List recordings of the words, for testing, and noise."""
-    rows = [(clip.path, f"{OWN}{clip.word}", clip.speaker) for clip in clips]
+    """List recordings, for testing, and noise."""
+    rows = [(clip.path, clip.word, clip.speaker) for clip in clips]
     rows += [(path, BACKGROUND_NOISE, "") for path in noise]
     with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

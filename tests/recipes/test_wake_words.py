@@ -67,7 +67,7 @@ def test_trial_has_takes_strangers_and_other_sound(script, recordings, tmp_path,
     assert script.main(command) == 0
     assert "6 recordings of 3 voices" in capsys.readouterr().out
     takes = open_corpus(str(out / "takes"))
-    assert {clip.word for clip in takes.clips} == {"my-happy", "my-zero"}
+    assert {clip.word for clip in takes.clips} == {"happy", "zero"}
     assert {clip.speaker for clip in takes.clips} < {f"w{v}" for v in VOICES[:-1]}  # who said both
     strangers = open_corpus(str(out / "strangers.csv"))
     assert {clip.speaker for clip in strangers.split("testing")} == set(STRANGERS.values())
@@ -81,7 +81,7 @@ def test_takes_of_a_word_are_by_different_speakers(script, recordings, tmp_path)
     command = [str(recordings), "--words", "happy,zero", "--out", str(out), "--takes", "4"]
     assert script.main(command) == 0
     for word in ("happy", "zero"):
-        assert len({name.split("_")[0] for name in names(out / "takes" / f"my-{word}")}) == 4
+        assert len({name.split("_")[0] for name in names(out / "takes" / word)}) == 4
 
 
 def test_other_words_are_said_alone_and_in_pairs(script, recordings, tmp_path):
