@@ -111,8 +111,8 @@ class TrainingConfig(_Section):
     #: Seed of the initial weights, of the order of clips, and of their augmentation.
     seed: int = Field(0, ge=0, lt=2**31)
     #: A model of the same network whose weights and normalization training starts with: a file, or
-    #: the name of a bundled model. With other words or heads, only the encoder, and the columns of
-    #: words that both know.
+    #: the name of a bundled model. With other words or heads, only the encoder, and for a CTC
+    #: head the columns of words that both know.
     begin_with: str = ""
     #: Share of the steps, from the first on, in which only the heads learn, if training begins with
     #: a model and does not refine it (`keep_start`). What an encoder knows of voices that the

@@ -39,8 +39,9 @@ def initialize_from(model: SpeechGRU, name: str, with_prior: bool = False) -> Wa
     """Give a network the weights and normalization of a model, named by file or as bundled.
 
     If the words or heads differ, only the encoder is initialized (Yosinski et al., "How
-    transferable are features in deep neural networks?", 2014), and the columns of words that the
-    model tells apart, unknown ones too. The heads stay as they are otherwise.
+    transferable are features in deep neural networks?", 2014); where there is a CTC head,
+    also the columns of words that the model tells apart, unknown ones too. A classify head alone
+    learns them as well by itself. The heads stay as they are otherwise.
 
     Args:
         with_prior: also the frequencies of the labels in the model's training, which its detector
@@ -70,7 +71,7 @@ def initialize_from(model: SpeechGRU, name: str, with_prior: bool = False) -> Wa
     model.load_state_dict(model.state_dict() | weights)
     message = f"starts with the weights of {path.name}"
     if not whole:
-        known = _copy_columns(model, trained)
+        known = _copy_columns(model, trained) if "ctc" in model.config.heads else []
         of = f" and its columns of {', '.join(known)}" if known else ""
         rest = "the rest of the heads is new" if known else "the heads are new"
         message = (
