@@ -175,7 +175,7 @@ class SpeechGRU(nn.Module):
         return self.vocabulary.labels
 
     @property
-    def columns(self) -> dict[Head, tuple[str, ...]]:
+    def column_names(self) -> dict[Head, tuple[str, ...]]:
         """What each head's columns stand for in training, where every unknown word has its own."""
         extra: Outputs = {"classify": self.unknown_words}
         return {head: (*names, *extra.get(head, ())) for head, names in self.outputs.items()}
@@ -183,7 +183,7 @@ class SpeechGRU(nn.Module):
     @property
     def head_widths(self) -> dict[Head, int]:
         """Columns of each head in training."""
-        return {head: len(names) for head, names in self.columns.items()}
+        return {head: len(names) for head, names in self.column_names.items()}
 
     @property
     def sample_rate(self) -> int:

@@ -98,7 +98,7 @@ def _copy_columns(model: SpeechGRU, trained: SpeechGRU) -> list[str]:
 
 def _word_columns(model: SpeechGRU) -> dict[tuple[Head, str], int]:
     """The column of each word that has one, of each head."""
-    names = [(head, name) for head, names in model.columns.items() for name in names]
+    names = [(head, name) for head, names in model.column_names.items() for name in names]
     return {
         (head, name): column
         for column, (head, name) in enumerate(names)

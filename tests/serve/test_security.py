@@ -114,7 +114,12 @@ def test_a_self_signed_certificate_that_cannot_be_used_is_replaced(tmp_path, fro
     foreign = from_openssl.key.read_bytes()  # as after a kill between the two
     for path, content in ((made.key, foreign), (made.key, b""), (made.certificate, b"damaged")):
         path.write_bytes(content)
-        self_signed(tmp_path, "localhost").check()
+        again = self_signed(tmp_path, "localhost")
+        again.check()
+        assert (again.certificate, again.key) == (made.certificate, made.key)
+        assert path.read_bytes() != content
+    with over_tls(made) as (_, port, context):
+        assert httpx.get(f"https://localhost:{port}/health", verify=context).is_success
 
 
 def test_an_encrypted_key_is_refused_without_asking(tmp_path, from_openssl):

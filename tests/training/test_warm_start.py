@@ -98,7 +98,7 @@ def check_encoder(trainer, before, known=()):
     fresh = Trainer(
         trainer.recipe.model_copy(update=without_warm_start(trainer)), trainer.data, CPU
     ).model
-    columns = [name for names in trainer.model.columns.values() for name in names]
+    columns = [name for names in trainer.model.column_names.values() for name in names]
     for column, name in enumerate(columns):
         source, index = (trained, trained.labels.index(name)) if name in known else (fresh, column)
         assert torch.equal(own["head.weight"][column], source.head.weight[index]), name
@@ -136,7 +136,7 @@ def test_unknown_words_are_known(tmp_path):
     new = model.head.weight.detach().clone()
     start = initialize_from(model, str(tmp_path / "trained.safetensors"))
     assert "and its columns of low; the rest" in start.message
-    assert model.columns == {
+    assert model.column_names == {
         "ctc": ("_blank_", "_unknown_", "low", "new"),
         "classify": ("low", "_unknown_", "new"),
     }
