@@ -198,8 +198,8 @@ def _conversation(
     from speechgru.corpora.conversations import BUNDLED, ConversationPlan, open_talk
     from speechgru.evaluation.conversations import conversation_case
 
-    minutes = max(least_minutes, minutes if options.minutes is None else options.minutes)
-    plan = ConversationPlan(minutes, options.seed)
+    plan = ConversationPlan(minutes if options.minutes is None else options.minutes, options.seed)
+    plan = replace(plan, minutes=max(plan.minutes, least_minutes))
     talk = open_talk(options.talk or BUNDLED, backend.sample_rate, backend.labels)
     print_skipped(talk.skipped)
     return conversation_case(audio, talk, plan)

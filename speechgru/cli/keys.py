@@ -6,6 +6,8 @@ from typing import Any, Self
 
 _MOST_BYTES = 1024
 _ESCAPE = b"\x1b"
+#: Arrows and the like are two characters on Windows.
+_WINDOWS_PREFIXES = ("\x00", "\xe0")
 
 
 class Keys:
@@ -26,7 +28,11 @@ class Keys:
         if sys.platform == "win32":
             import msvcrt
 
-            return msvcrt.getwch().lower() if msvcrt.kbhit() else ""
+            key = msvcrt.getwch() if msvcrt.kbhit() else ""
+            if key in _WINDOWS_PREFIXES and msvcrt.kbhit():
+                msvcrt.getwch()
+                return ""
+            return key.lower()
         import select
 
         ready, _, _ = select.select([sys.stdin], [], [], 0)

@@ -151,17 +151,20 @@ def _stretch(
     result: dict[str, Any],
     name: str,
 ) -> None:
-    """Record this many seconds to one file; after Ctrl-C, what there is."""
+    """Record this many seconds to one file; after q or Ctrl-C, what there is."""
+    from speechgru.cli.keys import Keys
     from speechgru.recognition.guided_recording import StretchRecording
 
     recording = StretchRecording(seconds, RATE, keep)
     try:
-        with progress_bar("recording") as progress:
+        with Keys() as keys, progress_bar("recording") as progress:
             for samples in blocks:
                 enough = recording.push(samples)
                 progress(int(recording.time_s), round(seconds))
                 if enough:
                     break
+                if keys.poll() == "q":
+                    raise KeyboardInterrupt
     finally:
         result[name] = str(recording.save())
 

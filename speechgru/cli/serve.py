@@ -246,6 +246,11 @@ def _options(
     if certificate_file is not None and key_file is not None:
         certificate = Certificate(certificate_file, key_file)
         certificate.check()
+        if certificate.expired is not None:
+            err.line(
+                f"{certificate_file}: expired on {certificate.expired:%Y-%m-%d}; browsers and "
+                "other clients will refuse it"
+            )
     elif folder is not None:
         certificate = self_signed(folder, host)
     elif not is_loopback(host) and sys.stderr.isatty():

@@ -36,6 +36,17 @@ class Certificate:
                 f"{self.certificate}, {self.key}: no certificate with its key: {reason}"
             ) from error
 
+    @property
+    def expired(self) -> datetime.datetime | None:
+        """When it expired; None if it has not, or the package `cryptography` cannot tell."""
+        try:
+            from cryptography import x509
+
+            end = x509.load_pem_x509_certificate(self.certificate.read_bytes()).not_valid_after_utc
+        except (ModuleNotFoundError, ValueError):
+            return None
+        return end if end < datetime.datetime.now(datetime.UTC) else None
+
     def _refuse_encrypted(self) -> str:
         """Called for a passphrase, for which a server cannot ask whenever it restarts."""
         raise UsageError(
@@ -51,6 +62,7 @@ def self_signed(folder: Path, host: str) -> Certificate:
 
     Raises:
         SpeechGRUError: the package `cryptography` is not installed, or the folder is not writable.
+        UsageError: the folder is a file.
     """
     try:
         import cryptography.x509  # noqa: F401
@@ -104,7 +116,10 @@ def _make(files: Certificate, host: str, now: datetime.datetime) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    files.key.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        files.key.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UsageError(f"{files.key.parent}: is a file; a directory is needed") from error
     files.key.unlink(missing_ok=True)
     handle = os.open(files.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:

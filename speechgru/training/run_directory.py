@@ -70,6 +70,12 @@ class RunDirectory:
             UsageError: there is no run.
         """
         if not self.recipe.is_file():
+            whole = RunDirectory(self.root.parent)
+            if self.root.exists() and whole.recipe.is_file():
+                raise UsageError(
+                    f"{self.root}: is a part of a run; resume the run with: speechgru train "
+                    f"--resume {quote(str(whole.root))}"
+                )
             raise UsageError(
                 f"{self.root}: no run to resume, as it has no recipe.toml; start one with: "
                 f"speechgru train RECIPE --out {quote(str(self.root))}"

@@ -4,9 +4,12 @@ import os
 import pty
 import sys
 import time
+import types
 
+import numpy as np
 import pytest
 
+from speechgru.cli import record
 from speechgru.cli.keys import Keys
 
 
@@ -40,3 +43,37 @@ def test_an_arrow_is_no_answer(press):
         assert (keys.poll(), keys.poll()) == ("", "")
         press("o")
         assert keys.poll() == "o"
+
+
+def test_an_arrow_on_windows_is_no_answer(monkeypatch):
+    pressed = ["\xe0", "H", "o", "\xe0"]  # an arrow, and at the end the letter à
+    console = types.SimpleNamespace(kbhit=lambda: bool(pressed), getwch=lambda: pressed.pop(0))
+    monkeypatch.setitem(sys.modules, "msvcrt", console)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(isatty=lambda: True))
+    keys = Keys()
+    assert [keys.poll() for _ in range(4)] == ["", "o", "à", ""]
+
+
+def test_q_ends_the_recording_of_the_room_and_keeps_it(press, tmp_path):
+    kept = []
+    blocks = 0
+
+    def sound():
+        nonlocal blocks
+        for _ in range(100):
+            if blocks == 10:
+                press("q")
+            blocks += 1
+            yield np.full(record.RATE // 10, 0.1, np.float32)
+
+    def keep(samples):
+        kept.append(len(samples) / record.RATE)
+        return tmp_path / "room.flac"
+
+    result = {}
+    with pytest.raises(KeyboardInterrupt):
+        record._stretch(sound(), 8.0, keep, result, "room")
+    assert blocks == 11
+    assert kept == [pytest.approx(1.1)]
+    assert result == {"room": str(tmp_path / "room.flac")}

@@ -164,6 +164,10 @@ def test_existing_run_is_not_touched(recipe, capsys):
         "holds a run already; use another --out, or resume it with: speechgru train --resume run"
     )
     assert advice in one_line(capsys.readouterr().err)
+    for part in ("model.safetensors", "last"):
+        assert train("--resume", f"run/{part}") == 2
+        advice = "is a part of a run; resume the run with: speechgru train --resume run"
+        assert advice in one_line(capsys.readouterr().err)
     assert before == {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")}
 
 

@@ -31,14 +31,16 @@ LIVELY = {"smoothing_s": 0.1, "threshold": 0.4, "min_duration_s": 0.04, "refract
 FEATURES = {"kind": "logmel", "mels": 20, "fft_samples": 512}
 
 
-def small_model(features=None, metadata=None, unknown_words=("cat", "dog"), **settings):
+def small_model(
+    features=None, metadata=None, unknown_words=("cat", "dog"), labels=LABELS, **settings
+):
     """A network with random weights whose outputs are strong enough for events."""
     torch.manual_seed(3)
     metadata = dict(metadata or {})
     metadata["decoder"] = LIVELY | metadata.get("decoder", {})
     config = ModelConfig(**SMALL | settings)
     model = SpeechGRU(
-        config, FeatureConfig(**FEATURES | (features or {})), LABELS, unknown_words, metadata
+        config, FeatureConfig(**FEATURES | (features or {})), labels, unknown_words, metadata
     )
     with torch.no_grad():
         model.mean.fill_(-4.0)
@@ -271,7 +273,7 @@ def test_8_bits_are_the_same_in_any_chunking(tmp_path, real_stream, compiler):
 @pytest.mark.slow
 def test_cmake_builds_the_example_for_a_host(tmp_path, real_stream):
     samples = real_stream[: 30 * 16_000]
-    model = small_model()
+    model = small_model(labels=(SILENCE, UNKNOWN, 'say "hi"', r"back\slash", "ö"))
     write_c(model, tmp_path / "c")
     configure = ["cmake", "-S", str(tmp_path / "c"), "-B", str(tmp_path / "b"), "-DSG_FLOAT=ON"]
     subprocess.run(configure, check=True, capture_output=True)

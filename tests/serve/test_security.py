@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from speechgru.cli import main
 from speechgru.errors import UsageError
+from speechgru.serve import tls
 from speechgru.serve.access import Access, Address, is_loopback, own_address, read_token
 from speechgru.serve.limits import Limits
 from speechgru.serve.server import ServerOptions
@@ -162,6 +163,23 @@ def test_files_that_are_no_certificate_with_its_key_are_refused(tmp_path, from_o
         code = main(["serve", "--tls-cert", str(certificate), "--tls-key", str(key)])
         assert code == 2
         assert str(certificate) in capsys.readouterr().err
+
+
+def test_an_expired_certificate_is_served_but_said_to_be_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tls, "_DAYS", -0.02)
+    made = self_signed(tmp_path, "localhost")
+    given = ["--tls-cert", str(made.certificate), "--tls-key", str(made.key)]
+    code = main(["serve", *given, "--origin", "refused"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert code == 2
+    assert "certificate.pem: expired on 20" in said
+    assert "--origin refused" in said
+
+
+def test_a_file_is_no_directory_for_certificates(tmp_path, capsys):
+    (tmp_path / "tls").write_text("")
+    assert main(["serve", "--tls-self-signed", str(tmp_path / "tls")]) == 2
+    assert "tls: is a file; a directory is needed" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,23 @@ static double seconds(uint64_t samples)
     return (double)samples / SG_SAMPLE_RATE;
 }
 
+static void print_string(const char *text)
+{
+    putchar('"');
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\') putchar('\\');
+        putchar(*text);
+    }
+    putchar('"');
+}
+
 static void print(const sg_event *event)
 {
     printf(
-        "{\"t\": %.3f, \"start\": %.3f, \"end\": %.3f, \"word\": \"%s\", \"score\": %.4f}\n",
-        seconds(event->decided), seconds(event->start), seconds(event->end),
-        sg_words[event->word], (double)event->score);
+        "{\"t\": %.3f, \"start\": %.3f, \"end\": %.3f, \"word\": ",
+        seconds(event->decided), seconds(event->start), seconds(event->end));
+    print_string(sg_words[event->word]);
+    printf(", \"score\": %.4f}\n", (double)event->score);
     fflush(stdout);
 }
 
