@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from speechgru.common.wording import counted
-from speechgru.evaluation.metrics import poisson_interval, wilson_interval
+from speechgru.evaluation.metrics import mean_interval, poisson_interval, wilson_interval
 from speechgru.labels import NOT_WORDS
 
 #: Resamplings of the speakers for an interval.
@@ -119,7 +119,10 @@ class FoldsReport:
 
     @property
     def word_error_rate(self) -> dict[str, Any] | None:
-        """Of sequences: the mean over the folds, and each fold's."""
+        """Of sequences: the mean over the folds with its interval, and each fold's.
+
+        By speaker, the interval is that of the mean of other speakers.
+        """
         rates = [
             r.edits / r.sequence_words
             for r in self.results
@@ -127,7 +130,9 @@ class FoldsReport:
         ]
         if not rates:
             return None
-        return {"mean": float(np.mean(rates)), "by_fold": rates}
+        low, high = mean_interval(rates)
+        ci95 = [max(0.0, low), high] if len(rates) > 1 else None
+        return {"mean": float(np.mean(rates)), "ci95": ci95, "by_fold": rates}
 
     @property
     def confusions(self) -> list[dict[str, Any]]:

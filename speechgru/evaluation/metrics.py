@@ -1,6 +1,8 @@
 """Metrics computed from counts: accuracy, recall, confusions, and 95 % intervals."""
 
 import math
+import statistics
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,20 +48,30 @@ def poisson_interval(count: int, z: float = Z_95) -> tuple[float, float]:
     >>> [round(bound, 2) for bound in poisson_interval(10)]
     [4.8, 18.39]
     """
+    from scipy import special
+
     tail = math.erfc(z / math.sqrt(2)) / 2
-    return _poisson_mean(count - 1, 1 - tail) if count else 0.0, _poisson_mean(count, tail)
+    low = float(special.gammaincinv(count, tail)) if count else 0.0
+    return low, float(special.gammaincinv(count + 1, 1 - tail))
 
 
-def _poisson_mean(count: int, probability: float) -> float:
-    """The mean for which at most `count` has this probability, by bisection."""
-    numbers = np.arange(count + 1)
-    log_factorials = np.cumsum(np.log(np.maximum(numbers, 1)))
-    low, high = 1e-9, count + 10 * math.sqrt(count + 1) + 10
-    for _ in range(60):
-        mean = (low + high) / 2
-        at_most = np.exp(numbers * math.log(mean) - mean - log_factorials).sum()
-        low, high = (mean, high) if at_most > probability else (low, mean)
-    return (low + high) / 2
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The interval of the mean of all from whom these N values are a sample, by Student's t.
+
+    Infinite for one value.
+
+    Source: Student, "The probable error of a mean", Biometrika 6 (1908).
+
+    >>> [round(bound, 2) for bound in mean_interval([7.8, 2.2, 3.2, 13.8, 5.8, 3.8])]
+    [1.62, 10.58]
+    """
+    from scipy import special
+
+    mean, n = statistics.fmean(values), len(values)
+    if n < 2:
+        return -math.inf, math.inf
+    half = float(special.stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
+    return mean - half, mean + half
 
 
 def confusion_matrix(truth: NDArray[np.integer], predicted: NDArray[np.integer], v: int) -> Counts:

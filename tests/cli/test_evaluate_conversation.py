@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 import soundfile
 from listener import tone_split
 from speech_like import room, spoken
@@ -31,3 +32,12 @@ def test_evaluate_conversation(stream_model, tmp_path, capsys):
     for expected in ("after quiet", "events in talk", "of talk and such a pause", "number 1 after"):
         assert expected in table
     assert max(map(len, table.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("minutes", ["nan", "-5", "0"])
+def test_a_conversation_has_a_length(stream_model, capsys, minutes):
+    manifest = str(tone_split().corpus.root / "tones.csv")
+    options = ["evaluate", str(stream_model), "--data", manifest, "--conversation"]
+    assert main([*options, "--minutes", minutes]) == 2
+    assert f"{minutes}" in (said := capsys.readouterr().err)
+    assert "minutes 0:" not in said or minutes == "0"

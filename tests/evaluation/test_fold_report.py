@@ -2,8 +2,9 @@
 
 import pytest
 
+from speechgru.cli.tables.folds import print_folds
 from speechgru.evaluation.fold_report import ClipOutcome, FoldResult, FoldsReport, StreamedWord
-from speechgru.evaluation.metrics import poisson_interval, wilson_interval
+from speechgru.evaluation.metrics import mean_interval, poisson_interval, wilson_interval
 
 
 def result(wrong=(), words=("on", "off", "up"), speakers="abcdefgh", takes=4, **more) -> FoldResult:
@@ -77,8 +78,19 @@ def test_word_error_rate_is_the_mean_of_the_folds():
     found = report(
         result(edits=1, sequence_words=10), result(edits=3, sequence_words=10)
     ).word_error_rate
-    assert found == {"mean": pytest.approx(0.2), "by_fold": [0.1, 0.3]}
+    assert found is not None
+    assert (found["mean"], found["by_fold"]) == (pytest.approx(0.2), [0.1, 0.3])
+    low, high = mean_interval([0.1, 0.3])
+    assert low < 0
+    assert found["ci95"] == [0.0, high]
     assert "sequences" not in report(result()).as_dict()
+
+
+def test_the_mean_of_one_fold_has_no_interval(capsys):
+    found = report(result(edits=1, sequence_words=10))
+    assert found.word_error_rate == {"mean": 0.1, "ci95": None, "by_fold": [0.1]}
+    print_folds(found)
+    assert "word errors    10.00 %; by fold: 10.0" in capsys.readouterr().out
 
 
 def advice(*results: FoldResult, by="speaker") -> str:

@@ -13,6 +13,7 @@ from speechgru.evaluation.metrics import (
     accuracy,
     balanced_accuracy,
     confusion_matrix,
+    mean_interval,
     poisson_interval,
     precisions,
     recalls,
@@ -181,3 +182,14 @@ def test_there_may_be_no_last_word():
     assert last_word(np.stack([silence] * 9), 4, silence=2) is None
     assert last_word(np.stack([unsure] * 9 + [silence] * 9), 4, silence=2) is None
     assert last_word(silence[np.newaxis], 4, silence=2) is None
+
+
+@pytest.mark.parametrize("n", [2, 6, 20])
+def test_mean_interval_covers_the_truth_about_95_times_in_100(n):
+    samples = np.random.default_rng(n).normal(3.0, 2.0, (4_000, n))
+    covered = [low <= 3.0 <= high for low, high in map(mean_interval, samples)]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
+
+
+def test_mean_of_one_value_may_be_anything():
+    assert mean_interval([3.0]) == (-math.inf, math.inf)

@@ -41,7 +41,7 @@ def print_folds(report: "FoldsReport") -> None:
         )
     if errors := report.word_error_rate:
         rates = ", ".join(f"{100 * rate:.1f}" for rate in errors["by_fold"])
-        out.styled(f"word errors    [bold]{100 * errors['mean']:.2f} %[/] (by fold: {rates})")
+        out.styled(f"word errors    {_percent(errors['mean'], errors['ci95'])}; by fold: {rates}")
     out.line()
     out.line(report.advice)
 
@@ -63,6 +63,8 @@ def _print_rows(what: str, rows: dict[str, dict[str, Any]]) -> None:
     out.line()
 
 
-def _percent(share: float, ci95: list[float]) -> str:
-    low, high = ci95
-    return f"[bold]{100 * share:.2f} %[/] (95 % interval {100 * low:.2f} to {100 * high:.2f})"
+def _percent(share: float, ci95: list[float] | None) -> str:
+    figure = f"[bold]{100 * share:.2f} %[/]"
+    if ci95 is None:
+        return figure
+    return f"{figure} (95 % interval {100 * ci95[0]:.2f} to {100 * ci95[1]:.2f})"
