@@ -48,11 +48,20 @@ def poisson_interval(count: int, z: float = Z_95) -> tuple[float, float]:
     >>> [round(bound, 2) for bound in poisson_interval(10)]
     [4.8, 18.39]
     """
-    from scipy import special
-
     tail = math.erfc(z / math.sqrt(2)) / 2
-    low = float(special.gammaincinv(count, tail)) if count else 0.0
-    return low, float(special.gammaincinv(count + 1, 1 - tail))
+    return _poisson_mean(count - 1, 1 - tail) if count else 0.0, _poisson_mean(count, tail)
+
+
+def _poisson_mean(count: int, probability: float) -> float:
+    """The mean for which at most `count` has this probability, by bisection."""
+    numbers = np.arange(count + 1)
+    log_factorials = np.cumsum(np.log(np.maximum(numbers, 1)))
+    low, high = 1e-9, count + 10 * math.sqrt(count + 1) + 10
+    for _ in range(60):
+        mean = (low + high) / 2
+        at_most = np.exp(numbers * math.log(mean) - mean - log_factorials).sum()
+        low, high = (mean, high) if at_most > probability else (low, mean)
+    return (low + high) / 2
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
