@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import soundfile
 from corpus_files import Corpus, noise, sound_corpus
 
 from speechgru.cli import main
@@ -63,6 +64,16 @@ def test_the_tables_fit_a_terminal(corpus, capsys):
     (yes,) = [line.split() for line in lines if line.startswith("yes")]
     assert yes == ["yes", "3", "-", "1", "3", "0.1", "0.50", "1.50", "3.00"]
     assert max(map(len, lines[1:])) <= 80
+
+
+def test_speakers_of_whom_nothing_is_known_are_not_counted_as_none(tmp_path, capsys):
+    for take in range(4):
+        folder = tmp_path / "one" / "yes"
+        folder.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"{take}.wav", noise(take, 0.5), 16_000)
+    assert main(["data", "stats", str(tmp_path / "one")]) == 0
+    (yes,) = [x.split() for x in capsys.readouterr().out.splitlines() if x.startswith("yes")]
+    assert yes[4:] == ["-", "0.0", "0.50", "0.50", "0.50"]
 
 
 def test_json_has_words_and_splits(corpus, capsys):

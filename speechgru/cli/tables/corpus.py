@@ -90,7 +90,7 @@ def _words(stats: "CorpusStats") -> Table:
         clips = [f"{of[split].clips:,}" if split in of else "-" for split in SPLITS]
         whole = of["all"]
         minutes = f"{whole.hours * 60:.1f}"
-        table.add_row(plain(word), *clips, f"{whole.speakers:,}", minutes, *_durations(whole))
+        table.add_row(plain(word), *clips, _speakers(whole), minutes, *_durations(whole))
     return table
 
 
@@ -98,7 +98,7 @@ def _splits(stats: "CorpusStats") -> Table:
     columns = ("clips", "speakers", "hours", "min s", "median s", "max s", "rates")
     table = _table("split", *columns, right=set(columns))
     for split, whole in stats.splits.items():
-        counts = f"{whole.clips:,}", f"{whole.speakers:,}", f"{whole.hours:.2f}"
+        counts = f"{whole.clips:,}", _speakers(whole), f"{whole.hours:.2f}"
         table.add_row(split, *counts, *_durations(whole), _rates(whole))
     return table
 
@@ -110,6 +110,11 @@ def _table(*headings: str, right: set[str]) -> Table:
         # What is too wide continues on the next line, so that no figure is cut.
         table.add_column(heading, justify=side, overflow="fold")
     return table
+
+
+def _speakers(summary: "Summary") -> str:
+    """Their number; "-" where no speaker is known."""
+    return f"{summary.speakers:,}" if summary.speakers else "-"
 
 
 def _durations(summary: "Summary") -> tuple[str, ...]:
