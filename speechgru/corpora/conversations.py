@@ -25,6 +25,7 @@ from speechgru.corpora.streams import (
     check_snr,
     clip_name,
     endless_clips,
+    headroom,
     next_clip,
     stream_of,
     write_pieces,
@@ -172,7 +173,7 @@ def conversation_pieces(audio: SplitAudio, talk: Talk, plan: ConversationPlan) -
     stretches = talk.stretches(rng.spawn(1)[0])
     words = [label for label in clips if label != UNKNOWN]
     rate, edges_s = audio.packed.rate, np.geomspace(*plan.talk_s, 4)
-    position, total = 0, round(plan.minutes * 60 * rate)
+    position, total, gain = 0, round(plan.minutes * 60 * rate), headroom(plan.snr_db)
     commands_s = COMMANDS_PER_TURN * (plan.pause_s[1] + audio.task.clip_s) + _TAIL_S
     for number, third in enumerate(cycle(_TURNS)):
         range_s = QUIET_S if third is None else (edges_s[third], edges_s[third + 1])
@@ -197,9 +198,10 @@ def conversation_pieces(audio: SplitAudio, talk: Talk, plan: ConversationPlan) -
         length = canvas.end + round(_TAIL_S * rate)
         if position + length > total:  # clips that are longer than the task's
             break
-        yield Piece(to_packed(background.take(length) + canvas.samples(length)), canvas.words)
+        samples = background.take(length) + canvas.samples(length)
+        yield Piece(to_packed(gain * samples), canvas.words)
         position += length
-    yield Piece(to_packed(background.take(total - position)), ())
+    yield Piece(to_packed(gain * background.take(total - position)), ())
 
 
 class _Canvas:

@@ -11,7 +11,7 @@ from speechgru.audio.pcm import FULL_SCALE, Packed, to_packed
 from speechgru.corpora.background import Background
 from speechgru.corpora.corpus import SPLITS, Example
 from speechgru.corpora.split_audio import SplitAudio
-from speechgru.corpora.streams import TAIL_S, at_snr
+from speechgru.corpora.streams import TAIL_S, at_snr, headroom
 from speechgru.corpora.word_bounds import word_bounds_s
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import NOT_WORDS
@@ -160,4 +160,4 @@ def _join(
     sequence = background.take(total)
     for first, word in placed:
         sequence[first : first + len(word)] += word
-    return sequence
+    return headroom(plan.snr_db) * sequence

@@ -23,6 +23,8 @@ from speechgru.labels import NOT_WORDS, UNKNOWN
 
 #: Background alone at the end, in which the last word can still be recognized.
 TAIL_S = 1.0
+#: Words more than this above the background would be clipped: the whole stream is quieter then.
+_LOUDEST_DB = 30.0
 _FADE_S = 0.02
 FORMATS = {".flac": "FLAC", ".wav": "WAV"}
 
@@ -95,6 +97,7 @@ def stream_pieces(audio: SplitAudio, plan: StreamPlan) -> Iterator[Piece]:
     words = [label for label in clips if label != UNKNOWN]
     rate = audio.packed.rate
     total = round(plan.minutes * 60 * rate)
+    gain = headroom(plan.snr_db)
     position = 0
     while True:
         is_unknown = UNKNOWN in clips and rng.random() < plan.unknown
@@ -103,7 +106,7 @@ def stream_pieces(audio: SplitAudio, plan: StreamPlan) -> Iterator[Piece]:
         gap = round(rng.uniform(*plan.gap_s) * rate)
         snr_db = rng.uniform(*plan.snr_db)
         if position + gap + len(clip) + round(TAIL_S * rate) > total:
-            yield Piece(to_packed(background.take(total - position)), ())
+            yield Piece(to_packed(gain * background.take(total - position)), ())
             return
         start_s, end_s = word_bounds_s(clip, rate)
         samples = background.take(gap + len(clip))
@@ -117,7 +120,7 @@ def stream_pieces(audio: SplitAudio, plan: StreamPlan) -> Iterator[Piece]:
             file=clip_name(audio, example),
             snr_db=round(snr_db, 1),
         )
-        yield Piece(to_packed(samples), (word,))
+        yield Piece(to_packed(gain * samples), (word,))
         position += gap + len(clip)
 
 
@@ -245,6 +248,11 @@ def _reshuffled(examples: list[Example], rng: np.random.Generator) -> Iterator[E
     while True:
         for i in rng.permutation(len(examples)):
             yield examples[i]
+
+
+def headroom(snr_db: tuple[float, float]) -> float:
+    """The factor for a stream with this range of SNR that keeps its loudest words from clipping."""
+    return float(10 ** (min(0.0, _LOUDEST_DB - snr_db[1]) / 20))
 
 
 def at_snr(

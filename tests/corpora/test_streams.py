@@ -76,6 +76,17 @@ def test_words_have_the_drawn_snr(split):
     assert 20 * np.log10(rms(gap)) == pytest.approx(NOISE_DB, abs=0.5)
 
 
+@pytest.mark.parametrize(("snr_db", "lower_db"), [(20, 0), (30, 0), (40, 10), (60, 30)])
+def test_loud_words_are_not_clipped(split, snr_db, lower_db):
+    stream = make_stream(split, StreamPlan(minutes=0.3, snr_db=(snr_db, snr_db)))
+    assert np.abs(stream.samples.astype(int)).max() < 32_767
+    first, second = stream.truth.words[:2]
+    gap = stream.samples[round(first.end * RATE) + 500 : round(second.start * RATE) - 500]
+    assert 20 * np.log10(rms(gap)) == pytest.approx(NOISE_DB - lower_db, abs=0.5)
+    word = stream.samples[round(first.start * RATE) + 800 : round(first.end * RATE) - 800]
+    assert 20 * np.log10(rms(word)) == pytest.approx(NOISE_DB + snr_db - lower_db, abs=0.7)
+
+
 def test_clips_repeat_only_after_all_others_of_their_word(split):
     stream = make_stream(split, StreamPlan(minutes=1.2))
     by_word = {}
