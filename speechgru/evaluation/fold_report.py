@@ -9,13 +9,16 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from speechgru.common.wording import counted
-from speechgru.evaluation.metrics import mean_interval, poisson_interval, wilson_interval
+from speechgru.evaluation.metrics import (
+    PERCENT_PER_ALARM,
+    mean_interval,
+    poisson_interval,
+    wilson_interval,
+)
 from speechgru.labels import NOT_WORDS
 
 #: Resamplings of the speakers for an interval.
 _SAMPLES = 2000
-#: One false alarm per hour and word counts as much as so many percent of missed words.
-_PERCENT_PER_ALARM = 1.0
 #: A word or a speaker stands out if it has at least this share of the errors ...
 _STANDS_OUT = 0.3
 #: ... and this many times as many per clip as all together.
@@ -185,7 +188,7 @@ class FoldsReport:
         errors.update(w.word for w in self.streamed if w.outcome != "matched")
         total, tested = errors.total(), len(self.clips) + len(self.streamed)
         alarms = self.false_alarms
-        cost = _PERCENT_PER_ALARM * alarms["per_hour"] / max(1, len(words)) if alarms else 0.0
+        cost = PERCENT_PER_ALARM * alarms["per_hour"] / max(1, len(words)) if alarms else 0.0
         if alarms and cost > 0.5 and cost > 100 * total / tested:
             word = next(iter(alarms["by_word"]))
             return (

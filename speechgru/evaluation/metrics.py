@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 #: Two-sided 95 % quantile of the standard normal distribution.
 Z_95 = 1.959963984540054
 
+#: What one false alarm per hour and word costs, in percent of missed words: whoever is missed says
+#: it again, but what a false alarm has set off is done.
+PERCENT_PER_ALARM = 4.0
+
 Counts = NDArray[np.int64]
 
 

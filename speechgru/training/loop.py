@@ -175,7 +175,8 @@ class _Loop:
         self.run.append_log(f"done: best {progress.best_score:.4f} at step {progress.best_step}")
         if self.ranks.is_first and not self.run.has_model():
             raise DataError(
-                f"{self.run.model}: the best weights are missing or damaged; start another run"
+                f"{self.run.model}: the best weights are missing or damaged, and the run is "
+                f"finished; delete {self.run.root} and train again"
             )
         return TrainingResult(
             self.run.root,

@@ -61,13 +61,13 @@ def test_own_detector_is_the_only_one(data, good):
 
 @pytest.mark.parametrize(
     ("misses_above", "fires_below", "chosen"),
-    [(0.97, 0.1, 0.8), (0.65, 0.1, 0.6), (0.97, 0.92, 0.95)],
+    [(0.97, 0.1, 0.9), (0.65, 0.1, 0.6), (0.97, 0.92, 0.95)],
 )
 def test_threshold_is_the_usual_one_unless_another_does_better(
     data, misses_above, fires_below, chosen
 ):
     validation, model = StreamValidation(data, trained_model()), trained_model()
-    validation._missed = lambda rows, labels, config: 10 * (config.threshold > misses_above)
+    validation._missed = lambda rows, labels, config: 50 * (config.threshold > misses_above)
     validation._events = lambda rows, labels, config: [0] * 100 * (config.threshold < fires_below)
     assert validation(model).detector.threshold == pytest.approx(chosen)
 
