@@ -51,7 +51,7 @@ _RELEASE = 0.95
 _MAX_ALARMS = 20.0
 #: Few recordings say little about thresholds: one whose odds are e times those of the usual one
 #: costs as much as missing half a recording, and others grow as the square of that distance.
-_USUAL_THRESHOLD, _DOUBTFUL_RECORDINGS = 0.9, 0.5
+_USUAL_THRESHOLD, _DOUBTFUL_RECORDINGS = 0.85, 0.5
 
 
 @dataclass(frozen=True)
