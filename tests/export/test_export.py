@@ -93,7 +93,11 @@ def sound(model, seconds=1.3, seed=0):
 
 
 def assert_same(model, graph, samples):
-    """The graph gives PyTorch's log-posteriors and state."""
+    """The graph gives PyTorch's log-posteriors and state.
+
+    Sums that nearly cancel have the rounding of their terms, so a state is compared by its largest
+    value: processors differ by up to 1.1e-5 of it.
+    """
     steps = samples[: len(samples) // model.step_samples * model.step_samples]
     expected, expected_state = TorchBackend(model)(steps, model.initial_state(1))
     found, state = graph(steps, graph.initial_state())
@@ -102,7 +106,8 @@ def assert_same(model, graph, samples):
     carried = {name: tensor for name, tensor in expected_state.items() if tensor.numel()}
     assert state.keys() == carried.keys()
     for name, tensor in carried.items():
-        np.testing.assert_allclose(state[name], tensor.numpy(), 1e-4, 1e-4, err_msg=name)
+        atol = max(1e-4, 2e-5 * float(tensor.abs().max()))
+        np.testing.assert_allclose(state[name], tensor.numpy(), 1e-4, atol, err_msg=name)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
