@@ -44,6 +44,7 @@ class WebSocketSession(SocketSession):
     async def _release(self) -> None:
         if self._stream is not None:
             self._service.close(self._stream)
+        self._ended.set()  # a stop need not wait for a last answer that has nobody to go to
 
     async def _receive(self, content: bytes) -> None:
         stream = self._stream or self._start({})

@@ -316,6 +316,7 @@ class WyomingSession(Session):
             self._service.close(stream)
         self._streams.clear()
         self._open.clear()
+        self._ended.set()
 
     def _write(self, event: Event) -> asyncio.Task[None] | None:
         """Send a message, in the order of the calls; a client that does not read is dropped."""

@@ -65,6 +65,7 @@ def test_clicks_thumps_and_a_sinking_offset_are_no_words():
         assert takes(stream) == []
 
 
+@pytest.mark.slow
 def test_two_hundred_real_words_are_found(gsc_open):
     """One take each, which holds the word where its bounds are known well enough."""
     words = sorted(p for p in gsc_open.glob("*/*.flac") if not p.parent.name.startswith("_"))

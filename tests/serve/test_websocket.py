@@ -29,6 +29,7 @@ from speechgru.modelfile.bundled import MODEL
 from speechgru.serve import front_door
 from speechgru.serve.access import Access, Address
 from speechgru.serve.limits import Limits
+from speechgru.serve.own_words.places import Places
 from speechgru.serve.server import ServerOptions
 from speechgru.serve.socket_protocol import SocketProtocol
 
@@ -376,6 +377,27 @@ def test_sound_that_arrives_while_the_server_stops_is_dropped(monkeypatch, caplo
                 time.sleep(0.01)
         _, code, reason = messages(client)
     assert (code, reason) == (1001, "the server is stopping")
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("leaves_first", [True, False])
+@pytest.mark.parametrize("path", ["/listen", "/own-words/listen"])
+def test_a_client_that_leaves_while_the_server_stops_is_not_waited_for(
+    path, leaves_first, tmp_path, monkeypatch, caplog
+):
+    if not leaves_first:
+        slow_to_end(monkeypatch)
+    places = Places(tmp_path / "data", tmp_path / "caught", tmp_path / "runs")
+    options = ServerOptions(Address("127.0.0.1", 0), Access(), places=places)
+    with running(options=options, limits=Limits(stop_s=50.0)) as server:
+        client = upgraded(server, path)
+        client.sendall(Frame(Opcode.BINARY, bytes(640)).serialize(mask=True))
+        assert b'"ready"' in client.recv(1000)
+        if not leaves_first:
+            server.stop()
+        client.close()
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 25
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import struct
 import time
 from contextlib import suppress
 
@@ -281,6 +282,24 @@ def test_sound_that_arrives_while_the_server_stops_is_dropped(monkeypatch, caplo
                 send(c, chunk)
                 time.sleep(0.01)
         assert b"the server is stopping" in received(c)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("leaves_first", [True, False])
+def test_a_client_that_leaves_while_the_server_stops_is_not_waited_for(
+    leaves_first, monkeypatch, caplog
+):
+    if not leaves_first:
+        slow_to_end(monkeypatch)
+    with running(limits=Limits(stop_s=50.0)) as server, connected(server) as client:
+        send(client, AudioStart(16_000, 2, 1).event(), *chunks(bytes(960)))
+        assert eventually(lambda: server.service.streams(server.service.default))
+        if not leaves_first:
+            server.stop()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 25
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from runs import CPU, checkpoint, metrics
 from safetensors.torch import load_file
@@ -21,6 +22,7 @@ def stretch_of_most_energy(samples, length_samples, rate):
     return int(np.argmax(energy[length_samples:] - energy[:-length_samples]))
 
 
+@pytest.mark.slow
 def test_run_of_commit_55797f3_is_resumed(tmp_path, monkeypatch):
     # The stretch of a recording longer than a clip is now chosen by speech, then by its energy.
     monkeypatch.setattr("speechgru.corpora.packed.loudest_start", stretch_of_most_energy)

@@ -38,6 +38,7 @@ class CatcherSession(WebSocketSession):
         self._saved = 0
         #: Samples and events in their order, outside the event loop: a disk may be slow.
         self._writer = ThreadPoolExecutor(1)
+        self._is_released = False
 
     async def _handle(self, kind: Any, options: Mapping[str, Any]) -> None:
         if kind == "reset":
@@ -67,10 +68,12 @@ class CatcherSession(WebSocketSession):
 
     async def _finish(self) -> None:
         await super()._finish()
-        await asyncio.wrap_future(self._writer.submit(self._flush))
+        if not self._is_released:
+            await asyncio.wrap_future(self._writer.submit(self._flush))
 
     async def _release(self) -> None:
         await super()._release()
+        self._is_released = True
         self._writer.submit(self._flush)
         self._writer.shutdown(wait=False)
 
