@@ -1,11 +1,7 @@
 """The WebSocket front door, with the client of `websockets`."""
 
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -17,10 +13,10 @@ from servers import (
     eventually,
     own_events,
     running,
-    slow_to_end,
     without_latency,
     words_in_noise,
 )
+from websocket_clients import events, messages, upgraded
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect
@@ -29,26 +25,11 @@ from speechgru.modelfile.bundled import MODEL
 from speechgru.serve import front_door
 from speechgru.serve.access import Access, Address
 from speechgru.serve.limits import Limits
-from speechgru.serve.own_words.places import Places
 from speechgru.serve.server import ServerOptions
 from speechgru.serve.socket_protocol import SocketProtocol
 
 LIMITS = Limits(clients=6, message_bytes=200_000, unsent_bytes=50_000)
 IMPATIENT = Limits(idle_s=1.0, hello_s=1.0)
-
-
-def messages(client):
-    """To the end; then how it was closed."""
-    found = []
-    try:
-        while True:
-            found.append(json.loads(client.recv(timeout=60)))
-    except ConnectionClosed as closed:
-        return found, closed.rcvd.code if closed.rcvd else None, _reason(closed)
-
-
-def _reason(closed):
-    return closed.rcvd.reason if closed.rcvd else ""
 
 
 def heard(url, content, size=640, first=None):
@@ -60,30 +41,6 @@ def heard(url, content, size=640, first=None):
                 client.send(content[start : start + size])
             client.send('{"type": "end"}')
         return messages(client)
-
-
-def upgraded(server, path, receive_buffer=2**16, raw=None):
-    """A socket whose WebSocket handshake is done: a new one, or one that is connected."""
-    if raw is None:
-        raw = socket.socket()
-        raw.settimeout(60)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        raw.connect((server.address.host, server.address.port))
-    raw.sendall(
-        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
-        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
-    )
-    # Frames may follow only once the server has agreed (RFC 6455, 4.1).
-    answer = b""
-    while not answer.endswith(b"\r\n\r\n"):
-        answer += raw.recv(1)
-    assert answer.startswith(b"HTTP/1.1 101 ")
-    return raw
-
-
-def events(found):
-    return [without_latency(message) for message in found if "type" not in message]
 
 
 @pytest.mark.parametrize("size", [640, 77, 150_000])
@@ -362,60 +319,3 @@ def test_health_metrics_and_models(server):
     assert int(figures['speechgru_events_total{model="commands-12",word="go"}']) >= 3
     (model,) = httpx.get(f"{server.url}/models").json()
     assert model["words"] == list(server.service.default.words)
-
-
-def test_sound_that_arrives_while_the_server_stops_is_dropped(monkeypatch, caplog):
-    """It would come after the end of its stream, which has a filter."""
-    slow_to_end(monkeypatch)
-    with running(limits=LIMITS) as server, connect(f"{server.socket}?rate=48000") as client:
-        client.send(bytes(9_600))
-        assert eventually(lambda: server.service.streams(server.service.default))
-        server.stop()
-        with suppress(ConnectionClosed):
-            while True:
-                client.send(bytes(9_600))
-                time.sleep(0.01)
-        _, code, reason = messages(client)
-    assert (code, reason) == (1001, "the server is stopping")
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
-
-
-@pytest.mark.parametrize("leaves_first", [True, False])
-@pytest.mark.parametrize("path", ["/listen", "/own-words/listen"])
-def test_a_client_that_leaves_while_the_server_stops_is_not_waited_for(
-    path, leaves_first, tmp_path, monkeypatch, caplog
-):
-    if not leaves_first:
-        slow_to_end(monkeypatch)
-    places = Places(tmp_path / "data", tmp_path / "caught", tmp_path / "runs")
-    options = ServerOptions(Address("127.0.0.1", 0), Access(), places=places)
-    with running(options=options, limits=Limits(stop_s=50.0)) as server:
-        client = upgraded(server, path)
-        client.sendall(Frame(Opcode.BINARY, bytes(640)).serialize(mask=True))
-        assert b'"ready"' in client.recv(1000)
-        if not leaves_first:
-            server.stop()
-        client.close()
-        began_s = time.monotonic()
-    assert time.monotonic() - began_s < 25
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
-
-
-def test_sigterm_hears_what_was_sent_and_says_goodbye(tmp_path):
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "speechgru", "serve", "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        line = process.stderr.readline()
-        address = line.split("http://")[1].strip().strip("/")
-        with connect(f"ws://{address}/listen") as client:
-            content = words_in_noise().tobytes()
-            for start in range(0, len(content), 100_000):
-                client.send(content[start : start + 100_000])
-            assert client.ping().wait(60)
-            process.send_signal(signal.SIGTERM)
-            found, code, reason = messages(client)
-        rest = process.stderr.read()
-        assert process.wait(60) == 0
-    assert events(found) == own_events()
-    assert (code, reason) == (1001, "the server is stopping")
-    assert "Traceback" not in rest

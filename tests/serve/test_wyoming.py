@@ -1,24 +1,21 @@
 """Wyoming, with the package's own client and with the exchange that Home Assistant makes."""
 
 import asyncio
-import json
 import socket
-import struct
-import time
 from contextlib import suppress
 
 import numpy as np
 import pytest
 import soxr
-from servers import eventually, own_events, running, slow_to_end, words_in_noise
-from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from servers import eventually, own_events, running, words_in_noise
+from wyoming.audio import AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
 from wyoming.error import Error
 from wyoming.info import Describe, Info
 from wyoming.ping import Ping, Pong
 from wyoming.wake import Detect, Detection, NotDetected
+from wyoming_clients import chunks, connected, header, received, send
 
-from speechgru.serve import wyoming
 from speechgru.serve.limits import Limits
 from speechgru.serve.wyoming import WyomingSession
 
@@ -28,41 +25,6 @@ IMPATIENT = Limits(idle_s=1.0, hello_s=0.5)
 
 def client_of(server):
     return AsyncTcpClient(server.address.host, server.address.port, 30, 60)
-
-
-def chunks(content, rate=16_000, width=2, channels=1, ms=30, start_ms=0):
-    size = rate * ms // 1000 * width * channels
-    for first in range(0, len(content), size):
-        at = start_ms + 1000 * (first // (width * channels)) // rate
-        yield AudioChunk(rate, width, channels, content[first : first + size], at).event()
-
-
-def connected(server, wait_s=60.0):
-    return socket.create_connection((server.address.host, server.address.port), wait_s)
-
-
-def send(sock, *events):
-    """All at once, so that the server reads it at once."""
-    sock.sendall(b"".join(as_bytes(event) for event in events))
-
-
-def as_bytes(event):
-    data, payload = json.dumps(event.data).encode(), event.payload or b""
-    line = header(type=event.type, data_length=len(data), payload_length=len(payload))
-    return line + data + payload
-
-
-def header(**fields):
-    return json.dumps(fields).encode() + b"\n"
-
-
-def received(sock, until=None):
-    """What comes until the server closes, or until this has come."""
-    answer = b""
-    with suppress(ConnectionError):
-        while (until is None or until not in answer) and (part := sock.recv(65_536)):
-            answer += part
-    return answer
 
 
 async def exchange(server, events, until=NotDetected):
@@ -231,27 +193,6 @@ def test_pauses_do_not_hold_up_much_sound(server, monkeypatch):
     assert sum(waited_s) < 0.7  # of a second of sound
 
 
-def test_stopping_hears_what_arrived_while_reading_paused(monkeypatch):
-    paused = []
-    pause = WyomingSession._pause
-
-    async def counted(session):
-        paused.append(session)
-        await pause(session)
-
-    monkeypatch.setattr(WyomingSession, "_pause", counted)
-    monkeypatch.setattr(wyoming, "READ_S", 60.0)
-    first = own_events()[0]
-    start, end = round(16_000 * first["start"]) - 4_800, round(16_000 * first["t"]) + 1_600
-    content = words_in_noise()[:end].tobytes()
-    with running(limits=LIMITS) as server, connected(server) as client:
-        send(client, AudioStart(16_000, 2, 1).event(), *chunks(content[: 2 * start]))
-        assert eventually(lambda: paused)
-        send(client, *chunks(content[2 * start :]))
-        server.stop()
-        assert f'"{first["word"]}"'.encode() in received(client)
-
-
 def test_who_only_stops_sending_still_gets_the_last_word(server):
     """As from a file that is piped into the connection, without `audio-stop`."""
     last = own_events()[-1]
@@ -265,42 +206,6 @@ def test_who_only_stops_sending_still_gets_the_last_word(server):
         send(client, *chunks(bytes(960)))
         client.shutdown(socket.SHUT_WR)
         assert b'"not-detected"' in received(client)
-
-
-def test_sound_that_arrives_while_the_server_stops_is_dropped(monkeypatch, caplog):
-    """It would come after the end of its stream; two models, as streams end one by one."""
-    from speechgru.modelfile.bundled import MODEL
-
-    slow_to_end(monkeypatch)
-    chunk = AudioChunk(48_000, 2, 1, bytes(9_600)).event()
-    with running([str(MODEL), f"second={MODEL}"], limits=LIMITS) as server, connected(server) as c:
-        send(c, AudioStart(48_000, 2, 1).event(), chunk)
-        assert eventually(lambda: server.service.streams(server.service.default))
-        server.stop()
-        with suppress(OSError):
-            while server.service.sessions:
-                send(c, chunk)
-                time.sleep(0.01)
-        assert b"the server is stopping" in received(c)
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
-
-
-@pytest.mark.parametrize("leaves_first", [True, False])
-def test_a_client_that_leaves_while_the_server_stops_is_not_waited_for(
-    leaves_first, monkeypatch, caplog
-):
-    if not leaves_first:
-        slow_to_end(monkeypatch)
-    with running(limits=Limits(stop_s=50.0)) as server, connected(server) as client:
-        send(client, AudioStart(16_000, 2, 1).event(), *chunks(bytes(960)))
-        assert eventually(lambda: server.service.streams(server.service.default))
-        if not leaves_first:
-            server.stop()
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        client.close()
-        began_s = time.monotonic()
-    assert time.monotonic() - began_s < 25
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_no_pause_without_a_stream(server, monkeypatch):
