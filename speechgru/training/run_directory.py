@@ -68,6 +68,7 @@ class RunDirectory:
 
         Raises:
             UsageError: there is no run.
+            DataError: its recipe is damaged.
         """
         if not self.recipe.is_file():
             whole = RunDirectory(self.root.parent)
@@ -80,7 +81,10 @@ class RunDirectory:
                 f"{self.root}: no run to resume, as it has no recipe.toml; start one with: "
                 f"speechgru train RECIPE --out {quote(str(self.root))}"
             )
-        return load_recipe(str(self.recipe))
+        try:
+            return load_recipe(str(self.recipe))
+        except UsageError as error:
+            raise DataError(f"{error}; the run cannot be resumed with it") from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -225,6 +225,15 @@ def test_run_created_during_decoding_is_not_overwritten(recipe, tmp_path, monkey
     assert sorted(path.name for path in run.iterdir()) == ["recipe.toml", "train.lock"]
 
 
+@pytest.mark.parametrize("text", ["[training\n", "[training]\nepochs = -1\n", "[trainng]\n"])
+def test_damaged_recipe_of_a_run_is_invalid_data(recipe, tmp_path, text):
+    run = tmp_path / "run"
+    RunDirectory(run).create(recipe)
+    (run / "recipe.toml").write_text(text)
+    with pytest.raises(DataError, match=r"recipe\.toml: .*; the run cannot be resumed with it$"):
+        RunDirectory(run).read_recipe()
+
+
 # Real processes and signals.
 
 
