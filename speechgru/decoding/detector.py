@@ -12,6 +12,9 @@ from pydantic import Field
 
 from speechgru.common.settings import Settings
 from speechgru.decoding.detector_steps import (
+    UNIT,
+    SpeechBefore,
+    in_units,
     last_below,
     moving_sums,
     steps_that_change_events,
@@ -19,7 +22,7 @@ from speechgru.decoding.detector_steps import (
 )
 from speechgru.decoding.events import Event
 from speechgru.errors import UsageError
-from speechgru.labels import UNKNOWN, Vocabulary
+from speechgru.labels import SILENCE, UNKNOWN, Vocabulary
 
 #: The check that stopped a word, in order; "event" if it passed all of them.
 Gate = Literal["threshold", "duration", "held", "refractory", "speech", "event"]
@@ -29,8 +32,6 @@ _ORDER: dict[Gate, int] = {gate: order for order, gate in enumerate(get_args(Gat
 NEAR = 0.5
 #: A word starts where its posterior rises above this.
 ONSET = 0.1
-#: Posteriors are summed as integers, in units of 1 / UNIT, so that sums are exact in any order.
-UNIT = 2.0**32
 #: For this many steps or fewer, plain Python is faster than numpy.
 _FEW_STEPS = 8
 #: Quiet steps are decided together, at most this many.
@@ -58,6 +59,8 @@ class DetectorConfig(Settings):
     #: words right before it, a word is part of running speech. 1 allows everything.
     most_unknown: float = Field(1.0, ge=0.0, le=1.0)
     unknown_s: float = Field(0.5, ge=0.0, le=10.0)
+    #: After a pause in the last `pause_s` a word is no part of running speech, whatever is unknown.
+    pause_s: float = Field(0.0, ge=0.0, le=10.0)
 
     def threshold_for(self, word: str) -> float:
         """The threshold of a word."""
@@ -126,15 +129,20 @@ class Detector:
         self._set_limits()
         self.duration_steps = max(1, round(self.config.min_duration_s / step_s))
         self._refractory = round(self.config.refractory_s / step_s)
-        #: Column of `_unknown_`; None if it does not matter.
-        self.unknown_column: int | None = None
-        if UNKNOWN in self.labels and self.config.most_unknown < 1:
-            self.unknown_column = self.labels.index(UNKNOWN)
-        self.unknown_steps = max(1, round(self.config.unknown_s / step_s))
+        #: What is known of the speech before a step.
+        self.speech_before = SpeechBefore(
+            self._column(UNKNOWN) if self.config.most_unknown < 1 else None,
+            self._column(SILENCE) if self.config.pause_s else None,
+            max(1, round(self.config.unknown_s / step_s)),
+            round(self.config.pause_s / step_s),
+        )
         #: Whether near misses are noted: without, fewer steps have to be decided.
         self.notes_verdicts = True
-        self._unknown_limit = UNIT * self.config.most_unknown * self.unknown_steps
+        self._unknown_limit = UNIT * self.config.most_unknown * self.speech_before.window_steps
         self.reset()
+
+    def _column(self, label: str) -> int | None:
+        return self.labels.index(label) if label in self.labels else None
 
     def _set_limits(self) -> None:
         self._thresholds = [self.config.threshold_for(word) for word in self.words]
@@ -166,9 +174,7 @@ class Detector:
         #: Posteriors of the window's steps in units, and their sums; 0 before the start.
         self._past = deque([zeros] * self.window_steps, maxlen=self.window_steps)
         self._sums = zeros
-        #: The same for `_unknown_`, which has a window of its own.
-        self._past_unknown = deque([0] * self.unknown_steps, maxlen=self.unknown_steps)
-        self._unknown_sum = 0
+        self.speech_before.reset()
         #: For each word, the last step with its posterior below ONSET, below its threshold, and
         #: with its smoothed posterior below its threshold.
         self._last_low = [[-1] * len(self.words)] * 3
@@ -212,26 +218,22 @@ class Detector:
             self._step = self._steps
             return []
         log_posteriors = pending[0] if len(pending) == 1 else np.concatenate(pending)
-        posteriors = UNIT * np.exp(log_posteriors[:, self.columns], dtype=np.float64)  # (T, W)
-        unknown = np.zeros(len(posteriors))
-        if self.unknown_column is not None:
-            unknown = UNIT * np.exp(log_posteriors[:, self.unknown_column], dtype=np.float64)
+        posteriors = in_units(log_posteriors[:, self.columns])  # (T, W)
+        unknown_sums = self.speech_before.push(log_posteriors)
         if len(posteriors) > _FEW_STEPS:
-            events = self._push_many(posteriors.astype(np.int64), unknown.astype(np.int64))
+            events = self._push_many(posteriors, unknown_sums)
         else:
-            steps = zip(posteriors.tolist(), unknown.tolist(), strict=True)
-            results = (self._push_one(list(map(int, words)), int(unit)) for words, unit in steps)
+            steps = zip(posteriors.tolist(), unknown_sums.tolist(), strict=True)
+            results = (self._push_one(*step) for step in steps)
             events = [event for event in results if event is not None]
         self._highest.extend(max(posteriors) / UNIT for posteriors in self._past)
         self._bound = sum(self._highest)
         return events
 
-    def _push_one(self, posteriors: list[int], unknown: int) -> Event | None:
+    def _push_one(self, posteriors: list[int], unknown_sum: int) -> Event | None:
         """Process one step, in units, as plain lists: for so little numpy is slower."""
         step = self._step
         self._step += 1
-        self._unknown_sum += unknown - self._past_unknown[0]
-        self._past_unknown.append(unknown)
         oldest = self._past[0]
         self._past.append(posteriors)
         sums = [
@@ -246,14 +248,14 @@ class Detector:
             last_below(sums, self.sum_limits, step, sustained),
         ]
         word = sums.index(max(sums))
-        return self.decide(step, word, sums, [low[word] for low in last_low], self._unknown_sum)
+        return self.decide(step, word, sums, [low[word] for low in last_low], unknown_sum)
 
-    def _push_many(self, posteriors: NDArray[np.int64], unknown: NDArray[np.int64]) -> list[Event]:
+    def _push_many(
+        self, posteriors: NDArray[np.int64], unknown_sums: NDArray[np.int64]
+    ) -> list[Event]:
         """Process many steps at once: (T, W) and (T,), in units."""
         sums = moving_sums(self._past, posteriors)
         self._sums = sums[-1].tolist()
-        unknown_sums = moving_sums(self._past_unknown, unknown)
-        self._unknown_sum = int(unknown_sums[-1])
         first, self._step = self._step, self._step + len(posteriors)
         steps = np.arange(first, self._step)[:, np.newaxis]
         below = [

@@ -5,7 +5,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgru.decoding.detector import ONSET, UNIT, Detector
+from speechgru.decoding.detector import ONSET, Detector
+from speechgru.decoding.detector_steps import PAUSE, UNIT, in_units
 from speechgru.decoding.events import Event
 
 #: Rows allocated at first; doubled when needed.
@@ -32,8 +33,9 @@ class DetectorRows:
             "past": (detector.window_steps, words),
             "sums": (words,),
             "last_low": (3, words),
-            "unknown": (detector.unknown_steps,),
+            "unknown": (detector.speech_before.window_steps,),
             "unknown_sum": (),
+            "last_pause": (),
             "step": (),
         }
         self._arrays = {name: np.zeros((_ROWS, *size), np.int64) for name, size in shape.items()}
@@ -53,8 +55,7 @@ class DetectorRows:
             detector.labels == like.labels
             and bool(detector.words)
             and detector.window_steps == like.window_steps
-            and detector.unknown_steps == like.unknown_steps
-            and detector.unknown_column == like.unknown_column
+            and detector.speech_before.settings == like.speech_before.settings
         )
 
     def put(self, row: int, detector: Detector) -> None:
@@ -63,7 +64,7 @@ class DetectorRows:
             self._double()
         for array in self._arrays.values():
             array[row] = 0
-        self._arrays["last_low"][row] = -1
+        self._arrays["last_low"][row] = self._arrays["last_pause"][row] = -1
         self._least_steps[row] = 0 if detector.notes_verdicts else detector.duration_steps
         self._active[row] = False
         self._detectors[row] = detector
@@ -95,17 +96,11 @@ class DetectorRows:
             The events of streams that have some, by their place in `rows`.
         """
         arrays, like, every = self._arrays, self._like, rows[:, np.newaxis]
-        posteriors = _units(log_posteriors[:, :, like.columns])  # (N, T, W)
+        posteriors = in_units(log_posteriors[:, :, like.columns])  # (N, T, W)
         first = arrays["step"][rows]
         steps = first[:, np.newaxis] + np.arange(posteriors.shape[1])  # (N, T)
         sums = _moving_sums(arrays["past"], arrays["sums"], every, steps, posteriors)
-        if like.unknown_column is not None:
-            unknown = _units(log_posteriors[:, :, like.unknown_column])
-            unknown_sums = _moving_sums(
-                arrays["unknown"], arrays["unknown_sum"], every, steps, unknown
-            )
-        else:
-            unknown_sums = np.zeros_like(steps)
+        unknown_sums = self._unknown_sums(rows, steps, log_posteriors)
         arrays["step"][rows] = steps[:, -1] + 1
 
         below = np.stack((posteriors, posteriors, sums), axis=2) < self._limits[every]
@@ -140,6 +135,24 @@ class DetectorRows:
                 events[n] = found
         return events
 
+    def _unknown_sums(
+        self, rows: NDArray[np.intp], steps: NDArray[np.int64], log_posteriors: NDArray[np.float32]
+    ) -> NDArray[np.int64]:
+        """What `SpeechBefore.push` returns, for the next steps of some streams: (N, T)."""
+        arrays, before = self._arrays, self._like.speech_before
+        if before.unknown_column is None:
+            return np.zeros_like(steps)
+        unknown = in_units(log_posteriors[:, :, before.unknown_column])
+        every = rows[:, np.newaxis]
+        sums = _moving_sums(arrays["unknown"], arrays["unknown_sum"], every, steps, unknown)
+        if before.silence_column is None:
+            return sums
+        is_pause = in_units(log_posteriors[:, :, before.silence_column]) >= PAUSE * UNIT
+        last_pause = np.where(is_pause, steps, arrays["last_pause"][every])
+        np.maximum.accumulate(last_pause, axis=1, out=last_pause)
+        arrays["last_pause"][rows] = last_pause[:, -1]
+        return np.where(steps - last_pause < before.pause_steps, 0, sums)
+
     def _double(self) -> None:
         self._arrays = {name: _doubled(array) for name, array in self._arrays.items()}
         self._limits = _doubled(self._limits)
@@ -172,10 +185,6 @@ def _moving_sums(
     past[every, steps[:, -window:] % window] = new[:, -window:]
     totals[every[:, 0]] = sums[:, -1]
     return np.asarray(sums)
-
-
-def _units(log_posteriors: NDArray[np.float32]) -> NDArray[np.int64]:
-    return (UNIT * np.exp(log_posteriors, dtype=np.float64)).astype(np.int64)
 
 
 def _doubled(array: NDArray[_T]) -> NDArray[_T]:

@@ -127,6 +127,25 @@ def test_a_word_after_other_speech_is_refused_until_its_release():
     assert [verdict.gate for verdict in detector.explain(2.5)] == ["speech"]
 
 
+def test_after_a_pause_a_word_is_no_part_of_running_speech():
+    """However much was unknown before it: a network may call its beginning unknown, too."""
+    careful = with_(most_unknown=0.2, unknown_s=0.6, pause_s=0.7)
+    talk, word = ((UNKNOWN, 0.5, 2.0, 0.9), ("go", 2.0, 2.4, 0.9))
+    after_a_pause, without = (
+        posteriors(4, *talk_and_pause, word, floor=BLANK)
+        for talk_and_pause in ((talk, (SILENCE, 1.5, 1.7, 0.3)), (talk, (SILENCE, 1.5, 1.7, 0.15)))
+    )
+    assert [event.word for event in events(careful, after_a_pause)] == ["go"]
+    assert events(with_(most_unknown=0.2, unknown_s=0.6, pause_s=0.3), after_a_pause) == []
+    assert events(careful, without) == []
+
+
+def test_the_start_of_a_stream_is_a_pause():
+    stream = posteriors(3, (UNKNOWN, 0.0, 0.4, 0.9), ("go", 0.4, 0.8, 0.9))
+    assert events(with_(most_unknown=0.2), stream) == []
+    assert len(events(with_(most_unknown=0.2, pause_s=0.7), stream)) == 1
+
+
 def test_rounding_does_not_stop_words_when_unknown_may_be_anything():
     """A posterior may come out a little above 1."""
     stream = np.full((20, len(LABELS)), -20.0)
@@ -203,6 +222,7 @@ def test_any_chunking_gives_the_same_events_and_verdicts(seed, cuts):
         refractory_s=0.2,
         release=0.9,
         most_unknown=0.4,
+        pause_s=0.3,
     )
     whole, chunked = (Detector(LABELS, STEP_S, config) for _ in range(2))
     expected = whole.push(walk) + whole.flush()
@@ -253,6 +273,7 @@ def test_single_steps_give_each_event_at_once_after_any_silence(seed, quiet, wor
             "refractory_s": st.sampled_from([0.0, 0.1, 1.0]),
             "release": st.sampled_from([0.3, 0.8, 1.0]),
             "most_unknown": st.sampled_from([0.1, 0.4, 1.0]),
+            "pause_s": st.sampled_from([0.0, 0.3]),
         }
     ),
 )

@@ -20,25 +20,30 @@ def posteriors(steps, seed):
     return logits.astype(np.float32)
 
 
-def detectors(most_unknown):
+def detectors(most_unknown, pause_s=0.0):
     for threshold in (0.3, 0.5, 0.8):
-        thresholds = {"go": 0.4}
-        yield Detector(
-            LABELS,
-            STEP_S,
-            DetectorConfig(threshold=threshold, thresholds=thresholds, most_unknown=most_unknown),
+        config = DetectorConfig(
+            threshold=threshold,
+            thresholds={"go": 0.4},
+            most_unknown=most_unknown,
+            pause_s=pause_s,
         )
+        yield Detector(LABELS, STEP_S, config)
 
 
-@pytest.mark.parametrize("most_unknown", [1.0, 0.3])
+@pytest.mark.parametrize(
+    ("most_unknown", "pause_s"), [(1.0, 0.0), (0.3, 0.0), (0.1, 0.0), (0.1, 0.4)]
+)
 @pytest.mark.parametrize("steps_at_once", [1, 3, 10])
-def test_events_and_near_misses_are_those_of_each_detector_alone(most_unknown, steps_at_once):
+def test_events_and_near_misses_are_those_of_each_detector_alone(
+    most_unknown, pause_s, steps_at_once
+):
     streams = [posteriors(600, seed) for seed in range(12)]
-    own = [d for _ in range(4) for d in detectors(most_unknown)]
+    own = [d for _ in range(4) for d in detectors(most_unknown, pause_s)]
     expected = [d.push(stream) for d, stream in zip(own, streams, strict=True)]
     assert sum(map(len, expected)) > 50
 
-    together = [d for _ in range(4) for d in detectors(most_unknown)]
+    together = [d for _ in range(4) for d in detectors(most_unknown, pause_s)]
     for detector in together[::2]:
         detector.notes_verdicts = False
     rows = DetectorRows(together[0])
@@ -100,3 +105,4 @@ def test_detectors_of_other_settings_have_no_row():
     assert not rows.fits(Detector(LABELS, STEP_S, DetectorConfig(smoothing_s=0.4)))
     assert not rows.fits(Detector(LABELS[:4], STEP_S))
     assert not rows.fits(Detector(LABELS, STEP_S, DetectorConfig(most_unknown=0.5)))
+    assert not rows.fits(Detector(LABELS, STEP_S, DetectorConfig(most_unknown=0.5, pause_s=0.5)))

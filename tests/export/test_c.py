@@ -225,6 +225,7 @@ def test_floats_give_what_python_gives_in_any_chunking(tmp_path, real_stream, co
         ({"hop_ms": 8.0}, {"hidden": 19}, {"state_policy": {"mode": "event"}}),
         ({}, {}, {"state_policy": {"mode": "carry"}, "decoder": {"smoothing_s": 0.0}}),
         ({}, {}, {"decoder": {"most_unknown": 0.3, "refractory_s": 0.0, "threshold": 0.3}}),
+        ({}, {}, {"decoder": {"most_unknown": 0.1, "pause_s": 0.7, "threshold": 0.3}}),
         ({}, {}, {"decoder": {"thresholds": {"no": 0.2}, "min_duration_s": 0.3, "release": 0.5}}),
     ],
 )

@@ -183,6 +183,7 @@ def test_the_detector_decides_as_pythons_does(module):
             release=float(rng.uniform(0.5, 1)),
             most_unknown=float(rng.choice([0.05, 0.2, 1.0])),
             unknown_s=float(rng.choice([0.0, 0.3])),
+            pause_s=float(rng.choice([0.0, 0.4])),
         )
         runs = np.repeat(rng.integers(0, len(labels), 60), rng.integers(1, 25, 60))
         scores = rng.normal(0, 1, (len(runs), len(labels)))

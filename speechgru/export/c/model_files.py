@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from numpy.typing import NDArray
 
 from speechgru.decoding.detector import ONSET, DetectorConfig
+from speechgru.decoding.detector_steps import PAUSE
 from speechgru.export.c.tables import FrontendTables, NetworkTables, Rows, frontend_tables
 from speechgru.export.c.text import comment, defines, fours, strings, structs, table
-from speechgru.labels import UNKNOWN
+from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.model.fronts import FRAMES_PER_STEP
 from speechgru.model.network import SpeechGRU
 from speechgru.recognition.state_policy import FLOOR_MEMORY, GRID_STEPS, MODES, StatePolicy
@@ -33,6 +34,7 @@ def header(
     words, labels = model.vocabulary.words, model.labels
     watches_unknown = UNKNOWN in labels and detector.most_unknown < 1
     unknown_steps = max(1, round(detector.unknown_s / step_s))
+    pause_steps = round(detector.pause_s / step_s) if SILENCE in labels else 0
     convs = tables.convs
     front_size = tables.project.weights.shape[-1]
     widest = max(
@@ -64,6 +66,7 @@ def header(
         "LABELS": len(labels),
         "WORDS": len(words),
         "UNKNOWN": labels.index(UNKNOWN) if UNKNOWN in labels else 0,
+        "SILENCE": labels.index(SILENCE) if SILENCE in labels else 0,
         "SMOOTHING_STEPS": max(1, round(detector.smoothing_s / step_s)),
         "DURATION_STEPS": max(1, round(detector.min_duration_s / step_s)),
         "REFRACTORY_STEPS": round(detector.refractory_s / step_s),
@@ -71,6 +74,8 @@ def header(
         "WATCHES_UNKNOWN": int(watches_unknown),
         "UNKNOWN_STEPS": unknown_steps if watches_unknown else 1,
         "UNKNOWN_LIMIT": math.floor(UNIT * detector.most_unknown * unknown_steps),
+        "PAUSE_LIMIT": math.ceil(PAUSE * UNIT),
+        "PAUSE_STEPS": pause_steps if watches_unknown else 0,
         "RESET_IN_SILENCE": RESETS["silence"],
         "RESET_AFTER_EVENTS": RESETS["event"],
         "RESET": RESETS[policy.mode],

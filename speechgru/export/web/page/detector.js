@@ -2,6 +2,8 @@
 
 /** Posteriors are counted in whole parts of this: the sum of a window is exact in any order. */
 const PARTS = 2 ** 32;
+/** There is a pause where the posterior of `_silence_` reaches this. */
+const PAUSE = 0.2;
 /** A word begins where its posterior rises over this. */
 const ONSET = 0.1;
 const NO_WORDS = new Set(["_silence_", "_unknown_", "_blank_", "_boundary_"]);
@@ -19,6 +21,7 @@ export class Detector {
     this.words = labels.filter((label) => !NO_WORDS.has(label));
     this._ids = this.words.map((word) => labels.indexOf(word));
     this._unknown = config.most_unknown < 1 ? labels.indexOf("_unknown_") : -1;
+    this._silence = config.pause_s > 0 ? labels.indexOf("_silence_") : -1;
     this.configure(config);
     this.reset();
   }
@@ -37,6 +40,7 @@ export class Detector {
     this._duration = steps(config.min_duration_s);
     this._refractory = roundEven(config.refractory_s / this.stepS);
     const unknownWindow = steps(config.unknown_s);
+    this._pauseSteps = roundEven((config.pause_s ?? 0) / this.stepS);
     this._mostUnknown = PARTS * config.most_unknown * unknownWindow;
     if (this._window !== window || this._unknownWindow !== unknownWindow) {
       this._window = window;
@@ -53,6 +57,7 @@ export class Detector {
     this._sums = zeros();
     this._pastUnknown = new Float64Array(this._unknownWindow);
     this._unknownSum = 0;
+    this._lastPause = -1;
     this._onset = zeros().fill(-1);
     this._reached = zeros().fill(-1);
     this._sustained = zeros().fill(-1);
@@ -81,6 +86,10 @@ export class Detector {
       this._unknownSum += part - this._pastUnknown[place];
       this._pastUnknown[place] = part;
     }
+    if (this._silence >= 0) {
+      const part = Math.floor(PARTS * Math.exp(logPosteriors[this._silence]));
+      if (part >= PAUSE * PARTS) this._lastPause = step;
+    }
     return this.words.length ? this._decide(step) : null;
   }
 
@@ -96,7 +105,7 @@ export class Detector {
     if (step - this._sustained[word] < this._duration) return null;
     if (this._held === word || step < this._blockedUntil) return null;
     this._held = word; // also where other speech leads up to it: so it stays
-    if (this._unknownSum > this._mostUnknown) return null;
+    if (this._unknownSum > this._mostUnknown && step - this._lastPause >= this._pauseSteps) return null;
     this._blockedUntil = step + this._refractory;
     return {
       word: this.words[word],

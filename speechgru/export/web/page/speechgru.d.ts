@@ -19,6 +19,7 @@ export interface DecoderConfig {
   release: number;
   most_unknown: number;
   unknown_s: number;
+  pause_s?: number;
 }
 
 /** When the recurrent state is reset: `metadata.state_policy` of a model. */

@@ -46,8 +46,20 @@ static void smooth(sg_detector *detector, const float *log_posteriors)
         detector->unknown_sum = detector->unknown_sum + unknown - *oldest;
         *oldest = unknown;
         detector->place_unknown = (uint16_t)((detector->place_unknown + 1) % SG_UNKNOWN_STEPS);
+#if SG_PAUSE_STEPS > 0
+        detector->since_pause =
+            counted(detector->since_pause, in_units(log_posteriors[SG_SILENCE]) < SG_PAUSE_LIMIT);
+#endif
     }
 #endif
+}
+
+static int follows_speech(const sg_detector *detector)
+{
+#if SG_PAUSE_STEPS > 0
+    if (detector->since_pause < SG_PAUSE_STEPS) return 0;
+#endif
+    return SG_WATCHES_UNKNOWN && detector->unknown_sum > SG_UNKNOWN_LIMIT;
 }
 
 int sg_detect(sg_detector *detector, const float *log_posteriors, uint64_t step, sg_event *event)
@@ -68,7 +80,7 @@ int sg_detect(sg_detector *detector, const float *log_posteriors, uint64_t step,
     if (detector->sustained[best] < SG_DURATION_STEPS) return 0;
     if (detector->held == best || is_blocked) return 0;
     detector->held = best;
-    if (SG_WATCHES_UNKNOWN && detector->unknown_sum > SG_UNKNOWN_LIMIT) return 0;
+    if (follows_speech(detector)) return 0;
     detector->refractory = SG_REFRACTORY_STEPS > 0 ? SG_REFRACTORY_STEPS - 1 : 0;
     end = step + 2 - detector->above_threshold[best];
     event->word = best;

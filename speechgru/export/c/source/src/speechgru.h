@@ -54,6 +54,7 @@ typedef struct {
     uint32_t sums[SG_WORDS];
     uint32_t past_unknown[SG_UNKNOWN_STEPS];
     uint32_t unknown_sum;
+    uint32_t since_pause; /* steps */
     /* Steps in a row, up to the last one, in which a word's posterior was above the onset and above
      * its threshold, and in which its smoothed posterior was above its threshold. */
     uint32_t above_onset[SG_WORDS];
