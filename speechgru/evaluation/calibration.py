@@ -3,7 +3,7 @@
 Every event in ambient audio is a false alarm. Of all thresholds with no more of them than allowed,
 those with the fewest errors on a stream with a truth are chosen (words that are not matched, and
 false alarms in that stream, for example on unknown words). `most_unknown`, how much of other words
-a detector allows right before a word, is chosen in the same way.
+a detector allows right before a word without a pause, is chosen in the same way.
 """
 
 from collections import Counter
@@ -32,6 +32,7 @@ from speechgru.evaluation.det import OperatingPoint, save_det_picture
 from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.streams import StreamCase, StreamOutput, recognize_stream
 from speechgru.evaluation.thresholds import THRESHOLDS, ThresholdTable
+from speechgru.evaluation.tuning import SPEECH_BEFORE
 from speechgru.labels import UNKNOWN, Vocabulary
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import StatePolicy
@@ -213,7 +214,8 @@ def _detectors(
     stricter: list[DecoderConfig] = []
     if isinstance(config, DetectorConfig) and case is not None and UNKNOWN in backend.labels:
         shares = [share for share in MOST_UNKNOWN if share < config.most_unknown]
-        stricter = [config.model_copy(update={"most_unknown": share}) for share in shares]
+        where = SPEECH_BEFORE if config.most_unknown == 1 else {}
+        stricter = [config.model_copy(update={"most_unknown": share} | where) for share in shares]
     return [config, *stricter]
 
 

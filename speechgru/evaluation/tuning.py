@@ -30,6 +30,8 @@ MIN_DURATION_S = (0.04, 0.1, 0.2)
 #: Not tuned: it does not matter on a stream of words with pauses between them.
 REFRACTORY_S = 0.25
 MOST_UNKNOWN = (0.1, 0.15, 0.2, 1.0)
+#: Where other speech is looked for before a word, if it matters, and where a pause.
+SPEECH_BEFORE = {"unknown_s": 0.3, "pause_s": 0.7}
 BEAMS = (1, 8)
 #: This much median latency counts as one error.
 LATENCY_MS = 50.0
@@ -42,6 +44,7 @@ GRID = tuple(
         min_duration_s=min_duration_s,
         refractory_s=REFRACTORY_S,
         most_unknown=most_unknown,
+        **SPEECH_BEFORE,
     )
     for smoothing_s, threshold, min_duration_s, most_unknown in product(
         SMOOTHING_S, THRESHOLDS, MIN_DURATION_S, MOST_UNKNOWN
