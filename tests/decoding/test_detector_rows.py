@@ -31,9 +31,7 @@ def detectors(most_unknown, pause_s=0.0):
         yield Detector(LABELS, STEP_S, config)
 
 
-@pytest.mark.parametrize(
-    ("most_unknown", "pause_s"), [(1.0, 0.0), (0.3, 0.0), (0.1, 0.0), (0.1, 0.4)]
-)
+@pytest.mark.parametrize(("most_unknown", "pause_s"), [(1.0, 0.0), (0.3, 0.0), (0.1, 0.4)])
 @pytest.mark.parametrize("steps_at_once", [1, 3, 10])
 def test_events_and_near_misses_are_those_of_each_detector_alone(
     most_unknown, pause_s, steps_at_once
