@@ -133,7 +133,7 @@ def _recordings(root: Path, spoken: list[list[Path]]) -> None:
     """Eight words with a second of quiet around each, by another voice in each file."""
     quiet = np.random.default_rng(0).normal(0, 1e-3, RATE).astype(np.float32)
     names = ("some.wav", "other.flac", "long-recording.wav", "room/a.wav")
-    names += ("ambient-speech/a.wav", "ambient-testing/a.wav")
+    names += ("ambient-speech/a.wav", "ambient-testing/a.wav", "esc-testing/a.wav")
     names += ("ambient-speech/b.flac", "ambient-speech/c.flac", "an4/utterances/d.ogg")
     names += ("esc-10/rain/a.ogg", "esc-10/rain/b.ogg")
     for voice, name in enumerate(names):
