@@ -148,8 +148,7 @@ def decoder_settings(config: "DecoderConfig") -> str:
     smoothing, duration = config.smoothing_s, config.min_duration_s
     settings = f"smoothing {smoothing:g} s, {thresholds}, for {duration:g} s"
     if config.most_unknown < 1:
-        settings += f"; unknown at most {config.most_unknown:g} over {config.unknown_s:g} s"
-        settings += f", or a pause within {config.pause_s:g} s" * bool(config.pause_s)
+        settings += f"; unknown at most {config.most_unknown:g}"
     return settings
 
 
