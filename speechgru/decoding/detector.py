@@ -3,8 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +20,9 @@ from speechgru.decoding.detector_steps import (
     steps_with_words_near,
 )
 from speechgru.decoding.events import Event
+from speechgru.decoding.verdicts import Gate, Verdict, VerdictLog
 from speechgru.errors import UsageError
 from speechgru.labels import SILENCE, UNKNOWN, Vocabulary
-
-#: The check that stopped a word, in order; "event" if it passed all of them.
-Gate = Literal["threshold", "duration", "held", "refractory", "speech", "event"]
-_ORDER: dict[Gate, int] = {gate: order for order, gate in enumerate(get_args(Gate))}
 
 #: A word is a near miss from this share of its threshold on.
 NEAR = 0.5
@@ -36,8 +32,6 @@ ONSET = 0.1
 _FEW_STEPS = 8
 #: Quiet steps are decided together, at most this many.
 _MOST_PENDING = 50
-#: Verdicts kept for `explain` and `near_misses`.
-MOST_VERDICTS = 256
 
 
 class DetectorConfig(Settings):
@@ -65,37 +59,6 @@ class DetectorConfig(Settings):
     def threshold_for(self, word: str) -> float:
         """The threshold of a word."""
         return self.thresholds.get(word, self.threshold)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A stretch of the stream in which a word was an event or a near miss.
-
-    Args:
-        t: when the smoothed posterior was highest.
-        score: its highest value.
-        gate: what stopped the word, or "event".
-    """
-
-    word: str
-    start_s: float
-    end_s: float
-    t: float
-    score: float
-    threshold: float
-    gate: Gate
-
-
-@dataclass(slots=True)
-class _OpenVerdict:
-    """A verdict in progress: the word by its index, and mutable, as every step changes it."""
-
-    word: int
-    start_s: float
-    end_s: float
-    t: float
-    score: float
-    gate: Gate
 
 
 class Detector:
@@ -182,8 +145,7 @@ class Detector:
         self._held: int | None = None
         self._released = [-1] * len(self.words)
         self._blocked_until = 0
-        self._open: _OpenVerdict | None = None
-        self._verdicts: deque[Verdict] = deque(maxlen=MOST_VERDICTS)
+        self._log = VerdictLog(self.words, self.step_s)
 
     @property
     def time_s(self) -> float:
@@ -267,7 +229,7 @@ class Detector:
         last_low = np.maximum.accumulate(last_low, axis=1)
         self._last_low = last_low[:, -1].tolist()
         best = sums.argmax(axis=1)
-        if self.notes_verdicts or self._open is not None:
+        if self.notes_verdicts or self._log.is_open:
             places = steps_with_words_near(sums, self._far_limits)
         else:
             sustained_steps = steps[:, 0] - last_low[2, np.arange(len(best)), best]
@@ -294,7 +256,7 @@ class Detector:
     @property
     def is_active(self) -> bool:
         """Whether the next step has to be decided even if no word is near its threshold."""
-        return self._held is not None or self._open is not None
+        return self._held is not None or self._log.is_open
 
     def decide(
         self, step: int, word: int, sums: list[int], last_low: list[int], unknown_sum: int
@@ -304,14 +266,14 @@ class Detector:
         if held is not None and sums[held] < self.config.release * self.sum_limits[held]:
             self._held, self._released[held] = None, step
         if sums[word] < self.near_limits[word]:
-            self._close_verdict()
+            self._log.close(self._thresholds)
             return None
         _, reached, sustained = last_low
         onset = max(last_low[0], self._released[word])  # said twice, it begins anew
         score = sums[word] / (self.window_steps * UNIT)
         gate = self._gate(word, step, step - sustained, unknown_sum)
         if self.notes_verdicts:
-            self._note(word, step, onset + 1, score, gate)
+            self._log.note(word, step, onset + 1, score, gate, self._thresholds)
         if gate == "speech":  # and for as long as its posterior stays high
             self._held = word
         if gate != "event":
@@ -328,23 +290,22 @@ class Detector:
     def flush(self) -> list[Event]:
         """End the stream: decide the pending steps."""
         events = self._decide_pending()
-        self._close_verdict()
+        self._log.close(self._thresholds)
         return events
 
     def explain(self, t_s: float, within_s: float = 0.5) -> list[Verdict]:
         """The events and near misses around a moment of the last minutes."""
         self._settle()
-        open_verdicts = [self._verdict(self._open)] if self._open else []
         return [
             v
-            for v in (*self._verdicts, *open_verdicts)
+            for v in self._log.all(self._thresholds)
             if v.start_s <= t_s + within_s and v.end_s >= t_s - within_s
         ]
 
     def near_misses(self, since_s: float = 0.0) -> list[Verdict]:
         """The near misses that ended after `since_s`."""
         self._settle()
-        return [v for v in self._verdicts if v.end_s > since_s and v.gate != "event"]
+        return [v for v in self._log.closed() if v.end_s > since_s and v.gate != "event"]
 
     def _settle(self) -> None:
         """Decide the pending steps, which are too quiet for an event."""
@@ -361,37 +322,6 @@ class Detector:
         if step < self._blocked_until:
             return "refractory"
         return "speech" if unknown_sum > self._unknown_limit else "event"
-
-    def _note(self, word: int, step: int, onset: int, score: float, gate: Gate) -> None:
-        """Extend the open verdict, or open a new one."""
-        end_s = self.step_s * (step + 1)
-        verdict = self._open
-        if verdict is None or verdict.word != word:
-            self._close_verdict()
-            start_s = min(self.step_s * onset, self.step_s * step)
-            self._open = _OpenVerdict(word, start_s, end_s, end_s, score, gate)
-            return
-        verdict.end_s = end_s
-        if _ORDER[gate] > _ORDER[verdict.gate]:
-            verdict.gate = gate
-        if score > verdict.score:
-            verdict.t, verdict.score = end_s, score
-
-    def _verdict(self, verdict: _OpenVerdict) -> Verdict:
-        return Verdict(
-            self.words[verdict.word],
-            verdict.start_s,
-            verdict.end_s,
-            verdict.t,
-            verdict.score,
-            self._thresholds[verdict.word],
-            verdict.gate,
-        )
-
-    def _close_verdict(self) -> None:
-        if self._open is not None:
-            self._verdicts.append(self._verdict(self._open))
-            self._open = None
 
 
 def _as_slice(columns: list[int]) -> slice | NDArray[np.int64]:

@@ -14,8 +14,8 @@ from speechgru.audio.pcm import WAV_HEADER_BYTES, to_packed, wav_header
 from speechgru.audio.samples import Samples
 from speechgru.common.files import write_atomic
 from speechgru.common.word_folders import make_word_folder
-from speechgru.decoding.detector import Verdict
 from speechgru.decoding.events import Event
+from speechgru.decoding.verdicts import Verdict
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.recognition.session import BlockResult
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from speechgru.audio.gaps import GapBridge
 from speechgru.audio.samples import Samples
 from speechgru.decoding.ctc import CTCDecoder
-from speechgru.decoding.detector import Detector, DetectorConfig, Verdict
+from speechgru.decoding.detector import Detector, DetectorConfig
 from speechgru.decoding.events import Event
 from speechgru.decoding.factory import DecoderConfig, make_decoder
+from speechgru.decoding.verdicts import Verdict
 from speechgru.labels import SILENCE
 from speechgru.recognition.state_policy import StateResets
 from speechgru.serve.models import ServedModel

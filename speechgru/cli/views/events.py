@@ -7,7 +7,8 @@ from speechgru.cli.terminal import err, out, padded, print_json
 from speechgru.common.wording import counted
 
 if TYPE_CHECKING:
-    from speechgru.decoding.detector import Detector, Verdict
+    from speechgru.decoding.detector import Detector
+    from speechgru.decoding.verdicts import Verdict
     from speechgru.recognition.session import BlockResult, Summary, TimedEvent
 
 

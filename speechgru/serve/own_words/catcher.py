@@ -9,8 +9,8 @@ import numpy as np
 from starlette.websockets import WebSocket
 
 from speechgru.audio.samples import Samples
-from speechgru.decoding.detector import Verdict
 from speechgru.decoding.events import Event
+from speechgru.decoding.verdicts import Verdict
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.recognition.recording import EventClips
 from speechgru.serve.own_words.places import Places

@@ -21,7 +21,7 @@ export class Detector {
     this.words = labels.filter((label) => !NO_WORDS.has(label));
     this._ids = this.words.map((word) => labels.indexOf(word));
     this._unknown = config.most_unknown < 1 ? labels.indexOf("_unknown_") : -1;
-    this._silence = config.pause_s > 0 ? labels.indexOf("_silence_") : -1;
+    this._silence = labels.indexOf("_silence_");
     this.configure(config);
     this.reset();
   }
@@ -40,7 +40,7 @@ export class Detector {
     this._duration = steps(config.min_duration_s);
     this._refractory = roundEven(config.refractory_s / this.stepS);
     const unknownWindow = steps(config.unknown_s);
-    this._pauseSteps = roundEven((config.pause_s ?? 0) / this.stepS);
+    this._pauseSteps = this._silence < 0 ? 0 : roundEven((config.pause_s ?? 0) / this.stepS);
     this._mostUnknown = PARTS * config.most_unknown * unknownWindow;
     if (this._window !== window || this._unknownWindow !== unknownWindow) {
       this._window = window;
@@ -86,7 +86,7 @@ export class Detector {
       this._unknownSum += part - this._pastUnknown[place];
       this._pastUnknown[place] = part;
     }
-    if (this._silence >= 0) {
+    if (this._pauseSteps > 0) {
       const part = Math.floor(PARTS * Math.exp(logPosteriors[this._silence]));
       if (part >= PAUSE * PARTS) this._lastPause = step;
     }
