@@ -20,7 +20,7 @@ from speechgru.corpora.word_bounds import word_bounds_s
 from speechgru.decoding.detector import Detector, DetectorConfig
 from speechgru.errors import DataError
 from speechgru.evaluation.metrics import PERCENT_PER_ALARM
-from speechgru.labels import NOT_WORDS, columns
+from speechgru.labels import NOT_WORDS, SILENCE, columns
 from speechgru.model.network import SpeechGRU
 from speechgru.training.augmentation import warp
 from speechgru.training.data import TrainingData, is_alarm
@@ -154,14 +154,26 @@ class StreamValidation:
     def _events(
         self, rows: NDArray[np.float32], labels: Sequence[str], config: DetectorConfig
     ) -> list[tuple[int, str, float]]:
-        """Row, word and time of each event in log-posteriors (N, T, V), row by row."""
-        found = []
-        for row, log_posteriors in enumerate(rows):
-            detector = Detector(labels, self.step_s, config)
-            detector.notes_verdicts = False
-            events = detector.push(log_posteriors) + detector.flush()
-            found += [(row, event.word, event.t) for event in events]
-        return found
+        """Row, word and time of each event in log-posteriors (N, T, V), row by row.
+
+        The rows are one stream, for which many numpy calls are made once, with so much silence
+        between them that the detector forgets what was before.
+        """
+        memory_s = config.smoothing_s + config.refractory_s + config.unknown_s
+        count, steps, _ = rows.shape
+        gap = math.ceil(memory_s / self.step_s) + 1
+        stream = np.pad(rows, ((0, 0), (0, gap), (0, 0)), constant_values=-np.inf)
+        if SILENCE in labels:
+            stream[:, steps:, labels.index(SILENCE)] = 0.0
+        detector = Detector(labels, self.step_s, config)
+        detector.notes_verdicts = False
+        events = detector.push(stream.reshape(count * (steps + gap), -1)) + detector.flush()
+        places = [divmod(round(event.t / self.step_s) - 1, steps + gap) for event in events]
+        return [
+            (row, event.word, (step + 1) * self.step_s)
+            for event, (row, step) in zip(events, places, strict=True)
+            if step < steps
+        ]
 
 
 def _distance(threshold: float) -> float:

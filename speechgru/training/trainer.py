@@ -89,6 +89,8 @@ class Trainer:
         self.warm_start = (
             initialize_from(self.model, name, with_prior=config.keep_start) if name else None
         )
+        self.freezes_front = config.freeze_front and bool(config.begin_with)
+        self.model.front.requires_grad_(not self.freezes_front)
         start: dict[str, Tensor] = {}
         if self.warm_start and config.keep_start:
             # With its own label shares; those of this training are learnt from here on.
@@ -197,6 +199,7 @@ class Trainer:
         """Learn from a batch; returns the loss, still on the device, and the new state."""
         state = self.state
         self.model.train()
+        self.model.front.train(not self.freezes_front)
         loss, carried = self.loss(batch)
         mark("forward")
         self.model.zero_grad(set_to_none=True)

@@ -6,7 +6,7 @@ import torch
 from runs import CPU, metrics, quick_recipe
 from tones import trained_model, untrained_model
 
-from speechgru.decoding.detector import DetectorConfig
+from speechgru.decoding.detector import Detector, DetectorConfig
 from speechgru.modelfile import load_model
 from speechgru.training.data import prepare
 from speechgru.training.loop import train
@@ -70,6 +70,23 @@ def test_threshold_is_the_usual_one_unless_another_does_better(
     validation._missed = lambda rows, labels, config: 50 * (config.threshold > misses_above)
     validation._events = lambda rows, labels, config: [0] * 100 * (config.threshold < fires_below)
     assert validation(model).detector.threshold == pytest.approx(chosen)
+
+
+def test_events_are_those_of_each_row_alone(data):
+    """Words before and after each other's end, held ones, and rows that end within one."""
+    validation, model = StreamValidation(data, trained_model()), trained_model()
+    rng = np.random.default_rng(0)
+    walks = rng.standard_normal((24, 300, len(model.labels))).cumsum(axis=1)
+    rows = torch.log_softmax(torch.from_numpy(walks.astype(np.float32)), dim=-1).numpy()
+    for most_unknown, pause_s in ((1.0, 0.0), (0.4, 0.0), (0.4, 0.7)):
+        config = DetectorConfig(release=0.95, most_unknown=most_unknown, pause_s=pause_s)
+        alone = []
+        for row, log_posteriors in enumerate(rows):
+            detector = Detector(model.labels, validation.step_s, config)
+            events = detector.push(log_posteriors) + detector.flush()
+            alone += [(row, event.word, pytest.approx(event.t)) for event in events]
+        assert len(alone) > 24
+        assert validation._events(rows, model.labels, config) == alone
 
 
 def test_false_alarms_in_talk_are_counted(data):

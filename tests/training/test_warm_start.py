@@ -169,6 +169,25 @@ def test_heads_do_not_learn_first_in_a_model_of_the_same_words(tones, before):
     assert make_trainer(recipe_from(tones, before, training=settings)).encoder_learns_from == 0
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_front_is_frozen_or_learns(tones, before, frozen):
+    trainer = make_trainer(recipe_from(tones, before, training={"freeze_front": frozen}))
+    start = load_model(before)
+    for _ in range(3):
+        trainer.train_step()
+    for model in (trainer.model, trainer.state.average.model):
+        pairs = zip(
+            model.front.state_dict().values(), start.front.state_dict().values(), strict=True
+        )
+        assert all(torch.equal(*pair) for pair in pairs) == frozen
+    assert not torch.equal(trainer.model.project.weight, start.project.weight)
+
+
+def test_nothing_is_frozen_without_a_model_to_begin_with(tones):
+    trainer = make_trainer(quick_recipe(tones, freeze_front=True))
+    assert all(p.requires_grad for p in trainer.model.parameters())
+
+
 @pytest.mark.slow
 def test_bundled_model_by_name(tones):
     recipe = with_data(load_recipe("my-words"), str(tones))
