@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from speechgru.corpora.packed import PackedAudio
 from speechgru.model.cells.gru import GRU
 from speechgru.model.features import FeatureConfig
-from speechgru.training.batches import NO_TARGET, Batch
 from speechgru.training.data import class_ids
 from speechgru.training.recipe import Recipe
+from speechgru.training.rows import NO_TARGET, Batch
 from speechgru.training.trainer import Trainer
 
 #: At most this many files are written and read; the system keeps them in its file cache, as it does

@@ -3,7 +3,6 @@ over clips."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -44,68 +43,14 @@ from speechgru.training.data import (
     sampling_weights,
 )
 from speechgru.training.distribution import ALONE, Ranks, RowGenerator
-from speechgru.training.noise import BANK, noise_bank, noise_clips
+from speechgru.training.noise import BANK, noise_bank, noise_clips, sound_bank, with_sounds
 from speechgru.training.recipe import Recipe
 from speechgru.training.rooms import room_bank
+from speechgru.training.rows import NO_TARGET, NO_WORD, Batch, Clips, Rows
 from speechgru.training.talk import SPEECH, pieces_of, talk_bank, talk_recordings
 
-#: The target of a step that does not count in the loss.
-NO_TARGET = -100
-#: Pads the words of a row.
-NO_WORD = -1
 #: At most so many clips are searched for room noise.
 MAX_ROOM_CLIPS = 12_000
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Augmented features of B rows, with what to learn from them.
-
-    Args:
-        features: (B, 2 T, F).
-        state: the state from which the network starts.
-        targets: a class for each step, (B, T); `NO_TARGET` where none counts.
-        words: the classes of the words in order, (B, N), also of unknown ones, padded with
-            `NO_WORD`. On the host, where their number is known without waiting for a GPU.
-        rows: the rows that the features are of, for teachers.
-    """
-
-    features: Tensor
-    state: State
-    targets: Tensor
-    words: Tensor
-    rows: "Rows | None" = None
-
-
-@dataclass(frozen=True)
-class Clips:
-    """Clips (N, S), their classes (N,), and the first and last sample of their words (N, 2).
-
-    The classes are on the host, the others on the model's device.
-    """
-
-    samples: Tensor
-    classes: Tensor
-    spans: Tensor
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Augmented samples (B, S), a target per step (B, T), and the words in order (B, N).
-
-    The words are on the host.
-
-    Args:
-        clip_starts: the first sample of each clip in its row, (B, N).
-        target_clips: which of these clips has the target of a step as its word, (B, T); -1 where
-            the target, if any, is none of theirs.
-    """
-
-    samples: Tensor
-    targets: Tensor
-    words: Tensor
-    clip_starts: Tensor
-    target_clips: Tensor
 
 
 class TrainingClips:
@@ -162,6 +107,10 @@ class TrainingClips:
                 lambda: noise_bank(corpus, packed, self.store.read(words), spans[words], others),
             )
         ).to(device)
+        #: Everyday sounds that are heard as loud as words, (N,).
+        self.sounds: Tensor | None = None
+        if recipe.sampling.loud_sound_share:
+            self.sounds = torch.from_numpy(sound_bank(others, model.sample_rate)).to(device)
         #: Impulse responses of rooms, (N, R).
         self.rooms: Tensor | None = None
         if recipe.augment.room_probability:
@@ -249,11 +198,14 @@ class TrainingClips:
         return Clips(samples, classes, spans)
 
     def fill_silence(self, samples: Tensor, is_silence: Tensor) -> None:
-        """Replace clips of silence by noise, in place: (B, S), (B,) on the host."""
+        """Replace clips of silence by noise and sounds, in place: (B, S), (B,) on the host."""
         rows = is_silence.nonzero()[:, 0].to(samples.device, non_blocking=True)
-        samples[rows] = noise_clips(
-            self.noise, len(samples), samples.shape[1], self.generator, rows
-        )
+        count, length = samples.shape
+        noise = noise_clips(self.noise, count, length, self.generator, rows)
+        if self.sounds is not None:
+            share = self.recipe.sampling.loud_sound_share
+            noise = with_sounds(noise, self.sounds, share, count, self.generator, rows)
+        samples[rows] = noise
 
     def scrambled_count(self, count: int) -> int:
         """How many of `count` clips are scrambled if they can be: an even number."""
@@ -348,7 +300,8 @@ class ClipBatches:
         words = words_first(drawn.classes[:, None], self.clips)
         starts = torch.zeros(count, 1, dtype=torch.long, device=samples.device)
         target_clips = (self.has_target.long() - 1).expand(count, -1)
-        return Rows(samples, targets, words, starts, target_clips)
+        wordless = targets.masked_fill(targets != self.clips.silence, NO_TARGET)
+        return Rows(samples, targets, words, starts, target_clips, wordless)
 
     @torch.no_grad()
     def featurize(self, rows: Rows) -> Batch:

@@ -10,9 +10,9 @@ from torch.nn.utils.rnn import pad_sequence
 from speechgru.labels import UNKNOWN
 from speechgru.model.attention_decoder import END
 from speechgru.model.network import SpeechGRU
-from speechgru.training.batches import NO_TARGET, NO_WORD, Batch
 from speechgru.training.distribution import ALONE, Ranks
 from speechgru.training.recipe import TrainingConfig
+from speechgru.training.rows import NO_TARGET, NO_WORD, Batch
 
 #: The column of a CTC head's blank.
 _BLANK = 0

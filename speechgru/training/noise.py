@@ -38,6 +38,9 @@ LEVEL_POINTS = 12
 #: Range of the RMS level of noise clips, in dB of full scale.
 LEVEL_DB = (-95.0, -15.0)
 
+#: That of loud sounds: as loud as words.
+LOUD_DB = (-42.0, -6.0)
+
 #: What `noise_bank` returns, cached.
 BANK = DerivedArray("noise", version=1)
 
@@ -193,6 +196,32 @@ def noise_clips(
         return crops_at(bank, starts, length).float() * level
 
     return by_rows(make, *numbers)
+
+
+def sound_bank(recordings: Sequence[Path], rate: int) -> NDArray[np.float32]:
+    """Recordings of everyday sounds, and variants of them, at `NOISE_RMS` end to end: (N,)."""
+    rng = np.random.default_rng(0)
+    sounds = _with_variants((read(path, rate) for path in recordings), rate, rng)
+    return np.concatenate([_to_noise_rms(sound) for sound in sounds])
+
+
+def with_sounds(
+    noise: Tensor, bank: Tensor, share: float, count: int, generator: torch.Generator, rows: Tensor
+) -> Tensor:
+    """Clips of noise (N, S), a share of them replaced by loud crops of a bank of sounds: (N, S).
+
+    They are the `rows` (N,) of `count` clips, the same as if all were computed.
+    """
+    length = noise.shape[1]
+    starts = crop_starts(bank, count, length, generator)
+    level_db = uniform((count, 1), *LOUD_DB, bank, generator)
+    chosen = uniform((count, 1), 0, 1, bank, generator) < share
+
+    def make(noise: Tensor, starts: Tensor, level_db: Tensor, chosen: Tensor) -> Tensor:
+        sounds = crops_at(bank, starts, length).float() * 10 ** (level_db / 20) / NOISE_RMS
+        return torch.where(chosen, sounds.clamp(-1, 1), noise)
+
+    return by_rows(make, noise, starts[rows], level_db[rows], chosen[rows])
 
 
 def moving_level(points: Tensor, moves: Tensor, length: int) -> Tensor:

@@ -59,6 +59,9 @@ class SamplingConfig(_Section):
     unknown_odds: float = Field(1.0, ge=1e-3, le=1e3)
     #: How often `_silence_` is drawn, as a multiple of a word.
     silence_weight: float = Field(1.0, gt=0.0, le=1e3)
+    #: Share of the clips of `_silence_` that are everyday sounds, as loud as words, out of the
+    #: recordings that come with the package (`data.other_sounds`); the others are quieter noise.
+    loud_sound_share: float = Field(0.0, ge=0.0, le=1.0)
     #: Distinguish unknown words in training; in recognition they count as one label.
     separate_unknown_words: bool = True
     #: Share of the clips that become `_unknown_`: words with their halves swapped, or reversed.
@@ -124,7 +127,8 @@ class TrainingConfig(_Section):
     freeze_front: bool = False
     #: Models whose answers the network learns, besides the recordings' words (Hinton et al., 2015):
     #: files, or names of bundled models. They need the same labels, and may have any network, also
-    #: one that needs whole clips. A resumed run still needs them.
+    #: one that needs whole clips. Where they recognize a word in silence or in running speech they
+    #: are not followed. A resumed run still needs them.
     teachers: tuple[str, ...] = ()
     #: Share of the teachers' answers in the loss of the classify head.
     teacher_weight: float = Field(0.7, gt=0.0, le=1.0)
@@ -216,6 +220,8 @@ class Recipe(_Section):
             )
         if self.stream.talk_share and "classify" not in self.model.heads:
             raise ValueError("stream.talk_share needs a classify head; add it to model.heads")
+        if self.sampling.loud_sound_share and not self.data.other_sounds:
+            raise ValueError("sampling.loud_sound_share needs data.other_sounds = true")
         if self.training.choose_by == "streams" and "classify" not in self.model.heads:
             raise ValueError('training.choose_by "streams" needs a classify head')
         if self.training.teachers and "classify" not in self.model.heads:

@@ -16,17 +16,10 @@ from speechgru.labels import UNKNOWN
 from speechgru.model.network import State
 from speechgru.model.row_threads import on_one_core
 from speechgru.training.augmentation import crops_at, mask_features, uniform
-from speechgru.training.batches import (
-    NO_TARGET,
-    NO_WORD,
-    Batch,
-    Clips,
-    Rows,
-    TrainingClips,
-    words_first,
-)
+from speechgru.training.batches import TrainingClips, words_first
 from speechgru.training.data import label_ids
 from speechgru.training.recipe import StreamConfig
+from speechgru.training.rows import NO_TARGET, NO_WORD, Batch, Clips, Rows
 from speechgru.training.talk import SILENT, SPEECH
 from speechgru.training.teachers import Teachers
 
@@ -195,6 +188,7 @@ class StreamBatches:
         talk_targets = torch.full_like(activity, NO_TARGET, dtype=targets.dtype)
         talk_targets = talk_targets.masked_fill(activity == SPEECH, unknown)
         talk_targets = talk_targets.masked_fill(activity == SILENT, self.clips.silence)
+        placed.wordless[rows] = talk_targets
         targets[rows] = talk_targets.masked_fill(~has_target[rows], NO_TARGET)
         placed.target_clips[rows] = -1
         placed.words[rows.cpu()] = NO_WORD
@@ -219,8 +213,10 @@ class StreamBatches:
         )
         spans = spans + offsets[..., None]
         targets, target_clips = self._targets(clips, offsets, spans, abutted, continues)
+        wordless = targets.masked_fill(targets != self.clips.silence, NO_TARGET)
+        targets = self._without_most_silence(targets)
         words = words_first(clips.classes.view(rows, -1), self.clips)
-        return Rows(samples, targets, words, offsets, target_clips)
+        return Rows(samples, targets, words, offsets, target_clips, wordless)
 
     def abutted_offsets(self, rows: int, length: int, total: int, like: Tensor) -> Tensor:
         """Offsets of clips that follow each other without a gap, from a random one on: (R, N)."""
@@ -292,10 +288,13 @@ class StreamBatches:
         row_s = self.steps * step_s
         self.carried["held_s"] = (last_until_s - row_s).clamp_min(-_LONG_AGO_S)
         self.carried["output"] = last_class
-        shape = (rows, self.steps)
-        dropped = uniform(shape, 0, 1, clips.samples, self.clips.generator) > config.silence_share
-        targets = targets.masked_fill((targets == self.clips.silence) & dropped, NO_TARGET)
         return targets, target_clips
+
+    def _without_most_silence(self, targets: Tensor) -> Tensor:
+        """Targets (R, T) of which only a share of those of silence is left."""
+        like, generator = self.carried["samples"], self.clips.generator
+        dropped = uniform(tuple(targets.shape), 0, 1, like, generator) > self.config.silence_share
+        return targets.masked_fill((targets == self.clips.silence) & dropped, NO_TARGET)
 
 
 def _overlap_add(clips: Tensor, offsets: Tensor, total: int, fade: Tensor) -> Tensor:

@@ -14,14 +14,17 @@ from torch.nn import functional
 
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.errors import UsageError
-from speechgru.labels import UNKNOWN
+from speechgru.labels import NOT_WORDS, UNKNOWN
 from speechgru.model.fronts import FRAMES_PER_STEP
 from speechgru.model.network import SpeechGRU, State
 from speechgru.modelfile.bundled import trained_model
 from speechgru.modelfile.safetensors import load_model
 from speechgru.recognition.clips import clip_samples, tail_steps
-from speechgru.training.batches import NO_TARGET, Batch
 from speechgru.training.data import label_ids
+from speechgru.training.rows import NO_TARGET, Batch
+
+#: A false alarm of teachers: a word is so many times as likely as all that is no word together.
+_ALARM_ODDS = 0.5
 
 
 class Teachers:
@@ -53,6 +56,8 @@ class Teachers:
             for teacher in self.teachers.values()
         )
         self.width = len(student.labels) + self.by_class * len(student.unknown_words)
+        words = [i for i, label in enumerate(student.labels) if label not in NOT_WORDS]
+        self.words = torch.tensor(words, dtype=torch.long, device=student.device)
 
     def check_rows(self, samples: int) -> None:
         """Raise a `UsageError` if the steps of a teacher on streams do not fill rows this long."""
@@ -74,7 +79,8 @@ class Teachers:
         """Posteriors for the student to learn, (B, T, V + U), and the teachers' new state.
 
         (B, T, V) if labels are taught. At a step without an answer the target has probability 1; if
-        there is no target either, all posteriors are 0.
+        there is no target either, all posteriors are 0. Where teachers recognize a word that was
+        not said (`Rows.wordless`), what was heard has probability 1.
         """
         with torch.inference_mode():
             answers, state = self._answer(batch)
@@ -96,7 +102,17 @@ class Teachers:
         one_hot = functional.one_hot(targets.clamp_min(0), self.width)
         one_hot = one_hot * (targets != NO_TARGET)[..., None]
         answered = total.sum(dim=2, keepdim=True) > 0
-        return torch.where(answered, functional.normalize(total, p=1, dim=2), one_hot), state
+        answers = torch.where(answered, functional.normalize(total, p=1, dim=2), one_hot)
+        assert batch.rows is not None
+        return self._corrected(answers, batch.rows.wordless), state
+
+    def _corrected(self, answers: Tensor, wordless: Tensor) -> Tensor:
+        """Answers (B, T, W), without false alarms and what comes close to them."""
+        words = answers[..., self.words]
+        others = answers.sum(dim=2) - words.sum(dim=2)
+        alarms = (wordless != NO_TARGET) & (words.amax(dim=2) > _ALARM_ODDS * others)
+        heard = functional.one_hot(wordless.clamp_min(0), self.width).to(answers.dtype)
+        return torch.where(alarms[..., None], heard, answers)
 
     @property
     def provenance(self) -> list[dict[str, Any]]:

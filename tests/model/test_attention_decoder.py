@@ -17,10 +17,10 @@ from speechgru.model.attention_decoder import END, AttentionDecoder
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import load_model, save_model
-from speechgru.training.batches import NO_WORD, Batch
 from speechgru.training.data import prepare
 from speechgru.training.losses import BatchLoss
 from speechgru.training.recipe import TrainingConfig, parse_recipe
+from speechgru.training.rows import NO_WORD, Batch
 from speechgru.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("seeded")

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
+from runs import make_trainer, quick_recipe
 
 from speechgru.labels import UNKNOWN
-from speechgru.training.batches import (
-    NO_TARGET,
-    NO_WORD,
-)
+from speechgru.training.recipe import parse_recipe
+from speechgru.training.rows import NO_TARGET, NO_WORD
 
 
 def test_targets_are_at_the_clips_end(trainer):
@@ -36,6 +35,20 @@ def test_drawing_does_not_modify_the_stored_clips(trainer):
     before = trainer.batches.clips.store.clips.clone()
     trainer.batches.draw(64)
     assert torch.equal(trainer.batches.clips.store.clips, before)
+
+
+@pytest.mark.usefixtures("few_sounds")
+def test_silence_may_be_sounds_as_loud_as_words(tones):
+    table = quick_recipe(tones).model_dump(mode="json")
+    table["data"]["other_sounds"] = True
+    table["sampling"]["loud_sound_share"] = 1.0
+    clips = make_trainer(parse_recipe(table, "recipe")).batches.clips
+    samples, is_silence = torch.zeros(200, clips.clip_samples), torch.arange(200) % 2 == 0
+    clips.fill_silence(samples, is_silence)
+    assert not samples[~is_silence].any()
+    level_db = 20 * samples[is_silence].square().mean(dim=1).sqrt().log10()
+    assert -30 < level_db.median() < -15
+    assert level_db.quantile(0.9) > -15
 
 
 def test_scrambled_words_become_unknown(trainer, monkeypatch):

@@ -13,7 +13,6 @@ from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import load_model
 from speechgru.recognition.clips import recognize, score_clips
 from speechgru.training import loop
-from speechgru.training.batches import NO_WORD
 from speechgru.training.data import prepare
 from speechgru.training.losses import (
     BatchLoss,
@@ -23,6 +22,7 @@ from speechgru.training.losses import (
     with_blank_odds,
 )
 from speechgru.training.recipe import TrainingConfig, parse_recipe
+from speechgru.training.rows import NO_WORD
 from speechgru.training.trainer import Trainer
 
 LABELS = (SILENCE, UNKNOWN, "on", "no")

@@ -13,13 +13,16 @@ from speechgru.corpora.word_bounds import word_spans
 from speechgru.training.noise import (
     LEVEL_DB,
     LEVEL_POINTS,
+    LOUD_DB,
     NOISE_RMS,
     moving_level,
     noise_bank,
     noise_clips,
     recorded_noise,
     room_noise,
+    sound_bank,
     synthetic_noise,
+    with_sounds,
 )
 
 RATE = 16_000
@@ -127,3 +130,30 @@ def test_noise_clips_of_some_rows_equal_those_of_all():
     some = noise_clips(bank, 30, 400, torch.Generator().manual_seed(0), rows)
     torch.testing.assert_close(some, everything[rows])
     assert noise_clips(bank, 30, 400, torch.Generator(), rows[:0]).shape == (0, 400)
+
+
+def test_a_share_of_the_clips_are_loud_sounds(tmp_path):
+    for name, hertz in (("low", 300), ("high", 3_000)):
+        sine = 0.01 * np.sin(2 * math.pi * hertz * np.arange(2 * RATE) / RATE)
+        soundfile.write(tmp_path / f"{name}.wav", sine, RATE, subtype="FLOAT")
+    bank = torch.from_numpy(sound_bank(sorted(tmp_path.iterdir()), RATE))
+    assert len(bank) == pytest.approx(2 * 2 * RATE * (1 + 1 / 0.7 + 1 / 1.4), rel=1e-3)
+    assert bank.square().mean().sqrt() == pytest.approx(NOISE_RMS, rel=1e-3)
+    noise, rows = torch.full((200, 800), 0.5), torch.arange(0, 400, 2)
+    clips = with_sounds(noise, bank, 0.6, 400, torch.Generator().manual_seed(0), rows)
+    is_sound = (clips != 0.5).any(dim=1)
+    assert 0.5 < is_sound.float().mean() < 0.7
+    assert torch.equal(clips[~is_sound], noise[~is_sound])
+    level_db = 20 * clips[is_sound].square().mean(dim=1).sqrt().log10()
+    assert -50 < level_db.min() < LOUD_DB[0] + 5
+    assert LOUD_DB[1] - 5 < level_db.max() < LOUD_DB[1] + 3
+    assert clips.abs().max() <= 1
+    every = with_sounds(
+        torch.full((400, 800), 0.5),
+        bank,
+        0.6,
+        400,
+        torch.Generator().manual_seed(0),
+        torch.arange(400),
+    )
+    assert torch.equal(clips, every[rows])

@@ -123,6 +123,7 @@ WRONG = {
     "[training]\ntail_ms = 1e308": r"training.tail_ms = 1e\+308: input should be less than",
     f"[training]\nleast_steps = 1{'0' * 400}": r"training.least_steps = 10",
     "[sampling]\nunknown_weight = 1e308": r"sampling.unknown_weight = 1e\+308",
+    "[sampling]\nloud_sound_share = 0.5": r"loud_sound_share needs data.other_sounds = true",
     "description = 3": r"description = 3: input should be a valid string",
     "[training\nepochs": r"not valid TOML",
     "a = 1\na = 2": r"not valid TOML",

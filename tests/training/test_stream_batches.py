@@ -8,9 +8,9 @@ from runs import CPU, assert_same_run, quick_recipe
 
 from speechgru.errors import InterruptedRunError, UsageError
 from speechgru.training import loop
-from speechgru.training.batches import NO_TARGET, NO_WORD, Clips
 from speechgru.training.data import prepare
 from speechgru.training.recipe import Recipe, parse_recipe
+from speechgru.training.rows import NO_TARGET, NO_WORD, Clips
 from speechgru.training.stream_batches import StreamBatches
 from speechgru.training.trainer import Trainer
 

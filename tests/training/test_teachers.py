@@ -14,9 +14,9 @@ from speechgru.errors import DataError, InterruptedRunError, UsageError
 from speechgru.model.network import SpeechGRU
 from speechgru.modelfile.safetensors import load_model, save_model
 from speechgru.training import loop
-from speechgru.training.batches import Batch
 from speechgru.training.losses import distillation_loss
 from speechgru.training.recipe import Recipe, parse_recipe
+from speechgru.training.rows import NO_TARGET, Batch
 from speechgru.training.run_directory import RunDirectory
 from speechgru.training.teachers import Teachers
 
@@ -70,9 +70,26 @@ def test_a_teacher_with_the_same_features_answers_what_it_would_itself(tones, te
     encoded, _ = model.encode((own - model.mean) / model.deviation, context)
     expected = model.apply_heads(encoded).exp()
     assert answers.shape == (*batch.targets.shape, len(model.labels))
-    torch.testing.assert_close(answers, expected, atol=1e-5, rtol=0)
+    followed = batch.rows.wordless == NO_TARGET
+    torch.testing.assert_close(answers[followed], expected[followed], atol=1e-5, rtol=0)
     assert state.keys() == trainer.teachers.initial_state(1).keys()
     assert not answers.is_inference()
+
+
+def test_false_alarms_of_a_teacher_are_not_taught(tones, teacher):
+    """In silence and in running speech a word may not be half as likely as all that is none."""
+    trainer = make_trainer(student_recipe(tones, teacher))
+    batch, model = trainer.batches.draw(16), trainer.model
+    before, _ = trainer.teachers(batch)
+    batch.rows.wordless[:] = silence = model.vocabulary.id("_silence_")
+    answers, _ = trainer.teachers(batch)
+    words = before[..., trainer.teachers.words]
+    is_alarm = words.amax(dim=2) > 0.5 * (1 - words.sum(dim=2))
+    assert is_alarm.any()
+    assert not is_alarm.all()
+    assert torch.equal(answers[~is_alarm], before[~is_alarm])
+    assert (answers[is_alarm].argmax(dim=1) == silence).all()
+    assert (answers[is_alarm].amax(dim=1) == 1).all()
 
 
 def test_classes_are_matched_by_name(tones, teacher, tmp_path):
