@@ -200,7 +200,6 @@ class Trainer:
         """Learn from a batch; returns the loss, still on the device, and the new state."""
         state = self.state
         self.model.train()
-        self.model.front.train(not self.freezes_front)
         loss, carried = self.loss(batch)
         mark("forward")
         self.model.zero_grad(set_to_none=True)
