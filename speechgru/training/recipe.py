@@ -122,8 +122,8 @@ class TrainingConfig(_Section):
     #: recordings lack is lost when it follows heads that are still random (Kumar et al.,
     #: "Fine-tuning can distort pretrained features and underperform out-of-distribution", 2022).
     heads_first: float = Field(0.0, ge=0.0, lt=1.0)
-    #: Whether the front keeps its weights, if training begins with a model: a step takes a
-    #: quarter less time. Its batch normalization still follows the recordings (Li et al., "Revisiting batch
+    #: Whether the front keeps its weights, if training begins with a model: a step takes a quarter
+    #: less time. Its batch normalization still follows the recordings (Li et al., "Revisiting batch
     #: normalization for practical domain adaptation", 2017), as those of a telephone need.
     freeze_front: bool = False
     #: Models whose answers the network learns, besides the recordings' words (Hinton et al., 2015):
