@@ -207,6 +207,10 @@ class TrainingClips:
             noise = with_sounds(noise, self.sounds, share, count, self.generator, rows)
         samples[rows] = noise
 
+    def silence_of(self, targets: Tensor) -> Tensor:
+        """Targets of which only those of silence are left."""
+        return targets.masked_fill(targets != self.silence, NO_TARGET)
+
     def scrambled_count(self, count: int) -> int:
         """How many of `count` clips are scrambled if they can be: an even number."""
         share = self.recipe.sampling.made_unknown_share
@@ -300,7 +304,7 @@ class ClipBatches:
         words = words_first(drawn.classes[:, None], self.clips)
         starts = torch.zeros(count, 1, dtype=torch.long, device=samples.device)
         target_clips = (self.has_target.long() - 1).expand(count, -1)
-        wordless = targets.masked_fill(targets != self.clips.silence, NO_TARGET)
+        wordless = self.clips.silence_of(targets)
         return Rows(samples, targets, words, starts, target_clips, wordless)
 
     @torch.no_grad()

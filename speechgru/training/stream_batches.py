@@ -213,7 +213,7 @@ class StreamBatches:
         )
         spans = spans + offsets[..., None]
         targets, target_clips = self._targets(clips, offsets, spans, abutted, continues)
-        wordless = targets.masked_fill(targets != self.clips.silence, NO_TARGET)
+        wordless = self.clips.silence_of(targets)
         targets = self._without_most_silence(targets)
         words = words_first(clips.classes.view(rows, -1), self.clips)
         return Rows(samples, targets, words, offsets, target_clips, wordless)

@@ -90,8 +90,7 @@ class Trainer:
         self.warm_start = (
             initialize_from(self.model, name, with_prior=config.keep_start) if name else None
         )
-        self.freezes_front = config.freeze_front and bool(config.begin_with)
-        self.model.front.requires_grad_(not self.freezes_front)
+        self.model.front.requires_grad_(not (config.freeze_front and config.begin_with))
         start: dict[str, Tensor] = {}
         if self.warm_start and config.keep_start:
             # With its own label shares; those of this training are learnt from here on.

@@ -27,8 +27,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 @pytest.mark.slow
 def test_figures_are_consistent(tmp_path, capsys):
     save_model(untrained_model(), tmp_path / "m.safetensors")
-    assert main(["bench", "listen", str(tmp_path / "m.safetensors"), "--json"]) == 0
-    printed = json.loads(capsys.readouterr().out)
+    for _ in range(3):  # another program may slow down a whole minute
+        assert main(["bench", "listen", str(tmp_path / "m.safetensors"), "--json"]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        if printed["last_over_second"] == pytest.approx(1.0, abs=0.5):
+            break
     assert printed["minutes"] == 3
     chunk = printed["chunk_us"]
     assert 0 < chunk["p50"] <= chunk["p95"] <= chunk["p99"]
@@ -38,7 +41,8 @@ def test_figures_are_consistent(tmp_path, capsys):
     assert 0 < printed["cpu_real_time_factor"] < 1.5 * printed["real_time_factor"]
     assert printed["overhead_ratio"] > 1.0
     assert printed["bare_us"] > 0
-    assert printed["last_over_second"] > 0
+    assert printed["last_over_second"] == pytest.approx(1.0, abs=0.5)
+    assert printed["last_over_fresh"] == pytest.approx(1.0, abs=0.5)
     assert printed["peak_mb"] > 50
     assert printed["growth_mb_per_hour"] >= 0
 
