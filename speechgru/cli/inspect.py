@@ -58,7 +58,7 @@ def inspect(
     path = find_model(model, trained=True)
     network = load_model(path)
     paths = [find_model(name, trained=True) for name in beside or []]
-    others = [(other.parent.name or other.stem, load_model(other)) for other in paths]
+    others = [(_name(other), load_model(other)) for other in paths]
     samples = _cut(read(file, network.sample_rate), start_s, network, file)
     found = trace(network, samples)
     what = f"{network.config.cell} in {path}, on {file.name}"
@@ -86,8 +86,12 @@ def _print(
     for row in found.gate_means():
         out.line(f"layer {row['layer'] + 1} {row['gate']}: mean {row['mean']:.3f}")
     for curve in gradients:
-        half_s = curve.half_steps * found.step_s
-        out.line(f"{curve.name}: the gradient falls below a half {half_s:.2f} s back")
+        half_s = _half_s(curve, found)
+        if half_s is None:
+            reach = f"is at least a half {(len(curve.norms) - 1) * found.step_s:.2f} s back"
+        else:
+            reach = f"falls below a half {half_s:.2f} s back"
+        out.line(f"{curve.name}: the gradient {reach}")
     for path in pictures.values():
         out.line(str(path))
 
@@ -136,6 +140,17 @@ def _gradients(
     return curves + fresh
 
 
+def _name(model: Path) -> str:
+    """A bundled model's name, or that of a run directory."""
+    return model.parent.name if model.stem == "model" and model.parent.name else model.stem
+
+
+def _half_s(curve: "GradientNorms", found: "Trace") -> float | None:
+    """How far back the gradient falls below a half, in seconds; None if it does not."""
+    steps = curve.half_steps
+    return None if steps == len(curve.norms) else steps * found.step_s
+
+
 def _posterior(found: "Trace") -> float:
     word, step = found.peak
     head, posteriors = next(iter(found.posteriors.items()))
@@ -153,7 +168,7 @@ def _figures(
         "steps": found.steps,
         "gates": found.gate_means(),
         "gradients": [
-            {"name": curve.name, "half_s": curve.half_steps * found.step_s} for curve in gradients
+            {"name": curve.name, "half_s": _half_s(curve, found)} for curve in gradients
         ],
         "pictures": {name: str(path) for name, path in pictures.items()},
     }
