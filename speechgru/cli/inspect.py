@@ -167,8 +167,6 @@ def _figures(
         "score": _posterior(found),
         "steps": found.steps,
         "gates": found.gate_means(),
-        "gradients": [
-            {"name": curve.name, "half_s": _half_s(curve, found)} for curve in gradients
-        ],
+        "gradients": [{"name": curve.name, "half_s": _half_s(curve, found)} for curve in gradients],
         "pictures": {name: str(path) for name, path in pictures.items()},
     }
