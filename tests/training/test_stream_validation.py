@@ -7,6 +7,7 @@ from runs import CPU, metrics, quick_recipe
 from tones import trained_model, untrained_model
 
 from speechgru.decoding.detector import Detector, DetectorConfig
+from speechgru.labels import NOT_WORDS
 from speechgru.modelfile import load_model
 from speechgru.training.data import prepare
 from speechgru.training.loop import train
@@ -61,15 +62,36 @@ def test_own_detector_is_the_only_one(data, good):
 
 @pytest.mark.parametrize(
     ("misses_above", "fires_below", "chosen"),
-    [(0.97, 0.1, 0.85), (0.65, 0.1, 0.6), (0.97, 0.92, 0.95)],
+    [(0.97, 0.1, 0.9), (0.65, 0.1, 0.6), (0.97, 0.92, 0.95)],
 )
 def test_threshold_is_the_usual_one_unless_another_does_better(
     data, misses_above, fires_below, chosen
 ):
     validation, model = StreamValidation(data, trained_model()), trained_model()
-    validation._missed = lambda rows, labels, config: 50 * (config.threshold > misses_above)
+    words = len(validation.words)
+    validation._missed = lambda rows, labels, config: words * (config.threshold > misses_above)
     validation._events = lambda rows, labels, config: [0] * 100 * (config.threshold < fires_below)
     assert validation(model).detector.threshold == pytest.approx(chosen)
+
+
+@pytest.mark.parametrize(("percent_per_alarm", "chosen"), [(10, 0.95), (20, 0.9)])
+def test_a_false_alarm_costs_the_detector_15_percent_of_missed_words(
+    data, percent_per_alarm, chosen
+):
+    """The threshold of 0.95 misses so many per cent more for one alarm an hour and word less."""
+    validation, model = StreamValidation(data, trained_model()), trained_model()
+    hours = validation.wordless.size / model.sample_rate / 3600
+    words = sum(label not in NOT_WORDS for label in model.labels)
+    percent = percent_per_alarm / hours / words
+    validation._missed = lambda rows, labels, config: (
+        len(validation.words) * percent / 100 * (config.threshold > 0.92)
+    )
+    validation._events = lambda rows, labels, config: [0] * (config.threshold < 0.92)
+    score = validation(model)
+    assert score.detector.threshold == pytest.approx(chosen)
+    # The weights are chosen by four per cent.
+    alarms_per_word = score.false_alarms_per_hour / words
+    assert score.cost == pytest.approx(score.missed_percent + 4 * alarms_per_word)
 
 
 def test_events_are_those_of_each_row_alone(data):
