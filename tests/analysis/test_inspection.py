@@ -202,11 +202,11 @@ def test_a_bundled_model_has_its_name_and_a_short_reach_is_not_made_up(files, ca
     """Near its beginning a recording is too short for the gradient to fall far."""
     silent = files / "silent.wav"
     soundfile.write(silent, np.zeros(480, np.float32), 16000)
-    arguments = ["commands-12", silent, "-o", files / "out", "--beside", "commands-12-small"]
-    code, printed = run(capsys, *arguments)
+    out = ("-o", files / "out")
+    code, printed = run(capsys, "commands-12", silent, *out, "--beside", "commands-12-small")
     assert code == 0
     assert "commands-12-small, layer 2: the gradient is at least a half 0.00 s back" in printed.out
-    code, printed = run(capsys, *arguments, "--json")
+    code, printed = run(capsys, files / "model.safetensors", silent, *out, "--json")
     assert code == 0
     assert {row["half_s"] for row in json.loads(printed.out)["gradients"]} == {None}
 
