@@ -53,8 +53,8 @@ _MAX_ALARMS = 20.0
 #: these rows far more words are missed than of other speakers.
 _DETECTOR_PERCENT_PER_ALARM = 15.0
 #: Few recordings say little about thresholds: one whose odds are e times those of the usual one
-#: costs as much as missing a recording, and others grow as the square of that distance.
-_USUAL_THRESHOLD, _DOUBTFUL_RECORDINGS = 0.9, 1.0
+#: costs as much as missing half a recording, and others grow as the square of that distance.
+_USUAL_THRESHOLD, _DOUBTFUL_RECORDINGS = 0.85, 0.5
 
 
 @dataclass(frozen=True)
