@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from speechgru.model.network import SpeechGRU
 
 LONGEST_S = 20.0
+#: Below this posterior a word is probably not said.
+_UNLIKELY = 0.5
 
 
 @examples(
@@ -61,6 +63,9 @@ def inspect(
     others = [(_name(other), load_model(other)) for other in paths]
     samples = _cut(read(file, network.sample_rate), start_s, network, file)
     found = trace(network, samples)
+    word, _ = found.peak
+    if _posterior(found) < _UNLIKELY:
+        err.line(f"{file}: no word is likely in it; what is drawn is about {word!r}, the likeliest")
     what = f"{network.config.cell} in {path}, on {file.name}"
     pictures = {name: folder / f"{name}.png" for name in ("gates", "posteriors")}
     save_gates_picture(found, what, pictures["gates"])

@@ -196,6 +196,7 @@ def test_inspect_as_text(files, capsys):
     assert "layer 2 reset: mean 0." in printed.out
     assert "gru, untrained: the gradient falls below a half" in printed.out
     assert "gradient.png" in printed.out
+    assert "likely" not in printed.err
 
 
 def test_a_bundled_model_has_its_name_and_a_short_reach_is_not_made_up(files, capsys):
@@ -206,6 +207,7 @@ def test_a_bundled_model_has_its_name_and_a_short_reach_is_not_made_up(files, ca
     code, printed = run(capsys, "commands-12", silent, *out, "--beside", "commands-12-small")
     assert code == 0
     assert "commands-12-small, layer 2: the gradient is at least a half 0.00 s back" in printed.out
+    assert "silent.wav: no word is likely in it" in printed.err
     code, printed = run(capsys, files / "model.safetensors", silent, *out, "--json")
     assert code == 0
     assert {row["half_s"] for row in json.loads(printed.out)["gradients"]} == {None}
