@@ -3,7 +3,8 @@
 import sys
 from dataclasses import dataclass
 
-from speechgru.audio.portaudio import load_portaudio, quiet_native_code
+from speechgru.audio.native_messages import quiet_native_code
+from speechgru.audio.portaudio import load_portaudio
 from speechgru.errors import AudioDeviceError
 
 _NO_DEVICE = (

@@ -14,6 +14,7 @@ import soundfile
 
 from speechgru.audio.containers import missing_bytes, open_unfinished_wav
 from speechgru.audio.mp3 import open_uncounted_mp3
+from speechgru.audio.native_messages import quiet_native_code
 from speechgru.audio.pyav import DEMUXERS, PyavFile, demuxer_of, is_installed
 from speechgru.audio.samples import (
     MAX_RATE,
@@ -116,7 +117,7 @@ def blocks(path: Path, block_s: float = 1.0) -> Iterator[tuple[Samples, int]]:
         declared, count = file.frames, 0
         size = max(1, min(round(block_s * file.samplerate), _MAX_BLOCK_SAMPLES // file.channels))
         while True:
-            with _reported(path, "cannot be decoded"):
+            with _reported(path, "cannot be decoded"), quiet_native_code(keep_python=True):
                 frames = file.read(size, dtype="float32", always_2d=True)
             if len(frames) == 0:
                 break
@@ -182,7 +183,7 @@ def _open(path: Path) -> soundfile.SoundFile | PyavFile:
         if demuxer is not None:
             file = PyavFile(path, demuxer)
         else:
-            with _reported(path, "not a readable audio file"):
+            with _reported(path, "not a readable audio file"), quiet_native_code(keep_python=True):
                 counted = open_unfinished_wav(path) or open_uncounted_mp3(path)
                 file = soundfile.SoundFile(counted or _name(path))
     except OSError as error:

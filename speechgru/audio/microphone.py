@@ -10,7 +10,8 @@ import numpy as np
 
 from speechgru.audio.devices import COMMON_RATES, Device, find_device
 from speechgru.audio.levels import SignalWatch, Verdict, peak_db, rms_db, verdict
-from speechgru.audio.portaudio import load_portaudio, quiet_native_code, restart_portaudio
+from speechgru.audio.native_messages import quiet_native_code
+from speechgru.audio.portaudio import load_portaudio, restart_portaudio
 from speechgru.audio.samples import Samples, check_channel, check_rate
 from speechgru.errors import AudioDeviceError
 

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from speechgru.audio.files import read
-from speechgru.audio.portaudio import load_portaudio, quiet_native_code
+from speechgru.audio.native_messages import quiet_native_code
+from speechgru.audio.portaudio import load_portaudio
 from speechgru.errors import AudioDeviceError
 
 #: Players' devices take this rate, or the system resamples it.

@@ -1,10 +1,6 @@
-"""PortAudio: loaded when it is needed, restarted to find new devices, and kept quiet."""
+"""PortAudio: loaded when it is needed, and restarted to find new devices."""
 
-import io
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 
 from speechgru.errors import AudioDeviceError
@@ -43,43 +39,3 @@ def restart_portaudio() -> None:
         module._initialize()
     except module.PortAudioError as error:
         raise AudioDeviceError(f"PortAudio cannot be started: {error}") from error
-
-
-@contextmanager
-def quiet_native_code(keep_python: bool = False) -> Iterator[None]:
-    """Discard what C libraries write to file descriptor 2: ALSA and PortAudio often do.
-
-    With `keep_python`, sys.stderr goes on as before. Not for two threads at once, nor around code
-    that starts programs which should use stderr.
-    """
-    try:
-        saved = os.dup(2)
-    except OSError:  # it is closed: nothing is shown anyway
-        yield
-        return
-    own = _own_stderr() if keep_python else None
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-    before = sys.stderr
-    if own is not None:
-        sys.stderr = own
-    try:
-        yield
-    finally:
-        if own is not None:
-            sys.stderr = before
-            own.close()
-        os.dup2(saved, 2)
-        os.close(saved)
-
-
-def _own_stderr() -> io.TextIOWrapper | None:
-    """Another file that writes to where stderr does; None where Python's is not descriptor 2."""
-    try:
-        if sys.stderr.fileno() != 2:
-            return None
-    except (AttributeError, OSError, io.UnsupportedOperation):
-        return None
-    sys.stderr.flush()
-    return os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="replace")

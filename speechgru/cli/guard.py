@@ -4,6 +4,7 @@ Everything else is imported inside `main`, because Ctrl-C may arrive while torch
 load.
 """
 
+import io
 import os
 import sys
 
@@ -52,6 +53,23 @@ def _open_closed_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
 
 
+def _set_stderr_apart() -> None:
+    """Write our messages to a copy of stderr, so that those of libraries in C can be discarded.
+
+    These say of a damaged recording what our sentence says, in several lines of their own.
+    """
+    if sys.platform == "win32" or sys.stderr is None:  # Python writes to a console in another way
+        return
+    try:
+        copy = open(os.dup(sys.stderr.fileno()), "wb", buffering=0)  # noqa: PTH123, SIM115
+    except (OSError, ValueError):
+        return
+    sys.stderr = io.TextIOWrapper(
+        copy, sys.stderr.encoding, sys.stderr.errors, line_buffering=True, write_through=True
+    )
+
+
 def entry_point() -> "NoReturn":
     """Entry point of the `speechgru` script."""
+    _set_stderr_apart()
     sys.exit(main())

@@ -199,7 +199,7 @@ def listen(
         backend.compile(steps)  # a live block has one or two steps and must not wait for this
     check_words(hooks, decoder.words)
 
-    from speechgru.audio.portaudio import quiet_native_code
+    from speechgru.audio.native_messages import quiet_native_code
     from speechgru.decoding.detector import Detector
     from speechgru.recognition.session import Summary
     from speechgru.recognition.session import listen as recognize_blocks

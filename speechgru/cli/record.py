@@ -134,7 +134,7 @@ def _blocks(device: str | None, input_file: Path | None) -> "Iterator[Iterator[S
         yield (block.samples for block in sources.file_blocks(input_file, RATE))
         return
     from speechgru.audio.microphone import Microphone
-    from speechgru.audio.portaudio import quiet_native_code
+    from speechgru.audio.native_messages import quiet_native_code
 
     with (
         quiet_native_code(keep_python=True),

@@ -73,7 +73,7 @@ def review(
 
 
 def _by_keys(review: "Review", filed: "list[Filed]", play: bool) -> None:
-    from speechgru.audio.portaudio import quiet_native_code
+    from speechgru.audio.native_messages import quiet_native_code
     from speechgru.cli.views.reviewer import ReviewerView
 
     with quiet_native_code(keep_python=True):  # it writes while a clip plays, too

@@ -1,5 +1,8 @@
 """MP3 files without a count of their frames: all is read, and nothing is missed."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import soundfile
@@ -62,3 +65,19 @@ def test_other_files_are_opened_as_they_are(tmp_path):
     assert open_uncounted_mp3(path) is None
     path.write_bytes(np.random.default_rng(0).bytes(200_000))
     assert open_uncounted_mp3(path) is None
+
+
+def test_a_damaged_recording_is_one_sentence(tmp_path):
+    """The decoder's own messages, of which there are several, are not shown."""
+    path = tmp_path / "damaged.mp3"
+    soundfile.write(path, NOISE, SAMPLE_RATE)
+    content = bytearray(path.read_bytes())
+    content[3_000:3_400] = bytes([0x55]) * 400
+    path.write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-m", "speechgru", "recognize", path], capture_output=True, text=True
+    )
+    assert done.returncode == 4
+    assert done.stderr.startswith(f"error: {path}: truncated: it has ")
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout

@@ -1,12 +1,13 @@
 import os
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 from tone_listener import stream, tone_listener
 
-from speechgru.audio.portaudio import quiet_native_code
+from speechgru.audio.native_messages import quiet_native_code
 from speechgru.audio.sources import Block
 from speechgru.backends.pytorch import TorchBackend
 from speechgru.decoding.events import Event
@@ -83,5 +84,35 @@ def test_nested_hiding_ends_with_the_outermost(capfd):
         with quiet_native_code():
             os.write(2, b"inner")
         os.write(2, b"outer")
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "after"
+
+
+def test_python_is_kept_where_it_cannot_be_told_apart(capfd, monkeypatch):
+    """A program that uses the package, and whose messages go to the same descriptor."""
+    with os.fdopen(2, "w", closefd=False) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with quiet_native_code(keep_python=True):
+            print("python", file=sys.stderr, flush=True)
+    assert capfd.readouterr().err == "python\n"
+
+
+def test_threads_hide_messages_until_the_last_one_has_ended(capfd):
+    first_is_in, second_is_in, first_is_out = (threading.Event() for _ in range(3))
+
+    def first():
+        with quiet_native_code():
+            first_is_in.set()
+            second_is_in.wait(5)
+        first_is_out.set()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert first_is_in.wait(5)
+    with quiet_native_code():
+        second_is_in.set()
+        assert first_is_out.wait(5)
+        os.write(2, b"second")
+    thread.join()
     os.write(2, b"after")
     assert capfd.readouterr().err == "after"
