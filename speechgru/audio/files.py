@@ -206,6 +206,8 @@ def _check_file(path: Path) -> None:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
+        if os.fspath(path) == "-":
+            raise DataError("-: an audio file is needed, or `listen --input -`") from error
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read: {reason}") from error
     if stat.S_ISDIR(status.st_mode):

@@ -10,6 +10,7 @@ from speechgru.cli import options
 from speechgru.cli.help import examples
 from speechgru.cli.inputs import open_split
 from speechgru.cli.progress import progress_bar
+from speechgru.cli.stream_options import check_partner
 from speechgru.cli.terminal import err, out, print_json
 from speechgru.errors import DataError, UsageError
 from speechgru.modelfile.bundled import find_model, is_bundled, why_no_model
@@ -17,6 +18,7 @@ from speechgru.modelfile.bundled import find_model, is_bundled, why_no_model
 if TYPE_CHECKING:
     from speechgru.evaluation.calibration import Calibration
 
+MINUTES = 20.0
 STREAM, OUTPUT = "Stream of the validation split", "Output"
 
 
@@ -56,7 +58,7 @@ def calibrate(
     minutes: Annotated[
         float,
         typer.Option(metavar="M", help="Length of the stream, in minutes.", rich_help_panel=STREAM),
-    ] = 20.0,
+    ] = MINUTES,
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="Seed of the stream.", rich_help_panel=STREAM)
     ] = 0,
@@ -93,6 +95,8 @@ def calibrate(
     validation split with noise and unknown words shows how many words are missed. The thresholds
     are written into the model file.
     """
+    is_given = {"protocol": protocol is not None, "minutes": minutes != MINUTES}
+    check_partner("--data", data is not None, **is_given)
     path = find_model(model)
     if path.is_dir():
         raise DataError(why_no_model(path))

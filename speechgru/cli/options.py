@@ -174,9 +174,9 @@ def check_output(path: Path | None, option: str) -> None:
         raise UsageError(f"{option} {path}: is a directory; a file name is needed")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
-        raise SpeechGRUError(f"{path}: cannot be written: {folder} is not a directory")
+        raise SpeechGRUError(f"{option} {path}: cannot be written: {folder} is not a directory")
     if path.exists() and not os.access(path, os.W_OK):
-        raise SpeechGRUError(f"{path}: cannot be written: Permission denied")
+        raise SpeechGRUError(f"{option} {path}: cannot be written: Permission denied")
     try_writing(folder)
 
 

@@ -51,6 +51,9 @@ def review(
     from speechgru.corpora.review import Review
 
     review = Review(caught, data, speaker)
+    for clip in review.pending:
+        if clip.problem:
+            err.line(clip.problem)
     filed: list[Filed] = []
     stopped = False
     with review.lock():

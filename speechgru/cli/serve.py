@@ -10,6 +10,7 @@ import typer
 from speechgru.cli.completion import complete_model
 from speechgru.cli.help import examples
 from speechgru.cli.interrupts import ends_on_sigterm
+from speechgru.cli.stream_options import check_partner
 from speechgru.cli.terminal import err
 from speechgru.errors import InterruptedRunError, UsageError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from speechgru.serve.server import ServerOptions
 
 
+RUNS, RECIPE = Path("runs"), "my-words"
 ACCESS, OWN_WORDS = "Access", "Your own words, on the page"
 
 
@@ -94,7 +96,7 @@ def serve(
             help="Directory of the run directories of trainings.",
             rich_help_panel=OWN_WORDS,
         ),
-    ] = Path("runs"),
+    ] = RUNS,
     recipe: Annotated[
         str,
         typer.Option(
@@ -102,7 +104,7 @@ def serve(
             help="What to train with: the name or file of a recipe.",
             rich_help_panel=OWN_WORDS,
         ),
-    ] = "my-words",
+    ] = RECIPE,
     token_file: Annotated[
         Path | None,
         typer.Option(
@@ -265,11 +267,14 @@ def _options(
 
 def _places(data: Path | None, caught: Path | None, runs: Path, recipe: str) -> "Places | None":
     from speechgru.serve.own_words.places import Places
+    from speechgru.training.recipe_files import find_recipe
 
+    check_partner("--data", data is not None, recipe=recipe != RECIPE, runs=runs != RUNS)
     if data is None:
         if caught is not None:
             raise UsageError("--caught: needs --data DIR, to sort the clips into")
         return None
+    find_recipe(recipe)
     places = Places(data, caught, runs, recipe)
     places.check()
     return places

@@ -75,7 +75,8 @@ class StreamOptions:
             )
 
     def _given(self, option: str) -> bool:
-        return getattr(self, option) not in (None, False)
+        value = getattr(self, option)
+        return value is not None and value is not False  # a threshold of 0 equals False
 
 
 def check_partner(partner: str, is_given: bool, **options: bool) -> None:

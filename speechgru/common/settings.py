@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from speechgru.common.wording import did_you_mean, shown
+from speechgru.common.wording import did_you_mean, listed, shown
 from speechgru.errors import DataError
 
 _TABLE_NEEDED = "a table of settings is needed"
@@ -67,9 +67,9 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         known = _known_keys(model, location[:-1])
-        listed = f"; known: {', '.join(known)}" if known else ""
-        name = shown(".".join(map(str, location)))
-        return f"unknown key {name}{did_you_mean(str(location[-1]), known)}{listed}"
+        last, name = str(location[-1]), shown(".".join(map(str, location)))
+        these = f"; known: {listed(last, known)}" if known else ""
+        return f"unknown key {name}{did_you_mean(last, known)}{these}"
     if problem["type"] == "json_invalid":
         return message
     if problem["type"] == "missing":

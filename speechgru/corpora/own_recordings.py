@@ -135,7 +135,7 @@ def check_speaker(name: str, option: str = "--speaker", words: Iterable[str] = (
         if read.replace(" ", "") != name.replace(" ", ""):
             as_whom = f"as {read!r}" if read else "as nobody"
             raise UsageError(
-                f"{option} {name}: is read {as_whom} off the name of a recording; choose another"
+                f"{option} {name}: is read {as_whom} from a recording's name; choose another"
             )
     return name
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from speechgru.audio.files import read
 from speechgru.common.files import append_line, cut_unfinished_line, write_atomic
 from speechgru.common.locks import LockedError, lock_file
 from speechgru.common.word_folders import folder_word, make_word_folder
@@ -32,7 +33,12 @@ _LOG = "review.jsonl"
 
 @dataclass(frozen=True)
 class CaughtClip:
-    """A clip that a model took for a word, or nearly; `name` is its path below the folder."""
+    """A clip that a model took for a word, or nearly.
+
+    Args:
+        name: its path below the folder.
+        problem: why the .json beside it says nothing, if there is one; its folder has the word.
+    """
 
     path: Path
     name: str
@@ -41,11 +47,13 @@ class CaughtClip:
     score: float | None = None
     model: str = ""
     time: str = ""
+    problem: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         fields = asdict(self)
-        return {"file": fields.pop("name"), **{k: v for k, v in fields.items() if k != "path"}}
+        name = fields.pop("name")
+        return {"file": name, **{k: v for k, v in fields.items() if k not in ("path", "problem")}}
 
 
 @dataclass(frozen=True)
@@ -84,17 +92,22 @@ def caught_clips(root: Path) -> list[CaughtClip]:
 def _describe(root: Path, path: Path) -> CaughtClip:
     name = path.relative_to(root).as_posix()
     word = normalized(folder_word(path.parent))
+    description = path.with_suffix(".json")
     try:
-        found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        found = json.loads(description.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return CaughtClip(path, name, word)
     except (OSError, ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict):
-        return CaughtClip(path, name, word)
-    given, score = found.get("word"), found.get("score")
+    given = found.get("word") if isinstance(found, dict) else None
+    if not isinstance(found, dict) or not isinstance(given, str) or not given:
+        problem = f"{description}: does not say which word was recognized; its folder does"
+        return CaughtClip(path, name, word, problem=problem)
+    score = found.get("score")
     return CaughtClip(
         path,
         name,
-        given if isinstance(given, str) and given else word,
+        given,
         str(found.get("kind", "event")),
         score if isinstance(score, float) and math.isfinite(score) else None,
         str(found.get("model", "")),
@@ -166,7 +179,7 @@ class Review:
 
         Raises:
             UsageError: no such word among those of the data; the speaker's name cannot be used; the
-                clip is gone.
+                clip is gone, or damaged, and is not thrown away.
             SpeechGRUError: a file cannot be written.
         """
         word = clip.word if decision == "right" else normalized(word or "")
@@ -174,8 +187,10 @@ class Review:
             hint = f"; there are {', '.join(self.words)}{did_you_mean(word, self.words)}"
             raise UsageError(f"{shown(word)}: {self.data} has no such word{hint}")
         path, is_new = None, True
+        if decision != "discard":
+            _check_readable(clip.path)
         if decision in ("right", "word"):
-            prefix = check_speaker(speaker) if speaker else self.speaker
+            prefix = check_speaker(speaker, "speaker") if speaker else self.speaker
             path, is_new = _copy(clip.path, make_word_folder(self.data, word), prefix)
         elif decision in ("speech", "noise"):
             folder = UNKNOWN if decision == "speech" else BACKGROUND_NOISE
@@ -205,7 +220,7 @@ class Review:
                 f"{shown(min(unknown))}: only file, decision, word and speaker are known"
             )
         if not all(isinstance(value, str) for value in wish.values()):
-            raise UsageError("file, decision, word and speaker are texts")
+            raise UsageError("file, decision, word and speaker must be strings")
         if "file" in wish:
             clip = self.find(wish["file"])
         elif pending := self.pending:
@@ -256,8 +271,10 @@ class Review:
             lines = self._log.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return []
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{self._log}: cannot be read: {error}") from error
+        except OSError as error:
+            raise DataError(f"{self._log}: cannot be read: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self._log}: is not UTF-8") from error
         clips = {clip.name: clip for clip in self.clips}
         filed: dict[str, Filed] = {}
         for number, line in enumerate(lines, 1):
@@ -265,7 +282,7 @@ class Review:
                 row = json.loads(line)
                 name, decision, to = row["file"], row["decision"], row.get("to") or ""
                 if not all(isinstance(value, str) for value in (name, decision, to)):
-                    raise TypeError("file, decision and to are texts")
+                    raise TypeError("file, decision and to must be strings")
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 if number == len(lines):
                     break  # the process was killed while it wrote this line
@@ -288,6 +305,14 @@ def _word_folders(data: Path) -> Path:
     if not any(not name.startswith("_") for name in listing.folders):
         raise UsageError(f"{data}: holds no word's folder, so there is nothing to file clips into")
     return data
+
+
+def _check_readable(path: Path) -> None:
+    """Raise UsageError for what no training could read."""
+    try:
+        read(path)
+    except DataError as error:
+        raise UsageError(f"{error}; it can only be discarded") from error
 
 
 def _copy(source: Path, folder: Path, prefix: str) -> tuple[Path, bool]:

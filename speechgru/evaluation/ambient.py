@@ -152,9 +152,9 @@ def too_short(hours: float, per_hour: float) -> str | None:
     """A sentence that says why so many hours cannot show so low a rate; None if they can."""
     if hours * per_hour >= RULE_OF_THREE:
         return None
-    bound = RULE_OF_THREE / hours
+    bound, alarms = RULE_OF_THREE / hours, "false alarm" if per_hour == 1 else "false alarms"
     return (
-        f"{hours:.2g} hours of ambient audio are too short to show {per_hour:g} false alarms per "
+        f"{hours:.2g} hours of ambient audio are too short to show {per_hour:g} {alarms} per "
         f"hour: even with none in them the rate is only known to be below {_plain(bound)} (95 %); "
         f"{_plain(RULE_OF_THREE / per_hour)} hours are needed"
     )

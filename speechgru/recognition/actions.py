@@ -46,7 +46,7 @@ def parse_hook(text: str) -> Hook:
         UsageError: the word or the command is missing, a quote is open, or there is no such
             program.
     """
-    word, separator, command = text.partition("=")
+    word, separator, command = _split_hook(text)
     try:
         arguments = tuple(map(in_home, shlex.split(command)))
     except ValueError as error:
@@ -61,6 +61,19 @@ def parse_hook(text: str) -> Hook:
     return Hook(word, arguments)
 
 
+def _split_hook(text: str) -> tuple[str, str, str]:
+    """A word, `=` and a command: at the first `=` that a program follows, as words may have some.
+
+    Where none follows any, at the first one.
+    """
+    places = [place for place, character in enumerate(text) if character == "="]
+    for place in places:
+        first = text[place + 1 :].split(maxsplit=1)[:1]
+        if first and shutil.which(in_home(first[0].strip("'\""))) is not None:
+            return text[:place], "=", text[place + 1 :]
+    return text.partition("=")
+
+
 def shell_syntax(text: str) -> str | None:
     """The first part of a `WORD=COMMAND` that only a shell understands, or None.
 
@@ -69,7 +82,7 @@ def shell_syntax(text: str) -> str | None:
     >>> shell_syntax("go=sh -c 'echo go > log'"), shell_syntax("go=grep '$' file")
     (None, None)
     """
-    command = text.partition("=")[2]
+    _, _, command = _split_hook(text)
     # Not in POSIX mode, so that quotes stay: quoted text is an ordinary argument.
     parts = shlex.shlex(command, posix=False, punctuation_chars="|&;<>")
     parts.whitespace_split = True
@@ -90,7 +103,7 @@ def shell_warning(text: str) -> str | None:
     syntax = shell_syntax(text)
     if syntax is None:
         return None
-    word = text.partition("=")[0]
+    word, _, _ = _split_hook(text)
     return (
         f"--on {word}: the command runs without a shell, so {syntax} is passed on as it is; "
         f"for a shell, {word}=\"sh -c '...'\""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from speechgru.errors import UsageError
+from speechgru.errors import SpeechGRUError, UsageError
 
 #: The token as a WebSocket subprotocol, the only header that a page in a browser can set.
 PROTOCOL_PREFIX = "bearer."
@@ -76,8 +76,11 @@ def read_token(path: Path) -> str:
 
     Raises:
         UsageError: the token is too short, or has characters that a header cannot hold.
+        SpeechGRUError: it is a directory.
         OSError: the file cannot be read or written.
     """
+    if path.is_dir():
+        raise SpeechGRUError(f"--token-file {path}: is a directory; a file name is needed")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

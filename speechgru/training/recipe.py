@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
@@ -249,14 +250,30 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     path = find_recipe(name)
     try:
         table = _parse_toml(path.read_text(encoding="utf-8-sig"))
-    # Besides TOML and UTF-8: a number of more than 4,300 digits, and tables in tables without end.
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not valid TOML: it is not UTF-8") from error
+    # Besides TOML: a number of more than 4,300 digits, and tables in tables without end.
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     for override in overrides:
         _override(table, override)
-    return parse_recipe(table, str(path))
+    try:
+        return Recipe.model_validate(table)
+    except ValidationError as error:
+        source = _source(error, path, overrides)
+        raise UsageError(f"{source}: {describe(error, Recipe)}") from error
+
+
+def _source(error: ValidationError, path: Path, overrides: Sequence[str]) -> str:
+    """What set the key of the first problem: the last override of it, or the recipe's file."""
+    location = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
+    for override in reversed(overrides):
+        key = ".".join(part.strip() for part in override.partition("=")[0].split("."))
+        if location and (f"{key}.".startswith(f"{location}.") or location.startswith(f"{key}.")):
+            return f"--set {override}"
+    return f"{path}, with --set {' --set '.join(overrides)}" if overrides else str(path)
 
 
 def _parse_toml(text: str) -> dict[str, Any]:

@@ -245,6 +245,7 @@ def test_tuning_includes_ambient_sound(stream_model, tones, tmp_path, capsys):
     [
         (["--audio", "s.flac"], 2, "--audio: only has an effect together with --streaming"),
         (["--tune"], 2, "together with --streaming"),
+        (["--threshold", "0"], 2, "--threshold: only has an effect together with --streaming"),
         (["--streaming", "--truth", "t.json"], 2, "needs --audio FILE"),
         (["--streaming", "--tune"], 2, "use --split validation"),
         (["--streaming", "--keep"], 2, "needs --tune"),
@@ -286,6 +287,7 @@ def test_a_picture_needs_something_to_draw(stream_model, tmp_path, capsys):
         (["--data", "data", "--words", "2:3"], "--sequences"),
         (["--data", "data", "--gap", "0:1"], "--sequences"),
         (["--data", "data", "--snr", "10:20"], "--sequences"),
+        (["--data", "data", "--minutes", "5"], "--streaming or --conversation"),
     ],
 )
 def test_options_without_an_effect_are_refused(stream_model, tmp_path, capsys, options, partner):

@@ -80,7 +80,7 @@ def test_lines_on_stdin_are_decisions(review, tmp_path):
         ('{"decision": "right", "speaker": "an_na"}', "must not contain _ or -"),
         ('{"decision": "right", "file": "x.wav"}', "'x.wav': is not a caught clip"),
         ('{"decision": "right", "who": "x"}', "'who': only file"),
-        ('{"decision": "right", "speaker": 3}', "are texts"),
+        ('{"decision": "right", "speaker": 3}', "must be strings"),
     ],
 )
 def test_wrong_line_is_a_sentence_and_what_came_before_it_is_kept(review, text, said):

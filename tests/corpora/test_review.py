@@ -117,6 +117,29 @@ def test_a_clip_that_is_gone_can_only_be_discarded(data, caught):
     assert review.decide(clip, "discard").path is None
 
 
+def test_a_damaged_clip_can_only_be_discarded(data, caught):
+    """Filed, it would stop the next training."""
+    review = Review(caught, data, "anna")
+    clip = review.pending[0]
+    clip.path.write_bytes(bytes(50))
+    own = files(data)
+    for decision in ("right", "speech", "noise"):
+        with pytest.raises(UsageError, match=r"\.wav: not a readable .* can only be discarded"):
+            review.decide(clip, decision)
+    assert files(data) == own
+    assert review.decide(clip, "discard").path is None
+
+
+@pytest.mark.parametrize("content", [b"[1, 2]", b'{"word": 5}', b"\xff\xfe{", b"{}"])
+def test_a_description_without_the_word_is_named(data, caught, content):
+    clip = caught_clips(caught)[0]
+    clip.path.with_suffix(".json").write_bytes(content)
+    again = caught_clips(caught)[0]
+    assert again.word == clip.path.parent.name
+    assert f"{clip.path.stem}.json: does not say which word" in again.problem
+    assert "problem" not in again.as_dict()
+
+
 def test_copy_of_a_killed_review_is_not_made_twice(data, caught):
     review = Review(caught, data, "anna")
     review.decide(review.pending[0], "right")

@@ -167,6 +167,19 @@ def test_an_invalid_hook_is_refused(text, said):
         parse_hook(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "word", "arguments"),
+    [
+        ("a=b=echo a=b", "a=b", ("echo", "a=b")),
+        ("go=env x=echo", "go", ("env", "x=echo")),
+        ("a=b='/bin/sh' -c true", "a=b", ("/bin/sh", "-c", "true")),
+    ],
+)
+def test_a_word_may_have_an_equals_sign(text, word, arguments):
+    hook = parse_hook(text)
+    assert (hook.word, hook.arguments) == (word, arguments)
+
+
 def test_a_hook_for_an_unknown_word_is_refused():
     with pytest.raises(UsageError, match=r"the model has no word go; it has yes, no"):
         check_words([parse_hook("go=echo")], ["yes", "no"])

@@ -362,6 +362,8 @@ def test_refining_an_unknown_model_is_refused(server):
     ("arguments", "said"),
     [
         (["--caught", "x"], "--caught: needs --data"),
+        (["--recipe", "digits-ctc"], "--recipe: only has an effect together with --data"),
+        (["--data", ".", "--recipe", "no-recipe"], "recipe 'no-recipe': not a file"),
         (["--data", "file"], "--data file: is not a directory"),
         (["--data", ".", "--caught", "file"], "--caught file: is not a directory"),
     ],

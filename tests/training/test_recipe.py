@@ -143,6 +143,31 @@ def test_recipe_errors_are_one_sentence(text, message, written, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("overrides", "source"),
+    [
+        (["training.seed=1", "training.epochs=abc"], "--set training.epochs=abc: training.epochs"),
+        (["training.steps_at_least=5"], "--set training.steps_at_least=5: unknown key"),
+        (["training=3"], "--set training=3: training = 3"),
+        (["training.seed=1", "stream.clips=3"], "{file}, with --set training.seed=1 --set stream"),
+    ],
+)
+def test_a_mistake_in_an_override_is_not_blamed_on_the_file(written, overrides, source):
+    name = written("[training]\nbatch_size = 64\n")
+    with pytest.raises(UsageError) as caught:
+        load_recipe(name, overrides)
+    assert str(caught.value).startswith(source.format(file=name))
+
+
+def test_many_known_keys_are_those_that_look_alike(written):
+    with pytest.raises(UsageError) as caught:
+        load_recipe(written(""), ["training.ratio=1"])
+    known = str(caught.value).partition("; known: ")[2]
+    assert "learning_rate" in known
+    assert known.endswith(" more")
+    assert len(known) < 200
+
+
 def test_byte_order_mark_of_an_editor_is_ignored(written):
     assert load_recipe(written(b"\xef\xbb\xbf[training]\r\nepochs = 5\r\n")).training.epochs == 5
 

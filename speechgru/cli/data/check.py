@@ -8,6 +8,7 @@ from speechgru.cli import options
 from speechgru.cli.help import examples
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.terminal import print_json
+from speechgru.common.wording import counted
 from speechgru.errors import DataError
 
 
@@ -38,5 +39,5 @@ def check(
 
         print_report(report)
     if report.errors or (strict and report.warnings):
-        warnings = f" and {report.warnings:,} warnings" if strict else ""
-        raise DataError(f"{directory}: {report.errors:,} errors{warnings}")
+        warnings = f" and {counted(report.warnings, 'warning')}" if strict else ""
+        raise DataError(f"{directory}: {counted(report.errors, 'error')}{warnings}")

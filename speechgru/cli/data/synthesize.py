@@ -59,6 +59,7 @@ def synthesize(
     from speechgru.corpora.synthetic.writing import foreign_words
     from speechgru.corpora.synthetic.writing import synthesize as write
 
+    options.check_out_dir(out_dir)
     if foreign := foreign_words(words, language):
         err.line(f"{', '.join(foreign)}: read by English voices; --language CODE names another")
     opened = open_engine(engine, language, voices)
@@ -68,7 +69,7 @@ def synthesize(
         print_json(done.as_dict())
         return
     out.line(
-        f"{len(done.written)} takes written to {out_dir}, {done.existing} were there; "
+        f"{len(done.written)} takes written to {out_dir}, {done.existing} existed already; "
         f"{len(done.voices)} voices of {done.engine}"
     )
     for word, texts in done.similar.items():

@@ -60,9 +60,10 @@ def print_stats(stats: "CorpusStats") -> None:
         out.line(f"and {counted(stats.noises, 'background recording')}, {minutes:.1f} minutes")
     if stats.unreadable:
         unreadable = counted(len(stats.unreadable), "recording")
+        are, them = ("is", "it") if len(stats.unreadable) == 1 else ("are", "them")
         out.styled(
-            f"[red]{unreadable} cannot be read[/] and not counted: "
-            "`speechgru data check` lists them"
+            f"[red]{unreadable} cannot be read[/] and {are} not counted: "
+            f"`speechgru data check` lists {them}"
         )
 
 

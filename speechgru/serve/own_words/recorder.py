@@ -222,7 +222,7 @@ class RecorderSession(SocketSession):
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise UsageError(f"{name} {value!r:.40}: a text is needed")
+        raise UsageError(f"{name} {value!r:.40}: a string is needed")
     return value.strip()
 
 
