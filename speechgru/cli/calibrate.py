@@ -18,7 +18,6 @@ from speechgru.modelfile.bundled import find_model, is_bundled, why_no_model
 if TYPE_CHECKING:
     from speechgru.evaluation.calibration import Calibration
 
-MINUTES = 20.0
 STREAM, OUTPUT = "Stream of the validation split", "Output"
 
 
@@ -58,7 +57,7 @@ def calibrate(
     minutes: Annotated[
         float,
         typer.Option(metavar="M", help="Length of the stream, in minutes.", rich_help_panel=STREAM),
-    ] = MINUTES,
+    ] = 20.0,
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="Seed of the stream.", rich_help_panel=STREAM)
     ] = 0,
@@ -95,8 +94,7 @@ def calibrate(
     validation split with noise and unknown words shows how many words are missed. The thresholds
     are written into the model file.
     """
-    is_given = {"protocol": protocol is not None, "minutes": minutes != MINUTES}
-    check_partner("--data", data is not None, **is_given)
+    check_partner("--data", data is not None, protocol=protocol is not None)
     path = find_model(model)
     if path.is_dir():
         raise DataError(why_no_model(path))

@@ -242,8 +242,6 @@ def evaluate(
         raise UsageError("--data DIR: recordings to evaluate on are needed")
     check_partner("--data", has_clips, protocol=protocol is not None, split=split != "testing")
     check_partner("--carry-state", carry_state, orders=orders != ORDERS)
-    makes_streams = streaming or conversation
-    check_partner("--streaming or --conversation", makes_streams, minutes=minutes is not None)
     check_partner("--sequences", sequences, words=words != WORDS, gap=gap != GAP, snr=snr != SNR)
     path = find_model(model)
     if keep:

@@ -287,7 +287,6 @@ def test_a_picture_needs_something_to_draw(stream_model, tmp_path, capsys):
         (["--data", "data", "--words", "2:3"], "--sequences"),
         (["--data", "data", "--gap", "0:1"], "--sequences"),
         (["--data", "data", "--snr", "10:20"], "--sequences"),
-        (["--data", "data", "--minutes", "5"], "--streaming or --conversation"),
     ],
 )
 def test_options_without_an_effect_are_refused(stream_model, tmp_path, capsys, options, partner):

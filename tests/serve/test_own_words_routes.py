@@ -183,7 +183,7 @@ def test_a_muted_microphone_is_a_sentence(server):
         ({}, "one of words, room and talk"),
         ({"words": ["go"], "speaker": "../anna"}, "speaker '../anna'"),
         ({"words": ["go"], "speaker": "an_na"}, "speaker an_na: must not contain"),
-        ({"words": ["go"], "speaker": 7}, "speaker 7: a text"),
+        ({"words": ["go"], "speaker": 7}, "speaker 7: a string"),
         ({"words": ["go"], "takes": 10**6}, "takes 1000000: 1 to 1000"),
         ({"words": ["go"], "takes": float("nan")}, "takes nan"),
         ({"words": ["go"], "out": "/tmp"}, "'out': one of"),
@@ -291,7 +291,7 @@ def test_what_the_page_recognizes_is_saved_for_review(tmp_path):
         ({"decision": "right", "file": "../../etc/passwd"}, "is not a caught clip"),
         ({"decision": "right", "file": "FIRST", "speaker": "an_na"}, "speaker an_na"),
         ({"decision": "word", "file": "FIRST", "word": "abba"}, "has no such word"),
-        ({"decision": "right", "file": ["x"]}, "are texts"),
+        ({"decision": "right", "file": ["x"]}, "must be strings"),
     ],
 )
 def test_decisions_that_make_no_sense_are_refused(server, wish, said):
