@@ -134,7 +134,7 @@ class Microphone:
 
     @property
     def overruns(self) -> int:
-        """Times that samples were dropped, each time at most a block of them."""
+        """Times that samples were dropped: a block, or up to 5 s when the driver overflows."""
         return self._earlier_overruns + self._stream.overruns
 
     def blocks(self) -> Iterator[Captured]:

@@ -1,4 +1,4 @@
-"""`speechgru demo`: train, evaluate and recognize on the bundled corpus."""
+"""`speechgru demo`: train, evaluate and recognize on the embedded corpus."""
 
 from pathlib import Path
 from shlex import quote
@@ -28,7 +28,7 @@ def demo(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Train, evaluate and recognize on the bundled corpus (1 minute)."""
+    """Train, evaluate and recognize on the embedded corpus (1 minute)."""
     err.line("loading torch ...")
     from speechgru.backends.pytorch import TorchBackend
     from speechgru.backends.torch_device import select_device

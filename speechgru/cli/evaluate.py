@@ -108,7 +108,7 @@ def evaluate(
         typer.Option(
             metavar="M",
             help="Length of that stream, or of the conversation, in minutes. "
-            f"[default: {STREAM_MINUTES:g}; of the conversation {CONVERSATION_MINUTES:g}]",
+            f"[default: {STREAM_MINUTES:g}, or {CONVERSATION_MINUTES:g} for the conversation]",
             rich_help_panel=STREAM,
         ),
     ] = None,
@@ -132,8 +132,8 @@ def evaluate(
         bool,
         typer.Option(
             "--tune",
-            help="First choose the best decoder and reset policy, on talk and with --ambient on "
-            "that too.",
+            help="First choose the best decoder and reset policy, on streams, conversations and "
+            "what --ambient names.",
             rich_help_panel=STREAM,
         ),
     ] = False,

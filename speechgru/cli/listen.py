@@ -129,7 +129,7 @@ def listen(
         typer.Option(
             min=0.1,
             metavar="S",
-            help="Kill such a program after so many seconds.",
+            help="Kill a program that runs for longer than this, in seconds.",
             rich_help_panel=ACTIONS,
         ),
     ] = 10.0,

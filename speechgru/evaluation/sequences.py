@@ -56,7 +56,7 @@ class RecognizedSequence:
 def edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
     """The fewest substitutions, deletions and insertions (Levenshtein, 1966).
 
-    Of equally few the ones with the most substitutions.
+    Of equally few, substitutions are preferred word by word.
 
     >>> edits("one two three".split(), "one too three four".split())
     Edits(substitutions=1, deletions=0, insertions=1)
