@@ -71,5 +71,6 @@ def _set_stderr_apart() -> None:
 
 def entry_point() -> "NoReturn":
     """Entry point of the `speechgru` script."""
+    _open_closed_streams()  # or the copy of stderr takes the number of another one
     _set_stderr_apart()
     sys.exit(main())

@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
@@ -259,21 +258,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     for override in overrides:
         _override(table, override)
-    try:
-        return Recipe.model_validate(table)
-    except ValidationError as error:
-        source = _source(error, path, overrides)
-        raise UsageError(f"{source}: {describe(error, Recipe)}") from error
-
-
-def _source(error: ValidationError, path: Path, overrides: Sequence[str]) -> str:
-    """What set the key of the first problem: the last override of it, or the recipe's file."""
-    location = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
-    for override in reversed(overrides):
-        key = ".".join(part.strip() for part in override.partition("=")[0].split("."))
-        if location and (f"{key}.".startswith(f"{location}.") or location.startswith(f"{key}.")):
-            return f"--set {override}"
-    return f"{path}, with --set {' --set '.join(overrides)}" if overrides else str(path)
+    return parse_recipe(table, str(path), overrides)
 
 
 def _parse_toml(text: str) -> dict[str, Any]:
@@ -284,21 +269,37 @@ def _parse_toml(text: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def parse_recipe(table: dict[str, Any], source: str) -> Recipe:
-    """Validate a recipe's table.
+def parse_recipe(table: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Validate a recipe's table, into which overrides were put.
 
     Raises:
-        UsageError: names `source`, the key, the value and what is allowed.
+        UsageError: names `source` or the override, the key, the value and what is allowed.
     """
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        raise UsageError(f"{source}: {describe(error, Recipe)}") from error
+        location = tuple(map(str, error.errors(include_url=False)[0]["loc"]))
+        both = ", with ".join([source, *(f"--set {override}" for override in overrides)])
+        culprit = _culprit(location, overrides) or both
+        raise UsageError(f"{culprit}: {describe(error, Recipe)}") from error
+
+
+def _culprit(location: tuple[str, ...], overrides: Sequence[str]) -> str:
+    """The last override of what is at a location, or of a part of it; "" if there is none."""
+    for override in reversed(overrides):
+        both = list(zip(_key_of(override), location, strict=False))
+        if both and all(part == other for part, other in both):
+            return f"--set {override}"
+    return ""
+
+
+def _key_of(override: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in override.partition("=")[0].split("."))
 
 
 def _override(table: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not all(part.strip() for part in key.split(".")):
+    if not equals or not all(_key_of(override)):
         raise UsageError(f"--set {override!r}: needs the form section.key=value")
     try:
         (value,) = tomllib.loads(f"value = {text}").values()
@@ -306,7 +307,7 @@ def _override(table: dict[str, Any], override: str) -> None:
         value = text.strip()
     except RecursionError as error:
         raise UsageError(f"--set {key}: the value is nested too deeply") from error
-    *sections, last = (part.strip() for part in key.split("."))
+    *sections, last = _key_of(override)
     for section in sections:
         table = table.setdefault(section, {})
         if not isinstance(table, dict):

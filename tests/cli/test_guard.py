@@ -187,6 +187,18 @@ def test_standard_streams_that_are_closed_are_no_fault(closed, tmp_path):
     assert done.returncode == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell that closes descriptors")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_our_messages_never_take_the_number_of_a_closed_stream(closed):
+    """What is written to stdout, or discarded there, would be our messages."""
+    code = (
+        "import sys; from speechgru.cli import guard;"
+        "guard.main = lambda: int(sys.stderr.fileno() < 3); guard.entry_point()"
+    )
+    done = subprocess.run(["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code])
+    assert done.returncode == 0
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a current directory cannot be deleted there")
 def test_a_deleted_current_directory_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -149,7 +149,10 @@ def test_recipe_errors_are_one_sentence(text, message, written, capsys):
         (["training.seed=1", "training.epochs=abc"], "--set training.epochs=abc: training.epochs"),
         (["training.steps_at_least=5"], "--set training.steps_at_least=5: unknown key"),
         (["training=3"], "--set training=3: training = 3"),
-        (["training.seed=1", "stream.clips=3"], "{file}, with --set training.seed=1 --set stream"),
+        (
+            ["training.seed=1", "stream.clips=3"],
+            "{file}, with --set training.seed=1, with --set stream",
+        ),
     ],
 )
 def test_a_mistake_in_an_override_is_not_blamed_on_the_file(written, overrides, source):
