@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from speechgru.audio.files import CANCELLED_DB, blocks, probe
 from speechgru.common.progress import Progress
@@ -24,6 +25,11 @@ SILENT_PEAK = 1e-3
 #: A clip is clipped where this share of its samples is at full scale.
 CLIPPED_SHARE = 0.01
 FULL_SCALE = 0.999
+#: Frames, their level above the quietest tenth that a word has at least, and how far below its
+#: loudest frame it is at its own beginning and end at most: there it is cut off.
+FRAME_S = 0.02
+WORD_DB = 20.0
+BEGIN_DB, END_DB = 6.0, 10.0
 #: A clip's length is odd beyond this multiple, or under this fraction, of the median.
 ODD_LENGTH_FACTOR = 3.0
 #: A word needs at least this many clips in training.
@@ -43,6 +49,7 @@ ERRORS = {
 WARNINGS = {
     "silent": "silent clips",
     "clipped": "clipped clips",
+    "cut_off": "words cut off",
     "channels": "channels that differ",
     "odd_rate": "odd sample rates",
     "odd_length": "odd lengths",
@@ -141,6 +148,7 @@ class _Measured(NamedTuple):
     duration_s: float = 0.0
     peak: float = 0.0
     clipped_share: float = 0.0
+    cut_off: tuple[str, ...] = ()
     loudest_channel: int = 1
     lost_db: float = 0.0
     digest: bytes = b""
@@ -191,6 +199,7 @@ def _measure(path: Path) -> _Measured:
     digest = hashlib.blake2b(digest_size=16)
     samples = bad = clipped = values = rate = 0
     peak, mixed_power, power = 0.0, 0.0, np.zeros(1)
+    levels = _FrameLevels()
     try:
         for frames, block_rate in blocks(path):
             mixed, level = frames.mean(axis=1), np.abs(frames)
@@ -202,6 +211,7 @@ def _measure(path: Path) -> _Measured:
             power = power + np.square(frames[finite], dtype=np.float64).sum(axis=0)
             mixed_power += float(np.square(mixed[finite], dtype=np.float64).sum())
             digest.update(mixed.tobytes())
+            levels.add(mixed, rate)
     except DataError as error:
         return _Measured(_fault(path), str(error).removeprefix(f"{path}: "))
     if bad:
@@ -212,10 +222,44 @@ def _measure(path: Path) -> _Measured:
         duration_s=samples / rate,
         peak=peak,
         clipped_share=clipped / values,
+        cut_off=levels.cut_off(),
         loudest_channel=int(power.argmax()) + 1,
         lost_db=float(lost_db),
         digest=digest.digest(),
     )
+
+
+class _FrameLevels:
+    """The mean power of each frame of a recording, block by block."""
+
+    def __init__(self) -> None:
+        self._powers: list[NDArray[np.float64]] = []
+        self._rest = np.zeros(0)
+
+    def add(self, samples: NDArray[np.floating], rate: int) -> None:
+        """The next block, (S,)."""
+        joined = np.concatenate([self._rest, samples])
+        frame = max(1, round(FRAME_S * rate))
+        whole = len(joined) // frame * frame
+        self._powers.append(np.square(joined[:whole].reshape(-1, frame)).mean(axis=1))
+        self._rest = joined[whole:]
+
+    def cut_off(self) -> tuple[str, ...]:
+        """Where the word is nearly as loud at the recording's border as anywhere: in words.
+
+        Digital silence at the borders does not count, and what varies little has no word to cut.
+        """
+        power = np.concatenate(self._powers)
+        sounding = np.flatnonzero(power)
+        if not len(sounding):
+            return ()
+        power = power[sounding[0] : sounding[-1] + 1]
+        peak = power.max()
+        if np.quantile(power, 0.1) > peak * 10 ** (-WORD_DB / 10):
+            return ()
+        begins, ends = (peak * 10 ** (-db / 10) for db in (BEGIN_DB, END_DB))
+        where = {"at its beginning": power[0] >= begins, "at its end": power[-1] >= ends}
+        return tuple(place for place, is_cut in where.items() if is_cut)
 
 
 def _fault(path: Path) -> str:
@@ -293,6 +337,8 @@ def _levels(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:
         if measured.clipped_share >= CLIPPED_SHARE:
             share = f"{measured.clipped_share:.1%} of the samples at full scale"
             yield Finding("clipped", share, (name,))
+        if measured.cut_off:
+            yield Finding("cut_off", " and ".join(measured.cut_off), (name,))
 
 
 def _outliers(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:

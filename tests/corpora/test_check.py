@@ -139,6 +139,32 @@ def test_clipped_clips_are_warnings(corpus, gain, clipped):
     assert found(corpus) == ([("clipped", (name,))] if clipped else [])
 
 
+@pytest.mark.parametrize(
+    ("quiet_before_s", "quiet_after_s", "cut_off"),
+    [
+        (0.2, 0.2, ""),
+        (0.3, 0.0, "at its end"),
+        (0.0, 0.3, "at its beginning"),
+        (0.03, 0.3, ""),
+    ],
+)
+@pytest.mark.parametrize("padding_s", [0.0, 0.5])
+def test_words_that_the_recording_cuts_off_are_warnings(
+    corpus, quiet_before_s, quiet_after_s, cut_off, padding_s
+):
+    """Digital silence, with which a clip is filled up to a second, hides nothing."""
+    rng = np.random.default_rng(1)
+    padding = np.zeros(round(padding_s * RATE))
+    before, word, after = (
+        level * rng.standard_normal(round(seconds * RATE))
+        for level, seconds in ((1e-4, quiet_before_s), (0.1, 0.4), (1e-4, quiet_after_s))
+    )
+    name = corpus.add("yes", np.concatenate([padding, before, word, after, padding]))
+    findings = [f for f in checked(corpus).findings if f.kind != "odd_length"]
+    expected = [("cut_off", cut_off, (name,))] if cut_off else []
+    assert [(f.kind, f.detail, f.files) for f in findings] == expected
+
+
 def test_odd_rates_are_warnings(corpus):
     name = corpus.add("yes", rate=8_000)
     report = checked(corpus)
