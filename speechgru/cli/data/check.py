@@ -23,8 +23,8 @@ def check(
     """Find what is wrong with recordings.
 
     Unreadable files, copies under two words or in two splits, speakers in two splits and empty
-    splits are errors, with exit code 4. Silent, clipped or unusually long or short clips, and
-    words with few clips, are warnings.
+    splits are errors, with exit code 4. Silent, clipped, cut-off or unusually long or short clips,
+    and words with few clips, are warnings.
     """
     from speechgru.corpora import open_corpus
     from speechgru.corpora.check import check as check_corpus
