@@ -377,6 +377,7 @@ def test_calibrate_as_text(file, ambient, tones, capsys):
         (["--picture", "x.png"], 2, "--data DIR is needed"),
         (["--state", "never"], 2, "carry, silence, event"),
         (["--data", "nowhere"], 4, "nowhere: not found"),
+        (["--protocol", "folder"], 2, "--data"),
         (["--data", "embedded", "--protocol", "folder"], 4, "labels, which the model lacks"),
         (["--ambient", "nowhere"], 4, "nowhere: cannot be read"),
     ],
@@ -394,7 +395,6 @@ def test_truncated_recording_leaves_the_model_unchanged(file, ambient, tmp_path,
     (tmp_path / "noises").mkdir()
     (tmp_path / "noises" / "broken.flac").write_bytes(whole[: len(whole) // 2])
     before = file.read_bytes()
-    wanted = ["--ambient", tmp_path / "noises", "--max-false-alarms-per-hour", 10]
-    assert run(file, *wanted) == 4
+    assert run(file, "--ambient", tmp_path / "noises", "--max-false-alarms-per-hour", 10) == 4
     assert "broken.flac" in capsys.readouterr().err
     assert file.read_bytes() == before

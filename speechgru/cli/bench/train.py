@@ -30,7 +30,7 @@ def bench_train(
     ] = "gsc-open-12",
     overrides: options.Overrides = None,
     clips: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Synthetic clips to draw from.")
+        int, typer.Option(min=35, metavar="N", help="Synthetic clips to draw from, of 35 words.")
     ] = 4096,
     batches: Annotated[int, typer.Option(min=1, metavar="N", help="Batches to measure.")] = 20,
     device: options.Device = "auto",
