@@ -143,8 +143,33 @@ class ClipReport:
         ]
         return tuple(sorted(found, key=lambda c: (-len(c.mistakes), c.label, c.recognized)))
 
+    @property
+    def mistakes(self) -> list[dict[str, Any]]:
+        """Each clip that is wrong, for JSON: the least probable label first.
+
+        `score` is the probability of what was recognized, `label_score` that of the label.
+        """
+        wrong = np.flatnonzero(self.truth != self.predicted)
+        label_scores = np.exp(self.scores[wrong, self.truth[wrong]])
+        found = []
+        for i, label_score in sorted(
+            zip(wrong.tolist(), label_scores.tolist(), strict=True), key=lambda pair: pair[1]
+        ):
+            example, recognized = self.examples[i], int(self.predicted[i])
+            found.append(
+                {
+                    "file": None if example.path is None else str(example.path),
+                    "start_s": example.start_s,
+                    "label": example.label,
+                    "recognized": self.labels[recognized],
+                    "score": float(np.exp(self.scores[i, recognized])),
+                    "label_score": label_score,
+                }
+            )
+        return found
+
     def as_dict(self, confusions: int = 10, files: int = 5) -> dict[str, Any]:
-        """For JSON, with the most frequent confusions and some files of each."""
+        """For JSON, with the most frequent confusions and some files of each, and all mistakes."""
         return {
             "protocol": self.protocol,
             "split": self.split,
@@ -155,6 +180,7 @@ class ClipReport:
             "per_class": self.per_class,
             "confusion": {"labels": list(self.labels), "matrix": self.confusion.tolist()},
             "worst_confusions": [c.as_dict(files) for c in self.confusions[:confusions]],
+            "mistakes": self.mistakes,
         }
 
 

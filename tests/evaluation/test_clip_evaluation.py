@@ -272,6 +272,16 @@ def test_json_figures_are_consistent():
         assert scores == sorted(scores, reverse=True)
 
 
+def test_json_lists_every_mistake_the_least_probable_label_first():
+    report = a_report()
+    mistakes = report.as_dict()["mistakes"]
+    assert len(mistakes) == report.n - np.trace(report.confusion) > 0
+    assert all(found["label"] != found["recognized"] for found in mistakes)
+    assert all(found["label_score"] <= found["score"] for found in mistakes)
+    label_scores = [found["label_score"] for found in mistakes]
+    assert label_scores == sorted(label_scores)
+
+
 def test_label_only_the_model_has_is_shown_if_recognized():
     task = Task("folder", ("a", "b"), {})
     scores = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], np.float32))
