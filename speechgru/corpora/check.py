@@ -25,11 +25,11 @@ SILENT_PEAK = 1e-3
 #: A clip is clipped where this share of its samples is at full scale.
 CLIPPED_SHARE = 0.01
 FULL_SCALE = 0.999
-#: Frames, their level above the quietest tenth that a word has at least, and how far below its
-#: loudest frame it is at its own beginning and end at most: there it is cut off.
+#: A word is cut off where the recording's first or last frame is at most so far below its loudest.
 FRAME_S = 0.02
-WORD_DB = 20.0
 BEGIN_DB, END_DB = 6.0, 10.0
+#: There is a word if the loudest frame is so far above the quietest tenth.
+WORD_DB = 20.0
 #: A clip's length is odd beyond this multiple, or under this fraction, of the median.
 ODD_LENGTH_FACTOR = 3.0
 #: A word needs at least this many clips in training.
