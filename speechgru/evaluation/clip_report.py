@@ -47,7 +47,7 @@ class Confusion:
             "recognized": self.recognized,
             "count": len(self.mistakes),
             "files": [
-                {"file": str(example.path), "start_s": example.start_s, "score": score}
+                {**_place(example), "score": score}
                 for example, score in self.mistakes[:files]
                 if example.path is not None
             ],
@@ -150,23 +150,19 @@ class ClipReport:
         `score` is the probability of what was recognized, `label_score` that of the label.
         """
         wrong = np.flatnonzero(self.truth != self.predicted)
-        label_scores = np.exp(self.scores[wrong, self.truth[wrong]])
-        found = []
-        for i, label_score in sorted(
-            zip(wrong.tolist(), label_scores.tolist(), strict=True), key=lambda pair: pair[1]
-        ):
-            example, recognized = self.examples[i], int(self.predicted[i])
-            found.append(
-                {
-                    "file": None if example.path is None else str(example.path),
-                    "start_s": example.start_s,
-                    "label": example.label,
-                    "recognized": self.labels[recognized],
-                    "score": float(np.exp(self.scores[i, recognized])),
-                    "label_score": label_score,
-                }
-            )
-        return found
+        own, other = (
+            np.exp(self.scores[wrong, ids[wrong]]) for ids in (self.truth, self.predicted)
+        )
+        return [
+            {
+                **_place(self.examples[wrong[k]]),
+                "label": self.examples[wrong[k]].label,
+                "recognized": self.labels[self.predicted[wrong[k]]],
+                "score": float(other[k]),
+                "label_score": float(own[k]),
+            }
+            for k in np.argsort(own, kind="stable").tolist()
+        ]
 
     def as_dict(self, confusions: int = 10, files: int = 5) -> dict[str, Any]:
         """For JSON, with the most frequent confusions and some files of each, and all mistakes."""
@@ -182,6 +178,12 @@ class ClipReport:
             "worst_confusions": [c.as_dict(files) for c in self.confusions[:confusions]],
             "mistakes": self.mistakes,
         }
+
+
+def _place(example: Example) -> dict[str, Any]:
+    """Where a clip lies, for JSON; a clip of silence that was made lies in no file."""
+    path = example.path
+    return {"file": None if path is None else str(path), "start_s": example.start_s}
 
 
 @dataclass(frozen=True)
