@@ -42,7 +42,7 @@ def calibrate(
         str | None,
         typer.Option(
             metavar="DIR",
-            help="Recordings of the words: also keeps the number of missed words low.",
+            help="Recordings of the words, to keep missed words low as well.",
             rich_help_panel=STREAM,
         ),
     ] = None,

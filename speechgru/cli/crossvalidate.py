@@ -38,8 +38,8 @@ def crossvalidate(
             min=2,
             max=1000,
             metavar="K",
-            help="Times to train, each without some speakers (or takes, of one speaker). "
-            "[default: 5, or the number of speakers if there are fewer]",
+            help="Number of folds: each run leaves out some speakers (takes, with one speaker). "
+            "[default: 5, or the number of speakers or takes if there are fewer]",
         ),
     ] = None,
     also: Annotated[
@@ -60,10 +60,11 @@ def crossvalidate(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Train on parts of a small corpus and test on the rest, until all of it is tested.
+    """Cross-validate a small corpus: train once per fold, and test on what was left out.
 
-    Reports the accuracy, missed words and false alarms to expect with unknown speakers, and what
-    more recordings would be worth most. After Ctrl-C, run the same command again to continue.
+    Reports the accuracy, missed words and false alarms to expect with new speakers (of a single
+    speaker's recordings, with that speaker), and which further recordings would help most. After
+    Ctrl-C, run the same command again to continue.
     """
     from speechgru.backends.torch_device import select_device
     from speechgru.training.crossvalidation import CrossValidation, Watch

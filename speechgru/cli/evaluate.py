@@ -157,7 +157,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="DIR",
-            help="Recordings of speech without the words. [default: what ships with the package]",
+            help="Speech without the words: a directory, a file, or 'bundled', the speech that "
+            "ships with the package. [default: bundled]",
             rich_help_panel=CONVERSATION,
         ),
     ] = None,

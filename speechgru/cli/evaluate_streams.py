@@ -108,7 +108,7 @@ def save_stream(
 def evaluate_conversation(
     backend: "Backend", options: StreamOptions, audio: "SplitAudio", stream: StreamResult | None
 ) -> "ConversationReport":
-    """Score commands in the midst of talk, by the decoder of the stream, if there is one."""
+    """Score commands after talk, by the decoder of the stream, if there is one."""
     from speechgru.evaluation import streams
     from speechgru.evaluation.conversations import ConversationReport
 

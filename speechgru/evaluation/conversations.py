@@ -1,4 +1,4 @@
-"""Commands in the midst of talk: recall by what comes before them, and events in the talk."""
+"""Commands after talk: recall by what comes before them, and events in the talk."""
 
 import math
 from collections.abc import Callable, Iterable

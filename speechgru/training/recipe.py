@@ -186,7 +186,8 @@ class TrainingConfig(_Section):
     #: Number of validations in the run.
     validations: int = Field(30, ge=1)
     #: The run ends early after so many validations without a better one; 0 never does. Those before
-    #: streams begin (`stream.begin_at`) do not count.
+    #: streams begin (`stream.begin_at`) do not count, nor, if `choose_by` is "streams", those in
+    #: the first three quarters of the run.
     patience: int = Field(0, ge=0)
     #: Where clips are stored: on the "device", in the "host"'s memory, or "mapped" from the packed
     #: file; "auto" is the first where they fit.
