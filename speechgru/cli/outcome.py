@@ -34,8 +34,7 @@ def _check_none_is_empty(arguments: list[str]) -> None:
         option, is_value, value = argument.partition("=")
         if not argument or (option.startswith("--") and is_value and not value):
             raise UsageError(
-                f"nothing is given {f'as {option}' if option else f'after {before}'}: the argument "
-                "is empty, as of a shell variable that is not set"
+                f"{option or f'the argument after {before}'} is empty; is a shell variable unset?"
             )
         before = argument
 

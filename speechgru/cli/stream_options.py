@@ -70,9 +70,7 @@ class StreamOptions:
             if self._given(option):
                 raise UsageError(f"--tune: chooses the decoder; leave --{option} out")
         if self.tune and self.audio is None and self.split == "testing":
-            raise UsageError(
-                "--tune: chooses on data that you do not test on; use --split validation"
-            )
+            raise UsageError("--tune: must not choose on the testing split; add --split validation")
 
     def _given(self, option: str) -> bool:
         value = getattr(self, option)

@@ -133,7 +133,7 @@ def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
     name = PurePosixPath(member.name)
     label = f"{archive}: hostile: member {shown(member.name)}"
     if name.is_absolute() or ".." in name.parts or "\\" in member.name or ":" in member.name:
-        raise DataError(f"{label} leads out of the folder")
+        raise DataError(f"{label} points outside the target folder")
     if not (member.isreg() or member.isdir()) or member.issparse():
         raise DataError(f"{label} is a {_kind(member)}; only plain files and folders are unpacked")
     if member.size < 0:

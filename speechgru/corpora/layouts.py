@@ -45,7 +45,7 @@ def open_corpus(path: str | os.PathLike[str]) -> Corpus:
     corpus = _without_reserved(corpus)
     if not corpus.words:
         raise DataError(
-            f"{path}: no folder with recordings of a word; needed is DIR/word/file.wav"
+            f"{path}: found no recordings of words; expected DIR/word/file.wav"
             + "".join(f"; {line}" for line in summarize_skipped(corpus.skipped)[:3])
         )
     return corpus

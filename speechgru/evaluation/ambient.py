@@ -155,8 +155,8 @@ def too_short(hours: float, per_hour: float) -> str | None:
     bound, alarms = RULE_OF_THREE / hours, "false alarm" if per_hour == 1 else "false alarms"
     return (
         f"{hours:.2g} hours of ambient audio are too short to show {per_hour:g} {alarms} per "
-        f"hour: even with none in them the rate is only known to be below {_plain(bound)} (95 %); "
-        f"{_plain(RULE_OF_THREE / per_hour)} hours are needed"
+        f"hour: even with none in them the rate is only known to be below {_plain(bound)} (95 %, "
+        f"one-sided); {_plain(RULE_OF_THREE / per_hour)} hours are needed"
     )
 
 

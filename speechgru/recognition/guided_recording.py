@@ -24,7 +24,7 @@ ADVICE: Mapping[Refusal, str] = {
     "cut off": "it began before the word was asked for; wait for the prompt",
     "too long": "too long; say the word alone, then pause",
     "nothing": "no speech; is it the right microphone?",
-    "repeated": "recorded before: the same sound, sample for sample",
+    "repeated": "already recorded: identical to an earlier take",
 }
 
 

@@ -132,7 +132,7 @@ class CrossValidation:
         """
         write_atomic(self.out / _PLAN, self._plan)
         for word in self.folds.by_take:
-            watch.say(f"{word!r} is by too few speakers: it is divided by take")
+            watch.say(f"too few speakers recorded {word!r}, so its takes are divided instead")
         also: tuple[Clip, ...] = ()
         if self.also is not None:
             also = matching_clips(self.corpus, self.also, self.out / "also", watch.progress)
@@ -173,7 +173,7 @@ class CrossValidation:
             check_same_data(RunDirectory(run), data, watch.say)
             return _read(path)
         tested = [clip for clip in corpus.split("testing") if not clip.word.startswith("_")]
-        watch.say(f"fold {fold + 1} of {self.folds.count}: without {self._left_out(tested)}")
+        watch.say(f"fold {fold + 1} of {self.folds.count}: leaving out {self._left_out(tested)}")
         resume = (run / "recipe.toml").exists()
         try:
             trained = train(
@@ -201,7 +201,7 @@ class CrossValidation:
     def _left_out(self, clips: list[Clip]) -> str:
         speakers = sorted({clip.speaker for clip in clips} - {""})
         if self.folds.by == "take" or not speakers:
-            return f"{len(clips)} takes"
+            return counted(len(clips), "take")
         names = ", ".join(speakers[:4]) + (f" and {len(speakers) - 4} more" * (len(speakers) > 4))
         return f"{names} ({counted(len(clips), 'recording')})"
 

@@ -165,7 +165,8 @@ class _Teacher:
             )
         if model.sample_rate != student.sample_rate:
             raise UsageError(
-                f"{source}: hears {model.sample_rate} Hz, and the recipe {student.sample_rate} Hz"
+                f"{source}: expects {model.sample_rate} Hz audio, but the recipe uses "
+                f"{student.sample_rate} Hz"
             )
 
     def check_rows(self, samples: int) -> None:

@@ -247,7 +247,7 @@ def test_tuning_includes_ambient_sound(stream_model, tones, tmp_path, capsys):
         (["--tune"], 2, "together with --streaming"),
         (["--threshold", "0"], 2, "--threshold: only has an effect together with --streaming"),
         (["--streaming", "--truth", "t.json"], 2, "needs --audio FILE"),
-        (["--streaming", "--tune"], 2, "use --split validation"),
+        (["--streaming", "--tune"], 2, "testing split; add --split validation"),
         (["--streaming", "--keep"], 2, "needs --tune"),
         (["--streaming", "--state", "never"], 2, "carry, silence, event"),
         (["--streaming", "--threshold", "0"], 2, "threshold 0"),

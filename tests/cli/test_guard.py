@@ -55,15 +55,15 @@ def test_every_error_is_a_sentence_and_an_exit_code(error, code, sentence, monke
 @pytest.mark.parametrize(
     ("arguments", "place"),
     [
-        (["train", "quickstart", "--out", ""], "after --out"),
-        (["train", "quickstart", "--out="], "as --out"),
-        (["data", "stats", ""], "after stats"),
-        ([""], "after speechgru"),
+        (["train", "quickstart", "--out", ""], "the argument after --out"),
+        (["train", "quickstart", "--out="], "--out"),
+        (["data", "stats", ""], "the argument after stats"),
+        ([""], "the argument after speechgru"),
     ],
 )
 def test_empty_argument_is_not_the_current_folder(arguments, place, capsys):
     assert main(arguments) == 2
-    assert f"error: nothing is given {place}: the argument is empty" in capsys.readouterr().err
+    assert f"error: {place} is empty; is a shell variable unset?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "recipes"], ["recipes", "--debug"]])

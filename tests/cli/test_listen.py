@@ -156,9 +156,9 @@ def test_explain_reports_words_below_the_threshold(listen, tone_stream):
     code, out, err = listen("--input", tone_stream.file, *options)
     assert code == 0
     assert words(lines(out)) == ["high", "mid", "mid"]
-    held = [line for line in err.splitlines() if "held by threshold" in line]
-    assert len([line for line in held if "nearly low" in line]) == 2
-    assert all("1.00 is needed" in line for line in held if "nearly low" in line)
+    held = [line for line in err.splitlines() if "below its threshold of" in line]
+    assert len([line for line in held if "near miss: low" in line]) == 2
+    assert all("threshold of 1.00" in line for line in held if "near miss: low" in line)
 
 
 def test_near_misses_are_saved_apart_from_events(listen, tone_stream, tmp_path):
@@ -167,7 +167,7 @@ def test_near_misses_are_saved_apart_from_events(listen, tone_stream, tmp_path):
         "--input", tone_stream.file, *options, "--save-dir", tmp_path / "caught"
     )
     assert code == 0
-    assert "held by" not in err  # that is for --explain
+    assert "near miss" not in err  # that is for --explain
     near = sorted((tmp_path / "caught" / "_near_misses_" / "low").glob("*.wav"))
     assert len(near) == 2
     assert not (tmp_path / "caught" / "low").exists()

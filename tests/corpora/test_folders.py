@@ -287,7 +287,7 @@ def test_decomposed_names_are_the_same_words(tmp_path: Path) -> None:
 def test_what_is_not_a_corpus_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: not found; a directory of word folders"):
         open_corpus(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="no folder with recordings of a word"):
+    with pytest.raises(DataError, match="found no recordings of words; expected DIR/word/file"):
         open_corpus(make(tmp_path, "a.wav", "empty/readme.txt"))
 
 

@@ -277,7 +277,7 @@ def test_rule_of_three():
     assert too_short(0.3, 10.0) is None
     sentence = too_short(0.5, 2.0)
     assert "0.5 hours" in sentence
-    assert "below 6.0 (95 %)" in sentence
+    assert "below 6.0 (95 %, one-sided)" in sentence
     assert "1.5 hours are needed" in sentence
 
 

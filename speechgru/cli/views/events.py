@@ -134,16 +134,13 @@ def worth_saving(verdicts: "Sequence[Verdict]") -> "list[Verdict]":
 
 
 def explanation(verdict: "Verdict") -> str:
-    """A sentence: when, which word, its score, and the gate that held it back."""
+    """A line: when, which word, its score, and what stopped it."""
     reason = {
-        "threshold": f"{verdict.threshold:.2f} is needed",
-        "duration": f"it was not above {verdict.threshold:.2f} for long enough",
-        "held": "its last event was not over",
+        "threshold": f"below its threshold of {verdict.threshold:.2f}",
+        "duration": f"not above its threshold of {verdict.threshold:.2f} for long enough",
+        "held": "still high from its last occurrence",
         "refractory": "too soon after another event",
         "speech": "spoken directly after other words",
         "event": "recognized",
     }[verdict.gate]
-    return (
-        f"{verdict.start_s:9.2f} s  nearly {verdict.word} {verdict.score:.2f}, "
-        f"held by {verdict.gate}: {reason}"
-    )
+    return f"{verdict.start_s:9.2f} s  near miss: {verdict.word} {verdict.score:.2f}, {reason}"

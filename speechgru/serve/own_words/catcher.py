@@ -89,7 +89,7 @@ class CatcherSession(WebSocketSession):
             for path in self._clips.push(samples, events, near_misses):
                 self._report(path.relative_to(self._clips.folder).as_posix())
             if self._saved > _MOST_CLIPS:
-                raise SpeechGRUError(f"{_MOST_CLIPS} clips are enough for one session")
+                raise SpeechGRUError(f"the limit of {_MOST_CLIPS:,} clips per session is reached")
         except SpeechGRUError as error:
             self._fail(error)
 

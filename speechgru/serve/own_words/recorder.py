@@ -178,7 +178,10 @@ class RecorderSession(SocketSession):
                 self._bytes += 2 * len(take.samples)
                 self._places.check_free()
                 if self._bytes > _MOST_BYTES:
-                    raise SpeechGRUError("enough for one session; start another to go on")
+                    raise SpeechGRUError(
+                        f"the limit of {_MOST_BYTES // 2**20} MB per session is reached; start "
+                        "another session to continue"
+                    )
             else:
                 fault = outcome.fault or "nothing"
                 self._send(
