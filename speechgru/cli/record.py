@@ -17,6 +17,7 @@ from speechgru.errors import UsageError
 
 if TYPE_CHECKING:
     from speechgru.audio.samples import Samples
+    from speechgru.audio.sources import Block
     from speechgru.recognition.guided_recording import GuidedRecording, Outcome
 
 RATE = 16_000
@@ -126,12 +127,12 @@ def record(
 
 
 @contextmanager
-def _blocks(device: str | None, input_file: Path | None) -> "Iterator[Iterator[Samples]]":
+def _blocks(device: str | None, input_file: Path | None) -> "Iterator[Iterator[Block]]":
     """Blocks of sound from a microphone or a file, at RATE."""
     from speechgru.audio import sources
 
     if input_file is not None:
-        yield (block.samples for block in sources.file_blocks(input_file, RATE))
+        yield sources.file_blocks(input_file, RATE)
         return
     from speechgru.audio.microphone import Microphone
     from speechgru.audio.native_messages import quiet_native_code
@@ -141,11 +142,11 @@ def _blocks(device: str | None, input_file: Path | None) -> "Iterator[Iterator[S
         Microphone(device, None, err.line) as microphone,
     ):
         err.line(f"microphone {microphone.device.name}, {microphone.rate} Hz")
-        yield (block.samples for block in sources.microphone_blocks(microphone, RATE))
+        yield sources.microphone_blocks(microphone, RATE)
 
 
 def _stretch(
-    blocks: "Iterator[Samples]",
+    blocks: "Iterator[Block]",
     seconds: float,
     keep: "Callable[[Samples], Path]",
     result: dict[str, Any],
@@ -158,20 +159,21 @@ def _stretch(
     recording = StretchRecording(seconds, RATE, keep)
     try:
         with Keys() as keys, progress_bar("recording") as progress:
-            for samples in blocks:
-                enough = recording.push(samples)
+            for block in blocks:
+                enough = recording.push(block.samples)
                 progress(int(recording.time_s), round(seconds))
                 if enough:
                     break
                 if keys.poll() == "q":
                     raise KeyboardInterrupt
     finally:
-        result[name] = str(recording.save())
+        if recording.time_s:
+            result[name] = str(recording.save())
 
 
 def _guide(
     session: "GuidedRecording",
-    blocks: "Iterator[Samples]",
+    blocks: "Iterator[Block]",
     result: dict[str, Any],
     input_file: Path | None,
 ) -> bool:
@@ -193,8 +195,8 @@ def _guide(
                     result["refused"].append(entry | {"fault": outcome.fault})
 
         view.update()
-        for samples in blocks:
-            note(session.push(samples))
+        for block in blocks:
+            note(session.push(block.samples, block.lost))
             key = keys.poll()
             if key == "u" and (undone := session.undo()) is not None:
                 result["kept"] = [k for k in result["kept"] if k["file"] != str(undone)]
@@ -212,12 +214,12 @@ def _guide(
 
 
 def _report_rest(
-    blocks: "Iterator[Samples]", session: "GuidedRecording", input_file: Path | None
+    blocks: "Iterator[Block]", session: "GuidedRecording", input_file: Path | None
 ) -> None:
     """Say how much of a recording is left once there are enough takes."""
     if input_file is None:
         return
-    rest_s = sum(len(samples) for samples in blocks) / RATE
+    rest_s = sum(len(block.samples) for block in blocks) / RATE
     if rest_s >= 1:
         err.line(
             f"{input_file}: its last {rest_s:.0f} s were not cut, as --takes is {session.takes}"

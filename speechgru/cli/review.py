@@ -140,6 +140,8 @@ def _undo(review: "Review", filed: "list[Filed]") -> None:
     if undone in filed:
         filed.remove(undone)
     err.line(f"undone: {undone.clip.name}")
+    if undone.is_new and undone.path is not None and undone.path.exists():
+        err.line(f"{undone.path}: has changed since, and stays")
 
 
 def _sentence(filed: "Filed") -> str:

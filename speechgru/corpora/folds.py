@@ -68,7 +68,7 @@ _SPLIT_BY = {"speaker": "speaker", "take": "file"}
 
 
 def make_folds(corpus: Corpus, count: int | None = None) -> Folds:
-    """Divide a corpus by speaker, or by take where fewer than two speakers are known.
+    """Divide a corpus by speaker, or by take where no word has two speakers that are known.
 
     The splits of the corpus do not matter. Without a number there are five folds, or as many as
     there are speakers or takes if those are fewer. Synthetic takes are in none.
@@ -85,27 +85,27 @@ def make_folds(corpus: Corpus, count: int | None = None) -> Folds:
         numbers = [_NEVER_TESTED if is_made(c.speaker) else next(of_real) for c in corpus.clips]
         return replace(folds, numbers=tuple(numbers))
     takes = _check_takes(corpus, real)
-    rare, fewest = min(takes.items(), key=lambda item: item[1])
     speakers = {clip.speaker for clip in corpus.clips if clip.word in takes} - {""}
-    by_speaker = len(speakers) > 1
-    most, of_what = (len(speakers), "speakers") if by_speaker else (fewest, f"takes of {rare!r}")
-    count = count or min(_USUAL, most)
-    if count > most:
-        raise UsageError(f"--folds {count}: there are only {most} {of_what}")
-    if not by_speaker:
-        return Folds("take", count, _by_take(corpus.clips, count))
-    numbers = list(_by_speaker(corpus.clips, count))
-    # A word whose speakers are all in one fold would have no clip to train on there.
-    used = defaultdict(set)
-    for clip, number in zip(corpus.clips, numbers, strict=True):
-        used[clip.word].add(number)
-    single = tuple(word for word in corpus.words if len(used[word]) == 1)
-    for word in single:
-        places = [i for i, clip in enumerate(corpus.clips) if clip.word == word]
-        dealt = _by_take([corpus.clips[i] for i in places], count)
-        for place, number in zip(places, dealt, strict=True):
-            numbers[place] = number
-    return Folds("speaker", count, tuple(numbers), single)
+    if len(speakers) > 1:
+        most = count or min(_USUAL, len(speakers))
+        if most > len(speakers):
+            raise UsageError(f"--folds {most}: there are only {len(speakers)} speakers")
+        numbers, single = _by_speaker(corpus.clips, most), []
+        # A word whose speakers are all in one fold would have no clip to train on there.
+        for word in corpus.words:
+            places = [i for i, clip in enumerate(corpus.clips) if clip.word == word]
+            if len({numbers[i] for i in places}) == 1:
+                single.append(word)
+                dealt = _by_take([corpus.clips[i] for i in places], most)
+                for place, number in zip(places, dealt, strict=True):
+                    numbers[place] = number
+        if len(single) < len(takes):
+            return Folds("speaker", most, tuple(numbers), tuple(single))
+    rare, fewest = min(takes.items(), key=lambda item: item[1])
+    count = count or min(_USUAL, fewest)
+    if count > fewest:
+        raise UsageError(f"--folds {count}: there are only {fewest} takes of {rare!r}")
+    return Folds("take", count, _by_take(corpus.clips, count))
 
 
 def _check_takes(corpus: Corpus, clips: Sequence[Clip]) -> dict[str, int]:
@@ -124,16 +124,23 @@ def _check_takes(corpus: Corpus, clips: Sequence[Clip]) -> dict[str, int]:
 
 
 def _by_speaker(clips: Sequence[Clip], count: int) -> list[int]:
-    """Whole speakers, those with most clips first, each to the fold with the fewest.
+    """Whole speakers, those with most clips of words first, each to the fold with the fewest.
 
-    Files without a speaker are dealt like takes.
+    Then those of other speech alone, so that they take no fold from a speaker of words. Files
+    without a speaker are dealt like takes.
     """
-    counts = Counter(clip.speaker for clip in clips if clip.speaker)
-    sizes = [0] * count
+    of_words: Counter[str] = Counter()
+    of_others: Counter[str] = Counter()
+    for clip in clips:
+        if clip.speaker:
+            (of_others if clip.word.startswith("_") else of_words)[clip.speaker] += 1
     fold_of: dict[str, int] = {}
-    for speaker, size in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        fold_of[speaker] = sizes.index(min(sizes))
-        sizes[fold_of[speaker]] += size
+    for counts in (of_words, of_others):
+        sizes = [0] * count
+        for speaker, size in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+            if speaker not in fold_of:
+                fold_of[speaker] = sizes.index(min(sizes))
+            sizes[fold_of[speaker]] += size
     takes = _by_take(clips, count)
     return [fold_of.get(clip.speaker, take) for clip, take in zip(clips, takes, strict=True)]
 

@@ -196,7 +196,8 @@ class Review:
             folder = UNKNOWN if decision == "speech" else BACKGROUND_NOISE
             path, is_new = _copy(clip.path, self.data / folder, FALSE_ALARM)
         filed = Filed(clip, decision, path, is_new)
-        row = filed.as_dict() | {"new": is_new}
+        # Another review may run in another directory.
+        row = filed.as_dict() | {"to": str(path.absolute()) if path else None, "new": is_new}
         append_line(self._log, json.dumps(row, ensure_ascii=False))
         self._filed.append(filed)
         return filed
@@ -289,9 +290,14 @@ class Review:
                 raise DataError(f"{self._log}, line {number}: not a decision") from error
             filed.pop(name, None)
             if decision in DECISIONS and name in clips:
-                is_new = row.get("new") is not False
-                filed[name] = Filed(clips[name], decision, Path(to) if to else None, is_new)
+                path = self._below_data(Path(to)) if to else None
+                filed[name] = Filed(clips[name], decision, path, row.get("new") is not False)
         return list(filed.values())
+
+    def _below_data(self, path: Path) -> Path:
+        """A path as `decide` gives it, if it is one of a file in the data."""
+        root = self.data.absolute()
+        return self.data / path.relative_to(root) if path.is_relative_to(root) else path
 
 
 def _word_folders(data: Path) -> Path:

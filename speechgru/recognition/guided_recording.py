@@ -93,12 +93,17 @@ class GuidedRecording:
         """Number of takes still to be recorded, without those of skipped words."""
         return sum(map(self._missing, self._counts))
 
-    def push(self, samples: Samples) -> list[Outcome]:
+    def push(self, samples: Samples, lost: int = 0) -> list[Outcome]:
         """Process the next samples of the stream, (S,); returns the results that they settle.
+
+        Args:
+            lost: how many samples before these never came; no take has such a gap in it.
 
         Raises:
             SpeechGRUError: a take cannot be written.
         """
+        if lost:
+            self.endpoints.rearm()
         outcomes = []
         size = max(1, round(0.02 * self.recordings.rate))
         for first in range(0, len(samples), size):  # a take ends its prompt

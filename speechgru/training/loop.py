@@ -311,11 +311,14 @@ class _Loop:
         if streams is not None and (keeps_start or self.progress.step >= trainer.judged_from):
             stream = streams(model, self._first_detector() if keeps_start else None)
         # Sums on a GPU may differ in their last bit, and all processes must decide alike.
-        loss, accuracy, balanced, errors = self.ranks.broadcast(
-            score.loss, score.accuracy, score.balanced_accuracy, stream.errors if stream else 0.0
+        loss, accuracy, balanced = self.ranks.broadcast(
+            score.loss, score.accuracy, score.balanced_accuracy
         )
         if stream is not None:
-            stream = replace(stream, errors=errors)
+            errors, missed_percent, cost = self.ranks.broadcast(
+                stream.errors, stream.missed_percent, stream.cost
+            )
+            stream = replace(stream, errors=errors, missed_percent=missed_percent, cost=cost)
         return Score(loss, accuracy, balanced, score.n, stream)
 
     def _is_best(self, score: Score) -> bool:

@@ -43,7 +43,8 @@ def restore(trainer: Trainer, run: RunDirectory, say: Callable[[str], None]) -> 
     """Continue from a run's checkpoint; `say` is called with a line for the user.
 
     Raises:
-        DataError: the recordings or a teacher have changed, or the checkpoint is damaged.
+        DataError: the recordings or a teacher have changed, or the checkpoint is damaged; the model
+            of a refinement is gone.
         UsageError: the run started on another kind of device.
     """
     check_same_data(run, trainer.data)
@@ -55,8 +56,13 @@ def restore(trainer: Trainer, run: RunDirectory, say: Callable[[str], None]) -> 
         )
     trainer.state.load(run.checkpoint)
     progress = trainer.state.progress
-    if not all(trainer.ranks.broadcast(run.has_model())):  # so the next ones are the best
-        progress.best_metrics, progress.best_score = {}, -1.0
+    if not all(trainer.ranks.broadcast(run.has_model())):
+        if trainer.recipe.training.keep_start and progress.best_metrics:
+            raise DataError(
+                f"{run.model}: the model that this run refines is gone or damaged, so it cannot be "
+                "resumed; start another run with another --out"
+            )
+        progress.best_metrics, progress.best_score = {}, -1.0  # so the next ones are the best
     if progress.precision not in ("", trainer.precision):
         say(f"products were in {progress.precision} before, and are in {trainer.precision} here")
     progress.precision = trainer.precision

@@ -9,6 +9,7 @@ import types
 import numpy as np
 import pytest
 
+from speechgru.audio.sources import Block
 from speechgru.cli import record
 from speechgru.cli.keys import Keys
 
@@ -65,7 +66,7 @@ def test_q_ends_the_recording_of_the_room_and_keeps_it(press, tmp_path):
             if blocks == 10:
                 press("q")
             blocks += 1
-            yield np.full(record.RATE // 10, 0.1, np.float32)
+            yield Block(np.full(record.RATE // 10, 0.1, np.float32))
 
     def keep(samples):
         kept.append(len(samples) / record.RATE)
@@ -77,3 +78,14 @@ def test_q_ends_the_recording_of_the_room_and_keeps_it(press, tmp_path):
     assert blocks == 11
     assert kept == [pytest.approx(1.1)]
     assert result == {"room": str(tmp_path / "room.flac")}
+
+
+def test_a_stretch_interrupted_before_its_first_sound_is_no_silent_microphone(tmp_path):
+    def interrupted():
+        raise KeyboardInterrupt
+        yield
+
+    result = {}
+    with pytest.raises(KeyboardInterrupt):
+        record._stretch(interrupted(), 8.0, lambda samples: tmp_path / "room.flac", result, "room")
+    assert result == {}

@@ -123,3 +123,28 @@ def test_synthetic_takes_do_not_make_up_for_real_ones():
     made = [Clip(Path(f"/c/off/made-a_{i}.wav"), "off", "made-a", "training") for i in range(9)]
     with pytest.raises(DataError, match="0 recordings of 'off'"):
         make_folds(replace(corpus, clips=(*corpus.clips, *made)))
+
+
+@pytest.mark.parametrize(("speakers", "others", "count"), [("ab", "u", 2), ("abcde", "uvw", 5)])
+def test_speakers_of_other_speech_alone_take_no_fold_from_those_of_words(speakers, others, count):
+    other = [
+        Clip(Path(f"/c/_unknown_/{speaker}_{take}.wav"), "_unknown_", speaker, "training")
+        for speaker in others
+        for take in range(30)
+    ]
+    corpus = corpus_of(speakers, takes=12)
+    corpus = replace(corpus, clips=(*corpus.clips, *other))
+    folds = make_folds(corpus)
+    assert (folds.by, folds.count, folds.by_take) == ("speaker", count, ())
+    for fold in range(count):
+        tested = folds.corpus(corpus, fold).split("testing")
+        words = {(clip.word, clip.speaker) for clip in tested if clip.word != "_unknown_"}
+        assert len({speaker for _, speaker in words}) == 1
+        assert {word for word, _ in words} == {"on", "off"}
+
+
+def test_words_of_one_speaker_each_are_divided_by_take():
+    clips = corpus_of("a", takes=6, words=("on",)).clips
+    clips += corpus_of("b", takes=6, words=("off",)).clips
+    folds = make_folds(Corpus(Path("/c"), "folders", clips))
+    assert (folds.by, folds.count, folds.by_take) == ("take", 5, ())

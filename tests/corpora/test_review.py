@@ -1,6 +1,7 @@
 """Review of caught clips: where each goes, undo, going on another day, nothing lost."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,6 +85,20 @@ def test_review_goes_on_where_it_stopped(data, caught):
     assert (undone.clip, undone.decision) == (one.clips[1], "speech")
     assert not (data / "_unknown_" / "alarm_1.wav").exists()
     assert len(Review(caught, data, "anna").pending) == 4
+
+
+def test_undo_finds_the_copy_from_another_directory(data, caught, monkeypatch):
+    monkeypatch.chdir(data.parent)
+    relative = Review(Path("caught"), Path("own"), "anna")
+    copy = relative.decide(relative.pending[0], "right").path
+    assert copy == Path("own/go/anna_3.wav")
+    assert Review(Path("caught"), Path("own"), "anna").undo().path == copy
+    assert not copy.exists()
+    relative.decide(relative.clips[0], "right")
+    monkeypatch.chdir(data)
+    undone = Review(Path("../caught"), data, "anna").undo()
+    assert undone.path == data / "go" / "anna_3.wav"
+    assert not undone.path.exists()
 
 
 def test_undo_deletes_no_file_that_was_changed(data, caught):

@@ -38,6 +38,15 @@ def test_a_bad_take_is_asked_again(tmp_path):
     assert recording.prompt.take == 1
 
 
+def test_no_take_has_a_gap_in_it(tmp_path):
+    recording, word = session(tmp_path), spoken(0.8)
+    assert recording.push(np.concatenate([room(0.8), word[:4000]])) == []
+    (outcome,) = recording.push(np.concatenate([word[8000:], room(0.8)]), lost=4000)
+    assert (outcome.fault, outcome.path) == ("cut off", None)
+    (again,) = say(recording, word)
+    assert again.path.exists()
+
+
 def test_silence_is_told_and_asked_again(tmp_path):
     recording = session(tmp_path)
     outcomes = recording.push(room(2 * PATIENCE_S + 0.5))

@@ -14,7 +14,7 @@ from speechgru.cli import main
 from speechgru.corpora import open_corpus
 from speechgru.corpora.protocols import make_task
 from speechgru.decoding.detector import DetectorConfig
-from speechgru.errors import InterruptedRunError
+from speechgru.errors import DataError, InterruptedRunError
 from speechgru.modelfile.safetensors import load_model, read_header, save_model
 from speechgru.training import loop
 from speechgru.training.data import is_alarm, sampling_weights
@@ -51,6 +51,17 @@ def test_stop_and_kill_around_the_first_validation(tmp_path):
         train(recipe, run.root, CPU, True, report=raise_interrupt)
     train(recipe, run.root, CPU, resume=True)
     assert [row["step"] for row in metrics(run.root)] == [0, 2, 4]
+
+
+def test_a_refinement_without_its_model_is_not_resumed(tmp_path):
+    """It holds the weights and the detector that training began with."""
+    recipe = refined(recipe_from(finished_run(shared_tones()), validations=2))
+    run = RunDirectory(tmp_path / "run")
+    with pytest.raises(InterruptedRunError):
+        train(recipe, run.root, CPU, stop=run.model.exists)
+    run.model.unlink()
+    with pytest.raises(DataError, match=r"model\.safetensors: the model that this run refines is"):
+        train(recipe, run.root, CPU, resume=True)
 
 
 def raise_interrupt(_: object) -> None:
