@@ -185,13 +185,14 @@ class PipedAudio:
                 # What is written into a pipe has no length, or 0.
                 is_known = 0 < size < _UNKNOWN_BYTES or size == long_size
                 return found, size if is_known else None
+            left = size + size % 2
             if name == b"fmt ":
                 found = self._wav_format(self._bytes.read(min(size, _MAX_FMT_BYTES)))
-                size -= min(size, _MAX_FMT_BYTES)
+                left -= min(size, _MAX_FMT_BYTES)
             elif name == b"ds64" and size >= 16:
                 long_size = int.from_bytes(self._bytes.read(16)[8:], "little")
-                size -= 16
-            self._bytes.skip(size + size % 2)
+                left -= 16
+            self._bytes.skip(left)
         raise self._wrong("is a WAV file without samples")
 
     def _wav_format(self, content: bytes) -> PipeFormat:

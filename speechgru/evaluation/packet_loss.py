@@ -13,6 +13,7 @@ from speechgru.corpora.truth import SpokenWord
 from speechgru.decoding.factory import DecoderConfig, head_of, make_decoder
 from speechgru.errors import UsageError
 from speechgru.evaluation.events import EventReport, score_events
+from speechgru.evaluation.metrics import Z_95
 from speechgru.evaluation.streams import Sound, StreamCase
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import Recognizer
@@ -20,8 +21,6 @@ from speechgru.recognition.state_policy import StatePolicy
 
 #: A packet, and how many samples before it were lost.
 Packet = tuple[Samples, int]
-#: Two-sided, 95 %.
-_Z = 1.96
 
 
 @dataclass(frozen=True)
@@ -86,14 +85,17 @@ class LossReport:
         return 100 * (self.lossy_missed_rate - self.missed_rate)
 
     @property
-    def points_ci95(self) -> tuple[float, float]:
+    def points_ci95(self) -> tuple[float, float] | None:
         """The interval of `points`: of the mean difference of each word, over words.
 
-        The words are the sample; the draws of lost packets are averaged for each of them.
+        The words are the sample; the draws of lost packets are averaged for each of them. None for
+        a single word.
         """
         before = _missed(self.whole)
+        if len(before) < 2:
+            return None
         after = np.mean([_missed(report) for report in self.lossy], axis=0)
-        spread = _Z * float(np.std(after - before, ddof=1)) / math.sqrt(len(before))
+        spread = Z_95 * float(np.std(after - before, ddof=1)) / math.sqrt(len(before))
         return self.points - 100 * spread, self.points + 100 * spread
 
     def as_dict(self) -> dict[str, Any]:
@@ -108,7 +110,7 @@ class LossReport:
             "missed_rate": self.missed_rate,
             "missed_rate_with_loss": self.lossy_missed_rate,
             "points": self.points,
-            "points_ci95": list(self.points_ci95),
+            "points_ci95": list(interval) if (interval := self.points_ci95) else None,
             "false_alarms_per_hour": self.whole.false_alarms_per_hour,
             "false_alarms_per_hour_with_loss": float(np.mean(alarms)),
         }

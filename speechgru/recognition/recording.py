@@ -124,10 +124,14 @@ class EventClips:
     in the name of its folder, whose `word.json` then holds the word. `TIME.json` beside a clip says
     which word it was taken for, when, with which score and by which model. Near misses go to
     `FOLDER/_near_misses_/WORD/`, so that `FOLDER` has the clips of events alone as words.
+
+    Args:
+        late_s: how long after the sound that follows it an event may be pushed.
     """
 
-    def __init__(self, folder: Path, rate: int, model: str = "") -> None:
+    def __init__(self, folder: Path, rate: int, model: str = "", late_s: float = 0.0) -> None:
         self.folder, self.rate, self.model = Path(folder), rate, model
+        self._kept = round((_LONGEST_S + late_s) * rate)
         self._started = time.strftime("%Y%m%d-%H%M%S")
         self._blocks: deque[Samples] = deque()
         self._first = self._end = 0  # sample positions of the blocks in the stream
@@ -163,8 +167,8 @@ class EventClips:
 
     def _write(self, found: _Found) -> Path:
         samples = np.concatenate(self._blocks)
-        start = max(self._first, round((found.start_s - BEFORE_S) * self.rate))
-        clip = samples[start - self._first : self._stop(found) - self._first]
+        start = max(0, round((found.start_s - BEFORE_S) * self.rate) - self._first)
+        clip = samples[start : max(0, self._stop(found) - self._first)]
         is_event = found.description["kind"] == "event"
         parent = self.folder if is_event else self.folder / NEAR_MISSES
         folder = self._folder_of(found.word, parent)
@@ -190,7 +194,7 @@ class EventClips:
         return self._folders[key]
 
     def _drop_old_blocks(self) -> None:
-        oldest = self._end - round(_LONGEST_S * self.rate)
+        oldest = self._end - self._kept
         while self._blocks and self._first + len(self._blocks[0]) <= oldest:
             self._first += len(self._blocks.popleft())
 

@@ -242,9 +242,10 @@ def evaluate_fold(backend: Backend, audio: SplitAudio, speech: AmbientSound) -> 
     case = split_case(audio, StreamPlan(minutes, gap_s=_GAP_S))
     events = evaluate_stream(backend, case, config, policy, keep_log_posteriors=False).events
     found["streamed"] = tuple(_outcomes(events, speakers))
-    _, alarms = recognize_ambient(backend, speech, config, policy)
-    found["events"] = {w: r["events"] for w, r in alarms.by_word.items() if r["events"]}
-    found["speech_hours"] = alarms.hours
+    if speech.paths:
+        _, alarms = recognize_ambient(backend, speech, config, policy)
+        found["events"] = {w: r["events"] for w, r in alarms.by_word.items() if r["events"]}
+        found["speech_hours"] = alarms.hours
     if "ctc" in backend.info.outputs:
         errors = evaluate_sequences(
             backend, Sequences(audio, SequencePlan()), config, policy

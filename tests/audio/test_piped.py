@@ -127,6 +127,13 @@ def test_chunks_around_the_samples_are_no_sound():
     assert len(samples_of(content)) == 0.1 * RATE
 
 
+@pytest.mark.parametrize("odd", [17, 41])  # 40 bytes of it are read
+def test_a_chunk_of_odd_size_is_followed_by_a_byte_of_nothing(odd):
+    content = wav(sound(0.1), RATE)
+    header = content[12:16] + struct.pack("<I", odd) + content[20:36] + bytes(odd - 16) + b"\0"
+    assert len(samples_of(content[:12] + header + content[36:])) == 0.1 * RATE
+
+
 @pytest.mark.parametrize("lost", [1_000, 1_001])  # whole samples, and half of one
 def test_a_wav_file_that_ends_early_is_reported(lost):
     messages = []

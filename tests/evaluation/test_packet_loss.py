@@ -63,6 +63,20 @@ def test_words_missed_with_and_without_loss():
     assert most.as_dict()["missed_rate_with_loss"] == pytest.approx(most.points / 100)
 
 
+def test_one_word_has_no_interval():
+    report = measure_loss(
+        BandBackend(),
+        case(words=1),
+        PacketLoss(0.05, 20.0),
+        DetectorConfig(),
+        StatePolicy(),
+        draws=2,
+    )
+    assert report.whole.n == 1
+    assert report.points_ci95 is None
+    assert json.dumps(report.as_dict(), allow_nan=False)
+
+
 @pytest.mark.parametrize("arguments", [(0.0, 20.0), (1.0, 20.0), (0.1, 0.0), (0.1, 5_000.0)])
 def test_impossible_losses_are_refused(arguments):
     with pytest.raises(UsageError, match="needed"):

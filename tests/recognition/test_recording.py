@@ -116,6 +116,24 @@ def test_a_clip_is_shorter_at_the_ends_of_the_stream(tmp_path):
     assert clips.flush() == []
 
 
+def test_an_event_may_be_late(tmp_path):
+    """A minute's gap arrives before the event ahead of it; without `late_s` that is forgotten."""
+    samples, gap = noise(1.5), np.zeros(60 * RATE, np.float32)
+    event = Event("go", 0.3, 0.6, score=0.9, t=0.7)
+    clips = EventClips(tmp_path / "kept", RATE, late_s=60.0)
+    for block in (samples, gap):
+        assert clips.push(block, []) == []
+    (path,) = clips.push(np.zeros(0, np.float32), [event])
+    saved, _ = soundfile.read(path, dtype="float32")
+    assert np.abs(saved - samples[: len(saved)]).max() <= 0.5 / 32_768
+    assert len(saved) == round((0.6 + AFTER_S) * RATE)
+    clips = EventClips(tmp_path / "forgotten", RATE)
+    for block in (samples, *blocks(gap)):
+        clips.push(block, [])
+    (path,) = clips.push(np.zeros(0, np.float32), [event])
+    assert soundfile.info(path).frames == 0
+
+
 def test_memory_does_not_grow_with_the_stream(tmp_path):
     clips = EventClips(tmp_path, RATE)
     clips.push(np.zeros(20 * RATE, np.float32), [])

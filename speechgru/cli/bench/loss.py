@@ -65,7 +65,8 @@ def bench_loss(
 
 def _print(report: "LossReport") -> None:
     loss, whole = report.loss, report.whole
-    low, high = report.points_ci95
+    interval = report.points_ci95
+    shown = f" (95 % interval {interval[0]:+.2f} to {interval[1]:+.2f})" if interval else ""
     alarms = report.as_dict()["false_alarms_per_hour_with_loss"]
     out.line(
         f"{whole.n} words in {60 * whole.hours:.0f} minutes; {100 * loss.share:g} % of packets of "
@@ -73,10 +74,7 @@ def _print(report: "LossReport") -> None:
     )
     out.line(f"words missed          {100 * report.missed_rate:.2f} %")
     out.line(f"words missed, lossy   {100 * report.lossy_missed_rate:.2f} %")
-    out.styled(
-        f"difference            [bold]{report.points:+.2f} points[/] "
-        f"(95 % interval {low:+.2f} to {high:+.2f})"
-    )
+    out.styled(f"difference            [bold]{report.points:+.2f} points[/]{shown}")
     out.line(
         f"false alarms          {whole.false_alarms_per_hour:.1f} an hour, {alarms:.1f} with losses"
     )

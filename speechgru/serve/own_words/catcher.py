@@ -52,7 +52,8 @@ class CatcherSession(WebSocketSession):
         stream = super()._start(options)
         model = stream.model
         name = model.name if model.is_bundled else str(model.path)
-        self._clips = EventClips(self._places.caught, model.backend.sample_rate, name)
+        late_s = self._service.limits.lost_s  # a gap arrives before the events ahead of it
+        self._clips = EventClips(self._places.caught, model.backend.sample_rate, name, late_s)
         return stream
 
     def _push(self, stream: Stream, samples: Samples, lost: int = 0) -> None:
@@ -88,7 +89,7 @@ class CatcherSession(WebSocketSession):
                 self._places.check_free()
             for path in self._clips.push(samples, events, near_misses):
                 self._report(path.relative_to(self._clips.folder).as_posix())
-            if self._saved > _MOST_CLIPS:
+            if self._saved >= _MOST_CLIPS:
                 raise SpeechGRUError(f"the limit of {_MOST_CLIPS:,} clips per session is reached")
         except SpeechGRUError as error:
             self._fail(error)
