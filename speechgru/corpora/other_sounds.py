@@ -53,13 +53,10 @@ class OtherSounds:
 
 
 def paths_without(utterances: Iterable[OtherSpeech], words: Collection[str]) -> tuple[Path, ...]:
-    """The recordings of those utterances whose transcript has none of these words."""
-    unwanted = {word.lower() for word in words}
-    return tuple(
-        utterance.path
-        for utterance in utterances
-        if not unwanted.intersection((utterance.transcript or "").split())
-    )
+    """The recordings of those utterances whose transcript has none of these words or phrases."""
+    unwanted = [f" {word.lower()} " for word in words]
+    transcripts = ((u.path, f" {u.transcript or ''} ") for u in utterances)
+    return tuple(path for path, said in transcripts if not any(word in said for word in unwanted))
 
 
 def other_sounds(cache_dir: Path | None = None) -> OtherSounds:

@@ -36,6 +36,16 @@ def test_utterances_with_an_own_word_are_left_out(sounds):
     assert not any("zero" in (said[path] or "").split() for path in without)
 
 
+def test_utterances_with_an_own_phrase_are_left_out(sounds):
+    said = {u.path: u.transcript or "" for u in sounds.utterances}
+    two = next(" ".join(text.split()[1:3]) for text in said.values() if len(text.split()) > 4)
+    left_out = set(sounds.speech("training")) | set(sounds.speech("validation"))
+    for split in ("training", "validation"):
+        left_out -= set(sounds.speech(split, without=[two.title()]))
+    assert left_out == {path for path, text in said.items() if f" {two} " in f" {text} "}
+    assert left_out
+
+
 def test_it_is_as_long_as_it_says_and_no_larger_than_it_may_be(sounds):
     minutes = sum(probe(u.path).duration_s for u in sounds.utterances) / 60
     assert 35 < minutes < 45

@@ -221,6 +221,38 @@ def test_the_detector_decides_as_pythons_does(module):
     assert events > 200
 
 
+def test_only_thresholds_change_within_a_stream(module):
+    found = run_node(
+        """
+        import { Detector } from "./speechgru.js";
+        const config = { smoothing_s: 0.1, threshold: 0.9, thresholds: {}, min_duration_s: 0.1,
+          refractory_s: 0.5, release: 0.8, most_unknown: 1, unknown_s: 0.5 };
+        const detector = new Detector(["_silence_", "_unknown_", "go"], 0.02, config);
+        const refused = [{ smoothing_s: 0.2 }, { most_unknown: 0.1 }, { pause_s: 0.7 }, {
+          thresholds: { up: 0.5 } }].map((change) => {
+          try { detector.configure({ ...config, ...change }); return "accepted"; }
+          catch (error) { return error.message; }
+        });
+        const times = [];
+        for (let i = 0; i < 100; i++) {
+          if (i === 50) detector.configure({ ...config, threshold: 0.5 });
+          const event = detector.push([0.2, 0.2, 0.6].map(Math.log));
+          if (event) times.push(event.t);
+        }
+        console.log(JSON.stringify([refused, times]));
+        """,
+        module,
+    )
+    refused, times = found
+    assert refused == [
+        "smoothing_s: only thresholds can change in a stream",
+        "most_unknown: only thresholds can change in a stream",
+        "pause_s: only thresholds can change in a stream",
+        "threshold: the model has no word up",
+    ]
+    assert times == [pytest.approx(1.1)]  # after `min_duration_s`
+
+
 def test_the_state_is_reset_where_python_resets_it(module):
     rng = np.random.default_rng(1)
     levels = np.repeat(10.0 ** rng.uniform(-3, -0.5, 60), rng.integers(2, 40, 60))

@@ -6,6 +6,7 @@ const PARTS = 2 ** 32;
 const PAUSE = 0.2;
 /** A word begins where its posterior rises over this. */
 const ONSET = 0.1;
+const THRESHOLDS = new Set(["threshold", "thresholds"]);
 const NO_WORDS = new Set(["_silence_", "_unknown_", "_blank_", "_boundary_"]);
 
 /** Fires an event when a word's smoothed posterior stays over its threshold; see `speechgru/decoding/detector.py`. */
@@ -22,31 +23,32 @@ export class Detector {
     this._ids = this.words.map((word) => labels.indexOf(word));
     this._unknown = config.most_unknown < 1 ? labels.indexOf("_unknown_") : -1;
     this._silence = labels.indexOf("_silence_");
+    this.config = config;
+    const steps = (seconds) => Math.max(1, roundEven(seconds / this.stepS));
+    this._window = steps(config.smoothing_s);
+    this._duration = steps(config.min_duration_s);
+    this._refractory = roundEven(config.refractory_s / this.stepS);
+    this._unknownWindow = steps(config.unknown_s);
+    this._pauseSteps = this._silence < 0 ? 0 : roundEven((config.pause_s ?? 0) / this.stepS);
+    this._mostUnknown = PARTS * config.most_unknown * this._unknownWindow;
     this.configure(config);
     this.reset();
   }
 
-  /** Decide by other settings from here on; the windows stay as long as they are. */
+  /** Use settings that differ in thresholds only, from the next step on. */
   configure(config) {
     for (const word of Object.keys(config.thresholds)) {
       if (!this.words.includes(word)) throw new Error(`threshold: the model has no word ${word}`);
     }
+    for (const key of Object.keys({ ...this.config, ...config })) {
+      if (!THRESHOLDS.has(key) && config[key] !== this.config[key]) {
+        throw new Error(`${key}: only thresholds can change in a stream`);
+      }
+    }
     this.config = config;
-    const steps = (seconds) => Math.max(1, roundEven(seconds / this.stepS));
-    const window = steps(config.smoothing_s);
     const needed = this.words.map((word) => config.thresholds[word] ?? config.threshold);
     this._rawLimits = needed.map((limit) => PARTS * limit);
-    this._sumLimits = this._rawLimits.map((limit) => window * limit);
-    this._duration = steps(config.min_duration_s);
-    this._refractory = roundEven(config.refractory_s / this.stepS);
-    const unknownWindow = steps(config.unknown_s);
-    this._pauseSteps = this._silence < 0 ? 0 : roundEven((config.pause_s ?? 0) / this.stepS);
-    this._mostUnknown = PARTS * config.most_unknown * unknownWindow;
-    if (this._window !== window || this._unknownWindow !== unknownWindow) {
-      this._window = window;
-      this._unknownWindow = unknownWindow;
-      this.reset();
-    }
+    this._sumLimits = this._rawLimits.map((limit) => this._window * limit);
   }
 
   /** Begin a new stream. */

@@ -69,6 +69,7 @@ export class Detector {
   readonly labels: string[];
   readonly words: string[];
   config: DecoderConfig;
+  /** Other thresholds from the next step on; throws if any other setting differs. */
   configure(config: DecoderConfig): void;
   push(logPosteriors: ArrayLike<number>): WordEvent | null;
   reset(): void;
