@@ -68,8 +68,12 @@ def piped_blocks(
         UsageError: options that contradict a WAV file's header.
     """
     resampler: StreamResampler | None = None
+    resampled_rate = 0
     for frames, from_rate in PipedAudio(stream, given, tell, name, channel is None).frames():
-        resampler = resampler or StreamResampler(from_rate, rate, name, channel)
+        if resampler is None or from_rate != resampled_rate:  # at the start, and of another file
+            if resampler is not None:
+                yield Block(resampler.flush())
+            resampler, resampled_rate = StreamResampler(from_rate, rate, name, channel), from_rate
         yield Block(resampler.push(frames))
     if resampler is not None:
         yield Block(resampler.flush())

@@ -21,7 +21,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     # Threads that spin while they wait take the cores from whatever else runs, and are then ten
     # times slower than threads that sleep. OpenMP reads this when torch is first loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    _open_closed_streams()
+    _prepare_streams()
     typed = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG in typed
     typed = [argument for argument in typed if argument != DEBUG]
@@ -38,8 +38,8 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
             return exit_code_of(error, interrupted(), debug)
 
 
-def _open_closed_streams() -> None:
-    """Let standard streams that are closed lead nowhere.
+def _prepare_streams() -> None:
+    """Let standard streams that are closed lead nowhere, and the others wait.
 
     Otherwise the next files that are opened take their numbers, and get what libraries write there.
     stdin stays None in Python, so that a command that needs it can say so.
@@ -49,6 +49,12 @@ def _open_closed_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        # A parent may hand over pipes that it does not wait for: a pause would be the end of stdin,
+        # and lines for a slow reader would be lost.
+        try:  # noqa: SIM105 (contextlib is not imported yet)
+            os.set_blocking(number, True)
+        except OSError:
+            pass
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
 
@@ -71,6 +77,6 @@ def _set_stderr_apart() -> None:
 
 def entry_point() -> "NoReturn":
     """Entry point of the `speechgru` script."""
-    _open_closed_streams()  # or the copy of stderr takes the number of another one
+    _prepare_streams()  # or the copy of stderr takes the number of another one
     _set_stderr_apart()
     sys.exit(main())

@@ -1,5 +1,6 @@
 """The source of `listen`: its options are checked before the model loads; it is opened after."""
 
+import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,12 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from speechgru.errors import UsageError
+from speechgru.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from speechgru.audio.microphone import Microphone
-    from speechgru.audio.piped import ByteStream, PipeFormat
+    from speechgru.audio.piped import PipeFormat
     from speechgru.audio.sources import Block
+
+#: A pipe that gives nothing for so long is mentioned.
+_STALLED_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,10 @@ class SourceOptions:
     def _pipe_blocks(self, model_rate: int, tell: Callable[[str], None]) -> "Iterator[Block]":
         from speechgru.audio.sources import piped_blocks
 
-        stream = cast("ByteStream", sys.stdin.buffer)
-        return piped_blocks(stream, model_rate, self._pipe_format(), tell, channel=self.channel)
+        stream = _WatchedPipe(cast("BufferedReader", sys.stdin.buffer), tell)
+        yield from piped_blocks(stream, model_rate, self._pipe_format(), tell, channel=self.channel)
+        if stream.is_empty:
+            raise DataError("stdin: has ended without any sound")
 
     def _pipe_format(self) -> "PipeFormat":
         from speechgru.audio.pcm import parse_format
@@ -126,3 +134,37 @@ class SourceOptions:
                 "`arecord -f S16_LE -r 16000 | speechgru listen --input -`"
             )
         check_channel(self.channel, self._pipe_format().channels)
+
+
+class _WatchedPipe:
+    """Bytes from stdin; the first time that none come for a while, this is said.
+
+    Args:
+        is_empty: whether nothing has come at all.
+    """
+
+    def __init__(self, stream: "BufferedReader", tell: Callable[[str], None]) -> None:
+        self._stream = stream
+        self._tell = tell
+        self._watches = True
+        self.is_empty = True
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """Bytes that are available, at least one; none at the end."""
+        stalls = self._watches and not self._comes_soon()
+        if stalls:
+            self._tell(f"stdin: has given nothing for {_STALLED_S:g} s; waiting")
+        content = self._stream.read1(size)
+        if stalls and content:
+            self._watches = False
+            self._tell("stdin: goes on")
+        self.is_empty = self.is_empty and not content
+        return content
+
+    def _comes_soon(self) -> bool:
+        try:
+            ready, _, _ = select.select([self._stream], [], [], _STALLED_S)
+        except (OSError, ValueError, TypeError):  # Windows waits for sockets alone
+            self._watches = False
+            return True
+        return bool(ready)

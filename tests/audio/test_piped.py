@@ -2,6 +2,7 @@
 
 import io
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -260,6 +261,57 @@ def test_what_follows_the_samples_is_read_so_that_its_writer_does_not_fail():
     content = list(PipedAudio(pipe, PipeFormat(), print).frames())
     assert sum(len(frames) for frames, _ in content) == 0.1 * RATE
     assert pipe.read1() == b""
+
+
+def test_wav_files_follow_each_other():
+    """As `cat` writes them: odd sizes, other chunks between, another rate and channels."""
+    chunk = b"LIST" + struct.pack("<I", 3) + b"abc\0"
+    odd = wav(sound(1601 / RATE), RATE, "PCM_U8")
+    parts = [wav(sound(0.1), RATE) + chunk, odd, wav(sound(0.2, 8_000, 2), 8_000), b""]
+    messages = []
+    blocks = PipedAudio(Pipe(b"".join(parts)), PipeFormat(), messages.append).frames()
+    found = [(frames.shape, rate) for frames, rate in blocks if len(frames)]
+    seconds = {}
+    for (count, channels), rate in found:
+        seconds[rate, channels] = seconds.get((rate, channels), 0) + count / rate
+    assert seconds == {(RATE, 1): pytest.approx(0.2001, abs=1e-3), (8_000, 2): pytest.approx(0.2)}
+    assert messages == []
+    assert len(samples_of(parts[0] + parts[2])) == pytest.approx(0.3 * RATE, abs=8)
+
+
+def test_sound_beyond_what_the_header_declares_is_told():
+    messages = []
+    content = bytearray(wav(sound(1.0), RATE))
+    content[40:44] = struct.pack("<I", 3_200)
+    assert len(samples_of(bytes(content), messages=messages)) == 0.1 * RATE
+    assert messages == [
+        "stdin: goes on after the 3,200 bytes of sound that its header declares; the rest is not "
+        "heard"
+    ]
+
+
+def test_integers_taken_for_floats_are_one_sentence(recwarn):
+    messages = []
+    content = (sound(1.0)[:, 0] * 2**31).astype("<i4").tobytes()
+    with suppress(DataError):  # some are NaN
+        samples_of(content, RATE, "f32le", messages=messages)
+    assert len(messages) == 1
+    assert "is the --format right" in messages[0]
+    assert not recwarn.list
+
+
+def test_unsigned_samples_taken_for_signed_are_told():
+    messages = []
+    rng = np.random.default_rng(0)
+    quiet = (128 + rng.integers(-1, 2, RATE)).astype("u1").tobytes()
+    samples_of(quiet, 8_000, "s16le", messages=messages)
+    assert [text for text in messages if "stays near full scale: are --rate, --format" in text]
+
+
+@pytest.mark.parametrize("text", ["größe fehlt: Datei nicht gefunden\n", "Gerät belegt 🙂" * 4])
+def test_text_in_any_language_is_no_sound(text):
+    with pytest.raises(DataError, match="stdin: is text"):
+        samples_of(text.encode()[:-1])
 
 
 @pytest.mark.parametrize(("channel", "count"), [(None, 1), (1, 0)])
