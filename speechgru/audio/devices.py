@@ -1,5 +1,6 @@
 """Input devices, as PortAudio lists them."""
 
+import re
 import sys
 from dataclasses import dataclass
 
@@ -15,7 +16,9 @@ _NO_DEVICE = (
 )
 
 #: Rates to try where a device refuses its own, the most common first.
-COMMON_RATES = (48_000, 44_100, 16_000, 96_000, 32_000, 22_050, 8_000)
+COMMON_RATES = (48_000, 44_100, 16_000, 96_000, 32_000, 22_050, 8_000, 24_000, 88_200, 192_000)
+#: ALSA's number of a card, which changes when it is plugged in again.
+_CARD = re.compile(r"\s*\(hw:\d+,\d+\)")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,21 @@ def find_device(wanted: str | None = None) -> Device:
         problem = "several devices match" if matches else "no device matches"
         raise AudioDeviceError(f"--device {wanted}: {problem}: {choices}")
     return matches[0]
+
+
+def find_again(gone: Device) -> Device:
+    """A device that was unplugged, by its name, as ids and card numbers change.
+
+    Of several with this name one of the same interface, and of these the one with the nearest id.
+
+    Raises:
+        AudioDeviceError: PortAudio is not installed, or it is not there.
+    """
+    name = _CARD.sub("", gone.name)
+    matches = [device for device in devices() if _CARD.sub("", device.name) == name]
+    if not matches:
+        raise AudioDeviceError(f"microphone {gone.name}: is not there")
+    return min(matches, key=lambda device: (device.host != gone.host, abs(device.id - gone.id)))
 
 
 def supported_rates(device: Device) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from speechgru.audio.devices import COMMON_RATES, Device, find_device
+from speechgru.audio.devices import COMMON_RATES, Device, find_again, find_device
 from speechgru.audio.levels import SignalWatch, Verdict, peak_db, rms_db, verdict
 from speechgru.audio.native_messages import quiet_native_code
 from speechgru.audio.portaudio import load_portaudio, restart_portaudio
@@ -25,6 +25,8 @@ QUEUE_S = 5.0
 _FIRST_BLOCK_TIMEOUT_S = 4.0
 _BLOCK_TIMEOUT_S = 1.0
 _RETRY_S = 0.5
+#: A default device that is gone for longer is replaced by another default one.
+_REPLACED_AFTER_S = 5.0
 #: The driver says that it dropped samples, and only its clock says how many: at most these.
 _MOST_LOST_S = 5.0
 
@@ -73,6 +75,10 @@ def level_test(device: Device, seconds: float) -> LevelTest:
             captured = stream.get()
             if captured is None:
                 raise AudioDeviceError(f"microphone {device.id} ({device.name}) gives no sound")
+            if not np.isfinite(captured.frames).all():
+                raise AudioDeviceError(
+                    f"microphone {device.id} ({device.name}) gives samples that are not finite"
+                )
             blocks.append(captured.frames)
     finally:
         stream.close()
@@ -118,8 +124,7 @@ class Microphone:
         #: Times that the device was unplugged and came back.
         self.returns = 0
         self.device = find_device(wanted)
-        # Ids change when devices are plugged in; names do not.
-        self._wanted = None if wanted is None else self.device.name
+        self._is_default = wanted is None
         self._stream = _Stream(self.device, rate, queue_s, channel)
 
     @property
@@ -141,13 +146,19 @@ class Microphone:
         """What it captures, without end, about 20 ms at a time; waits while it is unplugged."""
         while True:
             yield from self._until_gone()
-            gone = time.monotonic()
+            gone, gone_s = self.device, time.monotonic()
             self._say("gives no more sound; waiting for it to come back")
             self._stream.close()
             self._earlier_overruns, self._stream.overruns = self.overruns, 0
-            self._reopen()
+            self._reopen(gone_s)
             self.returns += 1
-            self._say(f"is back after {time.monotonic() - gone:.1f} s")
+            if self.device.name == gone.name:
+                self._say(f"is back after {time.monotonic() - gone_s:.1f} s")
+            else:
+                self._tell(
+                    f"microphone {gone.name}: is gone; listening to microphone "
+                    f"{self.device.name}, {self.rate} Hz"
+                )
 
     def close(self) -> None:
         """Release the device."""
@@ -185,12 +196,13 @@ class Microphone:
         lost = captured.lost + len(captured.frames)
         return replace(captured, frames=captured.frames[:0], lost=lost)
 
-    def _reopen(self) -> None:
+    def _reopen(self, gone_s: float) -> None:
         """Try until the device gives sound again; PortAudio sees new devices only at its start."""
+        gone = self.device
         while True:
             try:
                 restart_portaudio()
-                self.device = find_device(self._wanted)
+                self.device = self._find_again(gone, time.monotonic() - gone_s)
                 self._stream = _Stream(self.device, self._rate, self._queue_s, self._channel)
             except AudioDeviceError:
                 time.sleep(_RETRY_S)
@@ -198,6 +210,15 @@ class Microphone:
             if self._stream.wait():
                 return
             self._stream.close()
+
+    def _find_again(self, gone: Device, missing_s: float) -> Device:
+        """The device that has gone, or, where it was the default, another that now is."""
+        try:
+            return find_again(gone)
+        except AudioDeviceError:
+            if not self._is_default or missing_s < _REPLACED_AFTER_S:
+                raise
+            return find_device()
 
     def _say(self, sentence: str) -> None:
         self._tell(f"microphone {self.device.name}: {sentence}")
@@ -265,8 +286,8 @@ class _Stream:
                     refusal = error
                     code = error.args[1] if len(error.args) > 1 else None
                     if code not in (_INVALID_RATE, _INVALID_CHANNELS):
-                        raise _explain(error, device, rate) from error
-        raise _explain(refusal, device, rates[0]) from refusal
+                        raise _explain(error, device, rates) from error
+        raise _explain(refusal, device, rates) from refusal
 
     def _start(self, device: Device, rate: int, channels: int) -> Any:
         self.rate = rate
@@ -311,11 +332,13 @@ class _Stream:
         self._finished = True
 
 
-def _explain(error: Exception, device: Device, rate: int) -> AudioDeviceError:
+def _explain(error: Exception, device: Device, rates: list[int]) -> AudioDeviceError:
     """PortAudio's error as a sentence that names the device and what can be done."""
     code = error.args[1] if len(error.args) > 1 else None
-    if code in _REASONS:
-        reason = _REASONS[code].format(rate=rate, channels=device.channels)
+    if code == _INVALID_RATE and len(rates) > 1:
+        reason = "supports none of the usual rates; --rate HZ opens it at another"
+    elif code in _REASONS:
+        reason = _REASONS[code].format(rate=rates[0], channels=device.channels)
     else:
         host = error.args[2] if len(error.args) > 2 else None
         text = host[2] if host and host[2] else str(error.args[0] if error.args else error)

@@ -206,15 +206,16 @@ def listen(
 
     summary = Summary(backend.sample_rate)
     view = _choose_view(recognizer, summary, jsonl, json)
-    actions = Actions(hooks, view.tell, on_timeout)
+    can_wait = not (source.is_microphone or source.is_pipe or realtime)
+    actions = Actions(hooks, view.tell, on_timeout, waits=can_wait)
     name = str(model) if model else path.stem
     saver = StreamSaver(record, save_dir, summary.rate, view.tell, name)
     near_misses = None
     if wants_verdicts and isinstance(decoder, Detector):
         near_misses = NearMisses(decoder)
     interrupted = False
-    is_file = not (source.is_microphone or source.is_pipe or realtime or err.is_terminal)
-    progress = progress_lines("listening, in seconds of audio") if is_file else None
+    shows_progress = can_wait and not err.is_terminal
+    progress = progress_lines("listening, in seconds of audio") if shows_progress else None
     try:
         with (
             Interrupts() as interrupts,

@@ -23,6 +23,25 @@ def in_home(text: str) -> str:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the errors of writing `path` into sentences; that it exists stays a FileExistsError.
+
+    Raises:
+        SpeechGRUError: it cannot be written, or its name cannot be spelled here.
+    """
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except UnicodeEncodeError as error:
+        raise SpeechGRUError(
+            f"{path}: cannot be written: the locale has no such characters; set LC_ALL=C.UTF-8"
+        ) from error
+    except OSError as error:
+        raise SpeechGRUError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced to disk and renamed to `path`.
 
@@ -34,22 +53,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path = Path(path)
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+            _sync_folder(path.parent)
     except FileExistsError as error:
         raise SpeechGRUError(
             f"{path}: cannot be written: {error.filename} is not a directory"
         ) from error
-    except OSError as error:
-        raise SpeechGRUError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -20,6 +20,8 @@ from speechgru.errors import UsageError
 TIMEOUT_S = 10.0
 MOST_AT_ONCE = 4
 
+_SHELL = re.compile(r"\s*(\S*/)?(ba|da|k|z|fi)?sh\s+-\w*c\s")
+
 #: Bytes kept from the end of a program's output, for the report if it fails.
 _OUTPUT_BYTES = 2_000
 #: How long to wait for the rest of a program's output; a child process may keep the pipe open.
@@ -87,10 +89,12 @@ def shell_syntax(text: str) -> str | None:
     parts = shlex.shlex(command, posix=False, punctuation_chars="|&;<>")
     parts.whitespace_split = True
     parts.commenters = ""
+    # What a shell gets in double quotes is its own, too.
+    quoted = r"""'[^']*'|"[^"]*\"""" if _SHELL.match(command) else r"'[^']*'"
     for part in parts:
         if set(part) <= set("|&;<>"):
             return part
-        unquoted = re.sub(r"'[^']*'", "", part)
+        unquoted = re.sub(quoted, "", part)
         if variable := re.search(r"\$(\w+|[{(])", unquoted):
             return variable[0]
         if "`" in unquoted:
@@ -130,6 +134,7 @@ class Actions:
         report: called, from any thread, with a sentence about each failure, and with output.
         timeout_s: a program that runs longer is killed, with everything it started.
         most: programs at once; further events start none, which is reported.
+        waits: further events wait instead, where the sound can wait for them, such as a file.
     """
 
     def __init__(
@@ -138,16 +143,17 @@ class Actions:
         report: Callable[[str], None] = lambda sentence: None,
         timeout_s: float = TIMEOUT_S,
         most: int = MOST_AT_ONCE,
+        waits: bool = False,
     ) -> None:
         self._hooks, self._report = tuple(hooks), report
-        self._timeout_s, self._most = timeout_s, most
+        self._timeout_s, self._most, self._waits = timeout_s, most, waits
         self._running: dict[threading.Thread, subprocess.Popen[bytes]] = {}
         self._closing = False
         #: Programs started; programs that failed, were killed, or could not be started.
         self.started = self.failed = 0
 
     def push(self, event: Event) -> None:
-        """Start the hooks of the event's word; returns at once."""
+        """Start the hooks of the event's word; returns at once, unless it `waits`."""
         for hook in self._hooks:
             if hook.word == event.word:
                 self._start(hook, event)
@@ -176,6 +182,9 @@ class Actions:
         self.close(wait=error is None)
 
     def _start(self, hook: Hook, event: Event) -> None:
+        while self._waits and len(self._running) >= self._most:
+            for thread in list(self._running)[:1]:
+                thread.join(_OUTPUT_S)
         if len(self._running) >= self._most:
             self._fail(hook, f"not started: {self._most} programs are still running")
             return

@@ -12,7 +12,7 @@ import numpy as np
 
 from speechgru.audio.pcm import WAV_HEADER_BYTES, to_packed, wav_header
 from speechgru.audio.samples import Samples
-from speechgru.common.files import write_atomic
+from speechgru.common.files import write_atomic, writing
 from speechgru.common.word_folders import make_word_folder
 from speechgru.decoding.events import Event
 from speechgru.decoding.verdicts import Verdict
@@ -83,6 +83,32 @@ class WavRecorder:
         self._file.seek(place)
         while content:
             content = content[self._file.write(content) :]
+
+
+def _new_clip(folder: Path, name: str) -> Path:
+    """A path that no other listener writes to."""
+    try:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise SpeechGRUError(f"{folder}: cannot be written: is not a directory") from error
+    path, number = folder / f"{name}.wav", 1
+    while not _reserve(path):
+        number += 1
+        path = folder / f"{name}-{number}.wav"
+    return path
+
+
+def _reserve(path: Path) -> bool:
+    """Whether the path is ours now; an empty .json beside it says so to other listeners."""
+    if path.exists():
+        return False
+    try:
+        with writing(path):
+            path.with_suffix(".json").open("x").close()
+    except FileExistsError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -172,18 +198,18 @@ class EventClips:
         is_event = found.description["kind"] == "event"
         parent = self.folder if is_event else self.folder / NEAR_MISSES
         folder = self._folder_of(found.word, parent)
-        base, number = f"{self._started}-{found.t:09.2f}", 1
-        path = folder / f"{base}.wav"
-        while path.exists():  # of another listener that started in the same second
-            number += 1
-            path = folder / f"{base}-{number}.wav"
+        path = _new_clip(folder, f"{self._started}-{found.t:09.2f}")
         description = found.description | {
             "model": self.model,
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
-        write_atomic(path.with_suffix(".json"), json.dumps(description, ensure_ascii=False))
         content = to_packed(clip).tobytes()
-        write_atomic(path, wav_header(self.rate, len(content)) + content)
+        try:
+            write_atomic(path.with_suffix(".json"), json.dumps(description, ensure_ascii=False))
+            write_atomic(path, wav_header(self.rate, len(content)) + content)
+        except SpeechGRUError:
+            path.with_suffix(".json").unlink(missing_ok=True)
+            raise
         return path
 
     def _folder_of(self, word: str, parent: Path) -> Path:

@@ -119,6 +119,11 @@ def test_the_number_of_programs_at_once_is_limited(tmp_path):
         actions.close(wait=False)
 
 
+def test_events_of_a_file_wait_for_a_place():
+    reports, actions = run(python("import time; time.sleep(0.1)"), events=5, most=2, waits=True)
+    assert (actions.started, actions.failed, reports) == (5, 0, [])
+
+
 def test_any_amount_of_output_is_read():
     code = "for i in range(100_000): print('line', i)"
     reports, _ = run(python(code))
@@ -201,6 +206,8 @@ def test_a_hook_for_an_unknown_word_is_refused():
         ("echo `date`", "`"),
         ("sh -c 'echo go > log && date | wc'", None),
         ("sh -c 'echo $SPEECHGRU_WORD'", None),
+        ('sh -c "echo word=$SPEECHGRU_WORD"', None),
+        ('/bin/bash -ec "echo `date`" > log', ">"),
         ("mosquitto_pub -t home/word -m 'a > b'", None),
         ("echo 5$ '#' a", None),
     ],

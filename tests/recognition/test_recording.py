@@ -1,6 +1,7 @@
 import json
 import resource
 import signal
+import threading
 import tracemalloc
 import wave
 from contextlib import contextmanager
@@ -210,3 +211,23 @@ def test_two_listeners_of_the_same_second_overwrite_nothing(tmp_path):
         clips.push(noise(1.0), [event])
     assert len(list((tmp_path / "go").glob("*.wav"))) == 2
     assert len(list((tmp_path / "go").glob("*.json"))) == 2
+
+
+def test_listeners_of_the_same_moment_overwrite_nothing(tmp_path):
+    event = Event("go", start_s=0.1, end_s=0.4, score=0.9, t=0.45)
+    start = threading.Barrier(8)
+
+    def listen(seed):
+        clips = EventClips(tmp_path, RATE)
+        clips._started = "20260101-000000"
+        start.wait()
+        clips.push(noise(1.0, seed), [event])
+
+    listeners = [threading.Thread(target=listen, args=(seed,)) for seed in range(8)]
+    for listener in listeners:
+        listener.start()
+    for listener in listeners:
+        listener.join()
+    saved = [path.read_bytes() for path in (tmp_path / "go").glob("*.wav")]
+    assert len(set(saved)) == 8
+    assert len(list((tmp_path / "go").glob("*.json"))) == 8
