@@ -232,7 +232,7 @@ def _options(
     from speechgru.serve.server import ServerOptions
     from speechgru.serve.tls import Certificate, self_signed
 
-    host, port = address
+    host, port = address[0].strip("[]"), address[1]  # a URL has IPv6 in brackets
     certificate_file, key_file, folder = tls
     if (certificate_file is None) != (key_file is None):
         raise UsageError("--tls-cert and --tls-key: both are needed")

@@ -1,9 +1,11 @@
 """Converts a client's PCM of any rate, width and number of channels to samples for a model."""
 
+import struct
 from typing import Literal
 
 import numpy as np
 
+from speechgru.audio.file_kinds import kind_of_file
 from speechgru.audio.samples import Samples, StreamResampler
 from speechgru.errors import UsageError
 
@@ -25,22 +27,34 @@ class Sound:
 
     Args:
         to_rate: the model's sample rate in hertz.
+        channel: the one channel to use, from 1; None averages all of them.
 
     Raises:
-        UsageError: the rate, the format or the number of channels is not allowed.
+        UsageError: the rate, the format, the number of channels or the channel is not allowed.
     """
 
-    def __init__(self, rate: int, sample_format: str, channels: int, to_rate: int) -> None:
+    def __init__(
+        self,
+        rate: int,
+        sample_format: str,
+        channels: int,
+        to_rate: int,
+        channel: int | None = None,
+    ) -> None:
         _check("rate", rate, RATES_HZ)
         _check("channels", channels, range(1, MOST_CHANNELS + 1))
+        if channel is not None:
+            _check("channel", channel, range(1, channels + 1))
         if sample_format not in list(WIDTHS):  # a client may send a JSON value that has no hash
             raise UsageError(f"format {sample_format!r:.40}: one of {', '.join(WIDTHS)} is needed")
         self.rate, self.channels, self.to_rate = rate, channels, to_rate
         self.format: SampleFormat = sample_format
         #: Bytes in a sample.
         self.width = WIDTHS[self.format]
-        self._resampler = StreamResampler(rate, to_rate, name="the stream")
+        self._channel = channel
+        self._resampler = self._new_resampler()
         self._rest = b""
+        self._has_begun = False
         #: Whether samples need no more than scaling, as integers are finite and in range.
         self._is_ready = (rate, sample_format, channels) == (to_rate, "s16le", 1)
 
@@ -49,7 +63,11 @@ class Sound:
 
         Raises:
             DataError: a sample is NaN or infinite.
+            UsageError: the first bytes are those of a file, or of a WAV file of another format.
         """
+        if not self._has_begun:
+            self._check_is_pcm(content)
+            self._has_begun = True
         if self._rest:
             content = self._rest + content
         odd = len(content) % (self.width * self.channels)
@@ -68,7 +86,7 @@ class Sound:
         What is pushed next begins another one.
         """
         settled = self._resampler.flush()
-        self._resampler = StreamResampler(self.rate, self.to_rate, name="the stream")
+        self._resampler = self._new_resampler()
         self._rest = b""
         return settled
 
@@ -80,6 +98,22 @@ class Sound:
         """
         # A filter across the gap would blur both of its sides.
         return self.flush(), round(frames * self.to_rate / self.rate)
+
+    def _new_resampler(self) -> StreamResampler:
+        return StreamResampler(self.rate, self.to_rate, "the stream", self._channel)
+
+    def _check_is_pcm(self, start: bytes) -> None:
+        if (kind := kind_of_file(start)) is not None:
+            raise UsageError(f"the sound is {kind}; PCM is needed")
+        if start[:4] != b"RIFF" or start[8:16] != b"WAVEfmt " or len(start) < 36:
+            return
+        channels, rate = struct.unpack_from("<HI", start, 22)
+        bits = int.from_bytes(start[34:36], "little")
+        if (rate, channels, bits) != (self.rate, self.channels, 8 * self.width):
+            raise UsageError(
+                f"the sound is a WAV file of {bits}-bit samples, {rate} Hz, channels: {channels}; "
+                f"the stream began as {self.format}, {self.rate} Hz, channels: {self.channels}"
+            )
 
 
 def _scaled_16(content: bytes) -> Samples:

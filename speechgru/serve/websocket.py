@@ -26,7 +26,16 @@ from speechgru.serve.stream import Answer, Extras, Stream
 
 _END_S = 30.0
 
-_START = ("model", "rate", "format", "channels", "near_misses", "posteriors", "threshold")
+_START = (
+    "model",
+    "rate",
+    "format",
+    "channels",
+    "channel",
+    "near_misses",
+    "posteriors",
+    "threshold",
+)
 _DEFAULTS: Mapping[str, Any] = {"rate": 16_000, "format": "s16le", "channels": 1}
 
 
@@ -110,7 +119,11 @@ class WebSocketSession(SocketSession):
         given = {**_DEFAULTS, **with_numbers(options)}
         model = self._service.model(given.get("model"))
         self._sound = Sound(
-            given["rate"], given["format"], given["channels"], model.backend.sample_rate
+            given["rate"],
+            given["format"],
+            given["channels"],
+            model.backend.sample_rate,
+            given.get("channel"),
         )
         every = given.get("posteriors", 0)
         if isinstance(every, float) or not isinstance(every, int) or not 0 <= every <= 1000:

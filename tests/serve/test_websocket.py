@@ -1,5 +1,6 @@
 """The WebSocket front door, with the client of `websockets`."""
 
+import io
 import json
 import socket
 import threading
@@ -9,6 +10,7 @@ from contextlib import ExitStack, suppress
 import httpx
 import numpy as np
 import pytest
+import soundfile
 from servers import (
     eventually,
     own_events,
@@ -205,6 +207,7 @@ def test_nothing_of_the_sound_before_a_reset_is_in_the_stream_after_it(server):
         ('{"type": "start", "rate": 16000.5}', "rate"),
         ('{"type": "start", "format": "mp3"}', "mp3"),
         ('{"type": "start", "channels": true}', "channels"),
+        ('{"type": "start", "channels": 2, "channel": 3}', "channel 3: 1 to 2"),
         ('{"type": "start", "model": "nobody"}', "nobody"),
         ('{"type": "start", "model": [1]}', "model [1]"),
         ('{"type": "start", "format": {}}', "format {}"),
@@ -227,6 +230,41 @@ def test_a_message_that_makes_no_sense_is_the_reason_of_the_end(server, message,
         _, code, reason = messages(client)
     assert code == 1007
     assert told in reason
+
+
+def test_one_channel_of_several_is_used(server):
+    words = words_in_noise()
+    loud = np.random.default_rng(0).integers(-20_000, 20_000, len(words), np.int16)
+    content = np.stack([loud, words, -words], axis=1).tobytes()
+    found, *_ = heard(f"{server.socket}?channels=3&channel=2", content, 6_000)
+    assert events(found) == own_events()
+
+
+def as_wav(samples, rate, subtype):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, subtype=subtype, format="WAV")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\x1aE\xdf\xa3" + bytes(640), "a WebM or Matroska file; PCM"),
+        (b"fLaC" + bytes(640), "a FLAC file; PCM"),
+        (as_wav(words_in_noise(), 48_000, "PCM_16"), "a WAV file of 16-bit samples, 48000 Hz"),
+        (as_wav(words_in_noise(), 16_000, "PCM_24"), "a WAV file of 24-bit samples, 16000 Hz"),
+    ],
+)
+def test_files_are_not_taken_for_pcm(server, content, told):
+    found, code, reason = heard(server.socket, content)
+    assert code == 1007
+    assert told in reason
+    assert events(found) == []
+
+
+def test_the_header_of_a_wav_file_of_the_same_format_does_no_harm(server):
+    found, *_ = heard(server.socket, as_wav(words_in_noise(), 16_000, "PCM_16"))
+    assert [event["word"] for event in events(found)] == [e["word"] for e in own_events()]
 
 
 def test_samples_that_are_no_numbers_end_their_stream(server):
