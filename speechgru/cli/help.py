@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from speechgru.errors import InterruptedRunError
+from speechgru.errors import InterruptedRunError, UsageError
 
 #: Stands for a space at which a line must not be broken.
 _SPACE, _HYPHEN = "\u00a0", "\u2011"
@@ -17,6 +17,9 @@ _RANGES = (
     (r"; x>=[^];]+|  \[x>=[^];]+\]", ""),
     (r"(\d)\.0(?=[]; ])", r"\1"),
 )
+
+#: Options of which people expect that each one is read.
+_SOURCES = ("--input", "--data", "--ambient", "--audio")
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -100,6 +103,15 @@ class _Page:
 
 class Command(_Page, TyperCommand):
     """A verb."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As in typer, but a source that is given twice is refused: the first one would be lost."""
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for param in given:
+            name = max(param.opts, key=len)
+            if name in _SOURCES and not param.multiple and given.count(param) > 1:
+                raise UsageError(f"{name}: is given more than once; only one is used")
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """As in typer, but with a message on Ctrl-C."""

@@ -9,6 +9,7 @@ import typer
 
 from speechgru.cli import options
 from speechgru.cli.help import examples
+from speechgru.cli.inputs import report_cancelled
 from speechgru.cli.interrupts import Interrupts
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.terminal import err, out, print_json
@@ -77,6 +78,7 @@ def record(
             "--input", metavar="FILE", help="Cut a long recording of one word into takes instead."
         ),
     ] = None,
+    channel: options.Channel = None,
     json: options.Json = False,
 ) -> None:
     """Record your own words: each is asked for until a take is usable.
@@ -84,6 +86,8 @@ def record(
     Where a word starts and ends is found automatically. Stop with q or Ctrl-C and continue another
     day: earlier takes of this speaker count. At the end the recordings are checked.
     """
+    from speechgru.audio.files import probe
+    from speechgru.audio.samples import check_has_channel
     from speechgru.corpora.listing import normalized
     from speechgru.corpora.own_recordings import OwnRecordings
     from speechgru.recognition.guided_recording import GuidedRecording
@@ -93,18 +97,23 @@ def record(
         raise UsageError("WORD... is missing: name the words to record")
     if input_file is not None and (len(words) != 1 or room or talk or device is not None):
         raise UsageError("--input: goes with one WORD, and without --device, --room and --talk")
-    options.check_out_dir(out_dir)
+    if input_file is not None:
+        check_has_channel(channel, probe(input_file).channels, str(input_file))
+        if channel is None:
+            report_cancelled(input_file)
     recordings = OwnRecordings(out_dir, speaker, RATE)
     session = (
         GuidedRecording(words, takes, recordings, longest, cuts_file=input_file is not None)
         if words
         else None
     )
+    options.check_out_dir(out_dir)
     result: dict[str, Any] = {"out": str(out_dir), "speaker": speaker, "kept": [], "refused": []}
     stopped = False
-    if session is not None and session.prompt is None:
+    asked = session is not None and session.prompt is not None
+    if session is not None and not asked:
         err.line(f"{takes} takes of each by {speaker} are there already; --takes N asks for more")
-    with Interrupts() as interrupts, _blocks(device, input_file) as sound:
+    with Interrupts() as interrupts, _blocks(device, input_file, channel) as sound:
         blocks = interrupts.between(sound)
         try:
             if room:
@@ -117,6 +126,8 @@ def record(
                 stopped = _guide(session, blocks, result, input_file)
         except KeyboardInterrupt:
             stopped = True
+    if input_file is not None and asked and not (result["kept"] or result["refused"]):
+        err.line(f"{input_file}: no speech was found in it")
     _finish(out_dir, result, json)
     if stopped:
         left = session.remaining if session else 0
@@ -127,22 +138,24 @@ def record(
 
 
 @contextmanager
-def _blocks(device: str | None, input_file: Path | None) -> "Iterator[Iterator[Block]]":
+def _blocks(
+    device: str | None, input_file: Path | None, channel: int | None
+) -> "Iterator[Iterator[Block]]":
     """Blocks of sound from a microphone or a file, at RATE."""
     from speechgru.audio import sources
 
     if input_file is not None:
-        yield sources.file_blocks(input_file, RATE)
+        yield sources.file_blocks(input_file, RATE, channel=channel)
         return
     from speechgru.audio.microphone import Microphone
     from speechgru.audio.native_messages import quiet_native_code
 
     with (
         quiet_native_code(keep_python=True),
-        Microphone(device, None, err.line) as microphone,
+        Microphone(device, None, err.line, channel=channel) as microphone,
     ):
         err.line(f"microphone {microphone.device.name}, {microphone.rate} Hz")
-        yield sources.microphone_blocks(microphone, RATE)
+        yield sources.microphone_blocks(microphone, RATE, channel)
 
 
 def _stretch(

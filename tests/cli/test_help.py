@@ -192,3 +192,15 @@ def test_a_usage_error_names_the_option_and_where_it_is_explained(capsys):
     assert lines[1].startswith("Usage: ")
     assert lines[2].endswith("train -h` explains the options")
     assert typer.__name__ not in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["listen", "--input", "a.wav", "--input=b.wav"], "--input"),
+        (["evaluate", "--data", "a", "--data", "b"], "--data"),
+    ],
+)
+def test_a_source_that_is_given_twice_is_refused(arguments, option, capsys):
+    assert main(arguments) == 2
+    assert f"{option}: is given more than once; only one is used" in capsys.readouterr().err

@@ -82,9 +82,26 @@ def test_folders_without_recordings_are_no_words(tmp_path, capsys):
     soundfile.write(quiet, room(3.0), RATE)
     options = ["--input", str(quiet), "--out", str(tmp_path / "own"), "--json"]
     assert main(["record", "lumos", *options]) == 0
-    answer = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    answer = json.loads(printed.out)
     assert answer["kept"] == []
     assert "check" not in answer
+    assert f"{quiet}: no speech was found in it" in printed.err
+
+
+def test_one_channel_of_a_recording_is_cut(tmp_path, capsys):
+    word = np.concatenate([room(0.8), spoken(0.5), room(0.8)])
+    path, own = tmp_path / "stereo.wav", tmp_path / "own"
+    soundfile.write(path, np.stack([word, -word], axis=1), RATE)
+    arguments = ["record", "lumos", "--input", str(path), "--out", str(own), "--json"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["kept"] == []
+    assert "the average of its channels is" in printed.err
+    assert main([*arguments, "--channel", "3"]) == 4
+    assert main([*arguments, "--channel", "2"]) == 0
+    kept = json.loads(capsys.readouterr().out)["kept"]
+    assert [entry["file"] for entry in kept] == [str(own / "lumos" / "me_1.wav")]
 
 
 @pytest.mark.parametrize(
