@@ -91,7 +91,8 @@ def _report(error: BaseException, interrupted: bool) -> int:
     if isinstance(error, OSError):
         # What is not found without a name is the current directory: another process deleted it.
         is_here = error.errno == errno.ENOENT and not error.filename
-        name = "the current directory" if is_here else error.filename
+        is_output = error.errno == errno.ENOSPC and not error.filename
+        name = "the current directory" if is_here else "the output" if is_output else error.filename
         print_error(f"{f'{name}: ' if name else ''}{error.strerror or error}")
         # What no file system takes as a name was typed.
         is_name = error.errno in (errno.ENAMETOOLONG, errno.ELOOP)

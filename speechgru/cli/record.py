@@ -97,10 +97,6 @@ def record(
         raise UsageError("WORD... is missing: name the words to record")
     if input_file is not None and (len(words) != 1 or room or talk or device is not None):
         raise UsageError("--input: goes with one WORD, and without --device, --room and --talk")
-    if input_file is not None:
-        check_has_channel(channel, probe(input_file).channels, str(input_file))
-        if channel is None:
-            report_cancelled(input_file)
     recordings = OwnRecordings(out_dir, speaker, RATE)
     session = (
         GuidedRecording(words, takes, recordings, longest, cuts_file=input_file is not None)
@@ -108,6 +104,10 @@ def record(
         else None
     )
     options.check_out_dir(out_dir)
+    if input_file is not None:
+        check_has_channel(channel, probe(input_file).channels, str(input_file))
+        if channel is None:
+            report_cancelled(input_file)
     result: dict[str, Any] = {"out": str(out_dir), "speaker": speaker, "kept": [], "refused": []}
     stopped = False
     asked = session is not None and session.prompt is not None

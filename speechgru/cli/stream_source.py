@@ -81,6 +81,11 @@ class SourceOptions:
             find_device(self.device)
         elif self.is_pipe:
             self._check_pipe()
+        elif "://" in (self.input or ""):
+            raise UsageError(
+                f"--input {self.input}: is an address, not a file; "
+                "`ffmpeg -i URL -f wav - | speechgru listen --input -`"
+            )
         else:
             from speechgru.audio.files import probe
             from speechgru.audio.samples import check_has_channel

@@ -5,6 +5,7 @@ module makes them safe to print: no control character, newline, markup or bidire
 reaches a terminal.
 """
 
+import errno
 import json
 import re
 import sys
@@ -98,8 +99,15 @@ class Terminal:
         self.console.print(markup.format(*safe), soft_wrap=True)
 
     def line(self, text: str = "") -> None:
-        """Print a text as one line, however wide it is."""
-        self.console.print(printable(text), markup=False, soft_wrap=True)
+        """Print a text as one line, however wide it is.
+
+        A message on stderr that a full disk does not take is lost; the work goes on.
+        """
+        try:
+            self.console.print(printable(text), markup=False, soft_wrap=True)
+        except OSError as error:
+            if not self._stderr or error.errno != errno.ENOSPC:
+                raise
 
 
 #: Results go to stdout, everything else to stderr.

@@ -309,6 +309,8 @@ def _word_folders(data: Path) -> Path:
         if SPLIT_FOLDERS[name.lower()] == "training":
             return data / name
     if not any(not name.startswith("_") for name in listing.folders):
+        if any(child.is_dir() and child.name[0] not in "._" for child in data.iterdir()):
+            raise UsageError(f"{data}: its folders hold no recordings of words yet")
         raise UsageError(f"{data}: holds no word's folder, so there is nothing to file clips into")
     return data
 

@@ -247,6 +247,9 @@ def test_what_cannot_be_reviewed_is_a_sentence(data, caught, tmp_path):
         caught_clips(tmp_path / "empty")
     with pytest.raises(UsageError, match="holds no word's folder"):
         Review(caught, tmp_path / "empty", "anna")
+    (tmp_path / "empty" / "go").mkdir()
+    with pytest.raises(UsageError, match="its folders hold no recordings of words yet"):
+        Review(caught, tmp_path / "empty", "anna")
     with pytest.raises(UsageError, match="a directory of word folders is needed"):
         Review(caught, tmp_path / "none.csv", "anna")
     with pytest.raises(UsageError, match="--speaker an_na"):
