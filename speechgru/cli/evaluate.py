@@ -219,20 +219,20 @@ def evaluate(
     options.check_picture(picture)
     options.check_split(split)
     stream_options = StreamOptions(
-        audio,
-        truth,
-        minutes,
-        seed,
-        split,
-        state,
-        threshold,
-        beam,
-        grammar,
-        tune,
-        keep,
-        picture,
-        talk,
-        channel,
+        audio=audio,
+        truth=truth,
+        minutes=minutes,
+        seed=seed,
+        split=split,
+        state=state,
+        threshold=threshold,
+        beam=beam,
+        grammar=grammar,
+        tune=tune,
+        keep=keep,
+        picture=picture,
+        talk=talk,
+        channel=channel,
     )
     has_clips = data is not None
     stream_options.check(streaming, ambient is not None, sequences, conversation, has_clips)
