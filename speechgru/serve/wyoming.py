@@ -249,6 +249,9 @@ class WyomingSession(Session):
         self._has_heard, self.last_sound_s = True, monotonic()  # even if no model is to hear it
         if not self._streams:
             self._begin()
+        for name, value in (("rate", chunk.rate), ("channels", chunk.channels)):
+            if not isinstance(value, int) or value < 1:
+                raise UsageError(f"{name} {value!r:.40}: a whole number, 1 or more, is needed")
         if chunk.width not in BY_WIDTH:
             raise UsageError(f"width {chunk.width!r:.40}: 1 to 4 bytes are needed")
         at_ms = chunk.timestamp

@@ -240,6 +240,15 @@ def test_an_unknown_wake_word_is_answered_with_an_error(server):
     assert "nabu" in Error.from_event(found[-1]).text
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("rate", 0), ("rate", "16000"), ("channels", 0), ("width", 5)]
+)
+def test_the_field_of_a_chunk_that_makes_no_sense_is_named(server, field, value):
+    data = {"rate": 16_000, "width": 2, "channels": 1} | {field: value}
+    answer = raw(server, header(type="audio-chunk", data=data))
+    assert f"{field} {value!r}: ".encode() in answer.replace(b"\\", b"")
+
+
 def raw(server, content, wait_s=60.0):
     """Send bytes; what comes back until the server closes."""
     with connected(server, wait_s) as sock:
