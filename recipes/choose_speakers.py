@@ -110,7 +110,7 @@ def write(corpus: Corpus, rows: list[tuple[Clip, str]], out: Path) -> None:
             for clip, split in rows:
                 writer.writerow((relative(clip.path), clip.word, clip.speaker, split))
             for noise in corpus.noises:
-                writer.writerow((relative(noise), BACKGROUND_NOISE, "", "training"))
+                writer.writerow((relative(noise), BACKGROUND_NOISE, "", ""))
     except OSError as error:
         raise UsageError(f"{out}: cannot be written: {error.strerror}") from error
 

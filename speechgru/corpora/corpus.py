@@ -37,7 +37,8 @@ class Corpus:
 
     `layout` is "speech-commands", "folders" or "manifest"; `split_by` is a key of `SPLIT_RULES`.
     `speakers_guessed` says that speakers were read off file names. `skipped` has what lies among
-    the recordings and is not used.
+    the recordings and is not used; `notes` are sentences about what its lists or manifest
+    say in vain.
     """
 
     root: Path
@@ -47,6 +48,7 @@ class Corpus:
     split_by: str = "lists"
     speakers_guessed: bool = False
     skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> tuple[Clip, ...]:
         """The clips of one split, in the order of their paths."""

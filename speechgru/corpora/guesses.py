@@ -1,18 +1,26 @@
 """How a directory was read, where it could have been meant in another way."""
 
 import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import PurePath
 
-from speechgru.common.wording import counted
+from speechgru.common.wording import counted, shown
 from speechgru.corpora.corpus import Corpus
 from speechgru.corpora.fingerprint import name_in
 from speechgru.corpora.folders import SPLIT_FOLDERS
 from speechgru.corpora.speakers import is_false_alarm
 
 _EXAMPLES = 3
-#: Words that are probably not meant as words, without case, underscores, hyphens and spaces.
+#: Folders that hold recordings rather than those of a word.
+_HOLDERS = frozenset(
+    (
+        *("audio", "audios", "clips", "data", "files", "recordings", "samples", "sounds"),
+        *("utterances", "wav", "wavs"),
+    )
+)
+#: Words that are probably not meant as words, as `_plain` writes them.
 _NOT_MEANT_AS_WORDS = {
     **dict.fromkeys(("backgroundnoise", "background", "noise"), "_background_noise_"),
     "silence": "_silence_",
@@ -24,9 +32,11 @@ _COPY = re.compile(r"(?:\(\d+\)|copy)$")
 
 
 def layout_guesses(corpus: Corpus) -> tuple[str, ...]:
-    """A sentence for each choice between two readings of a directory, and how to say the other."""
-    if corpus.layout != "folders":
-        return ()
+    """A sentence for each choice between two readings of a corpus, and how to say the other."""
+    if corpus.layout == "manifest":
+        return (*corpus.notes, *_misnamed_words(corpus))
+    if corpus.layout == "speech-commands":
+        return (*corpus.notes, *_nested_folders(corpus), *_misnamed_words(corpus))
     return (*_nested_folders(corpus), *_misnamed_words(corpus), *_without_speaker(corpus))
 
 
@@ -51,6 +61,10 @@ def _nested_folders(corpus: Corpus) -> Iterator[str]:
     speakers = set().union(*inner.values())
     splits = [name for name in inner if name.lower() in SPLIT_FOLDERS]
     if not inner:
+        yield from _only_holder(corpus)
+        return
+    if corpus.layout == "speech-commands":
+        yield from _below_lists(corpus, inner)
         return
     others = [word for word in corpus.words if word not in splits]
     if splits and others:
@@ -72,6 +86,31 @@ def _nested_folders(corpus: Corpus) -> Iterator[str]:
         )
 
 
+def _only_holder(corpus: Corpus) -> Iterator[str]:
+    """A single folder whose name says that it holds recordings, of which words nobody knows."""
+    if len(corpus.words) == 1 and corpus.words[0].casefold() in _HOLDERS:
+        yield (
+            f"{corpus.words[0]} is read as the only word; if the file names hold the words, use a "
+            "folder for each word, or a manifest"
+        )
+
+
+def _below_lists(corpus: Corpus, inner: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """Folders in the folders of a directory that has lists."""
+    folders = _some(set().union(*inner.values()))
+    if len(corpus.words) == 1:
+        folder = next(iter(inner))
+        yield (
+            f"{folder} is read as the only word; if the folders in it ({folders}) are words, move "
+            f"the lists into {corpus.root / folder} and name that instead"
+        )
+    else:
+        yield (
+            f"folders in the words' folders are read neither as words nor as speakers: {folders}; "
+            "if they are either, use a manifest"
+        )
+
+
 def _only_split(corpus: Corpus) -> Iterator[str]:
     """A single folder that is called like a split, as a word may be."""
     folders = {PurePath(name_in(corpus.root, clip.path)).parts[0] for clip in corpus.clips}
@@ -86,14 +125,27 @@ def _only_split(corpus: Corpus) -> Iterator[str]:
 def _misnamed_words(corpus: Corpus) -> Iterator[str]:
     """Words that are spelled nearly alike, and names that are nearly those of noise and silence."""
     spellings: dict[str, list[str]] = defaultdict(list)
+    where = "it" if corpus.layout == "manifest" else "its folder"
     for word in corpus.words:
-        plain = "".join(letter for letter in word.casefold() if letter not in "_- ")
-        spellings[_COPY.sub("", plain)].append(word)
-        if meant := _NOT_MEANT_AS_WORDS.get(plain):
-            yield f"{word} is read as a word; if it is not one, call its folder {meant}"
+        spellings[_plain(_COPY.sub("", word.casefold()))].append(word)
+        if meant := _NOT_MEANT_AS_WORDS.get(_plain(word)):
+            yield f"{word} is read as a word; if it is not one, call {where} {meant}"
     for same in spellings.values():
         if len(same) > 1:
-            yield f"{' and '.join(same)} are read as different words"
+            # An invisible character is written as \u200b is.
+            names = [word if word.isprintable() else shown(word) for word in same]
+            yield f"{' and '.join(names)} are read as different words"
+
+
+def _plain(word: str) -> str:
+    """A word without case, spaces, punctuation and what is invisible.
+
+    >>> _plain("Turn_on") == _plain("turn\xa0on") == _plain("turn on\u200b") == "turnon"
+    True
+    """
+    folded = unicodedata.normalize("NFKC", word).casefold()
+    kept = (letter for letter in folded if unicodedata.category(letter)[0] not in "CPZ")
+    return "".join(kept) or word
 
 
 def _without_speaker(corpus: Corpus) -> Iterator[str]:

@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from speechgru.audio.files import audio_suffixes
 from speechgru.corpora.corpus import Corpus
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.corpora.fingerprint import name_in
@@ -11,14 +12,16 @@ from speechgru.corpora.folders import read_folders, read_split_folders, split_fo
 from speechgru.corpora.listing import (
     BACKGROUND_NOISE,
     RESERVED,
+    RESERVED_WORD,
     Skipped,
+    is_archive,
     list_words,
     summarize_skipped,
 )
 from speechgru.corpora.manifest import read_manifest
 from speechgru.corpora.speech_commands import read_speech_commands, split_rule
 from speechgru.errors import DataError
-from speechgru.labels import NOT_WORDS
+from speechgru.labels import SILENCE, UNKNOWN
 
 #: The name under which the corpus in the package is opened.
 EMBEDDED = "embedded"
@@ -36,12 +39,10 @@ def open_corpus(path: str | os.PathLike[str]) -> Corpus:
     path = embedded_corpus() if os.fspath(path) == EMBEDDED else Path(path).expanduser()
     if path.is_dir():
         corpus = _read_directory(path)
-    elif path.exists():
-        corpus = read_manifest(path)
+    elif found := _no_manifest(path):
+        raise DataError(f"{path}: {found}; a directory of word folders or a CSV manifest is needed")
     else:
-        raise DataError(
-            f"{path}: not found; a directory of word folders or a CSV manifest is needed"
-        )
+        corpus = read_manifest(path)
     corpus = _without_reserved(corpus)
     if not corpus.words:
         raise DataError(
@@ -49,6 +50,15 @@ def open_corpus(path: str | os.PathLike[str]) -> Corpus:
             + "".join(f"; {line}" for line in summarize_skipped(corpus.skipped)[:3])
         )
     return corpus
+
+
+def _no_manifest(path: Path) -> str:
+    """What a path is instead of a manifest, as far as its name tells; else ""."""
+    if not path.exists():
+        return "not found"
+    if is_archive(path.name):
+        return "an archive, which must be unpacked first"
+    return "a recording" if path.suffix.lower() in audio_suffixes() else ""
 
 
 def _read_directory(root: Path) -> Corpus:
@@ -67,12 +77,13 @@ def _without_reserved(corpus: Corpus) -> Corpus:
     reserved = {
         clip.word
         for clip in corpus.clips
-        if clip.word.startswith("_") and clip.word not in NOT_WORDS
+        if clip.word.startswith("_") and clip.word not in (SILENCE, UNKNOWN)
     }
     if not reserved:
         return corpus
+    reason = RESERVED_WORD if corpus.layout == "manifest" else RESERVED
     skipped = [
-        Skipped(name_in(corpus.root, clip.path), RESERVED)
+        Skipped(name_in(corpus.root, clip.path), reason)
         for clip in corpus.clips
         if clip.word in reserved
     ]

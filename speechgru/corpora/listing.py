@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from speechgru.audio.files import audio_suffixes
+from speechgru.audio.files import SOUNDFILE_SUFFIXES, audio_suffixes
 from speechgru.audio.pyav import DEMUXERS
 from speechgru.errors import DataError
 from speechgru.labels import SILENCE, UNKNOWN
@@ -19,6 +19,7 @@ DESCRIPTION = ".json"
 
 NEEDS_PYAV = "{suffix} files need PyAV (pip install 'speechgru[av]') or conversion to WAV"
 NOT_AUDIO = "not an audio file by its suffix"
+ARCHIVE = "an archive; unpack it"
 RAW = "samples without a header; convert them to WAV"
 DEAD_LINK = "a link to what does not exist"
 NO_FILE = "a pipe, socket or device"
@@ -28,10 +29,11 @@ LINKED_FOLDER = "a link to a folder, which is not followed"
 AROUND = "a link to the folder that it lies in, or to one around that"
 NOT_UTF8 = "a name that is not UTF-8; rename it"
 LOOSE = "a recording in no word's folder"
-RESERVED = "in a folder whose name begins with _ and is none of " + ", ".join(
-    (BACKGROUND_NOISE, SILENCE, UNKNOWN)
-)
+_NOT_RESERVED = ", ".join((BACKGROUND_NOISE, SILENCE, UNKNOWN))
+RESERVED = f"in a folder whose name begins with _ and is none of {_NOT_RESERVED}"
+RESERVED_WORD = f"the word begins with _ and is none of {_NOT_RESERVED}"
 _RAW_SUFFIXES = frozenset([".raw", ".pcm", ".sw", ".ul", ".ulaw", ".al", ".alaw", ".s16", ".f32"])
+_ARCHIVE_SUFFIXES = frozenset([".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"])
 
 
 class Skipped(NamedTuple):
@@ -95,6 +97,22 @@ def normalized(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def is_archive(name: str) -> bool:
+    """Whether a file is an archive, by its suffix."""
+    return _suffix(name) in _ARCHIVE_SUFFIXES
+
+
+def without_suffix(name: str) -> str:
+    """A recording's name without its suffix; without one that audio files have, all of it.
+
+    >>> without_suffix("yes/anna_1.wav"), without_suffix("yes/anna.1")
+    ('yes/anna_1', 'yes/anna.1')
+    """
+    suffix = _suffix(name)
+    is_audio = suffix in SOUNDFILE_SUFFIXES or suffix in DEMUXERS
+    return name[: -len(suffix)] if is_audio else name
+
+
 def summarize_skipped(skipped: Iterable[Skipped]) -> list[str]:
     """A line for each reason: how many, why, and an example.
 
@@ -142,7 +160,7 @@ def _is_utf8(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_recording(entry: os.DirEntry[str]) -> bool:
-    return _suffix(entry) in audio_suffixes() and _is_file(entry)
+    return _suffix(entry.name) in audio_suffixes() and _is_file(entry)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -164,9 +182,9 @@ def _is_around(entry: os.DirEntry[str], root: Path) -> bool:
     return entry.is_symlink() and root.resolve().is_relative_to(Path(entry.path).resolve())
 
 
-def _suffix(entry: os.DirEntry[str]) -> str:
+def _suffix(name: str) -> str:
     # No Path here: a corpus has 100,000 of these.
-    _, dot, suffix = entry.name.rpartition(".")
+    _, dot, suffix = name.rpartition(".")
     return (dot + suffix).lower()
 
 
@@ -176,11 +194,13 @@ def _reason(entry: os.DirEntry[str]) -> str | None:
         return LINKED_FOLDER
     if entry.name.startswith("."):
         return HIDDEN
-    suffix = _suffix(entry)
+    suffix = _suffix(entry.name)
     if _is_file(entry):
         if suffix in audio_suffixes():
             return None if _is_utf8(entry) else NOT_UTF8
         if suffix in _RAW_SUFFIXES:
             return RAW
+        if is_archive(entry.name):
+            return ARCHIVE
         return NEEDS_PYAV.format(suffix=suffix) if suffix in DEMUXERS else NOT_AUDIO
     return DEAD_LINK if entry.is_symlink() else NO_FILE

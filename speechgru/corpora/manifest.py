@@ -1,7 +1,10 @@
 """Manifests: a CSV file with the columns file, word, speaker and split."""
 
+import codecs
 import csv
+import unicodedata
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from speechgru.common.wording import did_you_mean, shown
@@ -12,36 +15,40 @@ from speechgru.errors import DataError
 
 REQUIRED = ("file", "word")
 COLUMNS = (*REQUIRED, "speaker", "split")
+#: What separates cells: spreadsheets of some languages write semicolons.
+_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
 def read_manifest(path: Path) -> Corpus:
     """Read a manifest; files are relative to its directory, in the order of its lines.
 
     `speaker` and `split` are optional: without them speakers are read off the file names, and the
-    split is by speaker. The word `_background_noise_` marks background recordings.
+    split is by speaker. The word `_background_noise_` marks background recordings, of which every
+    split gets a part.
 
     Raises:
         DataError: names the line, what was found and what is needed.
     """
     found: list[Recording] = []
     splits: list[str] = []
-    noises: list[Path] = []
+    noises: dict[Path, str] = {}
     lines: dict[Path, int] = {}
     for line, row in _rows(path):
         recording = _recording(path, line, row)
         if (first := lines.setdefault(recording.path, line)) != line:
             raise DataError(f"{path}, line {line}: {shown(recording.name)} is also in line {first}")
+        split = row.get("split", "").strip()
+        if split not in ("", *SPLITS):
+            wanted = f"a split is one of {', '.join(SPLITS)}"
+            raise DataError(f"{path}, line {line}: split {shown(split)}; {wanted}")
         if recording.word == BACKGROUND_NOISE:
-            noises.append(recording.path)
+            noises[recording.path] = split
             continue
         found.append(recording)
-        splits.append(row.get("split", "").strip())
-        if splits[-1] not in ("", *SPLITS):
-            wanted = f"a split is one of {', '.join(SPLITS)}"
-            raise DataError(f"{path}, line {line}: split {shown(splits[-1])}; {wanted}")
-        if bool(splits[-1]) != bool(splits[0]):
+        splits.append(split)
+        if bool(split) != bool(splits[0]):
             raise DataError(
-                f"{path}, line {line}: split {shown(splits[-1])} after {shown(splits[0])}; either "
+                f"{path}, line {line}: split {shown(split)} after {shown(splits[0])}; either "
                 "every line needs a split, or none"
             )
     if not found:
@@ -51,7 +58,17 @@ def read_manifest(path: Path) -> Corpus:
         pairs = zip(clips, splits, strict=True)
         clips = tuple(Clip(clip.path, clip.word, clip.speaker, split) for clip, split in pairs)
         rule = "manifest"
-    return Corpus(path.parent, "manifest", clips, tuple(noises), rule, is_guess)
+    notes = _ignored_splits(noises) if len(set(splits)) > 1 else ()
+    return Corpus(path.parent, "manifest", clips, tuple(noises), rule, is_guess, notes=tuple(notes))
+
+
+def _ignored_splits(noises: dict[Path, str]) -> Iterator[str]:
+    """That the manifest gives background recordings splits, if it does."""
+    for path in [path for path, split in noises.items() if split][:1]:
+        yield (
+            f"the split of background noise is ignored ({path.name}: {noises[path]}): every split "
+            "gets a part of each background recording"
+        )
 
 
 def _recording(path: Path, line: int, row: dict[str, str]) -> Recording:
@@ -60,38 +77,63 @@ def _recording(path: Path, line: int, row: dict[str, str]) -> Recording:
         raise DataError(
             f"{path}, line {line}: the word is empty; each line needs a file and a word"
         )
-    name = row["file"].strip()
-    file = path.parent / name
-    try:
-        is_file = bool(name) and file.is_file()
-    except OSError:  # the name is too long
-        is_file = False
-    if not is_file:
+    written = row["file"].strip()
+    name = next((name for name in _spellings(written) if _is_file(path.parent / name)), None)
+    if name is None:
         raise DataError(
-            f"{path}, line {line}: there is no file {shown(name)}; paths are relative to the "
+            f"{path}, line {line}: there is no file {shown(written)}; paths are relative to the "
             "manifest"
         )
-    return Recording(file, name, word, normalized(row.get("speaker", "").strip()))
+    speaker = normalized(row.get("speaker", "").strip())
+    return Recording(path.parent / name, name, word, speaker)
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """A file's name as written, with slashes for backslashes, and its accents composed or not."""
+    yield name
+    slashed = name.replace("\\", "/")
+    yield slashed
+    yield unicodedata.normalize("NFC", slashed)
+    yield unicodedata.normalize("NFD", slashed)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # the name is too long
+        return False
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells by column of each line after the first, without blank lines."""
+    """Line number and cells by column of each line after the first, without empty lines."""
+    line = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [column.strip() for column in next(reader, [])]
+            first = file.readline()
+            separator = max(_SEPARATORS, key=first.count)
+            reader = csv.reader(chain([first], file), strict=True, delimiter=separator)
+            header = [column.strip().lower() for column in next(reader, [])]
             _check_header(path, header)
+            line = reader.line_num
             for cells in reader:
-                if not cells:
+                line = reader.line_num
+                if not any(map(str.strip, cells)):
                     continue
                 if len(cells) != len(header):
+                    under = f"{len(cells)} cells under the {len(header)} columns"
                     raise DataError(
-                        f"{path}, line {reader.line_num}: {len(cells)} cells under the "
-                        f"{len(header)} columns {','.join(header)}; quote cells that have a comma"
+                        f"{path}, line {line}: {under} {separator.join(header)}; "
+                        f"quote cells that have a {_SEPARATORS[separator]}"
                     )
-                yield reader.line_num, dict(zip(header, cells, strict=True))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a CSV file in UTF-8: {error}") from error
+                yield line, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {line + 1}: not a CSV file: {error}; check the quotes"
+        ) from error
+    except UnicodeDecodeError as error:
+        is_utf16 = error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        found = "is UTF-16" if is_utf16 else f"is not UTF-8 text ({error.reason})"
+        raise DataError(f"{path}: {found}; save it as CSV UTF-8") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 

@@ -77,3 +77,43 @@ def test_recordings_of_nobody_among_those_of_speakers(tmp_path):
     assert found.startswith(
         "no speaker in the names of 2 recordings (no/2.wav), which are split one by one"
     )
+
+
+def test_words_of_a_manifest_are_compared_too(tmp_path):
+    words = ("yes", "Yes", "turn on", "turn\xa0on", "turn on\u200b", "ｎｏ", "no", "Silence")
+    rows = [f"{number}.wav,{word}\n" for number, word in enumerate(words)]
+    (tmp_path / "list.csv").write_text("file,word\n" + "".join(rows), encoding="utf-8")
+    for number in range(len(words)):
+        (tmp_path / f"{number}.wav").touch()
+    assert set(layout_guesses(open_corpus(tmp_path / "list.csv"))) == {
+        "Silence is read as a word; if it is not one, call it _silence_",
+        "Yes and yes are read as different words",
+        "no and ｎｏ are read as different words",
+        "turn on and 'turn on\\u200b' and 'turn\\xa0on' are read as different words",
+    }
+
+
+def test_marks_and_symbols_tell_words_apart(tmp_path):
+    words = ("c", "c++", "+", "-", "कि", "की")
+    assert guesses(tmp_path, [f"{word}/a.wav" for word in words]) == ()
+
+
+def test_a_folder_of_recordings_may_be_of_many_words(tmp_path):
+    names = [f"recordings/{word}_{who}_1.wav" for word in WORDS for who in WHO]
+    assert guesses(tmp_path, names) == (
+        "recordings is read as the only word; if the file names hold the words, use a folder for "
+        "each word, or a manifest",
+    )
+
+
+def test_folders_beside_lists_may_be_words(tmp_path):
+    (tmp_path / "testing_list.txt").write_text("audio/no/anna.wav\n")
+    names = [f"audio/{word}/{who}.wav" for word in WORDS for who in WHO]
+    assert guesses(tmp_path, names) == (
+        "audio is read as the only word; if the folders in it (no, yes) are words, move the lists "
+        f"into {tmp_path / 'audio'} and name that instead",
+    )
+    assert guesses(tmp_path, [name.replace("audio", "more") for name in names]) == (
+        "folders in the words' folders are read neither as words nor as speakers: no, yes; if they "
+        "are either, use a manifest",
+    )
