@@ -74,6 +74,8 @@ def make_task(
         source += f": {protocol}"
     elif corpus.split_by in ("file", "speaker"):
         hint = "; three recordings or more of each word are needed"
+    elif corpus.split_by == "lists":
+        hint = "".join(f"; {note}" for note in corpus.notes)
     return Task(protocol, labels, splits, clip_s, description, source, hint)
 
 

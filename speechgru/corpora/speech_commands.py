@@ -1,11 +1,14 @@
 """Directories in the layout of Google Speech Commands (Warden, 2018, arXiv 1804.03209)."""
 
 import re
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus
-from speechgru.corpora.listing import Listing, normalized
-from speechgru.corpora.speakers import hash_split, speaker_in_name
+from speechgru.corpora.fingerprint import name_in
+from speechgru.corpora.listing import Listing, normalized, without_suffix
+from speechgru.corpora.speakers import Recording, hash_split, speaker_in_name, split_recordings
 from speechgru.errors import DataError
 from speechgru.labels import COMMANDS, SILENCE, UNKNOWN
 
@@ -40,47 +43,95 @@ def read_speech_commands(
 ) -> Corpus:
     """The corpus of a directory in this layout, split by the rule that `split_rule` returned.
 
-    `_silence_` and `_unknown_` hold clips of the official test archive, for testing only. The lists
-    may name files with another suffix, and files that are missing.
+    `_silence_` is for testing, as in the official test archive, unless the lists name its files.
+    The lists may name files with another suffix, and files that are missing; of the latter there is
+    a note.
 
     Raises:
         DataError: a list cannot be read, or both lists name a file.
     """
-    listed = _read_lists(root) if rule == "lists" else {}
+    lists = _read_lists(root) if rule == "lists" else {}
+    listed = {stem: split for split, lines in lists.items() for stem in lines}
     speakers: dict[str, str] = {}
 
-    def split_of(folder: str, name: str, speaker: str) -> str:
-        if rule == "archive" or folder in (SILENCE, UNKNOWN):
+    def split_of(folder: str, stem: str, speaker: str) -> str:
+        if rule == "archive":
             return "testing"
-        if rule == "lists":
-            return listed.get(f"{folder}/{name.rpartition('.')[0]}", "training")
+        if rule == "lists" or folder == SILENCE:
+            return listed.get(stem, "testing" if folder == SILENCE else "training")
         if speaker not in speakers:
             speakers[speaker] = hash_split(speaker)
         return speakers[speaker]
 
-    clips = []
+    clips, stems = [], set()
     for folder, names in listing.folders.items():
         word, base = normalized(folder), root / folder
         for name in names:
             speaker = "" if folder == SILENCE else speaker_in_name(name, word)
-            clips.append(Clip(base / name, word, speaker, split_of(folder, name, speaker)))
-    skipped = tuple(listing.skipped)
-    return Corpus(root, "speech-commands", tuple(clips), noises, rule, False, skipped)
+            stem = normalized(without_suffix(f"{folder}/{name}"))
+            stems.add(stem)
+            clips.append(Clip(base / name, word, speaker, split_of(folder, stem, speaker)))
+    if rule != "archive" and not any(stem.startswith(f"{UNKNOWN}/") for stem in listed):
+        clips = _with_unknown_split(root, clips)
+    return Corpus(
+        root,
+        "speech-commands",
+        tuple(clips),
+        noises,
+        rule,
+        skipped=tuple(listing.skipped),
+        notes=tuple(_not_found(lists, stems)),
+    )
 
 
-def _read_lists(root: Path) -> dict[str, str]:
-    """`word/name` without suffix -> split."""
-    splits: dict[str, str] = {}
+def _with_unknown_split(root: Path, clips: list[Clip]) -> list[Clip]:
+    """The same clips, but those of `_unknown_` are where their speakers' words are.
+
+    Those of other speakers are split on their own; all are for testing where all words are.
+    """
+    words = [clip for clip in clips if clip.word not in (SILENCE, UNKNOWN)]
+    splits = {clip.speaker: clip.split for clip in words if clip.speaker}
+    is_trained = any(clip.split == "training" for clip in words)
+    unknown = [clip.path for clip in clips if clip.word == UNKNOWN]
+    recordings = [Recording(path, name_in(root, path), UNKNOWN) for path in unknown]
+    others = {clip.path: clip for clip in split_recordings(recordings).clips}
+
+    def with_split(clip: Clip) -> Clip:
+        if is_trained and clip.speaker not in splits:
+            return others[clip.path]
+        return replace(clip, split=splits[clip.speaker] if is_trained else "testing")
+
+    return [with_split(clip) if clip.word == UNKNOWN else clip for clip in clips]
+
+
+def _read_lists(root: Path) -> dict[str, dict[str, str]]:
+    """For each split its list: `word/name` without suffix -> its line."""
+    lists: dict[str, dict[str, str]] = {}
     for split, name in LISTS.items():
         path = root / name
         if not path.is_file():
             continue
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: cannot be read as a list of files: {error}") from error
-        for line in filter(None, map(str.strip, lines)):
-            stem = line.replace("\\", "/").removeprefix("./").rpartition(".")[0]
-            if splits.setdefault(stem, split) != split:
-                raise DataError(f"{path}: {line} is also in {LISTS[splits[stem]]}")
-    return splits
+        lists[split] = {_stem(line): line for line in filter(None, map(str.strip, lines))}
+    for stem, line in lists.get("testing", {}).items():
+        if stem in lists.get("validation", {}):
+            raise DataError(f"{root / LISTS['testing']}: {line} is also in {LISTS['validation']}")
+    return lists
+
+
+def _stem(line: str) -> str:
+    """What a list's line names, as recordings are named here."""
+    return normalized(without_suffix(line.replace("\\", "/").removeprefix("./")))
+
+
+def _not_found(lists: dict[str, dict[str, str]], stems: Collection[str]) -> Iterator[str]:
+    """A sentence for each list that names what is not there."""
+    for split, lines in lists.items():
+        if missing := [line for stem, line in lines.items() if stem not in stems]:
+            yield (
+                f"no recording matches {len(missing):,} of the {len(lines):,} names in "
+                f"{LISTS[split]} (first: {missing[0]})"
+            )
