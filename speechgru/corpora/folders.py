@@ -21,6 +21,7 @@ SPLIT_FOLDERS = {
     "valid": "validation",
     "val": "validation",
     "dev": "validation",
+    "eval": "validation",
     "testing": "testing",
     "test": "testing",
 }
@@ -46,18 +47,23 @@ def split_folders(listing: Listing) -> list[str]:
 
 
 def read_split_folders(root: Path, whole: Listing, noises: tuple[Path, ...]) -> Corpus:
-    """The corpus of a directory whose folders are splits, each with a folder for each word."""
+    """The corpus of a directory whose folders are splits, each with a folder for each word.
+
+    `eval` is for validation; beside another folder that is, such as `dev`, it is for testing.
+    """
     clips: list[Clip] = []
     skipped = [
         of_root for of_root in whole.skipped if of_root.name.partition("/")[0] not in whole.folders
     ]
     is_guess = False
-    for name in whole.folders:
+    splits = {name: SPLIT_FOLDERS[name.lower()] for name in whole.folders}
+    if list(splits.values()).count("validation") > 1:
+        splits |= {name: "testing" for name in splits if name.lower() == "eval"}
+    for name, split in splits.items():
         listing = list_words(root / name)
         background = listing.folders.pop(BACKGROUND_NOISE, [])
         noises += tuple(root / name / BACKGROUND_NOISE / file for file in background)
         found = split_recordings(_recordings(root / name, listing))
-        split = SPLIT_FOLDERS[name.lower()]
         clips += [Clip(clip.path, clip.word, clip.speaker, split) for clip in found.clips]
         skipped += [Skipped(f"{name}/{file}", reason) for file, reason in listing.skipped]
         is_guess |= found.is_guess

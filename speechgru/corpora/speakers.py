@@ -8,6 +8,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import NamedTuple
 
+from speechgru.corpora.copies import ALTERED, COPIED, originals
 from speechgru.corpora.corpus import SPLITS, Clip, sorted_words
 from speechgru.corpora.listing import BACKGROUND_NOISE, normalized
 from speechgru.labels import UNKNOWN
@@ -25,17 +26,16 @@ _DEVICE_WORDS = (
     "record recording room sample session silence sound take test track untitled vn voice wav "
     "whatsapp morning evening monday tuesday wednesday thursday friday saturday sunday"
 )
-_DEVICE_NAMES = frozenset([*_DEVICE_WORDS.split(), FALSE_ALARM])
-_COPY_WORDS = "copia|copie|copy|kopie|take"
+_NOBODY = (*_DEVICE_WORDS.split(), *ALTERED)
+_NOBODY_NAMES = frozenset([*_NOBODY, FALSE_ALARM])
+_COPIED = "|".join(COPIED)
 #: Names of synthetic speakers begin so. They are for training alone.
 MADE = "made-"
 
 #: What counts takes, after what is said of the speaker: "anna_1", "anna.1", "anna (1)", "anna#1",
 #: "anna 1 denoised", "anna take one", "anna - Copy".
-_TAKE = re.compile(rf"[\W_]+(?:\d.*|(?:{_COPY_WORDS})(?:[\W_]*\w+)?[\W_]*)$", re.IGNORECASE)
-_COPY_OF = re.compile(
-    r"^(?:copia|copie|copy|kopie)\s*(?:\(\d+\)\s*)?(?:de|di|of|von)\s+", re.IGNORECASE
-)
+_TAKE = re.compile(rf"[\W_]+(?:\d.*|(?:{_COPIED}|take)(?:[\W_]*\w+)?[\W_]*)$", re.IGNORECASE)
+_COPY_OF = re.compile(rf"^(?:{_COPIED})\s*(?:\(\d+\)\s*)?(?:de|di|of|von)\s+", re.IGNORECASE)
 #: In front it counts takes, or is a date: "01_anna", "(1) anna", "1anna", "20260105T100300".
 _NUMBER = re.compile(
     r"^\W*\d+(?:t\d[\d.:]*z?)?(?:[\W_]+|$)|^\d{1,3}(?=[^\W\d_]{2,}(?![^\W_]))", re.IGNORECASE
@@ -44,8 +44,8 @@ _NUMBER = re.compile(
 _UUID = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
 #: A count of files, or a date, rather than of people: "DR0001", "R20240131".
 _LONG_NUMBER = re.compile(r"[^\W\d_]+\d{4,}")
-#: In front, too, may be what was used, with a number: "take1_anna", "rec 3 anna".
-_DEVICE = re.compile(rf"^(?:{_DEVICE_WORDS.replace(' ', '|')})\d*[\s._-]+", re.IGNORECASE)
+#: In front, too, may be what was used or done, with a number: "take1_anna", "pitch_anna".
+_IN_FRONT = re.compile(rf"^(?:{'|'.join(_NOBODY)})\d*[\s._-]+", re.IGNORECASE)
 #: "anna1" is the first take of anna, "speaker1" a speaker, and so is "speaker 1".
 _NUMBERED = re.compile(r"(.*[^\W\d_])\d+")
 _NUMBERED_SPEAKERS = frozenset(
@@ -226,14 +226,18 @@ def _fill(split: str, splits: dict[str, str], words: dict[str, set[str]]) -> Non
 
 
 def _split_files(recordings: Sequence[Recording]) -> dict[str, str]:
-    """File name -> split; each word is split on its own, so that every split has it."""
+    """File name -> split; each word is split on its own, so that every split has it.
+
+    Copies are where the original is, if it is there.
+    """
     stems: dict[str, dict[str, str]] = defaultdict(dict)
     for recording in recordings:
         stems[recording.word][recording.name] = recording.name.rpartition(".")[0]
     splits = {}
     for word, names in stems.items():
-        of_stems = split_speakers({stem: {word} for stem in names.values()})
-        splits.update({name: of_stems[stem] for name, stem in names.items()})
+        takes = originals(names.values())
+        of_takes = split_speakers({take: {word} for take in takes.values()})
+        splits.update({name: of_takes[takes[stem]] for name, stem in names.items()})
     return splits
 
 
@@ -335,7 +339,7 @@ def speaker_in_name(name: str, word: str) -> str:
     stem, word = (unicodedata.normalize("NFKC", text).strip() for text in (stem, word))
     stem = _COPY_OF.sub("", stem)
     stem = _without_word(stem, word)
-    while stem != (shorter := _DEVICE.sub("", _NUMBER.sub("", stem))):
+    while stem != (shorter := _IN_FRONT.sub("", _NUMBER.sub("", stem))):
         stem = shorter
     stem = stem.lstrip(" ._-–—")
     if apart := _NUMBER_APART.match(stem):
@@ -351,14 +355,36 @@ def speaker_in_name(name: str, word: str) -> str:
         speaker = numbered[1].rstrip(" .")
     words = speaker.casefold().split()
     if speaker.casefold() == word.casefold() or all(
-        part in _DEVICE_NAMES or part.isdigit() for part in words
+        part in _NOBODY_NAMES or part.isdigit() for part in words
     ):
         return ""
     return speaker
 
 
 def _without_word(stem: str, word: str) -> str:
-    """A name without the word before or after it: `yes_anna_3`, `anna_yes`, `yes (3)`."""
-    pattern = re.escape(word)
-    stem = re.sub(rf"^{pattern}(?=[\s._-]|\(|$)[\s._-]*", "", stem, flags=re.IGNORECASE)
-    return re.sub(rf"[\s._-]+{pattern}$", "", stem, flags=re.IGNORECASE)
+    """A name without the word before or after it: `yes_anna_3`, `anna_yes`, `yes (3)`.
+
+    The word may be in another case, without accents, and have anything between its parts.
+
+    >>> [_without_word(stem, "turn on") for stem in ("turn_on_anna", "anna-TurnOn", "Turn-on 1")]
+    ['anna', 'anna', '1']
+    """
+    parts = re.sub(r"(?<=[^\W_])[\W_]+(?=[^\W_])|(?<=[a-z])(?=[A-Z])", " ", _without_accents(word))
+    pattern = re.escape(parts).replace("\\ ", r"[\W_]*")
+    in_front = re.compile(rf"{pattern}(?=[\s._(-]|$)[\s._-]*", re.IGNORECASE)
+    behind = re.compile(rf"[\s._-]+{pattern}$", re.IGNORECASE)
+    if match := in_front.match(_without_accents(stem)):
+        stem = stem[match.end() :]
+    if match := behind.search(_without_accents(stem)):
+        stem = stem[: match.start()]
+    return stem
+
+
+def _without_accents(text: str) -> str:
+    """As many letters, each without its accents."""
+
+    def base(letter: str) -> str:
+        parts = unicodedata.normalize("NFD", letter)
+        return parts[0] if all(map(unicodedata.combining, parts[1:])) else letter
+
+    return "".join(map(base, text))

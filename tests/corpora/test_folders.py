@@ -13,6 +13,7 @@ import pytest
 from speechgru.audio import pyav
 from speechgru.corpora import SPLITS, Corpus, open_corpus
 from speechgru.corpora.listing import (
+    ARCHIVE,
     AROUND,
     DEAD_LINK,
     EMPTY,
@@ -104,6 +105,7 @@ NAMINGS = {
     "copies in front": lambda word, n: f"{('', 'Copy of ', 'Copy (2) of ')[n % 3]}{WHO[n // 3]}",
     "treated": lambda word, n: f"{WHO[n // 3]} {n % 3} denoised",
     "recoded": lambda word, n: f"{WHO[n // 3]}{n % 3}_16k",
+    "altered": lambda word, n: f"{('', 'aug_', 'pitch-')[n % 3]}{WHO[n // 3]}_{n}",
     "distance": lambda word, n: f"{('near', 'mid', 'far')[n % 3]}_{WHO[n // 3]}",
 }
 
@@ -139,6 +141,37 @@ def test_numbers_and_dates_are_no_speakers(tmp_path: Path, naming) -> None:
     make(tmp_path, *(f"{w}/{naming(w, n)}.wav" for w in WORDS for n in range(12)))
     corpus = open_corpus(tmp_path)
     assert (corpus.split_by, corpus.guessed_speakers) == ("file", ())
+
+
+@pytest.mark.parametrize(
+    "phrase", ["{0}_{1}_{n}", "{0}-{1}-{n:02d}", "{0}{1} ({n})", "{n}_{0}_{1}"], ids=str
+)
+def test_phrases_are_no_speakers(tmp_path: Path, phrase: str) -> None:
+    for folder in ("lights on", "music_off", "door-open"):
+        parts = folder.replace("_", " ").replace("-", " ").split()
+        make(tmp_path, *(f"{folder}/{phrase.format(*parts, n=n)}.wav" for n in range(4)))
+    corpus = open_corpus(tmp_path)
+    assert (corpus.split_by, corpus.guessed_speakers) == ("file", ())
+
+
+@pytest.mark.parametrize(
+    "copy", ["{}_gain", "{} - Copy (2)", "aug_{}", "{}-pitch_up", "speed1.1_{}", "{} (Copy 2)"]
+)
+def test_copies_are_in_the_split_of_their_original(tmp_path: Path, copy: str) -> None:
+    takes = [f"{n:02d}" for n in range(12)]
+    make(tmp_path, *(f"{word}/{take}.wav" for word in WORDS for take in takes))
+    before = {clip.path: clip.split for clip in open_corpus(tmp_path).clips}
+    make(tmp_path, *(f"{word}/{copy.format(take)}.flac" for word in WORDS for take in takes))
+    after = {clip.path: clip.split for clip in open_corpus(tmp_path).clips}
+    assert len(after) == 2 * len(before)
+    assert before.items() <= after.items()
+    for path, split in before.items():
+        assert after[path.with_name(f"{copy.format(path.stem)}.flac")] == split
+
+
+def test_words_that_altered_copies_are_called_by_are_no_copies(tmp_path: Path) -> None:
+    make(tmp_path, *(f"turn volume/turn_volume_{n}.wav" for n in range(12)))
+    assert {clip.split for clip in open_corpus(tmp_path).clips} == set(SPLITS)
 
 
 def test_speakers_of_folders_and_manifests_are_no_guess(tmp_path: Path) -> None:
@@ -226,6 +259,18 @@ def test_split_folders_are_recognized(tmp_path: Path) -> None:
     assert corpus.noises == (tmp_path / "train/_background_noise_/tap.wav",)
 
 
+@pytest.mark.parametrize(
+    ("folders", "split"),
+    [(("train", "eval", "test"), "validation"), (("train", "dev", "Eval"), "testing")],
+)
+def test_eval_is_a_split(tmp_path: Path, folders: tuple[str, ...], split: str) -> None:
+    make(tmp_path, *(f"{folder}/{word}/a_1.wav" for folder in folders for word in WORDS))
+    corpus = open_corpus(tmp_path)
+    assert (corpus.split_by, corpus.words) == ("folders", WORDS)
+    of_eval = [clip for clip in corpus.clips if clip.path.parts[-3].lower() == "eval"]
+    assert {clip.split for clip in of_eval} == {split}
+
+
 def test_a_split_alone_is_not_a_word(tmp_path: Path) -> None:
     corpus = open_corpus(make(tmp_path, "testing/auf/a_1.wav", "testing/zu/b_1.wav"))
     assert corpus.words == ("auf", "zu")
@@ -259,7 +304,8 @@ def test_hidden_recordings_are_skipped_and_mentioned(tmp_path: Path) -> None:
 
 
 def test_what_no_suffix_tells_is_skipped_with_its_reason(tmp_path: Path) -> None:
-    make(tmp_path, "auf/a.wav", "auf/b.raw", "zu/A.WAV", "zu/b.Wave", "zu/c.SPH")
+    make(tmp_path, "auf/a.wav", "auf/b.raw", "zu/A.WAV", "zu/b.Wave", "zu/c.SPH", "halt.zip")
+    make(tmp_path, "zu/more.tar.gz")
     (tmp_path / "zu/gone").symlink_to("/gone/a")
     (tmp_path / "ab").symlink_to("/gone")
     (tmp_path / "an").mkdir()
@@ -267,8 +313,8 @@ def test_what_no_suffix_tells_is_skipped_with_its_reason(tmp_path: Path) -> None
     corpus = open_corpus(tmp_path)
     assert len(corpus.clips) == 4
     assert corpus.skipped == (
-        *(("ab", DEAD_LINK), ("an", EMPTY), ("auf/b.raw", RAW)),
-        *(("zu/gone", DEAD_LINK), ("zu/pipe.wav", NO_FILE)),
+        *(("ab", DEAD_LINK), ("an", EMPTY), ("auf/b.raw", RAW), ("halt.zip", ARCHIVE)),
+        *(("zu/gone", DEAD_LINK), ("zu/more.tar.gz", ARCHIVE), ("zu/pipe.wav", NO_FILE)),
     )
 
 
