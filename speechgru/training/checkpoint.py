@@ -49,6 +49,8 @@ class Progress:
     #: Checksum of the decoded recordings, and the versions of the libraries that decoded them.
     samples_crc32: int | None = None
     decoders: str = ""
+    #: All settings; empty in checkpoints of earlier versions.
+    recipe: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

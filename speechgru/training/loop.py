@@ -20,7 +20,7 @@ from speechgru.training.data import TrainingData, prepare
 from speechgru.training.distribution import ALONE, Ranks
 from speechgru.training.provenance import provenance
 from speechgru.training.recipe import Recipe
-from speechgru.training.resuming import check_same_data, restore
+from speechgru.training.resuming import check_same_data, check_same_recipe, restore
 from speechgru.training.run_directory import (
     ReadOnlyRunDirectory,
     RunDirectory,
@@ -89,8 +89,8 @@ def train(
     Raises:
         UsageError: the recipe names no data, `out` holds a run (or none, to resume), or the run
             started on another kind of device.
-        DataError: the data or a teacher is invalid, or has changed since the run started; the file
-            whose weights the run starts with is not a model.
+        DataError: the data or a teacher is invalid; one of them, or the recipe, has changed since
+            the run started; the file whose weights the run starts with is not a model.
         InterruptedRunError: `stop` returned true; the run can be resumed.
         LostProcessError: another process has ended.
         SpeechGRUError: the folder cannot be written, another process trains there, or the loss is
@@ -104,6 +104,8 @@ def train(
         return bool(*ranks.broadcast(resume and run.checkpoint.exists()))
 
     resumed = has_checkpoint()
+    if resumed:
+        check_same_recipe(run, recipe)
     start = recipe.training.begin_with
     for name in (*recipe.training.teachers, *([start] if start and not resumed else [])):
         read_header(trained_model(name))

@@ -1,12 +1,48 @@
 """Goes on with a run from its checkpoint, if what it learns from is still the same."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from speechgru.errors import DataError
 from speechgru.training.checkpoint import read_progress
 from speechgru.training.data import TrainingData
+from speechgru.training.recipe import Recipe
 from speechgru.training.run_directory import RunDirectory
 from speechgru.training.trainer import Trainer
+
+#: Settings that may change: recordings and teachers are compared by content, not by name, another
+#: precision is reported, and the others have no influence on the weights.
+_FREE = {
+    "description",
+    "data.directory",
+    "training.placement",
+    "training.precision",
+    "training.teachers",
+}
+
+
+def check_same_recipe(run: RunDirectory, recipe: Recipe) -> None:
+    """Raise a DataError if a run's settings have changed since it started."""
+    settings = dict(_settings(recipe.model_dump(mode="json")))
+    changes = [
+        f"{name} {value} -> {settings[name]}"
+        for name, value in _settings(read_progress(run.checkpoint).recipe)
+        if name not in _FREE and settings.get(name, value) != value
+    ]
+    if changes:
+        raise DataError(
+            f"{run.recipe}: the recipe has changed since this run began ({', '.join(changes)}); "
+            "restore it, or start another run with another --out"
+        )
+
+
+def _settings(table: dict[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of a recipe, named as with --set."""
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _settings(value, f"{section}{name}.")
+        else:
+            yield f"{section}{name}", value
 
 
 def check_same_data(
@@ -43,10 +79,11 @@ def restore(trainer: Trainer, run: RunDirectory, say: Callable[[str], None]) -> 
     """Continue from a run's checkpoint; `say` is called with a line for the user.
 
     Raises:
-        DataError: the recordings or a teacher have changed, or the checkpoint is damaged; the model
-            of a refinement is gone.
+        DataError: the recipe, the recordings or a teacher have changed, or the checkpoint is
+            damaged; the model of a refinement is gone.
         UsageError: the run started on another kind of device.
     """
+    check_same_recipe(run, trainer.recipe)
     check_same_data(run, trainer.data)
     teachers = trainer.state.progress.teachers
     if read_progress(run.checkpoint).teachers != teachers:

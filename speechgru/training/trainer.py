@@ -132,6 +132,7 @@ class Trainer:
                 precision=self.precision,
                 samples_crc32=data.packed.crc32,
                 decoders=data.decoders,
+                recipe=recipe.model_dump(mode="json"),
             ),
             self.batches.carried,
             ranks,

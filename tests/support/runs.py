@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 from once import made_once
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from speechgru.analysis.training_cost import synthetic_data
 from speechgru.errors import InterruptedRunError
@@ -59,6 +60,15 @@ def finished_run(manifest: Path) -> Path:
 
 def checkpoint(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "last" / "checkpoint.safetensors")
+
+
+def change_progress(run: Path, **fields: Any) -> None:
+    """Give fields of a checkpoint's progress other values."""
+    path, key = run / "last" / "checkpoint.safetensors", "speechgru-checkpoint"
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()[key])
+    header["progress"] |= fields
+    save_file(load_file(path), path, {key: json.dumps(header)})
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
