@@ -42,7 +42,7 @@ LEVEL_DB = (-95.0, -15.0)
 LOUD_DB = (-42.0, -6.0)
 
 #: What `noise_bank` returns, cached.
-BANK = DerivedArray("noise", version=1)
+BANK = DerivedArray("noise", version=2)
 
 Noise = NDArray[np.float64]
 
@@ -71,11 +71,25 @@ def noise_bank(
 def recorded_noise(
     corpus: Corpus, packed: PackedAudio, rng: np.random.Generator
 ) -> Iterator[Noise]:
-    """The training part of each background recording, and variants of it."""
+    """The training part of each background recording, and variants of it.
+
+    Parts of less than a second follow each other as one.
+    """
     first, last = NOISE_PARTS["training"]
     recordings = map(packed.samples, corpus.noises)
     parts = (x[int(first * len(x)) : int(last * len(x))] / FULL_SCALE for x in recordings)
-    return _with_variants(parts, packed.rate, rng)
+    return _with_variants(_joined(parts, packed.rate), packed.rate, rng)
+
+
+def _joined(parts: Iterable[Noise], rate: int) -> Iterator[Noise]:
+    """Parts of a second or more, then all shorter ones end to end."""
+    short = [np.zeros(0)]
+    for part in parts:
+        if len(part) < rate:
+            short.append(part)
+        else:
+            yield part
+    yield np.concatenate(short)
 
 
 def _with_variants(

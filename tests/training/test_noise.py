@@ -48,6 +48,26 @@ def test_recorded_noise_and_its_variants(corpus):
     assert lengths == pytest.approx([1 / 1.4, 1 / 0.7], rel=1e-3)
 
 
+def test_short_recordings_of_noise_follow_each_other(corpus):
+    """After those of which a second or more is for training."""
+    for number in range(3):
+        room = np.full(RATE, 0.1 * (number + 1))
+        soundfile.write(corpus.noises[0].with_name(f"room_{number}.wav"), room, RATE, "PCM_16")
+    corpus = open_corpus(corpus.root)
+    ramp, _, _, rooms, *others = recorded_noise(corpus, pack(corpus), np.random.default_rng(0))
+    assert len(ramp) == 0.8 * 2 * RATE
+    expected = np.repeat([0.1, 0.2, 0.3], round(0.8 * RATE))
+    np.testing.assert_allclose(rooms, expected, atol=1e-4)
+    assert len(others) == 2
+
+
+def test_too_little_recorded_noise_is_not_used(corpus):
+    ramp = corpus.noises[0]
+    soundfile.write(ramp, np.linspace(0, 0.9, RATE), RATE, "PCM_16")
+    corpus = open_corpus(corpus.root)
+    assert not list(recorded_noise(corpus, pack(corpus), np.random.default_rng(0)))
+
+
 def test_synthetic_noise_starts_with_three_colours():
     noises = list(synthetic_noise(RATE, np.random.default_rng(0)))
     tilts = []
