@@ -41,6 +41,10 @@ _MAX_HOURS = 1.0
 #: The average of all channels loses sound where it is this much quieter than the loudest one.
 CANCELLED_DB = 9.0
 
+#: Float samples beyond this are integers that were not scaled. Slightly beyond 1 they are loud.
+_LARGEST_FLOAT = 8.0
+_FLOATS = ("FLOAT", "DOUBLE")
+
 _BLOCK_S = 30.0
 #: Of all channels, in a block.
 _MAX_BLOCK_SAMPLES = 8_000_000
@@ -53,6 +57,14 @@ _ERRORS = (
 )
 #: What libsndfile says of damaged files that do exist.
 _UNTRUE = ("File does not exist", "Unspecified internal error", "System error")
+
+
+class TooLongError(DataError):
+    """A recording is too long to be read as a whole."""
+
+
+class NotScaledError(DataError):
+    """A recording of float samples holds integers, far beyond -1 to 1."""
 
 
 @dataclass(frozen=True)
@@ -89,15 +101,15 @@ def read(path: Path, rate: int = SAMPLE_RATE, channel: int | None = None) -> Sam
     """Decode a recording to mono float32 in [-1, 1] at `rate` hertz, shape (S,).
 
     Channels are averaged, unless one is chosen, counted from 1; other rates are resampled (soxr,
-    high quality); float samples beyond full scale are clipped.
+    high quality); float samples slightly beyond full scale are clipped.
 
     Raises:
         DataError: missing, empty, truncated, too long or not an audio file; samples that are not
-            finite; no such channel.
+            finite, or floats that are not scaled; no such channel.
         UsageError: a channel below 1.
     """
     check_channel(channel)
-    decoded = _limited(path)
+    decoded = limited_blocks(path, _BLOCK_S)
     first, native_rate = next(decoded)
     second = next(decoded, None)
     if second is None:
@@ -111,10 +123,10 @@ def blocks(path: Path, block_s: float = 1.0) -> Iterator[tuple[Samples, int]]:
     """Decode a recording piece by piece: float32 of (S, channels), and the rate in hertz.
 
     Raises:
-        DataError: missing, empty, truncated or not an audio file.
+        DataError: missing, empty, truncated or not an audio file; floats that are not scaled.
     """
     with _open(path) as file:
-        declared, count = file.frames, 0
+        declared, count, has_floats = file.frames, 0, file.subtype in _FLOATS
         size = max(1, min(round(block_s * file.samplerate), _MAX_BLOCK_SAMPLES // file.channels))
         while True:
             with _reported(path, "cannot be decoded"), quiet_native_code(keep_python=True):
@@ -122,6 +134,8 @@ def blocks(path: Path, block_s: float = 1.0) -> Iterator[tuple[Samples, int]]:
             if len(frames) == 0:
                 break
             count += len(frames)
+            if has_floats:
+                _check_scale(path, frames)
             yield frames, file.samplerate
         is_estimate = isinstance(file, PyavFile)
     if count == 0:
@@ -161,17 +175,30 @@ def max_recording_s() -> float:
     return hours * 3600
 
 
-def _limited(path: Path) -> Iterator[tuple[Samples, int]]:
-    """Blocks of a recording that is not too long for the memory."""
+def limited_blocks(path: Path, block_s: float = 1.0) -> Iterator[tuple[Samples, int]]:
+    """The `blocks` of a recording that is not too long for the memory.
+
+    Raises:
+        DataError: as `blocks`; the recording is too long to be read as a whole.
+    """
     max_s, duration_s = max_recording_s(), 0.0
-    for frames, rate in blocks(path, _BLOCK_S):
+    for frames, rate in blocks(path, block_s):
         duration_s += len(frames) / rate
         if duration_s > max_s:
-            raise DataError(
+            raise TooLongError(
                 f"{path}: lasts more than {max_s / 3600:g} h; {MAX_HOURS_VARIABLE} sets the limit "
                 "for recordings that are read as a whole"
             )
         yield frames, rate
+
+
+def _check_scale(path: Path, frames: Samples) -> None:
+    peak = np.abs(frames).max(where=np.isfinite(frames), initial=0.0)
+    if peak > _LARGEST_FLOAT:
+        raise NotScaledError(
+            f"{path}: samples reach {peak:,.0f}, but float samples lie in -1 to 1; divide them by "
+            "32,768 if they were 16-bit integers"
+        )
 
 
 def _open(path: Path) -> soundfile.SoundFile | PyavFile:

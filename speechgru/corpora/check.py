@@ -1,6 +1,5 @@
 """What is wrong with a corpus: with single files, and with files taken together."""
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,30 +7,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from speechgru.audio.files import CANCELLED_DB, blocks, probe
+from speechgru.audio.files import CANCELLED_DB, max_recording_s
 from speechgru.common.progress import Progress
 from speechgru.common.threads import in_threads
 from speechgru.corpora.corpus import SPLIT_RULES, SPLITS, Clip, Corpus
 from speechgru.corpora.fingerprint import name_in
 from speechgru.corpora.guesses import layout_guesses
 from speechgru.corpora.listing import Skipped
+from speechgru.corpora.measured import Measured, measure
 from speechgru.corpora.speakers import is_made
-from speechgru.errors import DataError
 
 #: Below this peak (-60 dBFS) a clip is silent, as the recognizer gets it: mixed to one channel.
 SILENT_PEAK = 1e-3
 #: A clip is clipped where this share of its samples is at full scale.
 CLIPPED_SHARE = 0.01
-FULL_SCALE = 0.999
-#: A word is cut off where the recording's first or last frame is at most so far below its loudest.
-FRAME_S = 0.02
-BEGIN_DB, END_DB = 6.0, 10.0
-#: There is a word if the loudest frame is so far above the quietest tenth.
-WORD_DB = 20.0
-#: A clip's length is odd beyond this multiple, or under this fraction, of the median.
+#: A clip's length is odd beyond this multiple, or under this fraction, of the median ...
 ODD_LENGTH_FACTOR = 3.0
+#: ... or if it is too short for any word.
+SHORTEST_WORD_S = 0.1
 #: A word needs at least this many clips in training.
 FEW_CLIPS = 10
 
@@ -41,13 +35,15 @@ ERRORS = {
     "corrupt": "corrupt files",
     "no_samples": "recordings without a sample",
     "not_finite": "NaN or infinite samples",
+    "not_scaled": "float samples far beyond 1",
+    "too_long": "recordings too long to read",
     "two_labels": "same audio, two words",
     "two_splits": "same audio, two splits",
     "speaker_in_two_splits": "speakers in two splits",
     "empty_split": "empty splits",
 }
 WARNINGS = {
-    "silent": "silent clips",
+    "silent": "silent recordings",
     "clipped": "clipped clips",
     "cut_off": "words cut off",
     "channels": "channels that differ",
@@ -55,6 +51,7 @@ WARNINGS = {
     "odd_length": "odd lengths",
     "repeated": "same audio, same word",
     "few_clips": "words with few clips",
+    "not_in_split": "words not in a split",
     "split_by_file": "speakers unknown",
 }
 
@@ -139,34 +136,24 @@ class CheckReport:
         return tuple(finding for finding in self.findings if finding.kind == kind)
 
 
-class _Measured(NamedTuple):
-    """What a file holds; `fault` is a kind of error if it cannot be used."""
-
-    fault: str = ""
-    detail: str = ""
-    rate: int = 0
-    duration_s: float = 0.0
-    peak: float = 0.0
-    clipped_share: float = 0.0
-    cut_off: tuple[str, ...] = ()
-    loudest_channel: int = 1
-    lost_db: float = 0.0
-    digest: bytes = b""
-
-
 class _CheckedClip(NamedTuple):
     clip: Clip
     name: str
-    measured: _Measured
+    measured: Measured
 
 
 def check(corpus: Corpus, progress: Progress | None = None) -> CheckReport:
     """Decode every recording, and report what is wrong with it or with the corpus.
 
     A bad file is a finding, never an exception. `_silence_` clips may be silent and of any length.
+
+    Raises:
+        DataError: `$SPEECHGRU_MAX_HOURS` is not a number of hours.
     """
+    max_recording_s()
+    noises = frozenset(corpus.noises)
     files = (*(clip.path for clip in corpus.clips), *corpus.noises)
-    measured = in_threads(_measure, files, progress)
+    measured = in_threads(lambda path: measure(path, path not in noises), files, progress)
     names = [name_in(corpus.root, path) for path in files]
     clips = [
         _CheckedClip(clip, name, of_file)
@@ -178,8 +165,10 @@ def check(corpus: Corpus, progress: Progress | None = None) -> CheckReport:
         *_speakers(corpus),
         *_splits(corpus),
         *_levels(clips),
+        *_noises(names[len(clips) :], measured[len(clips) :]),
         *_outliers(clips),
         *_few_clips(corpus),
+        *_not_in_split(corpus),
     ]
     order = {kind: position for position, kind in enumerate((*ERRORS, *WARNINGS))}
     findings.sort(key=lambda finding: order[finding.kind])
@@ -195,84 +184,7 @@ def check(corpus: Corpus, progress: Progress | None = None) -> CheckReport:
     )
 
 
-def _measure(path: Path) -> _Measured:
-    digest = hashlib.blake2b(digest_size=16)
-    samples = bad = clipped = values = rate = 0
-    peak, mixed_power, power = 0.0, 0.0, np.zeros(1)
-    levels = _FrameLevels()
-    try:
-        for frames, block_rate in blocks(path):
-            mixed, level = frames.mean(axis=1), np.abs(frames)
-            finite = np.isfinite(mixed)
-            bad += int(np.count_nonzero(~finite))
-            rate, samples, values = block_rate, samples + len(mixed), values + level.size
-            peak = max(peak, float(np.abs(mixed[finite]).max(initial=0.0)))
-            clipped += int(np.count_nonzero(level >= FULL_SCALE))
-            power = power + np.square(frames[finite], dtype=np.float64).sum(axis=0)
-            mixed_power += float(np.square(mixed[finite], dtype=np.float64).sum())
-            digest.update(mixed.tobytes())
-            levels.add(mixed, rate)
-    except DataError as error:
-        return _Measured(_fault(path), str(error).removeprefix(f"{path}: "))
-    if bad:
-        return _Measured("not_finite", f"{bad:,} of {samples:,} samples are not finite")
-    lost_db = 10 * np.log10(max(power.max(), 1e-20) / max(mixed_power, 1e-20))
-    return _Measured(
-        rate=rate,
-        duration_s=samples / rate,
-        peak=peak,
-        clipped_share=clipped / values,
-        cut_off=levels.cut_off(),
-        loudest_channel=int(power.argmax()) + 1,
-        lost_db=float(lost_db),
-        digest=digest.digest(),
-    )
-
-
-class _FrameLevels:
-    """The mean power of each frame of a recording, block by block."""
-
-    def __init__(self) -> None:
-        self._powers: list[NDArray[np.float64]] = []
-        self._rest = np.zeros(0)
-
-    def add(self, samples: NDArray[np.floating], rate: int) -> None:
-        """The next block, (S,)."""
-        joined = np.concatenate([self._rest, samples])
-        frame = max(1, round(FRAME_S * rate))
-        whole = len(joined) // frame * frame
-        self._powers.append(np.square(joined[:whole].reshape(-1, frame)).mean(axis=1))
-        self._rest = joined[whole:]
-
-    def cut_off(self) -> tuple[str, ...]:
-        """Where the word is nearly as loud at the recording's border as anywhere: in words.
-
-        Digital silence at the borders does not count, and what varies little has no word to cut.
-        """
-        power = np.concatenate(self._powers)
-        sounding = np.flatnonzero(power)
-        if not len(sounding):
-            return ()
-        power = power[sounding[0] : sounding[-1] + 1]
-        peak = power.max()
-        if np.quantile(power, 0.1) > peak * 10 ** (-WORD_DB / 10):
-            return ()
-        begins, ends = (peak * 10 ** (-db / 10) for db in (BEGIN_DB, END_DB))
-        where = {"at its beginning": power[0] >= begins, "at its end": power[-1] >= ends}
-        return tuple(place for place, is_cut in where.items() if is_cut)
-
-
-def _fault(path: Path) -> str:
-    """The kind of error of a file that cannot be decoded."""
-    if path.is_file() and path.stat().st_size == 0:
-        return "empty"
-    try:
-        return "corrupt" if probe(path).frames else "no_samples"
-    except DataError:
-        return "corrupt"
-
-
-def _faults(names: Sequence[str], measured: Sequence[_Measured]) -> Iterator[Finding]:
+def _faults(names: Sequence[str], measured: Sequence[Measured]) -> Iterator[Finding]:
     for name, of_file in zip(names, measured, strict=True):
         if of_file.fault:
             yield Finding(of_file.fault, of_file.detail, (name,))
@@ -331,14 +243,25 @@ def _levels(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:
                 f"their average is {measured.lost_db:.0f} dB quieter than {channel} alone",
                 (name,),
             )
-        if measured.peak < SILENT_PEAK:
-            peak_db = 20 * np.log10(measured.peak) if measured.peak else 0.0
-            yield Finding("silent", f"peak {peak_db:.0f} dBFS" if peak_db else "all zeros", (name,))
+        yield from _silent(name, measured)
         if measured.clipped_share >= CLIPPED_SHARE:
             share = f"{measured.clipped_share:.1%} of the samples at full scale"
             yield Finding("clipped", share, (name,))
         if measured.cut_off:
             yield Finding("cut_off", " and ".join(measured.cut_off), (name,))
+
+
+def _silent(name: str, measured: Measured) -> Iterator[Finding]:
+    if measured.peak < SILENT_PEAK:
+        peak_db = 20 * np.log10(measured.peak) if measured.peak else 0.0
+        yield Finding("silent", f"peak {peak_db:.0f} dBFS" if peak_db else "all zeros", (name,))
+
+
+def _noises(names: Sequence[str], measured: Sequence[Measured]) -> Iterator[Finding]:
+    """Background recordings that hold nothing."""
+    for name, of_file in zip(names, measured, strict=True):
+        if not of_file.fault:
+            yield from _silent(name, of_file)
 
 
 def _outliers(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:
@@ -352,7 +275,10 @@ def _outliers(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:
         if measured.rate != rate:
             yield Finding("odd_rate", f"{measured.rate} Hz; most have {rate} Hz", (name,))
         ratio = measured.duration_s / median_s
-        if not 1 / ODD_LENGTH_FACTOR <= ratio <= ODD_LENGTH_FACTOR:
+        if measured.duration_s < SHORTEST_WORD_S:
+            length = f"{measured.duration_s:.2f} s; a word lasts {SHORTEST_WORD_S:g} s or more"
+            yield Finding("odd_length", length, (name,))
+        elif not 1 / ODD_LENGTH_FACTOR <= ratio <= ODD_LENGTH_FACTOR:
             length = f"{measured.duration_s:.2f} s; the median is {median_s:.2f} s"
             yield Finding("odd_length", length, (name,))
 
@@ -368,3 +294,11 @@ def _few_clips(corpus: Corpus) -> Iterator[Finding]:
         if training[word] < FEW_CLIPS:
             besides = f", besides {made[word]} synthetic" if made[word] else ""
             yield Finding("few_clips", f"{word}: {training[word]} in training{besides}")
+
+
+def _not_in_split(corpus: Corpus) -> Iterator[Finding]:
+    """Words that a split cannot validate or test, though it has clips of others."""
+    words = {split: {clip.word for clip in corpus.split(split)} for split in SPLITS[1:]}
+    for word in corpus.words if corpus.split("training") else ():
+        if lacking := [split for split in words if words[split] and word not in words[split]]:
+            yield Finding("not_in_split", f"{word}: no clip in {' or '.join(lacking)}")

@@ -341,6 +341,15 @@ def test_directories_and_missing_files_are_named(tmp_path):
         probe(written(tmp_path / "a.wav", tone(440)) / "nothing.wav")
 
 
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_floats_with_the_values_of_integers_are_refused(tmp_path, subtype):
+    path = written(tmp_path / "a.wav", 21_000 * tone(440) / tone(440).max(), subtype=subtype)
+    with pytest.raises(DataError, match=r"a\.wav: samples reach 21,000, .* divide them by 32,768"):
+        read(path)
+    loud = written(tmp_path / "b.wav", 7.9 * tone(440) / tone(440).max(), subtype=subtype)
+    assert read(loud).max() == 1
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_non_finite_samples_are_named_with_their_position(tmp_path, value):
     samples = tone(440).astype(np.float32)

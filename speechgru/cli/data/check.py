@@ -22,11 +22,12 @@ def check(
 ) -> None:
     """Find what is wrong with recordings.
 
-    Unreadable files, samples that are NaN or infinite, the same audio under two words or in two
-    splits, speakers in two splits and empty splits are errors, with exit code 4. Warnings are for
-    clips that are silent, clipped, cut off, unusually long or short, repeated, at another sample
-    rate than most, or with channels that cancel each other; for words with few clips; and for
-    unknown speakers.
+    Unreadable files, recordings too long to be read as a whole, samples that are NaN, infinite or
+    (as floats) far beyond 1, the same audio under two words or in two splits, speakers in two
+    splits and empty splits are errors, with exit code 4. Warnings are for clips that are silent,
+    clipped, cut off, unusually long or short, repeated, at another sample rate than most, or with
+    channels that cancel each other; for silent background recordings; for words with few clips, or
+    with none to validate or test; and for unknown speakers.
     """
     from speechgru.corpora import open_corpus
     from speechgru.corpora.check import check as check_corpus

@@ -1,0 +1,91 @@
+"""`data check` on what training would refuse, and on what it could not use."""
+
+import numpy as np
+import pytest
+import soundfile
+from corpus_files import RATE, Corpus, noise, sound_corpus
+
+from speechgru.corpora import open_corpus
+from speechgru.corpora.check import CheckReport, check
+from speechgru.corpora.packed import pack
+from speechgru.errors import DataError
+
+
+@pytest.fixture
+def corpus(tmp_path) -> Corpus:
+    return sound_corpus(tmp_path)
+
+
+def checked(corpus: Corpus) -> CheckReport:
+    return check(open_corpus(corpus.manifest))
+
+
+def found(corpus: Corpus) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [(f.kind, f.detail, f.files) for f in checked(corpus).findings]
+
+
+def test_recordings_too_long_to_train_with_are_errors(corpus, monkeypatch):
+    monkeypatch.setenv("SPEECHGRU_MAX_HOURS", "0.0005")
+    name = corpus.add("_unknown_", noise(99, 1.9))
+    report = checked(corpus)
+    assert [(f.kind, f.severity, f.files) for f in report.findings] == [
+        ("too_long", "error", (name,))
+    ]
+    assert report.findings[0].detail.startswith("lasts more than 0.0005 h; SPEECHGRU_MAX_HOURS")
+    with pytest.raises(DataError, match="SPEECHGRU_MAX_HOURS"):
+        pack(open_corpus(corpus.manifest))
+
+
+def test_an_invalid_limit_is_no_fault_of_the_recordings(corpus, monkeypatch):
+    monkeypatch.setenv("SPEECHGRU_MAX_HOURS", "long")
+    with pytest.raises(DataError, match="SPEECHGRU_MAX_HOURS=long"):
+        checked(corpus)
+
+
+def test_floats_with_the_values_of_integers_are_errors(corpus):
+    samples = noise(99)
+    name = corpus.add("yes", 32_767 / samples.max() * samples, subtype="FLOAT")
+    corpus.add("yes", 2 * noise(98), subtype="FLOAT")
+    report = checked(corpus)
+    assert [(f.kind, f.severity, f.files) for f in report.findings] == [
+        ("not_scaled", "error", (name,))
+    ]
+    assert report.findings[0].detail.startswith("samples reach 32,767, but float samples lie in")
+
+
+def test_recordings_too_short_for_a_word_are_warnings(tmp_path):
+    """Also where all are."""
+    corpus = Corpus(tmp_path)
+    for split in ("training", "validation", "testing"):
+        for number in range(10):
+            corpus.add("yes", noise(len(split) * 100 + number, 0.05), speaker=split, split=split)
+    findings = found(corpus)
+    assert {(kind, detail) for kind, detail, _ in findings} == {
+        ("odd_length", "0.05 s; a word lasts 0.1 s or more")
+    }
+    assert len(findings) == 30
+
+
+def test_words_without_a_clip_to_validate_or_test_are_warnings(corpus):
+    for _ in range(10):
+        corpus.add("maybe")
+    corpus.add("maybe", speaker="boris", split="validation")
+    assert found(corpus) == [("not_in_split", "maybe: no clip in testing", ())]
+
+
+def test_silent_background_is_a_warning(tmp_path):
+    for word in ("yes", "no"):
+        (tmp_path / word).mkdir()
+        for number in range(14):
+            samples = noise(number + 100 * len(word))
+            speaker = "abc"[min(2, max(0, number - 11))]
+            soundfile.write(tmp_path / word / f"{speaker}_{number}.wav", samples, RATE)
+    background = tmp_path / "_background_noise_"
+    background.mkdir()
+    word = np.concatenate([0.001 * noise(1), noise(2, 0.2)])  # which would be cut off
+    for name, samples in {"zeros": np.zeros(RATE), "word": word}.items():
+        soundfile.write(background / f"{name}.wav", samples, RATE, "PCM_24")
+    findings = [f for f in check(open_corpus(tmp_path)).findings if f.kind != "few_clips"]
+    assert [(f.kind, f.detail, f.files) for f in findings] == [
+        ("silent", "all zeros", ("_background_noise_/zeros.wav",))
+    ]
