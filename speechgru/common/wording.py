@@ -54,6 +54,16 @@ def listed(name: str, known: Sequence[str]) -> str:
     )
 
 
+def first_of(names: Sequence[str], most: int = 12) -> str:
+    """The first of some names, and how many there are besides.
+
+    >>> first_of(["yes", "no", "stop"], most=2)
+    'yes, no and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def counted(count: int, noun: str) -> str:
     """A number of things.
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.common.progress import Progress
+from speechgru.common.wording import first_of
 from speechgru.corpora.corpus import Example, Task
 from speechgru.corpora.packed import PackedAudio
 from speechgru.errors import DataError
@@ -93,8 +94,8 @@ def check_labels(model: Backend, task: Task, examples: Sequence[Example]) -> Non
     labels = dict.fromkeys(example.label for example in examples)
     if missing := [label for label in labels if label not in model.labels]:
         raise DataError(
-            f"protocol {task.protocol} has {_list(missing)} among its labels, which the model "
-            f"lacks; it was trained on {_list(model.labels)}"
+            f"protocol {task.protocol} has {first_of(missing)} among its labels, which the model "
+            f"lacks; it was trained on {first_of(model.labels)}"
         )
 
 
@@ -109,8 +110,3 @@ def gather_clips(
     if packed.rate != model.sample_rate:
         raise DataError(f"audio packed at {packed.rate} Hz; the model needs {model.sample_rate} Hz")
     return packed.gather(examples, clip_samples(model))
-
-
-def _list(labels: Sequence[str], limit: int = 12) -> str:
-    more = f" and {len(labels) - limit} more" if len(labels) > limit else ""
-    return ", ".join(labels[:limit]) + more

@@ -14,7 +14,7 @@ from speechgru.audio.files import probe
 from speechgru.backends.loader import open_backend
 from speechgru.common.files import write_atomic
 from speechgru.common.progress import Progress
-from speechgru.common.wording import counted
+from speechgru.common.wording import counted, first_of
 from speechgru.corpora import open_corpus
 from speechgru.corpora.corpus import Clip, Corpus
 from speechgru.corpora.fingerprint import corpus_fingerprint, digest, name_in
@@ -84,7 +84,8 @@ class CrossValidation:
     Raises:
         UsageError: the recipe names no data, there are too few speakers or takes for so many folds,
             or `out` holds another cross-validation.
-        DataError: the data is invalid, or has fewer than three recordings of a word.
+        DataError: the data is invalid, or has fewer than three recordings of a word; `also` has
+            none of the words.
     """
 
     def __init__(
@@ -101,6 +102,9 @@ class CrossValidation:
         self.corpus = open_corpus(recipe.data.directory)
         self.folds = make_folds(self.corpus, folds)
         self.also = open_corpus(also) if also else None
+        words = self.corpus.words
+        if self.also and not any(clip.word in words for clip in self.also.split("training")):
+            raise DataError(f"--also {also}: has none of the words {first_of(words)}")
         plan = {
             "recipe": recipe.model_dump(mode="json"),
             "recordings": digest(
@@ -136,6 +140,7 @@ class CrossValidation:
         also: tuple[Clip, ...] = ()
         if self.also is not None:
             also = matching_clips(self.corpus, self.also, self.out / "also", watch.progress)
+            watch.say(f"{self.also.root}: {counted(len(also), 'more recording')} to train with")
         noises = self.corpus.noises + (self.also.noises if self.also else ())
         corpus = replace(self.corpus, noises=noises)
         whole = replace(corpus, clips=(*corpus.clips, *also))

@@ -103,9 +103,19 @@ def test_ctc_model_is_tested_on_sequences_with_more_clips_to_train_on(recipe, tm
     table["model"]["heads"] = ["ctc"]
     recipe = parse_recipe(table, "ctc")
     validation = CrossValidation(recipe, tmp_path / "cv", 2, also=str(shared_tones()))
-    report = validation.run(CPU, Watch())
+    lines: list[str] = []
+    report = validation.run(CPU, Watch(lines.append))
+    training = len(open_corpus(shared_tones()).split("training"))
+    assert lines[0] == f"{shared_tones().parent}: {training} more recordings to train with"
     assert report.word_error_rate is not None
     assert len(report.word_error_rate["by_fold"]) == 2
+
+
+def test_more_recordings_of_other_words_are_an_error(recipe, tmp_path):
+    sentence = "--also embedded: has none of the words high, low, mid"
+    with pytest.raises(DataError, match=sentence):
+        CrossValidation(recipe, tmp_path / "cv", folds=2, also="embedded")
+    assert not (tmp_path / "cv").exists()
 
 
 def test_command_prints_json_tables_and_advice(recipe, tmp_path, capsys, monkeypatch):
