@@ -8,7 +8,7 @@ import typer
 
 from speechgru.cli import options
 from speechgru.cli.help import examples
-from speechgru.cli.inputs import open_split
+from speechgru.cli.inputs import open_split, report_silent
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.stream_options import check_partner
 from speechgru.cli.terminal import err, out, print_json
@@ -120,6 +120,7 @@ def calibrate(
     case = split_case(audio, plan) if audio else None
     with progress_bar("listening, in seconds of audio") as progress:
         found = choose(backend, sound, case, max_false_alarms_per_hour, config, policy, progress)
+    report_silent(sound)
     note = too_short(found.chosen.ambient.hours, max_false_alarms_per_hour)
     written = None
     try:

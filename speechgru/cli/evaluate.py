@@ -16,7 +16,7 @@ from speechgru.cli.evaluate_streams import (
     save_stream,
 )
 from speechgru.cli.help import examples
-from speechgru.cli.inputs import open_split
+from speechgru.cli.inputs import open_split, report_silent
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.stream_options import (
     CONVERSATION_MINUTES,
@@ -277,6 +277,7 @@ def evaluate(
     if ambient_sound is not None:
         print_skipped(ambient_sound.skipped)
         results.ambient = evaluate_ambient(backend, ambient_sound, stream_options, results.stream)
+        report_silent(ambient_sound)
     clips = results.clips
     try:
         if results.stream is not None:

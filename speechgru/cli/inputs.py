@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.terminal import err
+from speechgru.common.wording import first_of
 from speechgru.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from speechgru.corpora.split_audio import SplitAudio
+    from speechgru.evaluation.ambient import AmbientSound
     from speechgru.recognition.backend import Backend
     from speechgru.training.recipe import Recipe
 
@@ -73,12 +75,15 @@ def open_split(
 ) -> "SplitAudio":
     """Open a split under the model's own protocol, unless another is given.
 
+    Says which words have no clip in it, as no figure counts them.
+
     Raises:
         UsageError: neither the caller nor the model names a protocol, or it does not exist.
         DataError: the corpus cannot be read, the split has no clips, or the model lacks a label.
     """
     from speechgru.corpora.split_audio import open_split_audio
     from speechgru.evaluation.clips import check_labels
+    from speechgru.labels import NOT_WORDS
 
     protocol = protocol or str(backend.metadata.get("protocol") or "")
     if not protocol:
@@ -86,5 +91,21 @@ def open_split(
     with progress_bar("decoding") as progress:
         rate = backend.sample_rate
         opened = open_split_audio(data, protocol, split, rate, progress, channel)
-    check_labels(backend, opened.task, opened.task.split(split))
+    examples = opened.task.split(split)
+    check_labels(backend, opened.task, examples)
+    missing = sorted({*opened.task.labels} - {*NOT_WORDS} - {e.label for e in examples})
+    if missing:
+        have, are = ("has", "is") if len(missing) == 1 else ("have", "are")
+        err.line(f"{first_of(missing)} {have} no clip in the {split} split and {are} not scored")
     return opened
+
+
+def report_silent(sound: "AmbientSound") -> None:
+    """Say which of the ambient recordings are silent, now that they have been read."""
+    if sound.silent:
+        are = "is" if len(sound.silent) == 1 else "are"
+        names = first_of([path.name for path in sound.silent], most=3)
+        err.line(
+            f"{len(sound.silent)} of {len(sound.paths)} ambient recordings {are} silent and "
+            f"should be left out, as nothing could be a false alarm there: {names}"
+        )

@@ -3,11 +3,14 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from speechgru.audio.levels import SILENT_DB, peak_db
 from speechgru.audio.samples import Samples
 from speechgru.common.progress import Progress
 from speechgru.corpora.fingerprint import recordings_fingerprint
@@ -37,6 +40,13 @@ class AmbientSound:
     #: What lies among them and is not used.
     skipped: tuple[Skipped, ...] = ()
     channel: int | None = None
+    #: The largest sample of each recording that has been read, in decibels.
+    peaks_db: dict[Path, float] = field(default_factory=dict, compare=False)
+
+    @property
+    def silent(self) -> tuple[Path, ...]:
+        """The recordings that have been read and in which there is no sound."""
+        return tuple(path for path, level_db in self.peaks_db.items() if level_db < SILENT_DB)
 
     @cached_property
     def duration_s(self) -> float:
@@ -44,9 +54,15 @@ class AmbientSound:
         return sum(FileSound(path, self.rate).duration_s for path in self.paths)
 
     def __iter__(self) -> Iterator[Samples]:
-        """From the start; raises DataError as `audio.blocks`."""
+        """From the start; raises DataError as `audio.blocks`, and at the end if all is silent."""
         for path in self.paths:
-            yield from FileSound(path, self.rate, self.channel)
+            level_db = peak_db(np.zeros(0))
+            for samples in FileSound(path, self.rate, self.channel):
+                level_db = max(level_db, peak_db(samples))
+                yield samples
+            self.peaks_db[path] = level_db
+        if len(self.silent) == len(self.paths):
+            raise DataError(f"{self.root}: is silent, which shows nothing about false alarms")
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -134,7 +150,8 @@ def recognize_ambient(
     """Run a recognizer on ambient sound and report its events.
 
     Raises:
-        DataError, UsageError: as `recognize_stream`.
+        DataError: as `recognize_stream`; all of the sound is silent.
+        UsageError: as `recognize_stream`.
     """
     output = recognize_stream(
         backend, sound, config, policy, progress, keep_log_posteriors, grammar

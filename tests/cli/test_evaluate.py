@@ -206,6 +206,21 @@ def test_words_missing_in_the_model_are_named(tones, saved, capsys):
     assert "folder has low, high among its labels" in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_words_without_a_clip_in_the_split_are_named(tones, saved, tmp_path, capsys):
+    lines = (tmp_path / "tones" / "tones.csv").read_text().splitlines()
+    path = saved(trained_model())
+    for words, sentence in (
+        (("mid",), "mid has no clip in the testing split and is not scored"),
+        (("mid", "low"), "low, mid have no clip in the testing split and are not scored"),
+    ):
+        kept = [line for line in lines if not (line.startswith(words) and "testing" in line)]
+        (tmp_path / "tones" / "less.csv").write_text("\n".join(kept))
+        assert main(["evaluate", path, "--data", str(tmp_path / "tones" / "less.csv")]) == 0
+        assert sentence in capsys.readouterr().err.replace("\n", " ")
+    assert main(["evaluate", path, "--data", tones]) == 0
+    assert "not scored" not in capsys.readouterr().err
+
+
 def test_broken_recording_is_named(tones, saved, tmp_path, capsys):
     (tmp_path / "tones" / "mid-h.wav").write_text("no audio")
     assert main(["evaluate", saved(trained_model()), "--data", tones]) == 4

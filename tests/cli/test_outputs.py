@@ -31,7 +31,7 @@ def places(tmp_path, clip_model) -> dict[str, str]:
     """Good ones, and places that cannot be written."""
     (tmp_path / "text").write_text("mine")
     (tmp_path / "taken.json").mkdir()
-    soundfile.write(tmp_path / "sound.wav", np.zeros(8_000), 16_000)
+    soundfile.write(tmp_path / "sound.wav", np.full(8_000, 0.01), 16_000)
     names = {"text": "text", "none": "none.wav", "new": "new", "taken": "taken"}
     found = {key: str(tmp_path / name) for key, name in names.items()}
     sound = str(tmp_path / "sound.wav")
