@@ -4,7 +4,7 @@ The classes of a network are the outputs of its head: its labels, and behind the
 that is told apart in training.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speechgru.audio.files import read
+from speechgru.audio.pcm import FULL_SCALE
 from speechgru.common.progress import Progress
 from speechgru.common.threads import in_threads
+from speechgru.common.wording import counted
 from speechgru.corpora import open_corpus
+from speechgru.corpora.check import SILENT_PEAK
 from speechgru.corpora.corpus import SPLIT_RULES, Corpus, Example, Task
 from speechgru.corpora.fingerprint import corpus_fingerprint
 from speechgru.corpora.guesses import layout_guesses, speaker_guess
@@ -89,7 +92,12 @@ def prepare(recipe: Recipe, progress: Progress | None = None) -> TrainingData:
     guesses = layout_guesses(corpus)
     if corpus.guessed_speakers:
         guesses += (f"{SPLIT_RULES[corpus.split_by]}; {speaker_guess(corpus.guessed_speakers)}",)
-    notes = (*guesses, *summarize_skipped(corpus.skipped), *_cut_recordings(task, packed))
+    notes = (
+        *guesses,
+        *summarize_skipped(corpus.skipped),
+        *_silent_words(task, packed),
+        *_cut_recordings(task, packed),
+    )
     return TrainingData(corpus, task, packed, corpus_fingerprint(corpus), other, notes)
 
 
@@ -122,6 +130,22 @@ def _extended(task: Task, recipe: Recipe) -> float:
     rests_s = in_threads(rest_s, [paths[number * len(paths) // count] for number in range(count)])
     missing_s = max(0.0, after_s - float(np.median(rests_s)))
     return round(task.clip_s + missing_s, 1)
+
+
+def _silent_words(task: Task, packed: PackedAudio) -> Iterator[str]:
+    """A line for each word without a sound in any recording to train with."""
+    recordings: dict[str, list[Path]] = defaultdict(list)
+    for example in task.split("training"):
+        if example.path and example.label not in NOT_WORDS:
+            recordings[example.label].append(example.path)
+
+    def has_sound(path: Path) -> bool:
+        peak = np.abs(packed.samples(path).astype(np.int32)).max(initial=0)
+        return bool(peak >= SILENT_PEAK * FULL_SCALE)
+
+    for word, paths in recordings.items():
+        if not any(map(has_sound, paths)):
+            yield f"{word}: no sound in its {counted(len(paths), 'training recording')}"
 
 
 def _cut_recordings(task: Task, packed: PackedAudio) -> Iterator[str]:

@@ -57,6 +57,15 @@ def test_too_few_recordings_are_counted_for_the_user(tones, tmp_path):
         prepare(quick_recipe(tmp_path))
 
 
+def test_word_without_a_sound_is_mentioned(tmp_path):
+    manifest = write_tones(tmp_path)
+    for speaker in "abcd":
+        soundfile.write(tmp_path / f"mid-{speaker}.wav", np.full(8_000, 9e-4), RATE)
+    soundfile.write(tmp_path / "low-a.wav", np.zeros(8_000), RATE)
+    notes = prepare(quick_recipe(manifest)).notes
+    assert notes == ("mid: no sound in its 4 training recordings",)
+
+
 def test_recipe_sets_the_clip_length(tones):
     recipe = quick_recipe(tones)
     longer = recipe.model_copy(update={"data": recipe.data.model_copy(update={"clip_s": 0.8})})
