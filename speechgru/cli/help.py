@@ -18,9 +18,6 @@ _RANGES = (
     (r"(\d)\.0(?=[]; ])", r"\1"),
 )
 
-#: Options of which people expect that each one is read.
-_SOURCES = ("--input", "--data", "--ambient", "--audio")
-
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 #: Headings of arguments, and of options and commands without a panel.
@@ -105,12 +102,10 @@ class Command(_Page, TyperCommand):
     """A verb."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As in typer, but a source that is given twice is refused: the first one would be lost."""
+        """As in typer, but --input is refused twice, as people expect that each one is heard."""
         _, _, given = self.make_parser(ctx).parse_args(args=list(args))
-        for param in given:
-            name = max(param.opts, key=len)
-            if name in _SOURCES and not param.multiple and given.count(param) > 1:
-                raise UsageError(f"{name}: is given more than once; only one is used")
+        if sum("--input" in param.opts for param in given) > 1:
+            raise UsageError("--input: is given more than once; only one is used")
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
