@@ -53,7 +53,7 @@ def _prepare_streams() -> None:
         # and lines for a slow reader would be lost.
         try:  # noqa: SIM105 (contextlib is not imported yet)
             os.set_blocking(number, True)
-        except OSError:
+        except (AttributeError, OSError):  # Python 3.11 on Windows has no such function
             pass
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
