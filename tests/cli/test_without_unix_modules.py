@@ -15,7 +15,7 @@ import json, os, sys, warnings
 import psutil  # on Windows it needs none of these modules; elsewhere it does
 for name in ("fcntl", "resource", "termios", "pwd", "grp"):
     sys.modules[name] = None
-del os.O_DIRECTORY
+del os.O_DIRECTORY, os.set_blocking
 warnings.filterwarnings("ignore", "only soft file lock")  # of filelock, on a Unix without fcntl
 from speechgru.cli import main
 for command in json.loads(sys.argv[1]):
