@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from speechgru.audio.native_messages import quiet_native_code
@@ -17,7 +18,6 @@ _NO_DEVICE = (
 
 #: Rates to try where a device refuses its own, the most common first.
 COMMON_RATES = (48_000, 44_100, 16_000, 96_000, 32_000, 22_050, 8_000, 24_000, 88_200, 192_000)
-#: ALSA's number of a card, which changes when it is plugged in again.
 _CARD = re.compile(r"\s*\(hw:\d+,\d+\)")
 
 
@@ -31,6 +31,11 @@ class Device:
     channels: int
     rate: int
     default: bool
+
+    @property
+    def kind(self) -> str:
+        """Its name without ALSA's number of the card, which changes when it is plugged in again."""
+        return _CARD.sub("", self.name)
 
 
 def devices() -> list[Device]:
@@ -88,19 +93,27 @@ def find_device(wanted: str | None = None) -> Device:
     return matches[0]
 
 
-def find_again(gone: Device) -> Device:
+def find_again(gone: Device, before: Sequence[Device]) -> Device:
     """A device that was unplugged, by its name, as ids and card numbers change.
 
-    Of several with this name one of the same interface, and of these the one with the nearest id.
+    Args:
+        before: all devices while it was there; another one of its kind is not taken for it.
 
     Raises:
         AudioDeviceError: PortAudio is not installed, or it is not there.
     """
-    name = _CARD.sub("", gone.name)
-    matches = [device for device in devices() if _CARD.sub("", device.name) == name]
+
+    matches = [device for device in devices() if device.kind == gone.kind]
+    for other in before:
+        same = [d for d in matches if (d.name, d.host) == (other.name, other.host)]
+        if other.id != gone.id and same:
+            matches.remove(min(same, key=lambda device: abs(device.id - other.id)))
     if not matches:
         raise AudioDeviceError(f"microphone {gone.name}: is not there")
-    return min(matches, key=lambda device: (device.host != gone.host, abs(device.id - gone.id)))
+    return min(
+        matches,
+        key=lambda d: (d.name != gone.name, d.host != gone.host, abs(d.id - gone.id)),
+    )
 
 
 def supported_rates(device: Device) -> list[int]:

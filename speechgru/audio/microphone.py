@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from speechgru.audio.devices import COMMON_RATES, Device, find_again, find_device
+from speechgru.audio.devices import COMMON_RATES, Device, devices, find_again, find_device
 from speechgru.audio.levels import SignalWatch, Verdict, peak_db, rms_db, verdict
 from speechgru.audio.native_messages import quiet_native_code
 from speechgru.audio.portaudio import load_portaudio, restart_portaudio
@@ -124,6 +124,7 @@ class Microphone:
         #: Times that the device was unplugged and came back.
         self.returns = 0
         self.device = find_device(wanted)
+        self._before = devices()
         self._is_default = wanted is None
         self._stream = _Stream(self.device, rate, queue_s, channel)
 
@@ -144,21 +145,27 @@ class Microphone:
 
     def blocks(self) -> Iterator[Captured]:
         """What it captures, without end, about 20 ms at a time; waits while it is unplugged."""
+        has_returned = False
         while True:
-            yield from self._until_gone()
+            for captured in self._until_gone():
+                # What comes after a pause must not be joined to what was before it.
+                yield replace(captured, lost=captured.lost + 1) if has_returned else captured
+                has_returned = False
             gone, gone_s = self.device, time.monotonic()
             self._say("gives no more sound; waiting for it to come back")
             self._stream.close()
             self._earlier_overruns, self._stream.overruns = self.overruns, 0
             self._reopen(gone_s)
             self.returns += 1
-            if self.device.name == gone.name:
+            has_returned = True
+            if self.device.kind == gone.kind:
                 self._say(f"is back after {time.monotonic() - gone_s:.1f} s")
             else:
                 self._tell(
                     f"microphone {gone.name}: is gone; listening to microphone "
                     f"{self.device.name}, {self.rate} Hz"
                 )
+            self._before = devices()
 
     def close(self) -> None:
         """Release the device."""
@@ -214,7 +221,7 @@ class Microphone:
     def _find_again(self, gone: Device, missing_s: float) -> Device:
         """The device that has gone, or, where it was the default, another that now is."""
         try:
-            return find_again(gone)
+            return find_again(gone, self._before)
         except AudioDeviceError:
             if not self._is_default or missing_s < _REPLACED_AFTER_S:
                 raise
@@ -336,7 +343,7 @@ def _explain(error: Exception, device: Device, rates: list[int]) -> AudioDeviceE
     """PortAudio's error as a sentence that names the device and what can be done."""
     code = error.args[1] if len(error.args) > 1 else None
     if code == _INVALID_RATE and len(rates) > 1:
-        reason = "supports none of the usual rates; --rate HZ opens it at another"
+        reason = "supports none of the usual rates; `listen --rate HZ` opens it at another"
     elif code in _REASONS:
         reason = _REASONS[code].format(rate=rates[0], channels=device.channels)
     else:

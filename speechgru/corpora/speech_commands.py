@@ -1,6 +1,7 @@
 """Directories in the layout of Google Speech Commands (Warden, 2018, arXiv 1804.03209)."""
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -85,23 +86,31 @@ def read_speech_commands(
 
 
 def _with_unknown_split(root: Path, clips: list[Clip]) -> list[Clip]:
-    """The same clips, but those of `_unknown_` are where their speakers' words are.
+    """The same clips, but those of `_unknown_` are where all of their speakers' words are.
 
-    Those of other speakers are split on their own; all are for testing where all words are.
+    The others are split among themselves; all are for testing where all words are.
     """
     words = [clip for clip in clips if clip.word not in (SILENCE, UNKNOWN)]
-    splits = {clip.speaker: clip.split for clip in words if clip.speaker}
-    is_trained = any(clip.split == "training" for clip in words)
-    unknown = [clip.path for clip in clips if clip.word == UNKNOWN]
-    recordings = [Recording(path, name_in(root, path), UNKNOWN) for path in unknown]
-    others = {clip.path: clip for clip in split_recordings(recordings).clips}
+    if not any(clip.split == "training" for clip in words):
+        return [replace(c, split="testing") if c.word == UNKNOWN else c for c in clips]
+    splits: dict[str, set[str]] = defaultdict(set)
+    for clip in words:
+        splits[clip.speaker].add(clip.split)
+    known = {speaker: min(found) for speaker, found in splits.items() if len(found) == 1}
+    known.pop("", None)
+    others = [
+        Recording(clip.path, name_in(root, clip.path), UNKNOWN)
+        for clip in clips
+        if clip.word == UNKNOWN and clip.speaker not in known
+    ]
+    found = {clip.path: clip.split for clip in split_recordings(others).clips} if others else {}
 
-    def with_split(clip: Clip) -> Clip:
-        if is_trained and clip.speaker not in splits:
-            return others[clip.path]
-        return replace(clip, split=splits[clip.speaker] if is_trained else "testing")
+    def split_of(clip: Clip) -> str:
+        if clip.word != UNKNOWN:
+            return clip.split
+        return found[clip.path] if clip.path in found else known[clip.speaker]
 
-    return [with_split(clip) if clip.word == UNKNOWN else clip for clip in clips]
+    return [replace(clip, split=split_of(clip)) for clip in clips]
 
 
 def _read_lists(root: Path) -> dict[str, dict[str, str]]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -20,7 +21,8 @@ from speechgru.errors import UsageError
 TIMEOUT_S = 10.0
 MOST_AT_ONCE = 4
 
-_SHELL = re.compile(r"\s*(\S*/)?(ba|da|k|z|fi)?sh\s+-\w*c\s")
+#: A shell's script in quotes, which is its own.
+_SCRIPT = re.compile(r"""\b(?:ba|da|k|z|fi)?sh\s(?:.*\s)?-\w*c\s+("(?:[^"\\]|\\.)*"|'[^']*')""")
 
 #: Bytes kept from the end of a program's output, for the report if it fails.
 _OUTPUT_BYTES = 2_000
@@ -85,16 +87,16 @@ def shell_syntax(text: str) -> str | None:
     (None, None)
     """
     _, _, command = _split_hook(text)
+    if found := _SCRIPT.search(command):
+        command = command[: found.start(1)] + command[found.end(1) :]
     # Not in POSIX mode, so that quotes stay: quoted text is an ordinary argument.
     parts = shlex.shlex(command, posix=False, punctuation_chars="|&;<>")
     parts.whitespace_split = True
     parts.commenters = ""
-    # What a shell gets in double quotes is its own, too.
-    quoted = r"""'[^']*'|"[^"]*\"""" if _SHELL.match(command) else r"'[^']*'"
     for part in parts:
         if set(part) <= set("|&;<>"):
             return part
-        unquoted = re.sub(quoted, "", part)
+        unquoted = re.sub(r"'[^']*'", "", part)
         if variable := re.search(r"\$(\w+|[{(])", unquoted):
             return variable[0]
         if "`" in unquoted:
@@ -134,7 +136,7 @@ class Actions:
         report: called, from any thread, with a sentence about each failure, and with output.
         timeout_s: a program that runs longer is killed, with everything it started.
         most: programs at once; further events start none, which is reported.
-        waits: further events wait instead, where the sound can wait for them, such as a file.
+        waits: further programs wait for their turn instead.
     """
 
     def __init__(
@@ -148,26 +150,32 @@ class Actions:
         self._hooks, self._report = tuple(hooks), report
         self._timeout_s, self._most, self._waits = timeout_s, most, waits
         self._running: dict[threading.Thread, subprocess.Popen[bytes]] = {}
+        self._queue: deque[tuple[Hook, Event]] = deque()
+        self._lock = threading.RLock()
         self._closing = False
         #: Programs started; programs that failed, were killed, or could not be started.
         self.started = self.failed = 0
 
     def push(self, event: Event) -> None:
-        """Start the hooks of the event's word; returns at once, unless it `waits`."""
+        """Start the hooks of the event's word; returns at once."""
         for hook in self._hooks:
             if hook.word == event.word:
                 self._start(hook, event)
 
     def close(self, wait: bool = True) -> None:
-        """Wait for the running programs, or kill them; Ctrl-C during the wait kills them too."""
-        running = list(self._running.items())
+        """Wait for all programs, or kill those that run; Ctrl-C during the wait kills them too."""
         try:
-            for thread, _ in running if wait else ():
-                thread.join()
+            while wait and (running := self._threads()):
+                for thread in running:
+                    thread.join()
         finally:
-            self._closing = True
-            for thread, process in running:
+            with self._lock:
+                self._closing = True
+                self._queue.clear()
+                processes = list(self._running.values())
+            for process in processes:
                 _kill(process)
+            for thread in self._threads():
                 thread.join()
 
     def __enter__(self) -> Self:
@@ -181,13 +189,20 @@ class Actions:
     ) -> None:
         self.close(wait=error is None)
 
+    def _threads(self) -> list[threading.Thread]:
+        with self._lock:
+            return list(self._running)
+
     def _start(self, hook: Hook, event: Event) -> None:
-        while self._waits and len(self._running) >= self._most:
-            for thread in list(self._running)[:1]:
-                thread.join(_OUTPUT_S)
-        if len(self._running) >= self._most:
-            self._fail(hook, f"not started: {self._most} programs are still running")
-            return
+        with self._lock:
+            if len(self._running) < self._most:
+                self._launch(hook, event)
+            elif self._waits:
+                self._queue.append((hook, event))
+            else:
+                self._fail(hook, f"not started: {self._most} programs are still running")
+
+    def _launch(self, hook: Hook, event: Event) -> None:
         try:
             process = subprocess.Popen(
                 hook.arguments,
@@ -206,7 +221,16 @@ class Actions:
         thread.start()
 
     def _watch(self, hook: Hook, process: subprocess.Popen[bytes]) -> None:
-        """Follow a program until it ends; runs in its own thread."""
+        """Follow a program until it ends, and start the next; runs in its own thread."""
+        try:
+            self._follow(hook, process)
+        finally:
+            with self._lock:
+                del self._running[threading.current_thread()]
+                while self._queue and len(self._running) < self._most:
+                    self._launch(*self._queue.popleft())
+
+    def _follow(self, hook: Hook, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         output = _Tail(process.stdout)
         try:
@@ -224,7 +248,6 @@ class Actions:
                 self._fail(hook, f"{ended}: {last}" if last else ended)
             elif last := output.last_line():
                 self._report(f"--on {hook.word}: {last}")
-        del self._running[threading.current_thread()]
 
     def _fail(self, hook: Hook, reason: str) -> None:
         self.failed += 1

@@ -1,11 +1,12 @@
 """Devices that are plugged in again: other ids and card numbers, the same microphone."""
 
+import numpy as np
 import pytest
 
 from speechgru.audio import devices as devices_module
 from speechgru.audio import microphone as microphone_module
 from speechgru.audio.devices import Device, find_again
-from speechgru.audio.microphone import Microphone
+from speechgru.audio.microphone import Captured, Microphone
 from speechgru.errors import AudioDeviceError
 
 
@@ -18,42 +19,47 @@ def present(monkeypatch):
     """Sets the devices that there are."""
 
     def set_devices(*found):
-        monkeypatch.setattr(devices_module, "devices", lambda: list(found))
+        for module in (devices_module, microphone_module):
+            monkeypatch.setattr(module, "devices", lambda: list(found))
 
     return set_devices
 
 
+USB = "USB Audio Device: - (hw:{},0)"
+HDA = device(0, "HDA Intel (hw:0,0)")
+
+
 def test_a_microphone_is_found_under_another_card_number(present):
-    gone = device(1, "USB Audio Device: - (hw:1,0)")
-    back = device(3, "USB Audio Device: - (hw:2,0)")
-    present(
-        device(0, "HDA Intel (hw:0,0)"), back, device(4, "USB Audio Device: - (hw:2,0)", "JACK")
-    )
-    assert find_again(gone) == back
+    gone, back = device(1, USB.format(1)), device(3, USB.format(2))
+    elsewhere = device(4, USB.format(2), "JACK")
+    present(HDA, elsewhere, back)
+    assert find_again(gone, [HDA, gone, device(2, USB.format(1), "JACK")]) == back
 
 
-def test_of_two_with_one_name_the_nearest_is_found(present):
-    present(device(1, "USB mic"), device(2, "USB mic"))
-    assert find_again(device(2, "USB mic")).id == 2
-    assert find_again(device(5, "USB mic")).id == 2
-
-
-def test_another_microphone_is_not_taken_for_it(present):
-    present(device(0, "HDMI capture"))
-    with pytest.raises(AudioDeviceError, match="USB mic: is not there"):
-        find_again(device(0, "USB mic"))
+@pytest.mark.parametrize("names", [(USB.format(1), USB.format(2)), ("USB mic", "USB mic")])
+def test_another_one_of_its_kind_is_not_taken_for_it(present, names):
+    """Neither while it is away nor when it is back, whatever its number then."""
+    first, second = device(1, names[0]), device(2, names[1])
+    for gone, other in ((first, second), (second, first)):
+        present(HDA, device(1, other.name))
+        with pytest.raises(AudioDeviceError, match="is not there"):
+            find_again(gone, [HDA, first, second])
+        present(HDA, first, second)
+        assert find_again(gone, [HDA, first, second]) == gone
+    present(HDA, device(1, names[1]), device(5, names[0].replace("hw:1", "hw:3")))
+    assert find_again(first, [HDA, first, second]).id == 5
 
 
 class Stream:
-    """An open device that gives nothing."""
+    """An open device that gives one block."""
 
     rate, channels, overruns = 48_000, 1, 0
 
     def __init__(self, *_):
-        pass
+        self._blocks = [Captured(np.zeros((320, 1), np.float32), 48_000, 0.0)]
 
     def get(self):
-        return None
+        return self._blocks.pop() if self._blocks else None
 
     def wait(self):
         return True
@@ -89,7 +95,17 @@ def test_only_a_default_microphone_is_replaced(present, monkeypatch, wanted, sai
         if len(sentences) == 2:
             raise KeyboardInterrupt
 
+    blocks = Microphone(wanted, tell=tell).blocks()
+    assert next(blocks).lost == 0
     with pytest.raises(KeyboardInterrupt):
-        next(Microphone(wanted, tell=tell).blocks())
+        next(blocks)
     assert sentences[0].startswith("microphone Desk mic: gives no more sound")
     assert sentences[1].startswith(said)
+
+
+def test_what_comes_after_a_pause_is_not_joined_to_what_was_before(present, monkeypatch):
+    monkeypatch.setattr(microphone_module, "_Stream", Stream)
+    monkeypatch.setattr(microphone_module, "restart_portaudio", lambda: None)
+    present(HDA)
+    blocks = Microphone("HDA").blocks()
+    assert [next(blocks).lost for _ in range(3)] == [0, 1, 1]

@@ -124,6 +124,16 @@ def test_events_of_a_file_wait_for_a_place():
     assert (actions.started, actions.failed, reports) == (5, 0, [])
 
 
+def test_programs_that_wait_for_their_turn_do_not_start_once_listening_is_interrupted():
+    began = time.monotonic()
+    with Actions([parse_hook("go=sleep 60")], most=1, waits=True) as actions:
+        for _ in range(3):
+            actions.push(EVENT)
+        actions.close(wait=False)
+    assert actions.started == 1
+    assert time.monotonic() - began < 30
+
+
 def test_any_amount_of_output_is_read():
     code = "for i in range(100_000): print('line', i)"
     reports, _ = run(python(code))
@@ -207,7 +217,10 @@ def test_a_hook_for_an_unknown_word_is_refused():
         ("sh -c 'echo go > log && date | wc'", None),
         ("sh -c 'echo $SPEECHGRU_WORD'", None),
         ('sh -c "echo word=$SPEECHGRU_WORD"', None),
+        ('sh -c "echo \\"$SPEECHGRU_WORD\\""', None),
+        ('env bash -x -c "echo $SPEECHGRU_WORD"', None),
         ('/bin/bash -ec "echo `date`" > log', ">"),
+        ('sh -c \'play "$1"\' x "$HOME/go.wav"', "$HOME"),
         ("mosquitto_pub -t home/word -m 'a > b'", None),
         ("echo 5$ '#' a", None),
     ],
