@@ -29,6 +29,14 @@ _WAV_FORMATS: dict[tuple[int, int], SampleFormat] = {
 }
 _EXTENSIBLE = 0xFFFE
 _RIFF = (b"RIFF", b"RF64", b"BW64")
+#: What may follow the samples and is no sound.
+_CHUNKS = frozenset(
+    (
+        *(b"LIST", b"id3 ", b"ID3 ", b"bext", b"cue ", b"smpl", b"inst", b"fact", b"PEAK", b"JUNK"),
+        *(b"junk", b"PAD ", b"FLLR", b"iXML", b"_PMX", b"acid", b"plst", b"note", b"labl", b"afsp"),
+        *(b"axml", b"chna", b"cart", b"levl", b"umid", b"minf", b"elm1", b"regn", b"LGWV", b"strc"),
+    )
+)
 
 
 class ByteStream(Protocol):
@@ -93,20 +101,23 @@ class PipedAudio:
 
     def _wav_files(self) -> Iterator[tuple[Samples, int]]:
         """Frames of one WAV file after another, as `cat` writes them."""
-        is_wav = True
-        while is_wav:
+        while True:
             found, size = self._wav_header()
+            if size is None and self._bytes.peek(16)[:4] in _RIFF:
+                continue  # an empty file
             yield from self._decoded(found, size)
-            is_wav = size is not None and self._finds_another(size)
+            if size is None or not self._finds_another(size):
+                return
 
     def _finds_another(self, size: int) -> bool:
         """Skip what follows the `size` bytes of a file's samples; whether that is a WAV file."""
-        self._bytes.skip(size % 2)
+        if size % 2 and self._bytes.peek(16)[:4] not in _RIFF:  # Python's wave writes no pad byte
+            self._bytes.skip(1)
         for _ in range(_MAX_CHUNKS):
             start = self._bytes.peek(16)
             if start[:4] in _RIFF:
                 return True
-            if len(start) < 8 or not all(0x20 <= byte < 0x7F for byte in start[:4]):
+            if start[:4] not in _CHUNKS or len(start) < 8:
                 break
             chunk_size = int.from_bytes(self._bytes.read(8)[4:], "little")
             self._bytes.skip(chunk_size + chunk_size % 2)

@@ -103,9 +103,10 @@ class Command(_Page, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As in typer, but --input is refused twice, as people expect that each one is heard."""
-        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
-        if sum("--input" in param.opts for param in given) > 1:
-            raise UsageError("--input: is given more than once; only one is used")
+        if not ctx.resilient_parsing:  # as for completion
+            _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+            if sum("--input" in param.opts for param in given) > 1:
+                raise UsageError("--input: is given more than once; only one is used")
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:

@@ -34,6 +34,8 @@ def writing(path: Path) -> Iterator[None]:
     except FileExistsError:
         raise
     except UnicodeEncodeError as error:
+        if error.object not in os.fspath(path):  # of what is written
+            raise
         raise SpeechGRUError(
             f"{path}: cannot be written: the locale has no such characters; set LC_ALL=C.UTF-8"
         ) from error

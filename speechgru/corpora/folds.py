@@ -87,9 +87,7 @@ def make_folds(corpus: Corpus, count: int | None = None) -> Folds:
     takes = _check_takes(corpus, real)
     speakers = {clip.speaker for clip in corpus.clips if clip.word in takes} - {""}
     if len(speakers) > 1:
-        most = count or min(_USUAL, len(speakers))
-        if most > len(speakers):
-            raise UsageError(f"--folds {most}: there are only {len(speakers)} speakers")
+        most = min(count or _USUAL, len(speakers))
         numbers, single = _by_speaker(corpus.clips, most), []
         # A word whose speakers are all in one fold would have no clip to train on there.
         for word in corpus.words:
@@ -100,6 +98,8 @@ def make_folds(corpus: Corpus, count: int | None = None) -> Folds:
                 for place, number in zip(places, dealt, strict=True):
                     numbers[place] = number
         if len(single) < len(takes):
+            if count and count > most:
+                raise UsageError(f"--folds {count}: there are only {most} speakers")
             return Folds("speaker", most, tuple(numbers), tuple(single))
     rare, fewest = min(takes.items(), key=lambda item: item[1])
     count = count or min(_USUAL, fewest)

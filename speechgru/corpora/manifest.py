@@ -38,12 +38,12 @@ def read_manifest(path: Path) -> Corpus:
         if (first := lines.setdefault(recording.path, line)) != line:
             raise DataError(f"{path}, line {line}: {shown(recording.name)} is also in line {first}")
         split = row.get("split", "").strip()
-        if split not in ("", *SPLITS):
-            wanted = f"a split is one of {', '.join(SPLITS)}"
-            raise DataError(f"{path}, line {line}: split {shown(split)}; {wanted}")
         if recording.word == BACKGROUND_NOISE:
             noises[recording.path] = split
             continue
+        if split not in ("", *SPLITS):
+            wanted = f"a split is one of {', '.join(SPLITS)}"
+            raise DataError(f"{path}, line {line}: split {shown(split)}; {wanted}")
         found.append(recording)
         splits.append(split)
         if bool(split) != bool(splits[0]):

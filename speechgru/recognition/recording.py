@@ -1,6 +1,7 @@
 """Saves the sound of a stream: all of it in one file, or a clip of each event."""
 
 import json
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -111,6 +112,12 @@ def _reserve(path: Path) -> bool:
     return True
 
 
+def _json(description: dict[str, Any]) -> str:
+    """As UTF-8, or with escapes where the model's name is not Unicode."""
+    text = json.dumps(description, ensure_ascii=False)
+    return json.dumps(description) if re.search("[\ud800-\udfff]", text) else text
+
+
 @dataclass(frozen=True)
 class _Found:
     """An event or a near miss, and what its clip's description says of it."""
@@ -205,7 +212,7 @@ class EventClips:
         }
         content = to_packed(clip).tobytes()
         try:
-            write_atomic(path.with_suffix(".json"), json.dumps(description, ensure_ascii=False))
+            write_atomic(path.with_suffix(".json"), _json(description))
             write_atomic(path, wav_header(self.rate, len(content)) + content)
         except SpeechGRUError:
             path.with_suffix(".json").unlink(missing_ok=True)

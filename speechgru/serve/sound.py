@@ -18,6 +18,8 @@ BY_WIDTH: dict[int, SampleFormat] = {1: "s8", 2: "s16le", 3: "s24le", 4: "s32le"
 
 RATES_HZ = range(4_000, 384_001)
 MOST_CHANNELS = 16
+#: Types of samples in a WAV file's header.
+_FLOAT, _EXTENSIBLE = 3, 0xFFFE
 _INT_16 = np.dtype("<i2")
 _SCALE_16 = np.float32(2**-15)
 
@@ -65,7 +67,7 @@ class Sound:
             DataError: a sample is NaN or infinite.
             UsageError: the first bytes are those of a file, or of a WAV file of another format.
         """
-        if not self._has_begun:
+        if content and not self._has_begun:
             self._check_is_pcm(content)
             self._has_begun = True
         if self._rest:
@@ -105,13 +107,15 @@ class Sound:
     def _check_is_pcm(self, start: bytes) -> None:
         if (kind := kind_of_file(start)) is not None:
             raise UsageError(f"the sound is {kind}; PCM is needed")
-        if start[:4] != b"RIFF" or start[8:16] != b"WAVEfmt " or len(start) < 36:
+        if start[:4] != b"RIFF" or start[8:16] != b"WAVEfmt " or len(start) < 46:
             return
-        channels, rate = struct.unpack_from("<HI", start, 22)
-        bits = int.from_bytes(start[34:36], "little")
-        if (rate, channels, bits) != (self.rate, self.channels, 8 * self.width):
+        tag, channels, rate = struct.unpack_from("<HHI", start, 20)
+        bits, subtype = (int.from_bytes(start[at : at + 2], "little") for at in (34, 44))
+        is_float = (subtype if tag == _EXTENSIBLE else tag) == _FLOAT
+        found = "u8" if bits == 8 else f"{'f' if is_float else 's'}{bits}le"
+        if (found, rate, channels) != (self.format, self.rate, self.channels):
             raise UsageError(
-                f"the sound is a WAV file of {bits}-bit samples, {rate} Hz, channels: {channels}; "
+                f"the sound is a WAV file of {found}, {rate} Hz, channels: {channels}; "
                 f"the stream began as {self.format}, {self.rate} Hz, channels: {self.channels}"
             )
 

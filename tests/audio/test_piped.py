@@ -2,6 +2,7 @@
 
 import io
 import struct
+import wave
 from contextlib import suppress
 from pathlib import Path
 
@@ -277,6 +278,25 @@ def test_wav_files_follow_each_other():
     assert seconds == {(RATE, 1): pytest.approx(0.2001, abs=1e-3), (8_000, 2): pytest.approx(0.2)}
     assert messages == []
     assert len(samples_of(parts[0] + parts[2])) == pytest.approx(0.3 * RATE, abs=8)
+
+
+@pytest.mark.parametrize("between", [b"", wav(sound(0.0), RATE)])
+def test_files_without_a_pad_byte_and_empty_ones_are_no_end(between):
+    file = io.BytesIO()
+    with wave.open(file, "wb") as written:  # it writes no pad byte
+        written.setparams((1, 1, RATE, 0, "NONE", ""))
+        written.writeframes(bytes([128, 130] * 800 + [128]))
+    messages = []
+    content = file.getvalue() + between + file.getvalue()
+    assert len(samples_of(content, messages=messages)) == 2 * 1_601
+    assert messages == []
+
+
+@pytest.mark.parametrize("rest", [bytes(60_000), b"abcdefgh" + bytes(60_000)])
+def test_what_is_no_chunk_is_told(rest):
+    messages = []
+    assert len(samples_of(wav(sound(0.1), RATE) + rest, messages=messages)) == 0.1 * RATE
+    assert ["the rest is not heard" in text for text in messages] == [True]
 
 
 def test_sound_beyond_what_the_header_declares_is_told():

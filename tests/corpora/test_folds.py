@@ -146,5 +146,7 @@ def test_speakers_of_other_speech_alone_take_no_fold_from_those_of_words(speaker
 def test_words_of_one_speaker_each_are_divided_by_take():
     clips = corpus_of("a", takes=6, words=("on",)).clips
     clips += corpus_of("b", takes=6, words=("off",)).clips
-    folds = make_folds(Corpus(Path("/c"), "folders", clips))
+    corpus = Corpus(Path("/c"), "folders", clips)
+    folds = make_folds(corpus)
     assert (folds.by, folds.count, folds.by_take) == ("take", 5, ())
+    assert make_folds(corpus, 5) == folds

@@ -92,10 +92,6 @@ def test_a_split_of_background_noise_is_ignored_and_mentioned(here: Path) -> Non
         ),
         (("file,word", 'a.wav,"auf'), r"line 2: not a CSV file: .*; check the quotes"),
         (("file,word", "a.wav,auf", 'b.wav,"zu" ', "c.wav,zu"), r"line 3: not a CSV file: .*quote"),
-        (
-            ("file,word,split", "a.wav,auf,testing", "tap.wav,_background_noise_,all"),
-            r"line 3: split 'all'; a split is one of",
-        ),
         (("file,word",), r"clips.csv: no recordings"),
         (("file,word", f"{'x' * 3_000}.wav,auf"), r"line 2: there is no file 'x{56}\.\.\.;"),
         (("file,word,split", f"a.wav,auf,{'[' * 3_000}"), r"line 2: split '\[+\.\.\.; a split is"),

@@ -251,8 +251,9 @@ def as_wav(samples, rate, subtype):
     [
         (b"\x1aE\xdf\xa3" + bytes(640), "a WebM or Matroska file; PCM"),
         (b"fLaC" + bytes(640), "a FLAC file; PCM"),
-        (as_wav(words_in_noise(), 48_000, "PCM_16"), "a WAV file of 16-bit samples, 48000 Hz"),
-        (as_wav(words_in_noise(), 16_000, "PCM_24"), "a WAV file of 24-bit samples, 16000 Hz"),
+        (as_wav(words_in_noise(), 48_000, "PCM_16"), "a WAV file of s16le, 48000 Hz"),
+        (as_wav(words_in_noise(), 16_000, "PCM_24"), "a WAV file of s24le, 16000 Hz"),
+        (as_wav(words_in_noise() / 32768, 16_000, "FLOAT"), "a WAV file of f32le, 16000 Hz"),
     ],
 )
 def test_files_are_not_taken_for_pcm(server, content, told):
