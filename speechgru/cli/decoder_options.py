@@ -57,7 +57,9 @@ def _with_thresholds(config: "DecoderConfig", texts: Sequence[str]) -> "DecoderC
 
 
 def _parse_threshold(text: str) -> tuple[str, float]:
-    word, _, number = text.rpartition("=")
+    word, is_of_word, number = text.rpartition("=")
+    if is_of_word and not word:
+        raise UsageError(f"--threshold {text}: the word before = is missing")
     try:
         value = float(number)
     except ValueError:

@@ -89,7 +89,7 @@ def record(
     from speechgru.audio.files import probe
     from speechgru.audio.samples import check_has_channel
     from speechgru.corpora.listing import normalized
-    from speechgru.corpora.own_recordings import OwnRecordings
+    from speechgru.corpora.own_recordings import OwnRecordings, check_undivided
     from speechgru.recognition.guided_recording import GuidedRecording
 
     words, speaker = [normalized(word) for word in words or []], normalized(speaker)
@@ -103,6 +103,7 @@ def record(
         if words
         else None
     )
+    check_undivided(out_dir, "--out")
     options.check_out_dir(out_dir)
     if input_file is not None:
         check_has_channel(channel, probe(input_file).channels, str(input_file))

@@ -48,8 +48,9 @@ def review(
     is a decision: right, speech, noise, discard, undo, or an object such as
     {"file": "go/1.wav", "decision": "word", "word": "stop", "speaker": "ben"}.
     """
-    from speechgru.corpora.review import Review
+    from speechgru.corpora.review import Review, check_apart
 
+    check_apart(caught, data, "DIR")
     review = Review(caught, data, speaker)
     for clip in review.pending:
         if clip.problem:

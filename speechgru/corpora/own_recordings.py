@@ -12,7 +12,8 @@ from speechgru.audio.samples import Samples
 from speechgru.common.files import write_atomic
 from speechgru.common.locks import lock_file
 from speechgru.common.word_folders import folder_name
-from speechgru.corpora.listing import BACKGROUND_NOISE
+from speechgru.corpora.folders import split_folders
+from speechgru.corpora.listing import BACKGROUND_NOISE, list_words
 from speechgru.corpora.speakers import speaker_in_name
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.labels import UNKNOWN
@@ -113,6 +114,15 @@ class OwnRecordings:
             path = self.root / folder / f"{prefix}_{number}.wav"
             write_atomic(path, content)
         return path
+
+
+def check_undivided(data: Path, option: str) -> None:
+    """Raise UsageError for a directory whose folders are splits: recordings go into one of them."""
+    if data.is_dir() and (splits := split_folders(list_words(data))):
+        raise UsageError(
+            f"{option} {data}: is divided into {' and '.join(splits)}; name one of them, such as "
+            f"{data / splits[-1]}"
+        )
 
 
 def check_speaker(name: str, option: str = "--speaker", words: Iterable[str] = ()) -> str:

@@ -161,8 +161,9 @@ class Review:
             if clip.name == name:
                 return clip
         known = {clip.name for clip in self.clips}
-        why = "was reviewed already" if name in known else "is not a caught clip"
-        raise UsageError(f"{shown(name)}: {why}{did_you_mean(name, known - {name})}")
+        if name in known:
+            raise UsageError(f"{shown(name)}: was reviewed already")
+        raise UsageError(f"{shown(name)}: is not a caught clip{did_you_mean(name, known)}")
 
     def decide(
         self,
@@ -298,6 +299,16 @@ class Review:
         """A path as `decide` gives it, if it is one of a file in the data."""
         root = self.data.absolute()
         return self.data / path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def check_apart(caught: Path, data: Path, name: str) -> None:
+    """Raise UsageError if clips lie among the recordings that they are filed into, or around them.
+
+    They would be read as recordings of words, and these as caught clips.
+    """
+    one, other = Path(caught).resolve(), Path(data).resolve()
+    if one.is_relative_to(other) or other.is_relative_to(one):
+        raise UsageError(f"{name} {caught}: a folder apart from {data} is needed")
 
 
 def _word_folders(data: Path) -> Path:

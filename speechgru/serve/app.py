@@ -96,6 +96,8 @@ def make_app(
         is_alone: no other process serves the same address; thresholds can be kept.
     """
 
+    keeping = asyncio.Lock()
+
     async def health(request: Request) -> JSONResponse:
         return JSONResponse(
             {"status": "stopping" if service.stopping else "ok", "version": __version__},
@@ -117,8 +119,10 @@ def make_app(
         if not is_alone:
             return JSONResponse({"error": "thresholds are kept with one process only"}, 409)
         wanted = await json_object(request, "a JSON object of words and thresholds")
-        changed, note = await asyncio.to_thread(keep_thresholds, model, wanted)
-        service.configure(changed)
+        async with keeping:
+            model = service.models[model.name]
+            changed, note = await asyncio.to_thread(keep_thresholds, model, wanted)
+            service.configure(changed)
         return JSONResponse(
             {"thresholds": changed.thresholds(), "written": note is None, "note": note}
         )

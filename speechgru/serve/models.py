@@ -139,10 +139,17 @@ def keep_thresholds(
         )
     if not isinstance(changed.config, DetectorConfig):
         return changed, "thresholds of a CTC decoder hold until the server stops"
-    metadata = describe_model(model.path)["metadata"]  # it may have been calibrated since
-    settings = {**metadata.get("decoder", {}), "thresholds": dict(changed.config.thresholds)}
+    found = describe_model(model.path)
+    if tuple(found["labels"]) != tuple(model.backend.info.labels):
+        raise UsageError(
+            f"{model.path}: holds another model than when the server opened it; restart the server"
+        )
+    metadata = found["metadata"]  # it may have been calibrated since
+    settings = dict(metadata.get("decoder", {}))
+    settings["thresholds"] = {**settings.get("thresholds", {}), **thresholds}
+    config = DetectorConfig.parse(settings, f"{model.path}: the decoder's settings")
     write_metadata(model.path, {**metadata, "decoder": settings})
-    return changed, None
+    return model.with_config(config), None
 
 
 def model_names(models: Iterable[ServedModel]) -> str:

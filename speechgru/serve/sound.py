@@ -146,4 +146,5 @@ def _floats(content: bytes, sample_format: SampleFormat) -> Samples:
 
 def _check(name: str, value: int, allowed: range) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
-        raise UsageError(f"{name} {value!r:.40}: {allowed[0]} to {allowed[-1]} is needed")
+        least, most = allowed[0], allowed[-1]
+        raise UsageError(f"{name} {value!r:.40}: a whole number, {least} to {most}, is needed")

@@ -366,11 +366,17 @@ def test_refining_an_unknown_model_is_refused(server):
         (["--data", ".", "--recipe", "no-recipe"], "recipe 'no-recipe': not a file"),
         (["--data", "file"], "--data file: is not a directory"),
         (["--data", ".", "--caught", "file"], "--caught file: is not a directory"),
+        (["--data", ".", "--caught", "caught"], "--caught caught: a folder apart from . is"),
+        (["--data", "split"], "--data split: is divided into test and train; name one of them"),
     ],
 )
 def test_the_command_checks_its_directories(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
+    for split in ("train", "test"):
+        path = tmp_path / "split" / split / "go" / "anna_1.wav"
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, np.zeros(1_600), 16_000)
     assert main(["serve", *arguments]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
 

@@ -1,6 +1,8 @@
 """The page at /, in a real Chromium: what it shows, by mouse and keyboard, at any width."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -8,7 +10,9 @@ import soundfile
 from chromium import chromium
 from page_checks import READY, check_and_save, save
 from servers import own_events, running, words_in_noise
+from tone_listener import exported_listener
 
+from speechgru.backends.loader import open_backend, write_metadata
 from speechgru.modelfile.bundled import MODEL
 from speechgru.serve.access import Access, Address
 from speechgru.serve.page_files import PAGE
@@ -70,6 +74,34 @@ def test_thresholds_are_kept_in_the_models_own_file(own):
     (model,) = httpx.get(f"{server.url}/models").json()
     assert model["thresholds"]["go"] == 0.75
     assert model["thresholds"]["yes"] == server.service.default.thresholds()["yes"]
+
+
+def test_thresholds_that_others_keep_meanwhile_stay(own):
+    """Those of another page at the same moment, and those that `calibrate` writes."""
+    server, path = own
+    url = f"{server.url}/models/mine/thresholds"
+    words = server.service.default.words
+    with ThreadPoolExecutor(len(words)) as pages:
+        list(pages.map(lambda word: httpx.put(url, json={word: 0.6}), words))
+    metadata = open_backend(path).metadata
+    assert metadata["decoder"]["thresholds"] == dict.fromkeys(words, 0.6)
+    calibrated = {**metadata["decoder"], "threshold": 0.7, "thresholds": {"yes": 0.8, "no": 0.9}}
+    write_metadata(path, {**metadata, "decoder": calibrated})
+    kept = httpx.put(url, json={"no": 0.5}).json()["thresholds"]
+    assert (kept["yes"], kept["no"], kept["go"]) == (0.8, 0.5, 0.7)
+    assert open_backend(path).metadata["decoder"]["thresholds"] == {"yes": 0.8, "no": 0.5}
+
+
+def test_thresholds_are_not_written_into_another_model(own):
+    server, path = own
+    mine, other = path.read_bytes(), Path(exported_listener()).read_bytes()
+    path.write_bytes(other)
+    answer = httpx.put(f"{server.url}/models/mine/thresholds", json={"go": 0.6})
+    written = path.read_bytes()
+    path.write_bytes(mine)
+    assert answer.status_code == 400
+    assert "holds another model than when the server opened it" in answer.json()["error"]
+    assert written == other
 
 
 def test_thresholds_of_a_bundled_model_hold_until_the_server_stops(server):

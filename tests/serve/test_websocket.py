@@ -207,7 +207,7 @@ def test_nothing_of_the_sound_before_a_reset_is_in_the_stream_after_it(server):
         ('{"type": "start", "rate": 16000.5}', "rate"),
         ('{"type": "start", "format": "mp3"}', "mp3"),
         ('{"type": "start", "channels": true}', "channels"),
-        ('{"type": "start", "channels": 2, "channel": 3}', "channel 3: 1 to 2"),
+        ('{"type": "start", "channels": 2, "channel": 3}', "channel 3: a whole number, 1 to 2"),
         ('{"type": "start", "model": "nobody"}', "nobody"),
         ('{"type": "start", "model": [1]}', "model [1]"),
         ('{"type": "start", "format": {}}', "format {}"),

@@ -8,9 +8,14 @@ import typer
 from speechgru.cli import options
 from speechgru.cli.bench.load import note_load
 from speechgru.cli.help import examples
+from speechgru.cli.interrupts import Interrupts
 from speechgru.cli.tables.layout import bare_table
 from speechgru.cli.terminal import err, out, print_json
+from speechgru.errors import UsageError
 from speechgru.modelfile.bundled import bundled_model, find_model
+
+#: A server answers after whole steps.
+_STEP_MS = 20
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +57,8 @@ def bench_serve(
     json: options.Json = False,
 ) -> None:
     """Live WebSocket streams that a server answers in time."""
+    if chunk_ms % _STEP_MS:
+        raise UsageError(f"--chunk-ms {chunk_ms:g}: a multiple of {_STEP_MS} is needed")
     path = find_model(model) if model is not None else bundled_model()
     from speechgru.backends.loader import open_backend
     from speechgru.serve.capacity import best, measure_load, search
@@ -64,7 +71,8 @@ def bench_serve(
             err.line(f"{count} streams ...")
         return measure_load(path, count, seconds, chunk_ms, cores)
 
-    loads = search(measure, limit_ms) if streams is None else [measure(streams)]
+    with Interrupts():  # SIGTERM, too, ends its server
+        loads = search(measure, limit_ms) if streams is None else [measure(streams)]
     found = best(loads, limit_ms)
     if json:
         print_json(

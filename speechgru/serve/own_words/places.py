@@ -8,6 +8,8 @@ from typing import Any
 
 from speechgru.common.word_folders import folder_word
 from speechgru.corpora.listing import list_words, normalized
+from speechgru.corpora.own_recordings import check_undivided
+from speechgru.corpora.review import check_apart
 from speechgru.corpora.speakers import MADE
 from speechgru.errors import SpeechGRUError, UsageError
 
@@ -32,21 +34,25 @@ class Places:
     recipe: str = "my-words"
 
     def check(self) -> None:
-        """Raise UsageError if a directory is a file."""
+        """Raise UsageError if a directory is a file, the data is divided, or clips lie in it."""
         options = {"--data": self.data, "--caught": self.caught, "--runs": self.runs}
         for option, path in options.items():
             if path is not None and path.exists() and not path.is_dir():
                 raise UsageError(f"{option} {path}: is not a directory")
+        check_undivided(self.data, "--data")
+        if self.caught is not None:
+            check_apart(self.caught, self.data, "--caught")
 
     def check_free(self) -> None:
-        """Raise SpeechGRUError if the disk of the recordings is nearly full."""
-        existing = next(p for p in (self.data, *self.data.absolute().parents) if p.exists())
-        free = shutil.disk_usage(existing).free
-        if free < FREE_BYTES:
-            raise SpeechGRUError(
-                f"{self.data}: only {free // 2**20} MB are free on this disk; recording stops at "
-                f"{FREE_BYTES // 2**20} MB"
-            )
+        """Raise SpeechGRUError if the disk of the recordings, or of the clips, is nearly full."""
+        for path in filter(None, (self.data, self.caught)):
+            existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+            free = shutil.disk_usage(existing).free
+            if free < FREE_BYTES:
+                raise SpeechGRUError(
+                    f"{path}: only {free // 2**20} MB are free on this disk; recording stops at "
+                    f"{FREE_BYTES // 2**20} MB"
+                )
 
     def words(self) -> list[dict[str, Any]]:
         """Each word of the data, with the number of recordings by speaker.
@@ -68,9 +74,13 @@ class Places:
     def take(self, name: str) -> Path | None:
         """The recording of this name below the data; None if there is none."""
         path = self.data.joinpath(*name.split("/"))
-        inside = path.resolve().is_relative_to(self.data.resolve())
         hidden = any(part.startswith(".") for part in name.split("/"))
-        return path if inside and not hidden and path.suffix == ".wav" and path.is_file() else None
+        try:
+            inside = path.resolve().is_relative_to(self.data.resolve())
+            found = inside and not hidden and path.suffix == ".wav" and path.is_file()
+        except (OSError, ValueError):  # no file can have this name
+            return None
+        return path if found else None
 
 
 def _by_speaker(names: list[str]) -> dict[str, int]:

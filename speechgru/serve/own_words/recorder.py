@@ -128,12 +128,15 @@ class RecorderSession(SocketSession):
         sound = Sound(given["rate"], given["format"], given["channels"], SAMPLE_RATE)
         self._places.check_free()
         speaker = normalized(_text("speaker", given.get("speaker", "me")))
-        check_speaker(speaker, "speaker")
+        words = _words(given["words"]) if wanted == ["words"] else []
+        check_speaker(speaker, "speaker", words)
         own = OwnRecordings(self._places.data, speaker, SAMPLE_RATE)
-        if wanted == ["words"]:
+        if words:
             takes = _number("takes", given.get("takes", 12), (1, _MOST_TAKES))
             longest_s = _number("longest", given.get("longest", 4.0), _LONGEST_S)
-            self._words = GuidedRecording(_words(given["words"]), int(takes), own, longest_s)
+            if takes != int(takes):
+                raise UsageError(f"takes {takes}: a whole number is needed")
+            self._words = GuidedRecording(words, int(takes), own, longest_s)
         else:
             seconds = _number(wanted[0], given[wanted[0]], _STRETCH_S)
             keep = own.add_room if wanted == ["room"] else own.add_talk

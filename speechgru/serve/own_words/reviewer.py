@@ -8,7 +8,6 @@ from speechgru.audio.files import read
 from speechgru.audio.pcm import to_packed, wav_header
 from speechgru.audio.samples import SAMPLE_RATE
 from speechgru.corpora.listing import list_recordings
-from speechgru.corpora.own_recordings import check_speaker
 from speechgru.corpora.review import CaughtClip, Filed, Review
 from speechgru.errors import DataError, UsageError
 from speechgru.serve.own_words.places import Places
@@ -51,14 +50,15 @@ class Reviewer:
             UsageError: the decision makes no sense.
             SpeechGRUError: another process reviews these clips, or a file cannot be written.
         """
+        for place in filter(None, (self._places.data, self._places.caught)):
+            if not place.is_dir():  # moved, or on a disk that is gone
+                raise UsageError(f"{place}: is not there")
         with self._turn, self._open().lock() as review:
             if wish.get("decision") == "undo":
                 undone = review.undo()
                 return self._listed(review) | {"undone": self._shown(undone) if undone else None}
             if "file" not in wish:
                 raise UsageError("file: the name of the clip is needed")
-            if isinstance(speaker := wish.get("speaker"), str):
-                check_speaker(speaker, "speaker")
             filed = review.decide_as(wish)
             return self._listed(review) | {"filed": self._shown(filed)}
 
@@ -71,7 +71,12 @@ class Reviewer:
         """
         with self._turn:
             clip = self._find(name)
-        if clip.path.stat().st_size > _MOST_BYTES:
+        try:
+            size = clip.path.stat().st_size
+        except OSError as error:
+            reason = error.strerror or error
+            raise DataError(f"{clip.path}: cannot be read: {reason}") from error
+        if size > _MOST_BYTES:
             raise DataError(f"{clip.path}: too long to be played on the page")
         content = to_packed(read(clip.path)).tobytes()
         return wav_header(SAMPLE_RATE, len(content)) + content

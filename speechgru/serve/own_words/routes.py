@@ -74,6 +74,8 @@ def own_words_routes(
 
     async def start(request: Request) -> Response:
         wish = await json_object(request)
+        if unknown := wish.keys() - {"refine"}:
+            raise UsageError(f"{min(unknown)!r:.60}: only refine is known")
         name = wish.get("refine")
         if name is not None and not (isinstance(name, str) and name in service.models):
             raise UsageError(f"refine {name!r:.60}: one of {', '.join(service.models)} is needed")
@@ -90,7 +92,8 @@ def own_words_routes(
         await json_object(request)
         if trainer.status()["state"] not in ("done", "stopped") or trainer.model is None:
             raise UsageError("there is no finished training with a model")
-        name = _free_name(trainer.model.parent.name, service)
+        served = (m.name for m in service.models.values() if m.path == trainer.model)
+        name = next(served, None) or _free_name(trainer.model.parent.name, service)
         model = await asyncio.to_thread(open_model, name, trainer.model)
         service.configure(model)
         return JSONResponse({"name": name})

@@ -123,6 +123,7 @@ class Trainer:
                 "obstacle": self.obstacle(),
                 "run": str(self._run) if self._run else None,
                 "model": str(self.model) if self.model else None,
+                "resumable": self._run is not None and (self._run / "recipe.toml").is_file(),
                 "step": step,
                 "steps": steps,
                 "figures": figures,
@@ -131,7 +132,11 @@ class Trainer:
             }
 
     def _start(self, command: list[str]) -> None:
-        handle, name = tempfile.mkstemp(prefix="speechgru-train-", suffix=".log")
+        try:
+            handle, name = tempfile.mkstemp(prefix="speechgru-train-", suffix=".log")
+        except OSError as error:
+            where, reason = tempfile.gettempdir(), error.strerror or error
+            raise SpeechGRUError(f"{where}: cannot be written: {reason}") from error
         if self._output is not None:
             self._output.close()
         self._output = os.fdopen(os.open(name, os.O_RDONLY | getattr(os, "O_BINARY", 0)), "rb")

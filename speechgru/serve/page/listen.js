@@ -122,7 +122,8 @@ async function toggle() {
 function stopped(reason) {
   state.stream = null;
   state.values = null;
-  if (reason) tell(reason);
+  if (reason) tell(state.error ?? reason); // the reason of a close is cut
+  state.error = null;
   running();
   draw();
 }
@@ -138,7 +139,7 @@ function hear(message) {
   if (message.type === "posteriors") state.values = message.values;
   else if (message.type === "ready") state.labels = message.labels;
   else if (message.type === "near_miss") add(message, true);
-  else if (message.type === "error") tell(message.error);
+  else if (message.type === "error") tell((state.error = message.error));
   else if (message.type === "saved") find("saved").textContent = `${counted(++state.saved, "clip")} saved for review`;
   else if (message.type === undefined) {
     find("word").textContent = message.word;

@@ -88,7 +88,8 @@ function stopped(reason) {
   find("recording").hidden = true;
   find("record-setup").hidden = false;
   if (wasShown) find("record-start").focus();
-  if (reason) tell(reason);
+  if (reason) tell(state.error ?? reason); // the reason of a close is cut
+  state.error = null;
   enterQuietly();
 }
 
@@ -112,7 +113,7 @@ function hear(message) {
   else if (type === "undone") undone(message.file);
   else if (type === "progress") progress(message.seconds, message.of, `${message.seconds} of ${message.of} s`);
   else if (type === "done") done();
-  else if (type === "error") tell(message.error);
+  else if (type === "error") tell((state.error = message.error));
 }
 
 function askFor({ word, take, takes, remaining }) {

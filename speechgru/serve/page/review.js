@@ -80,7 +80,11 @@ async function send(wish) {
   state.busy = true;
   const answer = await attempt(() => post("own-words/decisions", wish));
   state.busy = false;
-  if (!answer) return;
+  if (!answer) {
+    const listed = await ask("own-words/clips").catch(() => null); // another page may have sorted it
+    if (listed && !listed.pending.some(({ file }) => file === wish.file)) show(listed, false);
+    return;
+  }
   const { filed, undone } = answer;
   const told = filed ? filed.to ?? "Thrown away; the caught clip stays." : undone ? `Undone: ${undone.file}` : "Nothing to undo.";
   find("review-filed").textContent = filed?.to ? `Copied to ${told}` : told;

@@ -57,13 +57,14 @@ function choice(value, text, checked = false) {
 }
 
 function show(status) {
-  const { state: now, obstacle, run, model, step, steps, figures, seconds_left: secondsLeft, lines } = status;
+  const { state: now, obstacle, run, model, resumable, step, steps, figures, seconds_left: secondsLeft, lines } = status;
   const runs = now === "running" || now === "stopping";
   find("obstacle").textContent = obstacle ?? "";
   find("train-start").disabled = runs || Boolean(obstacle);
   find("train-stop").disabled = now !== "running";
   if (state.shown !== now) {
-    find("train-status").textContent = SENTENCES[now];
+    const nothing = now === "stopped" && !resumable;
+    find("train-status").textContent = nothing ? "Stopped before anything was trained." : SENTENCES[now];
     if (runs) find("train-use").hidden = true;
   }
   find("train-live").hidden = now === "idle";
@@ -78,7 +79,7 @@ function show(status) {
     log.textContent = lines.join("\n");
     log.scrollTop = log.scrollHeight;
   }
-  find("train-result").hidden = runs || !run;
+  find("train-result").hidden = runs || !run || (now === "stopped" && !resumable);
   find("train-result").replaceChildren(...result(now, run, model, lines));
   find("train-use").hidden = runs || !model || now === "failed";
   state.shown = now;
@@ -106,6 +107,8 @@ async function poll() {
     show(await ask("own-words/training"));
   } catch (error) {
     tell(error);
+    clearTimeout(state.timer);
+    if (!find("train-panel").hidden) state.timer = setTimeout(poll, POLL_MS); // it may be back
   }
 }
 
