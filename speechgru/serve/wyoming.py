@@ -34,6 +34,7 @@ READ_S = 0.2
 QUIET_READ_S = 0.4
 #: When the server stops: how long it takes at most to read what the system has kept.
 _LAST_READ_S = 0.05
+_READ_OUT_S = 1.0
 _READ_BYTES = 2**16
 #: Seconds that the rest of a stream may take once all its sound has arrived.
 _END_S = 30.0
@@ -110,6 +111,7 @@ class WyomingSession(Session):
         self._has_heard = False
         self._writing: set[asyncio.Task[None]] = set()
         self._cause: Cause | None = None
+        self._refuses = False
 
     async def run(self) -> None:
         """Serve the client until either side closes the connection."""
@@ -127,8 +129,10 @@ class WyomingSession(Session):
             if self._streams:  # a client that sends no more may still read
                 await self._end()
         except SpeechGRUError as error:
+            self._refuses = True
             self.expire("invalid", str(error))
         except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError):
+            self._refuses = True
             self.expire("invalid", "not a Wyoming message")
         except (EOFError, OSError):  # the client closed the connection, perhaps within a message
             self._cause = self._cause or "lost"
@@ -140,7 +144,17 @@ class WyomingSession(Session):
                 await asyncio.wait(self._writing, timeout=1.0)
             if self._writing:  # the client reads nothing
                 cut(self._writer.transport)
+            elif self._refuses:
+                await self._read_out()
             self._writer.close()
+
+    async def _read_out(self) -> None:
+        """Let the client close: a reset, by what it still sends, would cost it the reason."""
+        with suppress(OSError, TimeoutError):
+            self._writer.write_eof()
+            async with asyncio.timeout(_READ_OUT_S):
+                while await self._reader.read(_READ_BYTES):
+                    pass
 
     def expire(self, cause: Cause, reason: str) -> None:
         """Send the client the reason, and close."""
@@ -150,7 +164,7 @@ class WyomingSession(Session):
             last = self._write(Error(text=reason, code="closed").event())
             limit_s = self._service.limits.hello_s
             asyncio.get_running_loop().call_later(limit_s, cut, self._writer.transport)
-            if last is not None:
+            if last is not None and not self._refuses:
                 last.add_done_callback(lambda _: self._writer.close())
 
     def drop(self) -> None:
