@@ -107,6 +107,8 @@ def _by_lines(review: "Review", filed: "list[Filed]") -> None:
         decision = wish.get("decision")
         try:
             if decision == "undo":
+                if len(wish) > 1:
+                    raise UsageError("undo: takes the last decision back, and has no other fields")
                 _undo(review, filed)
                 continue
             filed.append(review.decide_as(wish))
@@ -141,8 +143,8 @@ def _undo(review: "Review", filed: "list[Filed]") -> None:
     if undone in filed:
         filed.remove(undone)
     err.line(f"undone: {undone.clip.name}")
-    if undone.is_new and undone.path is not None and undone.path.exists():
-        err.line(f"{undone.path}: has changed since, and stays")
+    if undone.note:
+        err.line(undone.note)
 
 
 def _sentence(filed: "Filed") -> str:

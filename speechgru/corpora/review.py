@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -60,13 +60,15 @@ class CaughtClip:
 class Filed:
     """A decision about a clip, and the path of its copy; None where it was thrown away.
 
-    `is_new` is false where the recording in `path` had been there before, with the same sound.
+    `is_new` is false where the recording in `path` had been there before, with the same sound;
+    `note` is a sentence about a copy that could not be undone.
     """
 
     clip: CaughtClip
     decision: Decision
     path: Path | None
     is_new: bool = True
+    note: str = field(default="", compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -147,8 +149,9 @@ class Review:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Decisions of each kind."""
-        counts = Counter(filed.decision for filed in self._filed)
+        """Decisions of each kind about the clips that are there."""
+        known = {clip.name for clip in self.clips}
+        counts = Counter(filed.decision for filed in self._filed if filed.clip.name in known)
         return {decision: counts[decision] for decision in DECISIONS}
 
     def find(self, name: str) -> CaughtClip:
@@ -223,18 +226,24 @@ class Review:
             )
         if not all(isinstance(value, str) for value in wish.values()):
             raise UsageError("file, decision, word and speaker must be strings")
+        if decision == "word" and not wish.get("word"):
+            raise UsageError("decision 'word': the word is missing")
         if "file" in wish:
             clip = self.find(wish["file"])
         elif pending := self.pending:
             clip = pending[0]
         else:
             raise UsageError("no clip is left to decide about")
+        word = normalized(wish.get("word", clip.word))
+        if decision != "word" and word != clip.word:
+            raise UsageError(f"word {shown(word)}: goes with the decision 'word'")
         return self.decide(clip, decision, wish.get("word"), wish.get("speaker"))
 
     def undo(self) -> Filed | None:
         """Take the last decision back; returns it, or None if there is none.
 
-        Its copy is deleted, unless that was there before the decision, or was changed since.
+        Its copy is deleted, unless that was there before the decision, or was changed since, of
+        which there is a note.
 
         Raises:
             SpeechGRUError: the copy cannot be deleted, or the note cannot be written.
@@ -244,13 +253,18 @@ class Review:
         filed = self._filed[-1]
         append_line(self._log, json.dumps({"file": filed.clip.name, "decision": "undo"}))
         self._filed.pop()
-        if filed.path is not None and filed.is_new and _same(filed.path, filed.clip.path):
-            try:
-                filed.path.unlink()
-                filed.path.with_suffix(".json").unlink(missing_ok=True)
-            except OSError as error:
-                reason = error.strerror or error
-                raise SpeechGRUError(f"{filed.path}: cannot be deleted: {reason}") from error
+        if filed.path is None or not filed.is_new:
+            return filed
+        if not filed.path.exists():
+            return replace(filed, note=f"{filed.path}: is no longer there, so nothing was deleted")
+        if not _same(filed.path, filed.clip.path):
+            return replace(filed, note=f"{filed.path}: is not the caught clip any more, and stays")
+        try:
+            filed.path.unlink()
+            filed.path.with_suffix(".json").unlink(missing_ok=True)
+        except OSError as error:
+            reason = error.strerror or error
+            raise SpeechGRUError(f"{filed.path}: cannot be deleted: {reason}") from error
         return filed
 
     @contextmanager
@@ -290,9 +304,10 @@ class Review:
                     break  # the process was killed while it wrote this line
                 raise DataError(f"{self._log}, line {number}: not a decision") from error
             filed.pop(name, None)
-            if decision in DECISIONS and name in clips:
+            if decision in DECISIONS:
+                clip = clips.get(name, CaughtClip(self.root / name, name, ""))  # it was deleted
                 path = self._below_data(Path(to)) if to else None
-                filed[name] = Filed(clips[name], decision, path, row.get("new") is not False)
+                filed[name] = Filed(clip, decision, path, row.get("new") is not False)
         return list(filed.values())
 
     def _below_data(self, path: Path) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -344,15 +344,19 @@ class _Loop:
         A higher threshold would have fewer false alarms by missing more words, which words that
         were trained on do not show; a lower one would give back those that are unlearned.
         """
-        start = self.trainer.warm_start
-        decoder = (
-            start.decoder if start else read_header(self.run.model)["metadata"].get("decoder", {})
-        )
-        return DetectorConfig.parse(decoder, "the model's decoder")
+        return DetectorConfig.parse(self._first_settings("decoder"), "the model's decoder")
+
+    def _first_settings(self, name: Literal["decoder", "state_policy"]) -> dict[str, Any]:
+        """Settings of the model that training began with, which the run's model has too."""
+        if self.trainer.warm_start is not None:
+            return getattr(self.trainer.warm_start, name)
+        return read_header(self.run.model)["metadata"].get(name, {})
 
     def _save_best(self, model: SpeechGRU) -> None:
         trainer = self.trainer
         task, recipe = trainer.data.task, trainer.recipe
+        if recipe.training.keep_start and (policy := self._first_settings("state_policy")):
+            model.metadata["state_policy"] = policy
         model.metadata |= {
             "metrics": self.progress.best_metrics,
             "provenance": provenance(

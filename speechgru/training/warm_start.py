@@ -28,11 +28,13 @@ class WarmStart:
         message: for the user, in a line.
         provenance: how the model that the weights are from was made.
         decoder: its detector's settings.
+        state_policy: when it resets its state.
     """
 
     message: str
     provenance: dict[str, Any]
     decoder: dict[str, Any]
+    state_policy: dict[str, Any]
 
 
 def initialize_from(model: SpeechGRU, name: str, with_prior: bool = False) -> WarmStart:
@@ -78,8 +80,8 @@ def initialize_from(model: SpeechGRU, name: str, with_prior: bool = False) -> Wa
             f"starts with the encoder of {path.name}{of}; {rest}, as the words or heads differ"
         )
     provenance = trained.metadata.get("provenance", {})
-    decoder = trained.metadata.get("decoder", {})
-    return WarmStart(message, provenance, decoder)
+    settings = (trained.metadata.get(name, {}) for name in ("decoder", "state_policy"))
+    return WarmStart(message, provenance, *settings)
 
 
 def _copy_columns(model: SpeechGRU, trained: SpeechGRU) -> list[str]:

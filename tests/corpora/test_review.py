@@ -101,6 +101,30 @@ def test_undo_finds_the_copy_from_another_directory(data, caught, monkeypatch):
     assert not undone.path.exists()
 
 
+def test_undo_is_of_the_last_decision_also_if_its_clip_is_gone(data, caught):
+    review = Review(caught, data, "anna")
+    first = review.decide(review.pending[0], "right")
+    second = review.decide(review.pending[0], "speech")
+    second.clip.path.unlink()
+    again = Review(caught, data, "anna")
+    assert again.counts["speech"] == 0
+    undone = again.undo()
+    assert undone.clip.name == second.clip.name
+    assert undone.note == f"{second.path}: is not the caught clip any more, and stays"
+    assert second.path.exists()
+    assert first.path.exists()
+
+
+def test_undo_says_if_the_copy_is_no_longer_there(data, caught):
+    review = Review(caught, data, "anna")
+    filed = review.decide(review.pending[0], "right")
+    (data / "go").rename(data / "went")
+    undone = review.undo()
+    assert undone == filed
+    assert undone.note == f"{filed.path}: is no longer there, so nothing was deleted"
+    assert (data / "went" / filed.path.name).exists()
+
+
 def test_undo_deletes_no_file_that_was_changed(data, caught):
     review = Review(caught, data, "anna")
     path = review.decide(review.pending[0], "right").path

@@ -107,6 +107,20 @@ def test_resumed_run_still_knows_the_model_it_began_with(tmp_path):
         assert torch.equal(tensor, second.candidate().state_dict()[name]), name
 
 
+def test_the_state_policy_is_kept_also_by_a_resumed_run(tmp_path):
+    start = load_model(finished_run(shared_tones()) / "model.safetensors")
+    policy = {"mode": "silence", "silence_s": 0.4}
+    start.metadata["state_policy"] = policy
+    save_model(start, tmp_path / "model.safetensors")
+    recipe = refined(recipe_from(tmp_path, validations=2))
+    run = RunDirectory(tmp_path / "run")
+    with pytest.raises(InterruptedRunError):
+        train(recipe, run.root, CPU, stop=run.model.exists)
+    assert read_header(run.model)["metadata"]["state_policy"] == policy
+    result = train(recipe, run.root, CPU, resume=True)
+    assert read_header(result.model)["metadata"]["state_policy"] == policy
+
+
 def test_other_trainings_keep_their_averaged_weights():
     trainer = make_trainer(recipe_from(finished_run(shared_tones())))
     assert trainer.candidate() is trainer.state.average.model
