@@ -95,6 +95,7 @@ def prepare(recipe: Recipe, progress: Progress | None = None) -> TrainingData:
     notes = (
         *guesses,
         *summarize_skipped(corpus.skipped),
+        *_split_notes(task, corpus),
         *_silent_words(task, packed),
         *_cut_recordings(task, packed),
     )
@@ -113,7 +114,16 @@ def task_of(recipe: Recipe, corpus: Corpus) -> Task:
     elif recipe.data.after_words_s:
         task = replace(task, clip_s=_extended(task, recipe))
     # An empty split should be reported before minutes of decoding.
+    labels = {name: {example.label for example in task.splits[name]} for name in task.splits}
     task.split("training"), task.split("validation")
+    for word in task.labels:
+        if word not in NOT_WORDS and word not in labels["training"]:
+            splits = " and ".join(name for name, found in labels.items() if word in found)
+            why = f": all of its are in the split for {splits}" if splits else ""
+            raise DataError(
+                f"{word!r} has no training clip{why} ({SPLIT_RULES[corpus.split_by]}); each word "
+                "needs at least one"
+            )
     return task
 
 
@@ -130,6 +140,15 @@ def _extended(task: Task, recipe: Recipe) -> float:
     rests_s = in_threads(rest_s, [paths[number * len(paths) // count] for number in range(count)])
     missing_s = max(0.0, after_s - float(np.median(rests_s)))
     return round(task.clip_s + missing_s, 1)
+
+
+def _split_notes(task: Task, corpus: Corpus) -> Iterator[str]:
+    """What validation does not show."""
+    if corpus.split_by == "file" and not corpus.guessed_speakers:
+        yield SPLIT_RULES["file"]
+    validated = {example.label for example in task.split("validation")}
+    if lacking := [word for word in task.labels if word not in (*NOT_WORDS, *validated)]:
+        yield f"no clip for validation: {', '.join(lacking)}"
 
 
 def _silent_words(task: Task, packed: PackedAudio) -> Iterator[str]:
