@@ -16,7 +16,7 @@ from speechgru.common.settings import describe
 from speechgru.errors import DataError
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
-from speechgru.modelfile.bundled import why_no_model
+from speechgru.modelfile.bundled import find_model, why_no_model
 from speechgru.modelfile.header import FORMAT_VERSION, KEY, parse_header
 
 
@@ -70,12 +70,12 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> SpeechGRU:
-    """Read a model, ready to recognize (evaluation mode).
+    """Read a model, ready to recognize (evaluation mode): a file, or the best of a run directory.
 
     Raises:
         DataError: missing, truncated, not a speechgru model, of a newer format, or inconsistent.
     """
-    path = Path(path)
+    path = find_model(path, trained=True)
     header = read_header(path)
     try:
         config = ModelConfig.model_validate(header["model"])

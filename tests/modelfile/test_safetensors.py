@@ -221,6 +221,15 @@ def test_a_missing_file_and_a_directory_are_named(tmp_path, capsys):
     assert "is a directory" in refused(tmp_path, capsys)
 
 
+def test_a_run_directory_is_its_best_model(path, model):
+    (path.parent / "recipe.toml").touch()
+    found = load_model(path.parent)
+    assert found.labels == model.labels
+    path.unlink()
+    with pytest.raises(DataError, match="the run has no model yet"):
+        load_model(path.parent)
+
+
 def test_the_header_is_read_without_the_weights(path):
     header = read_header(path)
     assert header["labels"] == [SILENCE, UNKNOWN, "ja", "nein"]
