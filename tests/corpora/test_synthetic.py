@@ -185,6 +185,16 @@ def test_engines_that_do_not_exist_or_lack_voices_are_usage_errors(tmp_path, mon
             open_engine(name, "en", tmp_path)
 
 
+def test_a_folder_without_voices_is_named_whatever_is_installed(tmp_path, monkeypatch):
+    for module in (piper, kokoro):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=f"{tmp_path}: holds no voice of Piper or Kokoro"):
+        open_engine(None, "en", tmp_path)
+    write_voice(tmp_path, "joe", "en-us", 1)
+    with pytest.raises(SpeechGRUError, match="Piper is not installed"):
+        open_engine(None, "en", tmp_path)
+
+
 @pytest.fixture
 def piper_package(monkeypatch):
     """A package with Piper's interface (piper-tts 1.8), which notes how it is called."""

@@ -38,7 +38,10 @@ def open_engine(name: str | None, language: str, voices: Path | None) -> Engine:
 
 def _guess(voices: Path | None) -> str:
     if voices is not None:
-        return "kokoro" if any(voices.glob("voices*.bin")) else "piper"
+        for name, files in (("kokoro", "voices*.bin"), ("piper", "*.onnx.json")):
+            if any(voices.glob(files)):
+                return name
+        raise UsageError(f"--voices {voices}: holds no voice of Piper or Kokoro")
     if espeak.is_installed():
         return "espeak-ng"
     installed = {"piper": piper.is_installed(), "kokoro": kokoro.is_installed()}
