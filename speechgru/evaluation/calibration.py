@@ -173,15 +173,17 @@ def calibrate(
     recordings = _Recordings(backend, ambient, case, config, policy, words)
     combined = CombinedProgress(progress, recordings.total_s * (1 + len(detectors)))
     recordings.run(config, combined)
-    before = recordings.outcome(config, {word: config.threshold_for(word) for word in words})
+    current = {word: config.threshold_for(word) for word in words}
+    before = recordings.outcome(config, current)
     limit = int(max_per_hour * before.ambient.hours + 1e-9)
     results = [
-        _best_within(recordings, detector, limit, combined.task(recordings.total_s))
+        _best_within(recordings, detector, before, limit, combined.task(recordings.total_s))
         for detector in detectors
     ]
     candidates = [result for result in results if result is not None]
     if not candidates:
-        highest = recordings.outcome(detectors[-1], dict.fromkeys(words, THRESHOLDS[-1])).ambient
+        last = {word: max(THRESHOLDS[-1], current[word]) for word in words}
+        highest = recordings.outcome(detectors[-1], last).ambient
         word, figures = next(iter(highest.by_word.items()))
         raise GateError(
             f"{max_per_hour:g} false alarms per hour cannot be reached: at thresholds of "
@@ -235,10 +237,16 @@ class _Candidate:
 
 
 def _best_within(
-    recordings: "_Recordings", config: DecoderConfig, limit: int, progress: Progress
+    recordings: "_Recordings",
+    config: DecoderConfig,
+    before: Outcome,
+    limit: int,
+    progress: Progress,
 ) -> _Candidate | None:
     """The best thresholds with at most `limit` false alarms, with all words together."""
     table, one_for_all = recordings.threshold_table(config, progress)
+    if before.stream is None and len(before.ambient.events) <= limit:
+        return _Candidate(config, before, table, one_for_all)
     allowed, thresholds = limit, table.best(limit)
     while thresholds is not None:
         outcome = recordings.outcome(config, thresholds)
@@ -248,15 +256,18 @@ def _best_within(
             return _Candidate(config, outcome, table, one_for_all)
         allowed = min(allowed, table.total(thresholds)) - surplus
         fewer = table.best(allowed) if allowed >= 0 else None
-        thresholds = fewer or _raised(thresholds, outcome.ambient.events)
+        thresholds = fewer or _raised(thresholds, outcome.ambient.events, table)
     return None
 
 
-def _raised(thresholds: dict[str, float], events: Sequence[Event]) -> dict[str, float] | None:
+def _raised(
+    thresholds: dict[str, float], events: Sequence[Event], table: ThresholdTable
+) -> dict[str, float] | None:
     """The thresholds, with the next higher one for each word of the events; None above the last."""
-    words = {event.word for event in events if thresholds[event.word] < THRESHOLDS[-1]}
-    higher = {word: THRESHOLDS[THRESHOLDS.index(thresholds[word]) + 1] for word in words}
-    return thresholds | higher if words else None
+    words = {event.word for event in events}
+    found = {word: table.above(word, thresholds[word]) for word in words}
+    higher = {word: threshold for word, threshold in found.items() if threshold is not None}
+    return thresholds | higher if higher else None
 
 
 class _Recordings:
@@ -329,29 +340,35 @@ class _Recordings:
     def threshold_table(
         self, config: DecoderConfig, progress: Progress
     ) -> tuple[ThresholdTable, tuple[OperatingPoint, ...]]:
-        """Each word's false alarms and errors at each of `THRESHOLDS`, the same for all words.
+        """Each word's false alarms and errors at each threshold, the same for all words.
 
+        A word may get one of `THRESHOLDS` or its current one; without a stream none that is lower.
         With a stream, also the operating point of each threshold.
         """
-        shape = (len(self.words), len(THRESHOLDS))
+        current = [config.threshold_for(word) for word in self.words]
+        thresholds = sorted({*THRESHOLDS, *current})
+        shape = (len(self.words), len(thresholds))
         alarms, errors = np.zeros(shape, np.int64), np.zeros(shape)
         points = []
-        for k, threshold in enumerate(THRESHOLDS):
-            progress(k, len(THRESHOLDS))
+        for k, threshold in enumerate(thresholds):
+            progress(k, len(thresholds))
             one = config.model_copy(update={"threshold": threshold, "thresholds": {}})
             counts = Counter(event.word for event in self._events(self.ambient_output, one))
             alarms[:, k] = [counts[word] for word in self.words]
             if self.case is None or self.stream_output is None:
-                # The "errors" of a threshold are its distance from the word's current one.
-                errors[:, k] = [abs(threshold - config.threshold_for(word)) for word in self.words]
-                continue
-            events = self._events(self.stream_output, one)
-            report = score_events(self.case.truth, events, self.stream_output.duration_s)
-            per_hour = counts.total() / self.ambient_hours
-            points.append(OperatingPoint(threshold, per_hour, report.false_reject_rate))
-            errors[:, k] = self._errors(report)
-        progress(len(THRESHOLDS), len(THRESHOLDS))
-        return ThresholdTable(self.words, alarms, errors), tuple(points)
+                # The "errors" of a threshold are by how much it is raised.
+                raised = threshold - np.array(current)
+                errors[:, k] = np.where(raised < 0, np.inf, raised)
+            else:
+                events = self._events(self.stream_output, one)
+                report = score_events(self.case.truth, events, self.stream_output.duration_s)
+                per_hour = counts.total() / self.ambient_hours
+                points.append(OperatingPoint(threshold, per_hour, report.false_reject_rate))
+                errors[:, k] = self._errors(report)
+            if threshold not in THRESHOLDS:
+                errors[np.not_equal(current, threshold), k] = np.inf
+        progress(len(thresholds), len(thresholds))
+        return ThresholdTable(self.words, alarms, errors, thresholds), tuple(points)
 
     def _errors(self, report: EventReport) -> list[int]:
         """Errors of each word."""

@@ -12,20 +12,33 @@ THRESHOLDS = tuple(
 
 
 class ThresholdTable:
-    """False alarms and errors for each word and threshold: (W, K) each."""
+    """False alarms and errors for each word and threshold: (W, K) each.
+
+    Args:
+        errors: infinite where a threshold is not to be chosen for a word.
+        thresholds: from low to high.
+    """
 
     def __init__(
         self,
         words: Sequence[str],
         alarms: NDArray[np.int64],
         errors: NDArray[np.float64],
+        thresholds: Sequence[float] = THRESHOLDS,
     ) -> None:
         self.words, self.alarms, self.errors = words, alarms, errors
+        self.thresholds = tuple(thresholds)
 
     def total(self, thresholds: dict[str, float]) -> int:
         """The sum of the words' false alarms at these thresholds."""
-        columns = [THRESHOLDS.index(thresholds[word]) for word in self.words]
+        columns = [self.thresholds.index(thresholds[word]) for word in self.words]
         return int(self.alarms[np.arange(len(self.words)), columns].sum())
+
+    def above(self, word: str, threshold: float) -> float | None:
+        """The next higher threshold that may be chosen for a word; None above the last."""
+        errors = self.errors[self.words.index(word)]
+        choices = zip(self.thresholds, errors, strict=True)
+        return next((t for t, cost in choices if t > threshold and np.isfinite(cost)), None)
 
     def best(self, limit: int) -> dict[str, float] | None:
         """The thresholds with the fewest errors and at most so many false alarms; None without any.
@@ -52,13 +65,14 @@ class ThresholdTable:
         thresholds = {}
         for word in reversed(range(len(self.words))):
             k = int(picks[word, left])
-            thresholds[self.words[word]] = THRESHOLDS[k]
+            thresholds[self.words[word]] = self.thresholds[k]
             left -= int(self.alarms[word, k])
         return {word: thresholds[word] for word in self.words}
 
 
 def _representatives(alarms: NDArray[np.int64], errors: NDArray[np.float64]) -> list[int]:
     """One threshold of each stretch with the same counts: the middle, far from both edges."""
-    changes = np.flatnonzero(np.diff(alarms) | (np.diff(errors) != 0)) + 1
-    stretches = np.split(np.arange(len(alarms)), changes)
+    choices = np.flatnonzero(np.isfinite(errors))
+    changes = np.flatnonzero(np.diff(alarms[choices]) | (np.diff(errors[choices]) != 0)) + 1
+    stretches = np.split(choices, changes)
     return [int(stretch[len(stretch) // 2]) for stretch in stretches]
