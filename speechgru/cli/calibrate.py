@@ -10,7 +10,7 @@ from speechgru.cli import options
 from speechgru.cli.help import examples
 from speechgru.cli.inputs import open_split, report_silent
 from speechgru.cli.progress import progress_bar
-from speechgru.cli.stream_options import check_partner
+from speechgru.cli.stream_options import STREAM_MINUTES, check_partner
 from speechgru.cli.terminal import err, out, print_json
 from speechgru.errors import DataError, UsageError
 from speechgru.modelfile.bundled import find_model, is_bundled, why_no_model
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from speechgru.evaluation.calibration import Calibration
 
 STREAM, OUTPUT = "Stream of the validation split", "Output"
+#: Of the stream, unless another is asked for.
+SEED = 0
 
 
 @examples(
@@ -57,10 +59,10 @@ def calibrate(
     minutes: Annotated[
         float,
         typer.Option(metavar="M", help="Length of the stream, in minutes.", rich_help_panel=STREAM),
-    ] = 20.0,
+    ] = STREAM_MINUTES,
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="Seed of the stream.", rich_help_panel=STREAM)
-    ] = 0,
+    ] = SEED,
     state: Annotated[str | None, options.state_in(None)] = None,
     output: Annotated[
         Path | None,
@@ -94,7 +96,8 @@ def calibrate(
     validation split with noise and unknown words shows how many words are missed. The thresholds
     are written into the model file.
     """
-    check_partner("--data", data is not None, protocol=protocol is not None)
+    of_stream = {"minutes": minutes != STREAM_MINUTES, "seed": seed != SEED}
+    check_partner("--data", data is not None, protocol=protocol is not None, **of_stream)
     path = find_model(model)
     if path.is_dir():
         raise DataError(why_no_model(path))

@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 import soundfile
 from bands import BandBackend
+from listener import listening_model
 from tones import RATE, tone
 
+from speechgru.cli import main
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.decoding.events import Event
 from speechgru.evaluation.ambient import open_ambient
 from speechgru.evaluation.calibration import calibrate
 from speechgru.evaluation.thresholds import THRESHOLDS
+from speechgru.modelfile.safetensors import save_model
 from speechgru.recognition.state_policy import StatePolicy
 
 #: Not in `THRESHOLDS`, as a user types them.
@@ -82,3 +85,14 @@ def test_threshold_above_all_others_stays_and_is_for_its_word_alone(room, scores
     assert found["mid"] == 1.0
     assert found["high"] == CURRENT["high"]
     assert found["low"] == min(t for t in THRESHOLDS if t > 0.9)
+
+
+@pytest.mark.parametrize("option", ["--minutes", "--seed"])
+def test_options_of_the_stream_need_recordings_of_words(room, tmp_path, capsys, option):
+    model = tmp_path / "model.safetensors"
+    save_model(listening_model(), model)
+    command = ["calibrate", str(model), "--ambient", str(room), "--device", "cpu", "--dry-run"]
+    command += ["--max-false-alarms-per-hour", "10000"]
+    assert main([*command, option, "3"]) == 2
+    assert f"{option}: only has an effect together with --data" in capsys.readouterr().err
+    assert main(command) == 0
