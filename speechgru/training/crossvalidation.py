@@ -14,12 +14,12 @@ from speechgru.audio.files import probe
 from speechgru.backends.loader import open_backend
 from speechgru.common.files import write_atomic
 from speechgru.common.progress import Progress
-from speechgru.common.wording import counted, first_of
+from speechgru.common.wording import counted
 from speechgru.corpora import open_corpus
 from speechgru.corpora.corpus import Clip, Corpus
 from speechgru.corpora.fingerprint import corpus_fingerprint, digest, name_in
 from speechgru.corpora.folds import make_folds
-from speechgru.corpora.matching import matching_clips
+from speechgru.corpora.matching import matching_clips, only_to_train
 from speechgru.corpora.other_sounds import other_sounds, paths_without
 from speechgru.corpora.packed import PackedAudio, pack
 from speechgru.corpora.sequences import SequencePlan, Sequences
@@ -85,7 +85,7 @@ class CrossValidation:
         UsageError: the recipe names no data, there are too few speakers or takes for so many folds,
             or `out` holds another cross-validation.
         DataError: the data is invalid, or has fewer than three recordings of a word; `also` has
-            none of the words.
+            no other recordings of the words.
     """
 
     def __init__(
@@ -102,9 +102,6 @@ class CrossValidation:
         self.corpus = open_corpus(recipe.data.directory)
         self.folds = make_folds(self.corpus, folds)
         self.also = open_corpus(also) if also else None
-        words = self.corpus.words
-        if self.also and not any(clip.word in words for clip in self.also.split("training")):
-            raise DataError(f"--also {also}: has none of the words {first_of(words)}")
         plan = {
             "recipe": recipe.model_dump(mode="json"),
             "recordings": digest(
@@ -112,6 +109,10 @@ class CrossValidation:
             ),
             "folds": self.folds.count,
         }
+        self._about_also: tuple[str, ...] = ()
+        if self.also:
+            name = f"--also {also}"
+            self.also, self._about_also = only_to_train(self.corpus, self.also, name)
         self._plan = json.dumps(plan, indent=1)
         self.out, number = Path(out), 1
         while may_rename and self._is_other(self.out):
@@ -141,6 +142,8 @@ class CrossValidation:
         if self.also is not None:
             also = matching_clips(self.corpus, self.also, self.out / "also", watch.progress)
             watch.say(f"{self.also.root}: {counted(len(also), 'more recording')} to train with")
+        for line in self._about_also:
+            watch.say(line)
         noises = self.corpus.noises + (self.also.noises if self.also else ())
         corpus = replace(self.corpus, noises=noises)
         whole = replace(corpus, clips=(*corpus.clips, *also))

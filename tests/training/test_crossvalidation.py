@@ -5,8 +5,9 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import soundfile
 from runs import CPU, quick_recipe
-from tones import shared_tones, write_tones
+from tones import RATE, shared_tones, tone, write_tones
 
 from speechgru.cli import main
 from speechgru.corpora import open_corpus
@@ -109,6 +110,22 @@ def test_ctc_model_is_tested_on_sequences_with_more_clips_to_train_on(recipe, tm
     assert lines[0] == f"{shared_tones().parent}: {training} more recordings to train with"
     assert report.word_error_rate is not None
     assert len(report.word_error_rate["by_fold"]) == 2
+
+
+def test_what_more_recordings_are_not_trained_with_is_said(recipe, tmp_path):
+    """All but one are the same as those of the data."""
+    more = write_tones(tmp_path / "more")
+    soundfile.write(more.parent / "low-a.wav", tone("low", 999), RATE)
+    validation = CrossValidation(recipe, tmp_path / "cv", 2, also=str(more))
+    lines: list[str] = []
+    with pytest.raises(InterruptedRunError):
+        validation.run(CPU, Watch(lines.append, stop=lambda: True))
+    assert lines[0] == f"{more.parent}: 1 more recording to train with"
+    assert lines[1:3] == [
+        f"--also {more}: 24 recordings of its other splits left out",
+        f"--also {more}: 11 recordings left out that --data has, too",
+    ]
+    assert "speakers named as in --data (a)" in lines[3]
 
 
 def test_more_recordings_of_other_words_are_an_error(recipe, tmp_path):
