@@ -124,7 +124,7 @@ class Microphone:
         #: Times that the device was unplugged and came back.
         self.returns = 0
         self.device = find_device(wanted)
-        self._before = devices()
+        self._before = self._all_devices()
         self._is_default = wanted is None
         self._stream = _Stream(self.device, rate, queue_s, channel)
 
@@ -165,7 +165,7 @@ class Microphone:
                     f"microphone {gone.name}: is gone; listening to microphone "
                     f"{self.device.name}, {self.rate} Hz"
                 )
-            self._before = devices()
+            self._before = self._all_devices()
 
     def close(self) -> None:
         """Release the device."""
@@ -226,6 +226,12 @@ class Microphone:
             if not self._is_default or missing_s < _REPLACED_AFTER_S:
                 raise
             return find_device()
+
+    def _all_devices(self) -> list[Device]:
+        try:
+            return devices()
+        except AudioDeviceError:  # it has gone this very moment
+            return [self.device]
 
     def _say(self, sentence: str) -> None:
         self._tell(f"microphone {self.device.name}: {sentence}")
