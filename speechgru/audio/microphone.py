@@ -125,7 +125,7 @@ class Microphone:
         self.returns = 0
         self.device = find_device(wanted)
         self._before = self._all_devices()
-        self._is_default = wanted is None
+        self._is_default, self._is_another = wanted is None, False
         self._stream = _Stream(self.device, rate, queue_s, channel)
 
     @property
@@ -158,7 +158,7 @@ class Microphone:
             self._reopen(gone_s)
             self.returns += 1
             has_returned = True
-            if self.device.kind == gone.kind:
+            if not self._is_another:
                 self._say(f"is back after {time.monotonic() - gone_s:.1f} s")
             else:
                 self._tell(
@@ -220,11 +220,13 @@ class Microphone:
 
     def _find_again(self, gone: Device, missing_s: float) -> Device:
         """The device that has gone, or, where it was the default, another that now is."""
+        self._is_another = False
         try:
             return find_again(gone, self._before)
         except AudioDeviceError:
             if not self._is_default or missing_s < _REPLACED_AFTER_S:
                 raise
+            self._is_another = True
             return find_device()
 
     def _all_devices(self) -> list[Device]:

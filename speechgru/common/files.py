@@ -34,13 +34,21 @@ def writing(path: Path) -> Iterator[None]:
     except FileExistsError:
         raise
     except UnicodeEncodeError as error:
-        if error.object not in os.fspath(path):  # of what is written
+        if _can_be_spelled(path):  # it is of what is written
             raise
         raise SpeechGRUError(
             f"{path}: cannot be written: the locale has no such characters; set LC_ALL=C.UTF-8"
         ) from error
     except OSError as error:
         raise SpeechGRUError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _can_be_spelled(path: Path) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager

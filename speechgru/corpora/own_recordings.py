@@ -12,7 +12,7 @@ from speechgru.audio.samples import Samples
 from speechgru.common.files import write_atomic
 from speechgru.common.locks import lock_file
 from speechgru.common.word_folders import folder_name
-from speechgru.corpora.folders import split_folders
+from speechgru.corpora.folders import SPLIT_FOLDERS, split_folders
 from speechgru.corpora.listing import BACKGROUND_NOISE, list_words
 from speechgru.corpora.speakers import speaker_in_name
 from speechgru.errors import SpeechGRUError, UsageError
@@ -119,9 +119,10 @@ class OwnRecordings:
 def check_undivided(data: Path, option: str) -> None:
     """Raise UsageError for a directory whose folders are splits: recordings go into one of them."""
     if data.is_dir() and (splits := split_folders(list_words(data))):
+        training = [name for name in splits if SPLIT_FOLDERS[name.lower()] == "training"]
         raise UsageError(
-            f"{option} {data}: is divided into {' and '.join(splits)}; name one of them, such as "
-            f"{data / splits[-1]}"
+            f"{option} {data}: is divided into {', '.join(splits)}; name one of them, such as "
+            f"{data / (*training, *splits)[0]}"
         )
 
 

@@ -109,7 +109,7 @@ def _describe(root: Path, path: Path) -> CaughtClip:
     return CaughtClip(
         path,
         name,
-        given,
+        normalized(given),
         str(found.get("kind", "event")),
         score if isinstance(score, float) and math.isfinite(score) else None,
         str(found.get("model", "")),
@@ -234,8 +234,8 @@ class Review:
             clip = pending[0]
         else:
             raise UsageError("no clip is left to decide about")
-        word = normalized(wish.get("word", clip.word))
-        if decision != "word" and word != clip.word:
+        word = normalized(wish.get("word", ""))
+        if decision != "word" and word not in ("", clip.word):
             raise UsageError(f"word {shown(word)}: goes with the decision 'word'")
         return self.decide(clip, decision, wish.get("word"), wish.get("speaker"))
 
@@ -258,7 +258,8 @@ class Review:
         if not filed.path.exists():
             return replace(filed, note=f"{filed.path}: is no longer there, so nothing was deleted")
         if not _same(filed.path, filed.clip.path):
-            return replace(filed, note=f"{filed.path}: is not the caught clip any more, and stays")
+            why = "it has changed" if filed.clip.path.exists() else "the caught clip is gone"
+            return replace(filed, note=f"{filed.path}: stays, as {why}")
         try:
             filed.path.unlink()
             filed.path.with_suffix(".json").unlink(missing_ok=True)

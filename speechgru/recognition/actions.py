@@ -22,7 +22,7 @@ TIMEOUT_S = 10.0
 MOST_AT_ONCE = 4
 
 #: A shell's script in quotes, which is its own.
-_SCRIPT = re.compile(r"""\b(?:ba|da|k|z|fi)?sh\s(?:.*\s)?-\w*c\s+("(?:[^"\\]|\\.)*"|'[^']*')""")
+_SCRIPT = re.compile(r"""\b(?:ba|da|k|z|fi)?sh\s(?:.*?\s)??-\w*c\s+("(?:[^"\\]|\\.)*"|'[^']*')""")
 
 #: Bytes kept from the end of a program's output, for the report if it fails.
 _OUTPUT_BYTES = 2_000

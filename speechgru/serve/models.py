@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from speechgru.backends.loader import describe_model, open_backend, write_metadata
 from speechgru.decoding.detector import DetectorConfig
@@ -140,7 +141,7 @@ def keep_thresholds(
     if not isinstance(changed.config, DetectorConfig):
         return changed, "thresholds of a CTC decoder hold until the server stops"
     found = describe_model(model.path)
-    if tuple(found["labels"]) != tuple(model.backend.info.labels):
+    if _network(found) != _network(model.backend.header):
         raise UsageError(
             f"{model.path}: holds another model than when the server opened it; restart the server"
         )
@@ -150,6 +151,12 @@ def keep_thresholds(
     config = DetectorConfig.parse(settings, f"{model.path}: the decoder's settings")
     write_metadata(model.path, {**metadata, "decoder": settings})
     return model.with_config(config), None
+
+
+def _network(header: Mapping[str, Any]) -> list[object]:
+    """What tells a model from another one, also of the same words."""
+    found = {**header, **header["metadata"]}
+    return [found.get(key) for key in ("labels", "graph", "provenance", "metrics")]
 
 
 def model_names(models: Iterable[ServedModel]) -> str:

@@ -107,7 +107,7 @@ class Sound:
     def _check_is_pcm(self, start: bytes) -> None:
         if (kind := kind_of_file(start)) is not None:
             raise UsageError(f"the sound is {kind}; PCM is needed")
-        if start[:4] != b"RIFF" or start[8:16] != b"WAVEfmt " or len(start) < 46:
+        if start[:4] != b"RIFF" or start[8:16] != b"WAVEfmt " or len(start) < 36:
             return
         tag, channels, rate = struct.unpack_from("<HHI", start, 20)
         bits, subtype = (int.from_bytes(start[at : at + 2], "little") for at in (34, 44))

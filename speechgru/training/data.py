@@ -106,7 +106,7 @@ def task_of(recipe: Recipe, corpus: Corpus) -> Task:
     """The task of a recipe, which has clips to train with and to validate.
 
     Raises:
-        DataError: the corpus lacks what the protocol needs.
+        DataError: the corpus lacks what the protocol needs, or a word has no training clip.
     """
     task = make_task(recipe.data.protocol, corpus)
     if recipe.data.clip_s:
@@ -119,7 +119,7 @@ def task_of(recipe: Recipe, corpus: Corpus) -> Task:
     for word in task.labels:
         if word not in NOT_WORDS and word not in labels["training"]:
             splits = " and ".join(name for name, found in labels.items() if word in found)
-            why = f": all of its are in the split for {splits}" if splits else ""
+            why = f": all of its recordings are for {splits}" if splits else ""
             raise DataError(
                 f"{word!r} has no training clip{why} ({SPLIT_RULES[corpus.split_by]}); each word "
                 "needs at least one"

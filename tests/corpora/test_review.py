@@ -110,7 +110,7 @@ def test_undo_is_of_the_last_decision_also_if_its_clip_is_gone(data, caught):
     assert again.counts["speech"] == 0
     undone = again.undo()
     assert undone.clip.name == second.clip.name
-    assert undone.note == f"{second.path}: is not the caught clip any more, and stays"
+    assert undone.note == f"{second.path}: stays, as the caught clip is gone"
     assert second.path.exists()
     assert first.path.exists()
 

@@ -218,6 +218,7 @@ def test_a_hook_for_an_unknown_word_is_refused():
         ("sh -c 'echo $SPEECHGRU_WORD'", None),
         ('sh -c "echo word=$SPEECHGRU_WORD"', None),
         ('sh -c "echo \\"$SPEECHGRU_WORD\\""', None),
+        ("sh -c \"echo $SPEECHGRU_WORD | grep -c 'go'\"", None),
         ('env bash -x -c "echo $SPEECHGRU_WORD"', None),
         ('/bin/bash -ec "echo `date`" > log', ">"),
         ('sh -c \'play "$1"\' x "$HOME/go.wav"', "$HOME"),

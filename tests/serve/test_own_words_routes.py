@@ -367,7 +367,10 @@ def test_refining_an_unknown_model_is_refused(server):
         (["--data", "file"], "--data file: is not a directory"),
         (["--data", ".", "--caught", "file"], "--caught file: is not a directory"),
         (["--data", ".", "--caught", "caught"], "--caught caught: a folder apart from . is"),
-        (["--data", "split"], "--data split: is divided into test and train; name one of them"),
+        (
+            ["--data", "split"],
+            "--data split: is divided into test, train; name one of them, such as split/train",
+        ),
     ],
 )
 def test_the_command_checks_its_directories(arguments, said, tmp_path, monkeypatch, capsys):

@@ -140,7 +140,7 @@ def test_train_reports_a_word_without_training_clips(tmp_path):
     for speaker in "bcd":
         text = text.replace(f"low,{speaker},training", f"low,{speaker},validation")
     manifest.write_text(text)
-    why = r"'low' has no training clip: all of its are in the split for .*validation"
+    why = r"'low' has no training clip: all of its recordings are for .*validation"
     with pytest.raises(DataError, match=why):
         loop.train(quick_recipe(manifest), tmp_path / "run", CPU)
     assert not (tmp_path / "run").exists()

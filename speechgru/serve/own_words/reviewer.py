@@ -56,9 +56,12 @@ class Reviewer:
         with self._turn, self._open().lock() as review:
             if wish.get("decision") == "undo":
                 undone = review.undo()
-                return self._listed(review) | {"undone": self._shown(undone) if undone else None}
+                shown = self._shown(undone) | {"note": undone.note} if undone else None
+                return self._listed(review) | {"undone": shown}
             if "file" not in wish:
                 raise UsageError("file: the name of the clip is needed")
+            if wish.get("speaker") == "" and wish.get("decision") in ("right", "word"):
+                raise UsageError("speaker: who said it is missing")
             filed = review.decide_as(wish)
             return self._listed(review) | {"filed": self._shown(filed)}
 

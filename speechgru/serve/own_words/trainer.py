@@ -87,11 +87,12 @@ class Trainer:
                 raise UsageError(why)
             from speechgru.training.run_directory import free_name
 
-            self._run = free_name(self._places.runs / Path(self._places.recipe).stem)
+            run = free_name(self._places.runs / Path(self._places.recipe).stem)
             command = [sys.executable, "-m", "speechgru", "train", self._places.recipe]
-            command += ["--data", str(self._places.data), "--out", str(self._run)]
+            command += ["--data", str(self._places.data), "--out", str(run)]
             command += ["--from", str(begin_with)] if begin_with is not None else []
             self._start(command)
+            self._run = run
 
     def stop(self) -> None:
         """Ask the run to save and stop, if there is one."""

@@ -90,7 +90,10 @@ const keep = () => attempt(async () => {
   const path = `models/${encodeURIComponent(state.model.name)}/thresholds`;
   const answer = await ask(path, { method: "PUT", body: content, headers: { "Content-Type": "application/json" } });
   state.model.thresholds = answer.thresholds;
-  for (const [, one] of adjustable()) one.kept = Number(one.input.value);
+  for (const [word, one] of adjustable()) {
+    one.input.value = answer.thresholds[word];
+    one.kept = Number(one.input.value);
+  }
   changed();
   find("kept").textContent = answer.written ? "Kept in the model's file." : answer.note;
 });
@@ -122,7 +125,8 @@ async function toggle() {
 function stopped(reason) {
   state.stream = null;
   state.values = null;
-  if (reason) tell(state.error ?? reason); // the reason of a close is cut
+  const whole = state.error?.startsWith(reason) ? state.error : reason; // that of a close is cut
+  if (reason) tell(whole);
   state.error = null;
   running();
   draw();

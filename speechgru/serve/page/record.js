@@ -88,7 +88,8 @@ function stopped(reason) {
   find("recording").hidden = true;
   find("record-setup").hidden = false;
   if (wasShown) find("record-start").focus();
-  if (reason) tell(state.error ?? reason); // the reason of a close is cut
+  const whole = state.error?.startsWith(reason) ? state.error : reason; // that of a close is cut
+  if (reason) tell(whole);
   state.error = null;
   enterQuietly();
 }

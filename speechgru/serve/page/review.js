@@ -81,12 +81,14 @@ async function send(wish) {
   const answer = await attempt(() => post("own-words/decisions", wish));
   state.busy = false;
   if (!answer) {
-    const listed = await ask("own-words/clips").catch(() => null); // another page may have sorted it
-    if (listed && !listed.pending.some(({ file }) => file === wish.file)) show(listed, false);
+    const listed = await ask("own-words/clips").catch(() => null);
+    if (!wish.file || !listed || listed.pending.some(({ file }) => file === wish.file)) return;
+    find("review-filed").textContent = `Another page has sorted ${wish.file}.`;
+    show(listed, false);
     return;
   }
   const { filed, undone } = answer;
-  const told = filed ? filed.to ?? "Thrown away; the caught clip stays." : undone ? `Undone: ${undone.file}` : "Nothing to undo.";
+  const told = filed ? filed.to ?? "Thrown away; the caught clip stays." : undone ? `Undone: ${undone.file}${undone.note ? `; ${undone.note}` : ""}` : "Nothing to undo.";
   find("review-filed").textContent = filed?.to ? `Copied to ${told}` : told;
   show(answer, true);
 }

@@ -13,7 +13,7 @@ const SENTENCES = {
   failed: "The training failed.",
 };
 
-const state = { timer: 0, shown: "", use: () => {} };
+const state = { failed: false, timer: 0, shown: "", use: () => {} };
 
 /** Set what happens once a trained model is served: `use(name)`. */
 export function onModel(use) {
@@ -105,8 +105,11 @@ function duration(seconds) {
 async function poll() {
   try {
     show(await ask("own-words/training"));
+    if (state.failed) tell(null);
+    state.failed = false;
   } catch (error) {
-    tell(error);
+    if (!state.failed) tell(error);
+    state.failed = true;
     clearTimeout(state.timer);
     if (!find("train-panel").hidden) state.timer = setTimeout(poll, POLL_MS); // it may be back
   }
