@@ -102,7 +102,6 @@ def find_again(gone: Device, before: Sequence[Device]) -> Device:
     Raises:
         AudioDeviceError: PortAudio is not installed, or it is not there.
     """
-
     matches = [device for device in devices() if device.kind == gone.kind]
     for other in before:
         same = [d for d in matches if (d.name, d.host) == (other.name, other.host)]

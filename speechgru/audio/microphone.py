@@ -125,7 +125,7 @@ class Microphone:
         self.returns = 0
         self.device = find_device(wanted)
         self._before = self._all_devices()
-        self._is_default, self._is_another = wanted is None, False
+        self._is_default = wanted is None
         self._stream = _Stream(self.device, rate, queue_s, channel)
 
     @property
@@ -155,10 +155,10 @@ class Microphone:
             self._say("gives no more sound; waiting for it to come back")
             self._stream.close()
             self._earlier_overruns, self._stream.overruns = self.overruns, 0
-            self._reopen(gone_s)
+            is_another = self._reopen(gone_s)
             self.returns += 1
             has_returned = True
-            if not self._is_another:
+            if not is_another:
                 self._say(f"is back after {time.monotonic() - gone_s:.1f} s")
             else:
                 self._tell(
@@ -203,31 +203,32 @@ class Microphone:
         lost = captured.lost + len(captured.frames)
         return replace(captured, frames=captured.frames[:0], lost=lost)
 
-    def _reopen(self, gone_s: float) -> None:
-        """Try until the device gives sound again; PortAudio sees new devices only at its start."""
+    def _reopen(self, gone_s: float) -> bool:
+        """Try until the device gives sound again, or, of the default one, another that now is it.
+
+        PortAudio sees new devices only at its start. Returns whether it is another one.
+        """
         gone = self.device
         while True:
             try:
                 restart_portaudio()
-                self.device = self._find_again(gone, time.monotonic() - gone_s)
+                self.device, is_another = self._find_again(gone, time.monotonic() - gone_s)
                 self._stream = _Stream(self.device, self._rate, self._queue_s, self._channel)
             except AudioDeviceError:
                 time.sleep(_RETRY_S)
                 continue
             if self._stream.wait():
-                return
+                return is_another
             self._stream.close()
 
-    def _find_again(self, gone: Device, missing_s: float) -> Device:
-        """The device that has gone, or, where it was the default, another that now is."""
-        self._is_another = False
+    def _find_again(self, gone: Device, missing_s: float) -> tuple[Device, bool]:
+        """The device to open, and whether it is another than the one that has gone."""
         try:
-            return find_again(gone, self._before)
+            return find_again(gone, self._before), False
         except AudioDeviceError:
             if not self._is_default or missing_s < _REPLACED_AFTER_S:
                 raise
-            self._is_another = True
-            return find_device()
+            return find_device(), True
 
     def _all_devices(self) -> list[Device]:
         try:

@@ -50,11 +50,9 @@ def _prepare_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
         # A parent may hand over pipes that it does not wait for: a pause would be the end of stdin,
-        # and lines for a slow reader would be lost.
-        try:  # noqa: SIM105 (contextlib is not imported yet)
+        # and lines for a slow reader would be lost. Those of Windows always wait.
+        if sys.platform != "win32" and hasattr(os, "set_blocking"):
             os.set_blocking(number, True)
-        except (AttributeError, OSError):  # Python 3.11 on Windows has no such function
-            pass
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
 
