@@ -6,8 +6,9 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from speechgru.common.settings import Settings
 from speechgru.common.wording import counted
 from speechgru.evaluation.metrics import (
     PERCENT_PER_ALARM,
@@ -28,11 +29,7 @@ _FEW_SPEAKERS = 8
 Outcome = Literal["matched", "wrong", "missed"]
 
 
-class _Result(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ClipOutcome(_Result):
+class ClipOutcome(Settings):
     """A clip, and the label that a model gave it; the file is relative to the corpus."""
 
     file: str
@@ -41,7 +38,7 @@ class ClipOutcome(_Result):
     speaker: str
 
 
-class StreamedWord(_Result):
+class StreamedWord(Settings):
     """A word in a stream with noise, and what became of it."""
 
     word: str
@@ -49,7 +46,7 @@ class StreamedWord(_Result):
     outcome: Outcome
 
 
-class FoldResult(_Result):
+class FoldResult(Settings):
     """What the model of one fold made of the recordings that it never heard.
 
     Args:
@@ -60,7 +57,7 @@ class FoldResult(_Result):
 
     clips: tuple[ClipOutcome, ...]
     streamed: tuple[StreamedWord, ...] | None = None
-    events: dict[str, int] = {}
+    events: dict[str, int] = Field(default_factory=dict)
     speech_hours: float = 0.0
     edits: int | None = None
     sequence_words: int | None = None
@@ -200,8 +197,8 @@ class FoldsReport:
             mistaken = [c for c in self.confusions if c["label"] == name]
             taken = f", mostly taken for {mistaken[0]['recognized']!r}" if mistaken else ""
             return (
-                f"More recordings of {name!r} are worth most: it has {errors[name]} of the {total} "
-                f"errors{taken}, and {counted(self.takes.get(name, 0), 'recording')}."
+                f"More recordings of {name!r} are worth most: it has {errors[name]:,} of the "
+                f"{total:,} errors{taken}, and {counted(self.takes.get(name, 0), 'recording')}."
             )
         by_speaker = Counter(c.speaker for c in self.clips if c.label != c.recognized)
         by_speaker.update(w.speaker for w in self.streamed if w.outcome != "matched")
@@ -210,8 +207,8 @@ class FoldsReport:
             return _advice_of_one_speaker(total, tested)
         if total and (name := self._standing_out("speaker", by_speaker)):
             return (
-                f"More voices like {name!r} are worth most: that speaker has {by_speaker[name]} of "
-                f"the {total} errors."
+                f"More voices like {name!r} are worth most: that speaker has "
+                f"{by_speaker[name]:,} of the {total:,} errors."
             )
         if not total:
             return (
@@ -224,8 +221,9 @@ class FoldsReport:
                 "stranger to the model."
             )
         return (
-            f"No word and no speaker stands out among the {total} errors: more speakers, a few "
-            "takes of every word by each, are worth more than more takes by the same."
+            f"No word and no speaker stands out among the {total:,} errors of {tested:,} tests: "
+            "more speakers, a few takes of every word by each, are worth more than more takes by "
+            "the same."
         )
 
     def _share(self, tests: list[tuple[str, bool]], name: str) -> dict[str, Any]:

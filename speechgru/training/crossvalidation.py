@@ -39,7 +39,7 @@ from speechgru.evaluation.fold_report import (
 )
 from speechgru.evaluation.sequences import evaluate_sequences
 from speechgru.evaluation.streams import evaluate_stream, split_case
-from speechgru.labels import UNKNOWN
+from speechgru.labels import NOT_WORDS, UNKNOWN
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import stream_settings
 from speechgru.training.data import TrainingData, task_of
@@ -254,10 +254,10 @@ def evaluate_fold(backend: Backend, audio: SplitAudio, speech: AmbientSound) -> 
         _, alarms = recognize_ambient(backend, speech, config, policy)
         found["events"] = {w: r["events"] for w, r in alarms.by_word.items() if r["events"]}
         found["speech_hours"] = alarms.hours
-    if "ctc" in backend.info.outputs:
-        errors = evaluate_sequences(
-            backend, Sequences(audio, SequencePlan()), config, policy
-        ).errors
+    plan = SequencePlan()
+    words = sum(example.label not in NOT_WORDS for example in audio.task.splits[audio.split])
+    if "ctc" in backend.info.outputs and words >= plan.words[0]:
+        errors = evaluate_sequences(backend, Sequences(audio, plan), config, policy).errors
         found |= {"edits": errors.edits.total, "sequence_words": errors.words}
     return FoldResult(**found)
 

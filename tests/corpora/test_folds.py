@@ -150,3 +150,49 @@ def test_words_of_one_speaker_each_are_divided_by_take():
     folds = make_folds(corpus)
     assert (folds.by, folds.count, folds.by_take) == ("take", 5, ())
     assert make_folds(corpus, 5) == folds
+
+
+def test_copies_of_a_take_are_in_its_fold_and_its_split():
+    corpus = Corpus(
+        Path("/c"),
+        "folders",
+        tuple(
+            Clip(Path(f"/c/{word}/{take}{mark}.wav"), word, "", "training")
+            for word in ("on", "off")
+            for take in range(8)
+            for mark in ("", "_pitch", " - Copy")
+        ),
+    )
+    folds = make_folds(corpus)
+    assert (folds.by, folds.count) == ("take", 5)
+    for fold in range(5):
+        of_fold = folds.corpus(corpus, fold)
+        where = {}
+        for clip in of_fold.clips:
+            take = (clip.word, clip.path.name[0])
+            assert where.setdefault(take, clip.split) == clip.split
+        assert {(word, split) for (word, _), split in where.items()} == {
+            (word, split) for word in ("on", "off") for split in SPLITS
+        }
+    few = replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.path.name < "2"))
+    with pytest.raises(DataError, match="2 recordings of 'on'; cross-validation needs at least 3"):
+        make_folds(few)
+
+
+def test_takes_of_the_same_name_by_several_speakers_are_not_all_for_validation():
+    """In `lights/anna/1.wav` only the folder tells whose it is."""
+    words = [f"word{i}" for i in range(40)]
+    corpus = Corpus(
+        Path("/c"),
+        "folders",
+        tuple(
+            Clip(Path(f"/c/{word}/{speaker}/1.wav"), word, speaker, "training")
+            for word in words
+            for speaker in "abcdefghij"
+        ),
+    )
+    folds = make_folds(corpus)
+    of_fold = folds.corpus(corpus, 0)
+    validating = Counter(clip.word for clip in of_fold.split("validation"))
+    assert set(validating) == set(words)
+    assert max(validating.values()) < 5

@@ -115,6 +115,21 @@ def test_ctc_model_is_tested_on_sequences_with_more_clips_to_train_on(recipe, tm
     assert len(report.word_error_rate["by_fold"]) == 2
 
 
+def test_too_few_clips_for_a_sequence_are_tested_as_clips_and_in_a_stream(tmp_path):
+    for word in ("low", "high"):
+        for take in range(3):
+            path = tmp_path / "few" / word / f"{take}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, tone(word, take), RATE)
+    table = quick_recipe(tmp_path / "few", epochs=2, validations=1).model_dump(mode="json")
+    table["model"]["heads"] = ["ctc", "classify"]
+    cv = CrossValidation(parse_recipe(table, "ctc"), tmp_path / "cv", folds=3)
+    report = cv.run(CPU, Watch())
+    assert len(report.clips) == 6
+    assert report.missed is not None
+    assert report.word_error_rate is None
+
+
 def test_what_more_recordings_are_not_trained_with_is_said(recipe, tmp_path):
     """All but one are the same as those of the data."""
     more = write_tones(tmp_path / "more")
