@@ -2,7 +2,9 @@
 
 import errno
 import os
+import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
@@ -12,6 +14,7 @@ from speechgru.errors import SpeechGRUError
 
 #: In the middle of the names that tempfile makes up.
 _RANDOM_LETTERS = 8
+_UMASK_LOCK = threading.Lock()
 
 
 def in_home(text: str) -> str:
@@ -56,11 +59,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced to disk and renamed to `path`.
 
     If the block raises, or the disk is full, `path` is unchanged and the temporary file is deleted.
+    A file that is there already keeps its mode; of a link to one, that is written.
 
     Raises:
         SpeechGRUError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
+    if path.is_symlink() and path.is_file():
+        path = path.resolve()
     temporary: Path | None = None
     try:
         with writing(path):
@@ -71,7 +77,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~_umask())
+            temporary.chmod(_mode(path))
             temporary.replace(path)
             _sync_folder(path.parent)
     except FileExistsError as error:
@@ -156,9 +162,18 @@ def cut_unfinished_line(path: Path) -> None:
         raise SpeechGRUError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
+def _mode(path: Path) -> int:
+    """The permissions of a file, or those that a new one gets."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return 0o666 & ~_umask()
+
+
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    with _UMASK_LOCK:  # it can only be read by setting it
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
 
 

@@ -18,6 +18,8 @@ from speechgru.corpora.speakers import speaker_in_name
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.labels import UNKNOWN
 
+#: Held in a directory of word folders while a recording gets its number there.
+NUMBERS_LOCK = ".recordings.lock"
 #: Not allowed in names, besides what a file system refuses: control characters, line separators,
 #: half a surrogate pair.
 _UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -109,7 +111,7 @@ class OwnRecordings:
 
     def _write(self, folder: str, prefix: str, samples: Samples) -> Path:
         content = self._as_wav(samples)
-        with lock_file(self.root / ".recordings.lock"):
+        with lock_file(self.root / NUMBERS_LOCK):
             number = max(self._of(folder, prefix), default=0) + 1
             path = self.root / folder / f"{prefix}_{number}.wav"
             write_atomic(path, content)

@@ -17,7 +17,7 @@ from speechgru.common.word_folders import folder_word, make_word_folder
 from speechgru.common.wording import did_you_mean, shown
 from speechgru.corpora.folders import SPLIT_FOLDERS, split_folders
 from speechgru.corpora.listing import BACKGROUND_NOISE, list_recordings, list_words, normalized
-from speechgru.corpora.own_recordings import check_speaker
+from speechgru.corpora.own_recordings import NUMBERS_LOCK, check_speaker
 from speechgru.corpora.speakers import FALSE_ALARM
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.labels import UNKNOWN
@@ -365,16 +365,17 @@ def _copy(source: Path, folder: Path, prefix: str) -> tuple[Path, bool]:
     except OSError as error:
         raise UsageError(f"{source}: cannot be read: {error.strerror or error}") from error
     pattern = re.compile(re.escape(prefix) + r"_(\d+)\.\w+")
-    found = {path: pattern.fullmatch(path.name) for path in folder.glob("*")}
-    numbered = {path: int(match[1]) for path, match in found.items() if match}
-    for path in numbered:
-        if path.suffix == suffix and _same(path, source):
-            return path, False
-    path = folder / f"{prefix}_{max(numbered.values(), default=0) + 1}{suffix}"
-    description = source.with_suffix(".json")
-    if description.is_file():
-        write_atomic(path.with_suffix(".json"), description.read_bytes())
-    write_atomic(path, content)
+    with lock_file(folder.parent / NUMBERS_LOCK):
+        found = {path: pattern.fullmatch(path.name) for path in folder.glob("*")}
+        numbered = {path: int(match[1]) for path, match in found.items() if match}
+        for path in numbered:
+            if path.suffix == suffix and _same(path, source):
+                return path, False
+        path = folder / f"{prefix}_{max(numbered.values(), default=0) + 1}{suffix}"
+        description = source.with_suffix(".json")
+        if description.is_file():
+            write_atomic(path.with_suffix(".json"), description.read_bytes())
+        write_atomic(path, content)
     return path, True
 
 

@@ -1,6 +1,8 @@
 """A file is there whole or not at all, and nothing else is touched."""
 
 import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,40 @@ def test_leftovers_are_named_as_temporary_files_are(tmp_path: Path) -> None:
         remove_leftovers(tmp_path / "file")
         assert not temporary.exists()
         temporary.touch()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and links are those of Unix")
+def test_a_file_keeps_its_permissions_and_a_link_its_file(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    write_atomic(private, "first")
+    private.chmod(0o600)
+    (tmp_path / "link").symlink_to(private)
+    write_atomic(tmp_path / "link", "second")
+    assert (tmp_path / "link").is_symlink()
+    assert private.read_text() == "second"
+    assert private.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the umask is one of Unix")
+def test_threads_that_write_at_once_leave_the_umask_alone(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    os.umask(0o027)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def write(number: int) -> set[int]:
+        path = tmp_path / str(number)
+        modes = set()
+        for _ in range(200):
+            write_atomic(path, "x")
+            modes.add(path.stat().st_mode & 0o777)
+            path.unlink()
+        return modes
+
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            assert set().union(*threads.map(write, range(4))) == {0o640}
+        assert os.umask(0o027) == 0o027
+    finally:
+        sys.setswitchinterval(interval)
+        os.umask(before)

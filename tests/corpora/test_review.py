@@ -1,6 +1,7 @@
 """Review of caught clips: where each goes, undo, going on another day, nothing lost."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import soundfile
 
 from speechgru.corpora import open_corpus
+from speechgru.corpora.own_recordings import OwnRecordings
 from speechgru.corpora.review import Review, caught_clips
 from speechgru.decoding.events import Event
 from speechgru.errors import DataError, SpeechGRUError, UsageError
@@ -300,3 +302,28 @@ def test_false_alarms_do_not_change_who_speaks_or_how_words_are_split(data, caug
     assert (after.split_by, before.split_by) == ("speaker", "speaker")
     words = [clip for clip in after.clips if clip.word != "_unknown_"]
     assert words == list(before.clips)
+
+
+def test_reviews_and_a_recording_at_once_take_no_number_twice(data, tmp_path):
+    clips = [EventClips(tmp_path / name, RATE, model="m") for name in ("one", "two")]
+    for turn, folder in enumerate(clips):
+        for i in range(20):
+            event = Event("go", i + 0.3, i + 0.5, score=0.8, t=i + 0.55)
+            folder.push(noise(100 * turn + i, 1.0), [event])
+        folder.flush()
+
+    def file_all(name):
+        review = Review(tmp_path / name, data, "anna")
+        for clip in list(review.pending):
+            review.decide(clip, "right")
+
+    def record(_):
+        recordings = OwnRecordings(data, "anna", RATE)
+        for take in range(20):
+            recordings.add("go", noise(1000 + take))
+
+    works = ((file_all, "one"), (file_all, "two"), (record, None))
+    with ThreadPoolExecutor(3) as threads:
+        for work in [threads.submit(function, argument) for function, argument in works]:
+            work.result()
+    assert len(list((data / "go").glob("anna_*.wav"))) == 2 + 60
