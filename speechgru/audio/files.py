@@ -42,7 +42,7 @@ _MAX_HOURS = 1.0
 CANCELLED_DB = 9.0
 
 #: Float samples beyond this are integers that were not scaled. Slightly beyond 1 they are loud.
-_LARGEST_FLOAT = 8.0
+LARGEST_FLOAT = 8.0
 _FLOATS = ("FLOAT", "DOUBLE")
 
 _BLOCK_S = 30.0
@@ -194,7 +194,7 @@ def limited_blocks(path: Path, block_s: float = 1.0) -> Iterator[tuple[Samples, 
 
 def _check_scale(path: Path, frames: Samples) -> None:
     peak = np.abs(frames).max(where=np.isfinite(frames), initial=0.0)
-    if peak > _LARGEST_FLOAT:
+    if peak > LARGEST_FLOAT:
         raise NotScaledError(
             f"{path}: samples reach {peak:,.0f}, but float samples lie in -1 to 1; divide them by "
             "32,768 if they were 16-bit integers"

@@ -58,7 +58,7 @@ def noted_interrupts() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def ends_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends the program with exit code 0, through all `finally` blocks.
+    """SIGTERM ends the program with exit code 0, through all `finally` blocks; so does SIGHUP.
 
     Without a handler, process 1, which a container's program is, would ignore the signal.
     """
@@ -69,11 +69,24 @@ def ends_on_sigterm() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(0)
 
-    before = signal.signal(signal.SIGTERM, end)
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        _leave_closed_terminal()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    handlers = {number: hang_up if number == _HANG_UP else end for number in _signals()}
+    del handlers[signal.SIGINT]
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def leave_on_hang_up() -> None:
+    """A closed terminal ends the process that started this one, which tells this one to end."""
+    if _HANG_UP is not None and _HANG_UP in _signals():
+        signal.signal(_HANG_UP, lambda *_: _leave_closed_terminal())
 
 
 class Interrupts:

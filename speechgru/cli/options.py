@@ -175,9 +175,9 @@ def check_output(path: Path | None, option: str) -> None:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise SpeechGRUError(f"{option} {path}: cannot be written: {folder} is not a directory")
+    try_writing(folder)
     if path.exists() and not os.access(path, os.W_OK):
         raise SpeechGRUError(f"{option} {path}: cannot be written: Permission denied")
-    try_writing(folder)
 
 
 def check_out_dir(path: Path, option: str = "--out") -> None:

@@ -9,7 +9,8 @@ import typer
 
 from speechgru.cli.completion import complete_model
 from speechgru.cli.help import examples
-from speechgru.cli.interrupts import ends_on_sigterm
+from speechgru.cli.interrupts import ends_on_sigterm, leave_on_hang_up
+from speechgru.cli.options import check_out_dir
 from speechgru.cli.stream_options import check_partner
 from speechgru.cli.terminal import err
 from speechgru.errors import InterruptedRunError, UsageError
@@ -218,6 +219,7 @@ def _fork(options: "ServerOptions", processes: int) -> "Place":
     place = fork(own)
     if isinstance(place, int):
         raise typer.Exit(place)
+    leave_on_hang_up()
     return place
 
 
@@ -277,6 +279,9 @@ def _places(data: Path | None, caught: Path | None, runs: Path, recipe: str) -> 
     find_recipe(recipe)
     places = Places(data, caught, runs, recipe)
     places.check()
+    for option, path in (("--data", data), ("--caught", caught), ("--runs", runs)):
+        if path is not None:
+            check_out_dir(path, option)
     return places
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame
+from websockets.frames import CloseCode, Frame
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
@@ -48,9 +48,24 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().handle_bytes(event)
 
     def send_receive_event_to_app(self) -> None:
-        """Queue a message for the session; what comes after its end is discarded."""
+        """Queue a message for the session; what comes after its end is discarded.
+
+        A text that is not UTF-8 ends the connection; uvicorn would log it as an error of its own.
+        """
+        if self.curr_msg_data_type == "text" and not (self.close_sent or self._is_utf_8()):
+            self.frames = []
+            self.conn.send_close(CloseCode.INVALID_DATA, "a text message is not UTF-8")
+            self.handle_parser_exception()
+            return
         if not self.close_sent:  # else the client's answer to the close is still to be read
             self.read_paused = True  # as far as uvicorn knows; it reads on when the queue is empty
         super().send_receive_event_to_app()
         if self.read_paused and self.queue.qsize() > MOST_QUEUED:
             self.transport.pause_reading()
+
+    def _is_utf_8(self) -> bool:
+        try:
+            b"".join(self.frames).decode()
+        except UnicodeDecodeError:
+            return False
+        return True

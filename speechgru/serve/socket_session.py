@@ -4,7 +4,7 @@ import asyncio
 import json
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -118,6 +118,9 @@ class SocketSession(Session):
             SpeechGRUError: a message is invalid.
         """
         query = dict(self._socket.query_params)
+        for name in query:
+            if len(self._socket.query_params.getlist(name)) > 1:
+                raise UsageError(f"{name!r:.40}: is given more than once")
         if query:
             await self._handle("start", with_numbers(query))
         while self._closing is None:
@@ -175,6 +178,14 @@ class SocketSession(Session):
                     return
             except (WebSocketDisconnect, RuntimeError):
                 return
+
+
+def check_known(options: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raise UsageError for an option of a message that has no effect there."""
+    for name in options:
+        if name not in known:
+            needed = f"one of {', '.join(known)}" if known else "nothing else"
+            raise UsageError(f"{name!r:.40}: {needed} is needed")
 
 
 def with_numbers(options: Mapping[str, Any]) -> dict[str, Any]:

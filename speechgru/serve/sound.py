@@ -1,11 +1,13 @@
 """Converts a client's PCM of any rate, width and number of channels to samples for a model."""
 
+import math
 import struct
 from typing import Literal
 
 import numpy as np
 
 from speechgru.audio.file_kinds import kind_of_file
+from speechgru.audio.files import LARGEST_FLOAT
 from speechgru.audio.samples import Samples, StreamResampler
 from speechgru.errors import UsageError
 
@@ -65,7 +67,8 @@ class Sound:
 
         Raises:
             DataError: a sample is NaN or infinite.
-            UsageError: the first bytes are those of a file, or of a WAV file of another format.
+            UsageError: floats have the values of integers; or the first bytes are those of a file,
+                or of a WAV file of another format.
         """
         if content and not self._has_begun:
             self._check_is_pcm(content)
@@ -78,6 +81,13 @@ class Sound:
         if self._is_ready:
             return _scaled_16(content)
         frames = _floats(content, self.format)
+        if self.format == "f32le" and len(frames):
+            peak = float(np.abs(frames).max())
+            if math.isfinite(peak) and peak > LARGEST_FLOAT:
+                raise UsageError(
+                    f"f32le samples of up to {peak:.3g}: floats in [-1, 1] are needed; divide "
+                    "16-bit values by 32768, or send them as s16le"
+                )
         if self.channels > 1:
             frames = frames.reshape(-1, self.channels)
         return self._resampler.push(frames)

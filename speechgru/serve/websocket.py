@@ -20,7 +20,7 @@ from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.serve.models import ServedModel
 from speechgru.serve.service import Service
 from speechgru.serve.socket_protocol import SocketProtocol
-from speechgru.serve.socket_session import DONE, SocketSession, with_numbers
+from speechgru.serve.socket_session import DONE, SocketSession, check_known, with_numbers
 from speechgru.serve.sound import Sound
 from speechgru.serve.stream import Answer, Extras, Stream
 
@@ -35,7 +35,15 @@ _START = (
     "near_misses",
     "posteriors",
     "threshold",
+    "thresholds",
 )
+#: What messages of other types may have besides their type.
+_OPTIONS: Mapping[Any, tuple[str, ...]] = {
+    "reset": (),
+    "lost": ("samples",),
+    "thresholds": ("threshold", "thresholds"),
+    "end": (),
+}
 _DEFAULTS: Mapping[str, Any] = {"rate": 16_000, "format": "s16le", "channels": 1}
 
 
@@ -85,6 +93,8 @@ class WebSocketSession(SocketSession):
                 raise UsageError("start: the stream has already started")
             self._start(options)
             return
+        if isinstance(kind, str) and kind in _OPTIONS:
+            check_known(options, _OPTIONS[kind])
         stream = self._stream or self._start({})
         if kind == "reset":
             self._push(stream, self._sound.flush())
@@ -113,9 +123,7 @@ class WebSocketSession(SocketSession):
         await self._service.room(self, stream)
 
     def _start(self, options: Mapping[str, Any]) -> Stream:
-        known = (*_START, "thresholds")
-        if unknown := [name for name in options if name not in known]:
-            raise UsageError(f"{unknown[0]!r:.40}: one of {', '.join(known)} is needed")
+        check_known(options, _START)
         given = {**_DEFAULTS, **with_numbers(options)}
         model = self._service.model(given.get("model"))
         self._sound = Sound(

@@ -226,6 +226,7 @@ class WyomingSession(Session):
             return
         await self._pass_on()
         if AudioStart.is_type(kind):
+            await self._finish()  # a client may not say that its last sound has stopped
             self._begin()
         elif AudioStop.is_type(kind):
             await self._end()
@@ -350,6 +351,8 @@ class WyomingSession(Session):
         return task
 
     async def _written(self, event: Event) -> None:
+        if self._writer.transport.is_closing():  # since the task was made
+            return
         try:
             await async_write_event(event, self._writer)
         except OSError:

@@ -82,7 +82,9 @@ def test_clients_are_shared_and_served_alike():
         assert process.stderr.read() == ""
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)]
+)
 def test_a_signal_ends_all(number, code):
     with server() as (process, children, _):
         process.send_signal(number)

@@ -64,7 +64,8 @@ def test_a_websocket_that_leaves_is_not_waited_for(
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def test_sigterm_hears_what_was_sent_and_says_goodbye(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_hears_what_was_sent_and_says_goodbye(number):
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "speechgru", "serve", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
@@ -75,7 +76,7 @@ def test_sigterm_hears_what_was_sent_and_says_goodbye(tmp_path):
             for start in range(0, len(content), 100_000):
                 client.send(content[start : start + 100_000])
             assert client.ping().wait(60)
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             found, code, reason = messages(client)
         rest = process.stderr.read()
         assert process.wait(60) == 0

@@ -222,12 +222,18 @@ def test_nothing_of_the_sound_before_a_reset_is_in_the_stream_after_it(server):
         ('{"type": "lost", "samples": true}', "lost samples"),
         ('{"type": "lost", "samples": 10000000}', "60 s"),
         ('{"type": "dance"}', "dance"),
+        ('{"type": "thresholds", "treshold": 0.9}', "'treshold': one of threshold, thresholds"),
+        ('{"type": "reset", "x": 1}', "'x': nothing else is needed"),
+        ('{"type": "end", "x": 1}', "'x': nothing else is needed"),
+        ('{"type": ["reset"]}', "type ['reset']"),
+        (b"\xff\xfe", "a text message is not UTF-8"),
     ],
 )
-def test_a_message_that_makes_no_sense_is_the_reason_of_the_end(server, message, told):
+def test_a_message_that_makes_no_sense_is_the_reason_of_the_end(server, message, told, caplog):
     with connect(server.socket) as client:
-        client.send(message)
+        client.send(message, text=True)
         _, code, reason = messages(client)
+    assert caplog.records == []
     assert code == 1007
     assert told in reason
 
@@ -273,6 +279,18 @@ def test_samples_that_are_no_numbers_end_their_stream(server):
     _, code, reason = heard(f"{server.socket}?format=f32le", content)
     assert code == 1007
     assert "finite" in reason
+
+
+def test_floats_with_the_values_of_integers_are_refused(server):
+    content = words_in_noise().astype("<f4").tobytes()
+    _, code, reason = heard(f"{server.socket}?format=f32le", content)
+    assert code == 1007
+    assert "floats in [-1, 1] are needed; divide 16-bit values by 32768" in reason
+
+
+def test_an_option_that_is_given_twice_is_refused(server):
+    _, code, reason = heard(f"{server.socket}?rate=16000&rate=8000", bytes(320))
+    assert (code, reason) == (1007, "'rate': is given more than once")
 
 
 def test_the_end_of_a_refused_stream_waits_for_nothing_but_the_clients_answer(server):

@@ -100,6 +100,15 @@ def test_a_time_that_is_no_number_counts_as_none(server, start_ms):
     assert [one.timestamp for one in found] == [round(1000 * event["t"]) for event in own_events()]
 
 
+def test_a_start_without_a_stop_ends_the_stream_before_it(server):
+    """A client that was restarted may not have said that its last sound has stopped."""
+    start = AudioStart(16_000, 2, 1).event()
+    content = words_in_noise().tobytes()
+    events = [Detect().event(), start, *chunks(content), start, AudioStop().event()]
+    found = asyncio.run(exchange(server, events))
+    assert [one.name for one in detections(found)] == [event["word"] for event in own_events()]
+
+
 def test_not_detected_after_a_stream_without_a_word(server):
     silence = np.zeros(32_000, np.int16).tobytes()
     events = [Detect().event(), AudioStart(16_000, 2, 1).event(), *chunks(silence)]

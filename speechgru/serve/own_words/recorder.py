@@ -30,7 +30,7 @@ from speechgru.recognition.guided_recording import (
 )
 from speechgru.serve.own_words.places import Places
 from speechgru.serve.service import Service
-from speechgru.serve.socket_session import DONE, SocketSession
+from speechgru.serve.socket_session import DONE, SocketSession, check_known
 from speechgru.serve.sound import Sound
 
 _SOUND: Mapping[str, Any] = {"rate": 48_000, "format": "s16le", "channels": 1}
@@ -119,8 +119,7 @@ class RecorderSession(SocketSession):
                 )
 
     def _start(self, options: Mapping[str, Any]) -> None:
-        if unknown := [name for name in options if name not in _OPTIONS]:
-            raise UsageError(f"{unknown[0]!r:.40}: one of {', '.join(_OPTIONS)} is needed")
+        check_known(options, _OPTIONS)
         wanted = [name for name in ("words", "room", "talk") if name in options]
         if len(wanted) != 1:
             raise UsageError("one of words, room and talk is needed")
