@@ -1,5 +1,6 @@
 """Opens what several verbs need: a recipe with its data, a split of recordings."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,14 +29,26 @@ def open_recipe(name: str, overrides: Sequence[str], data: str | None) -> "Recip
 
 
 def with_data(recipe: "Recipe", data: str | None) -> "Recipe":
-    """The recipe with another data directory, as an absolute path, if one is given."""
+    """The recipe with another data directory, if one is given.
+
+    Its paths, and those of models that it begins with or learns from, become absolute, so that the
+    run may be resumed from anywhere.
+    """
+    from speechgru.modelfile.bundled import is_bundled_name
     from speechgru.training.recipe import parse_recipe
+
+    def absolute(model: str) -> str:
+        is_path = bool(model) and not is_bundled_name(model) and Path(model).exists()
+        return str(Path(model).absolute()) if is_path else model
 
     directory = data or recipe.data.directory
     if directory and directory != "embedded":
         directory = str(Path(directory).expanduser().absolute())
     table = recipe.model_dump(mode="json")
     table["data"]["directory"] = directory
+    training = table["training"]
+    training["begin_with"] = absolute(training["begin_with"])
+    training["teachers"] = [absolute(teacher) for teacher in training["teachers"]]
     return parse_recipe(table, "recipe")
 
 
@@ -49,10 +62,10 @@ def start_from(model: str | None) -> list[str]:
 
     if model is None:
         return []
-    name = model if is_bundled_name(model) else trained_model(model).absolute()
-    return [
-        f"training.begin_with='{name}'"
-    ]  # a literal string in TOML, in which backslashes have no meaning
+    name = model if is_bundled_name(model) else str(trained_model(model).absolute())
+    # A literal string in TOML, in which backslashes have no meaning; or one as in JSON.
+    quoted = json.dumps(name, ensure_ascii=False) if "'" in name else f"'{name}'"
+    return [f"training.begin_with={quoted}"]
 
 
 def report_cancelled(path: Path) -> None:

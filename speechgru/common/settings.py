@@ -26,11 +26,15 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse true and false, which Python counts as 1 and 0, where a number is needed."""
-        field = cls.model_fields[info.field_name or ""]
-        if isinstance(value, bool) and field.annotation in _NUMBERS:
+    def _is_of_its_type(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true, false and texts where a number is needed, and numbers for true or false."""
+        needed = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and needed in _NUMBERS:
             raise ValueError(f"{str(value).lower()}: a number is needed")
+        if isinstance(value, str) and needed in _NUMBERS and _is_number(value):
+            raise ValueError(f"{shown(value)}: a number is needed, without quotes")
+        if needed is bool and not isinstance(value, bool):
+            raise ValueError(f"{shown(value)}: true or false is needed")
         return value
 
     @classmethod
@@ -46,6 +50,14 @@ class Settings(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             raise DataError(f"{source}: {describe(error, cls)}") from error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:

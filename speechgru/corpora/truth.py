@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from speechgru.common.files import write_atomic
-from speechgru.common.settings import describe
+from speechgru.common.settings import Settings, describe
 from speechgru.common.wording import shown
 from speechgru.errors import DataError
 
@@ -14,10 +14,8 @@ from speechgru.errors import DataError
 TOLERANCE_S = 0.05
 
 
-class SpokenWord(BaseModel):
+class SpokenWord(Settings):
     """A word and its time, in seconds; `_unknown_` is speech that must not cause an event."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     word: str = Field(min_length=1)
     start: float = Field(ge=0.0, allow_inf_nan=False)
@@ -36,10 +34,8 @@ class SpokenWord(BaseModel):
         return self
 
 
-class Truth(BaseModel):
+class Truth(Settings):
     """All words of a recording in the order of their starts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["speechgru-truth"] = "speechgru-truth"
     version: Literal[1] = 1

@@ -8,16 +8,15 @@ from typing import Literal, Self
 
 import torch
 import torchaudio
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from speechgru.common.settings import Settings
 from speechgru.model.row_threads import by_rows
 
 
-class FeatureConfig(BaseModel):
+class FeatureConfig(Settings):
     """The frontend's settings; 30 ms Hann windows every 10 ms by default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     #: "mfcc": cepstra of the log mel spectrum; "logmel": the log mel spectrum itself.
     kind: Literal["mfcc", "logmel"] = "mfcc"
@@ -44,6 +43,10 @@ class FeatureConfig(BaseModel):
             )
         if self.kind == "mfcc" and self.cepstra > self.mels:
             raise ValueError(f"cepstra {self.cepstra} must be at most mels {self.mels}")
+        if self.window_samples < self.hop_samples:
+            raise ValueError(
+                f"window_ms {self.window_ms:g} must be at least hop_ms {self.hop_ms:g}"
+            )
         if self.fft_samples < self.window_samples or (self.fft_samples - self.window_samples) % 2:
             raise ValueError(
                 f"fft_samples {self.fft_samples} must exceed the window of "

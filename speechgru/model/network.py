@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from speechgru.common.settings import Settings
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import UNKNOWN, Head, Outputs, Spelling, Units, Vocabulary
 from speechgru.model.attention_decoder import AttentionDecoder
@@ -22,10 +23,8 @@ from speechgru.model.row_threads import by_rows
 State = dict[str, Tensor]
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Settings):
     """The network's settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     #: "stack": joins frames in pairs; "conv": causal convolutions over frames and bands.
     front: FrontName = "stack"

@@ -9,10 +9,11 @@ from functools import partial
 from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
+from speechgru.common.settings import Settings
 from speechgru.model.row_threads import by_rows
 from speechgru.training.distribution import random_rows
 
@@ -22,10 +23,8 @@ NARROW_LOW_HZ, NARROW_HIGH_HZ = (80.0, 400.0), (2_800.0, 6_500.0)
 _FFT_STEP = 4096
 
 
-class AugmentConfig(BaseModel):
+class AugmentConfig(Settings):
     """How strongly training clips are augmented; 0 turns an augmentation off."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     #: Largest shift in time, in either direction.
     shift_ms: float = Field(100.0, ge=0.0, le=1000.0)

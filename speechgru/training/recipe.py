@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from speechgru.common.settings import describe
+from speechgru.common.settings import Settings, describe
 from speechgru.corpora.protocols import PROTOCOLS
 from speechgru.errors import UsageError
 from speechgru.model.features import FeatureConfig
@@ -18,12 +18,11 @@ from speechgru.training.recipe_files import find_recipe
 #: In a line of a recipe.
 _MOST_DOTS = 1_000
 _MOST_STEPS = 10**9
+_SHORTEST_CLIP_S = 0.1
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
-    )
+class _Section(Settings):
+    model_config = ConfigDict(validate_default=True)
 
 
 class DataConfig(_Section):
@@ -45,6 +44,10 @@ class DataConfig(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if 0 < self.clip_s < _SHORTEST_CLIP_S:
+            raise ValueError(
+                f"clip_s {self.clip_s:g}: 0, or {_SHORTEST_CLIP_S:g} s and more, is needed"
+            )
         if self.protocol not in PROTOCOLS:
             raise ValueError(f"protocol {self.protocol!r} is not one of {', '.join(PROTOCOLS)}")
         return self
@@ -226,6 +229,13 @@ class Recipe(_Section):
             raise ValueError("sampling.loud_sound_share needs data.other_sounds = true")
         if self.training.choose_by == "streams" and "classify" not in self.model.heads:
             raise ValueError('training.choose_by "streams" needs a classify head')
+        if self.training.choose_by == "streams" and self.model.whole_clips:
+            raise ValueError(
+                f'training.choose_by "streams": a model with {self.model.whole_clips[0]} needs '
+                "whole clips"
+            )
+        if self.training.keep_start and not self.training.begin_with:
+            raise ValueError("training.keep_start needs training.begin_with, or --from MODEL")
         if self.training.teachers and "classify" not in self.model.heads:
             raise ValueError("training.teachers needs a classify head; add it to model.heads")
         return self

@@ -14,7 +14,7 @@ from speechgru.modelfile.safetensors import load_model
 #: Settings that the weights do not depend on.
 _IRRELEVANT = {"dropout", "dropout_mask", "keep_bias"}
 #: Settings of what follows the encoder, and the prefixes of its weights.
-_OF_HEADS = {"heads", "ctc_units", "attention_decoder", "pooling"}
+OF_HEADS = {"heads", "ctc_units", "attention_decoder", "pooling"}
 _HEADS = ("head.", "speller.", "pooling.")
 #: The frequencies of the labels; each recipe has its own.
 _PRIOR = "log_prior"
@@ -61,7 +61,7 @@ def initialize_from(model: SpeechGRU, name: str, with_prior: bool = False) -> Wa
     ):
         own, other = config.model_dump(mode="json"), trained_config.model_dump(mode="json")
         for key in own:
-            if key not in _IRRELEVANT | _OF_HEADS and own[key] != other[key]:
+            if key not in _IRRELEVANT | OF_HEADS and own[key] != other[key]:
                 raise UsageError(
                     f"training.begin_with {name}: has {what}.{key} = {other[key]!r}, the recipe "
                     f'{own[key]!r}; they must be the same network (training.begin_with = "" '
@@ -109,5 +109,5 @@ def _word_columns(model: SpeechGRU) -> dict[tuple[Head, str], int]:
 
 
 def _outputs(model: SpeechGRU) -> tuple[object, ...]:
-    heads = model.config.model_dump(mode="json", include=_OF_HEADS)
+    heads = model.config.model_dump(mode="json", include=OF_HEADS)
     return model.labels, model.unknown_words, heads

@@ -76,6 +76,15 @@ def test_running_speech_is_a_third_at_least_if_there_is_any(before, after):
     assert refined(recipe).stream.talk_share == pytest.approx(after)
 
 
+def test_model_with_other_heads_is_not_refined():
+    """What its new heads begin with was never trained, and must not be kept."""
+    table = recipe_from(finished_run(shared_tones())).model_dump(mode="json")
+    assert refined(parse_recipe(table, "recipe")).training.keep_start
+    table["model"]["heads"] = ["classify", "ctc"]
+    recipe = parse_recipe(table, "recipe")
+    assert refined(recipe) == recipe
+
+
 def test_candidate_lies_between_the_model_and_what_is_learnt(tmp_path):
     start = load_model(finished_run(shared_tones()) / "model.safetensors")
     start.log_prior[1] += 1.5

@@ -243,6 +243,22 @@ def test_train_from_option(tones, before, tmp_path, capsys, monkeypatch):
     assert "leave out RECIPE, --out, --from and --set" in capsys.readouterr().err
 
 
+def test_paths_of_models_become_absolute_with_any_letters(before, tones, tmp_path, monkeypatch):
+    """So that a run can be resumed from another directory."""
+    folder = tmp_path / "it's \\ mine"
+    folder.mkdir()
+    shutil.copy(before, folder / "m.safetensors")
+    monkeypatch.chdir(tmp_path)
+    name = f"{folder.name}/m.safetensors"
+    recipe = load_recipe("my-words", start_from(name))
+    assert recipe.training.begin_with == str(folder / "m.safetensors")
+    table = recipe.model_dump(mode="json")
+    table["training"] |= {"begin_with": name, "teachers": [name, "commands-12", "nowhere"]}
+    training = with_data(parse_recipe(table, "recipe"), str(tones)).training
+    assert training.begin_with == str(folder / "m.safetensors")
+    assert training.teachers == (str(folder / "m.safetensors"), "commands-12", "nowhere")
+
+
 def test_bundled_model_is_stored_by_name():
     """The package may be installed elsewhere when the run is resumed."""
     assert start_from("commands-12") == ["training.begin_with='commands-12'"]
