@@ -47,7 +47,7 @@ from speechgru.training.noise import BANK, noise_bank, noise_clips, sound_bank, 
 from speechgru.training.recipe import Recipe
 from speechgru.training.rooms import room_bank
 from speechgru.training.rows import NO_TARGET, NO_WORD, Batch, Clips, Rows
-from speechgru.training.talk import SPEECH, pieces_of, talk_bank, talk_recordings
+from speechgru.training.talk import SPEECH, packed_talk, pieces_of, talk_bank, talk_recordings
 
 #: At most so many clips are searched for room noise.
 MAX_ROOM_CLIPS = 12_000
@@ -143,7 +143,8 @@ class TrainingClips:
         # Few hours of it are heard again and again, so that their voices should vary, too.
         change = self.recipe.augment.speed
         speeds = (1.0, 1 - change, 1 + change) if change else (1.0,)
-        bank = talk_bank(recordings, self.model.sample_rate, self.model.step_samples, speeds)
+        model, packed = self.model, packed_talk(data, recordings)
+        bank = talk_bank(recordings, model.sample_rate, model.step_samples, speeds, packed)
         samples, activity = (torch.from_numpy(part).to(self.model.device) for part in bank)
         if not (activity == SPEECH).any():
             raise UsageError("stream.talk_share: the recordings of other speech are silent")

@@ -321,7 +321,7 @@ class _Loop:
                 stream.errors, stream.missed_percent, stream.cost
             )
             stream = replace(stream, errors=errors, missed_percent=missed_percent, cost=cost)
-        return Score(loss, accuracy, balanced, score.n, stream)
+        return Score(loss, accuracy, balanced, score.n, stream, score.carried)
 
     def _is_best(self, score: Score) -> bool:
         progress = self.progress

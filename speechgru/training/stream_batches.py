@@ -160,8 +160,10 @@ class StreamBatches:
         config, previous = self.config, self.carried["talk"]
         like, generator = self.carried["samples"], self.clips.generator
         row_s = self.steps * self.clips.model.step_samples / self.clips.model.sample_rate
-        stop_probability = min(1.0, row_s / config.talk_s)
-        start_probability = min(1.0, stop_probability * config.talk_share / (1 - config.talk_share))
+        odds = config.talk_share / (1 - config.talk_share)
+        # At a large share stretches of talk follow each other after single other rows.
+        stop_probability = min(1.0, row_s / config.talk_s, 1 / odds)
+        start_probability = min(1.0, stop_probability * odds)
         chance, place = (uniform(previous.shape, 0, 1, like, generator) for _ in range(2))
         anywhere = (place * (steps - self.steps)).long()
         was_talk = previous >= 0

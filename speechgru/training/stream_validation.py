@@ -24,7 +24,7 @@ from speechgru.labels import NOT_WORDS, SILENCE, columns
 from speechgru.model.network import SpeechGRU
 from speechgru.training.augmentation import warp
 from speechgru.training.data import TrainingData, is_alarm
-from speechgru.training.talk import talk_bank, talk_recordings
+from speechgru.training.talk import packed_talk, talk_bank, talk_recordings
 
 #: Range of the number of words; fewer clips are repeated in other noise.
 _MIN_WORDS, _MAX_WORDS = 192, 240
@@ -292,7 +292,13 @@ def _talk(data: TrainingData, model: SpeechGRU) -> Samples:
     recordings = (*talk_recordings(data, "validation"), *sorted(alarms))
     if not recordings:
         return np.zeros(0, np.float32)
-    bank, _ = talk_bank(recordings, model.sample_rate, model.step_samples, _TALK_SPEEDS)
+    bank, _ = talk_bank(
+        recordings,
+        model.sample_rate,
+        model.step_samples,
+        _TALK_SPEEDS,
+        packed_talk(data, recordings),
+    )
     return bank.astype(np.float32) / np.float32(FULL_SCALE)
 
 

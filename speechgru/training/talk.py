@@ -16,6 +16,7 @@ from speechgru.audio.files import read
 from speechgru.audio.pcm import FULL_SCALE, Packed, to_packed
 from speechgru.audio.samples import Samples
 from speechgru.common.threads import in_threads
+from speechgru.corpora.packed import PackedAudio
 from speechgru.corpora.speakers import is_false_alarm
 from speechgru.labels import UNKNOWN
 from speechgru.training.augmentation import crops_at
@@ -52,17 +53,35 @@ def talk_recordings(data: TrainingData, split: str) -> tuple[Path, ...]:
     return (*own, *alarms * (_ALARM_REPEATS - 1), *bundled)
 
 
+def packed_talk(data: TrainingData, recordings: Sequence[Path]) -> PackedAudio | None:
+    """The packed recordings of the corpus, if some of these are among them."""
+    return data.packed if set(recordings).intersection(data.packed.paths) else None
+
+
 def talk_bank(
-    paths: Sequence[Path], rate: int, step_samples: int, speeds: Sequence[float] = (1.0,)
+    paths: Sequence[Path],
+    rate: int,
+    step_samples: int,
+    speeds: Sequence[float] = (1.0,),
+    packed: PackedAudio | None = None,
 ) -> tuple[Packed, NDArray[np.int8]]:
     """Recordings end to end in a fixed random order, all equally loud; at each speed in turn.
+
+    Those that are packed are as they are there, of the channel that was chosen.
 
     Returns samples (N,) in whole steps, and for each step SPEECH, SILENT or NEITHER.
     """
     order = np.random.default_rng(0).permutation(len(paths))
     gap = np.zeros(round(_GAP_S * rate), np.float32)
     recordings = []
-    for samples in in_threads(lambda path: read(path, rate), [paths[i] for i in order]):
+    is_packed = set(packed.paths if packed else ()).__contains__
+
+    def samples_of(path: Path) -> Samples:
+        if packed is not None and is_packed(path):
+            return (packed.samples(path) / FULL_SCALE).astype(np.float32)
+        return read(path, rate)
+
+    for samples in in_threads(samples_of, [paths[i] for i in order]):
         level = np.sqrt(np.square(samples).mean()) if len(samples) else 0.0
         if level > 0:
             recordings.append(samples * (10 ** (TALK_DB / 20) / level))

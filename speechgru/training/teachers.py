@@ -191,7 +191,8 @@ class _Teacher:
         new_state: State = {}
         assert batch.rows is not None
         if self.has_own_features:
-            features, new_state["samples"] = model.extract(batch.rows.samples, state["samples"])
+            with torch.autocast(model.device.type, enabled=False):
+                features, new_state["samples"] = model.extract(batch.rows.samples, state["samples"])
         else:
             scale = student.deviation / model.deviation
             features = batch.features * scale + (student.mean - model.mean) / model.deviation

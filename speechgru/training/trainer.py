@@ -111,7 +111,8 @@ class Trainer:
             else None
         )
         self.steps = steps_of(config, len(clips), data.task)
-        self.streams_begin = math.ceil(recipe.stream.begin_at * self.steps)
+        # At least the last step is of streams.
+        self.streams_begin = min(math.ceil(recipe.stream.begin_at * self.steps), self.steps - 1)
         heads_first = config.heads_first if config.begin_with and not config.keep_start else 0.0
         self.encoder_learns_from = math.ceil(heads_first * self.steps)
         #: Single clips say little about streams; and while the learning rate is high, weights with

@@ -28,6 +28,7 @@ class Score:
 
     Args:
         stream: set if streams choose the weights and have begun.
+        carried: whether the state was carried from clip to clip.
     """
 
     loss: float
@@ -35,6 +36,7 @@ class Score:
     balanced_accuracy: float
     n: int
     stream: StreamScore | None = None
+    carried: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """For metrics.jsonl."""
@@ -44,6 +46,7 @@ class Score:
             "balanced_accuracy": self.balanced_accuracy,
             "n": self.n,
         }
+        clips |= {"carried": True} if self.carried else {}
         return clips | (self.stream.as_dict() if self.stream else {})
 
 
@@ -84,6 +87,7 @@ class Validation:
             accuracy=hits.mean().item(),
             balanced_accuracy=recalls[counts > 0].mean().item(),
             n=len(self.targets),
+            carried=self.order is not None,
         )
 
     def _scores(self, model: SpeechGRU) -> Tensor:

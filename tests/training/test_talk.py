@@ -1,5 +1,7 @@
 """Rows of running speech: their targets, and what follows them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -8,6 +10,9 @@ from runs import CPU, make_trainer, quick_recipe
 from tones import RATE
 
 from speechgru.analysis.training_cost import synthetic_data
+from speechgru.corpora import open_corpus
+from speechgru.corpora.corpus import Clip
+from speechgru.corpora.packed import pack
 from speechgru.errors import UsageError
 from speechgru.labels import SILENCE, UNKNOWN
 from speechgru.training.batches import NO_TARGET, NO_WORD, ClipBatches
@@ -46,6 +51,29 @@ def test_talk_bank_marks_speech_and_silence(tmp_path):
     assert (activity[:50] == SPEECH).all()
     assert (activity[90:145] == SILENT).all()
     assert (activity[155:195] == SPEECH).all()
+
+
+def test_own_talk_is_that_of_the_chosen_channel(tmp_path, tones):
+    """The mean of channels in opposite phase would be silence."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 4 * RATE)
+    corpus = open_corpus(tones)
+    talk = tmp_path / "talk.wav"
+    soundfile.write(talk, np.stack([noise, -noise], axis=1), RATE)
+    clip = Clip(talk, "_unknown_", "", "training")
+    packed = pack(replace(corpus, clips=(clip,)), RATE, channel=2)
+    bank, _ = talk_bank([talk], RATE, STEP, packed=packed)
+    one = bank[: 4 * RATE].astype(float)
+    assert np.corrcoef(one, noise)[0, 1] == pytest.approx(-1, abs=1e-3)
+
+
+def test_a_large_share_of_talk_is_reached(tones):
+    batches = make_batches(tones, talk_share=0.8, talk_s=15.0)
+    steps = 100_000
+    shares = []
+    for _ in range(400):
+        batches.choose_talk(steps)
+        shares.append((batches.carried["talk"] >= 0).float().mean().item())
+    assert np.mean(shares[20:]) == pytest.approx(0.8, abs=0.05)
 
 
 def test_talk_is_there_at_each_speed(tmp_path):

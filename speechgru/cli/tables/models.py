@@ -75,7 +75,8 @@ def _accuracy(metrics: Any) -> str:
     balanced = validation.get("balanced_accuracy")
     if isinstance(balanced, float):
         text += f", {100 * balanced:.2f} % balanced over the labels"
-    return f"{text} (validation)"
+    carried = ", state carried" if validation.get("carried") is True else ""
+    return f"{text} (validation{carried})"
 
 
 def _thresholds(decoder: Any) -> str:

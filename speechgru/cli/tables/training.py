@@ -25,6 +25,7 @@ def as_json(result: "TrainingResult") -> dict[str, object]:
 def print_result(result: "TrainingResult") -> None:
     """Print the best model with its validation figures, and the next command."""
     score = result.metrics["validation"]
+    carried = ", state carried" if score.get("carried") else ""
     why = ", ended early without a better validation" if result.early else ""
     if result.metrics["step"] == 0:
         out.line(f"{result.model}: nothing better was found; it has the weights it began with")
@@ -32,7 +33,7 @@ def print_result(result: "TrainingResult") -> None:
     out.line(
         f"{result.model}: best at step {result.metrics['step']} of {result.steps}{why}; "
         f"validation {100 * score['balanced_accuracy']:.2f} % balanced over the labels, "
-        f"{100 * score['accuracy']:.2f} % of N={score['n']}; {result.seconds:.0f} s"
+        f"{100 * score['accuracy']:.2f} % of N={score['n']}{carried}; {result.seconds:.0f} s"
     )
     if sys.stdout.isatty():
         out.line(f"next: speechgru evaluate {quote(str(result.model))} --data DIR")
