@@ -182,7 +182,7 @@ class _Target:
             raise UsageError(
                 f"{name} is bundled and stays as it is; --output FILE{self.model.suffix} is needed"
             )
-        options.check_output(self.file, "--output")
+        options.check_output(self.file, "--output" if self.output else "MODEL")
         if not 0 < per_hour < float("inf"):
             raise UsageError(
                 f"--max-false-alarms-per-hour {per_hour:g}: a number above 0 is needed"

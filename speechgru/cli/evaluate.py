@@ -81,7 +81,7 @@ def evaluate(
         bool,
         typer.Option(
             "--carry-state",
-            help="Also score the clips as one stream that is never reset.",
+            help="Also score the clips in streams of them whose state is never reset.",
             rich_help_panel=CARRIED,
         ),
     ] = False,

@@ -14,7 +14,7 @@ from speechgru.cli.interrupts import Interrupts
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.terminal import err, out, print_json
 from speechgru.common.wording import counted
-from speechgru.errors import UsageError
+from speechgru.errors import SpeechGRUError, UsageError
 
 if TYPE_CHECKING:
     from speechgru.audio.samples import Samples
@@ -127,6 +127,10 @@ def record(
                 stopped = _guide(session, blocks, result, input_file)
         except KeyboardInterrupt:
             stopped = True
+        except SpeechGRUError:
+            if json:  # what was recorded before
+                print_json(result)
+            raise
     if input_file is not None and asked and not (result["kept"] or result["refused"]):
         err.line(f"{input_file}: no speech was found in it")
     _finish(out_dir, result, json)

@@ -53,8 +53,9 @@ class StreamOptions:
         decodes = streaming or ambient or sequences or conversation
         if self.picture is not None and ambient and not (streaming or has_clips):
             raise UsageError("--picture: needs --data DIR or --streaming")
-        combined = conversation or bool(self.tune)
-        check_partner("--conversation or --tune", combined, talk=self.talk is not None)
+        combined = has_clips and (conversation or self.tune)
+        partner = "--conversation or --tune" + (" of --data DIR" if not has_clips else "")
+        check_partner(partner, combined, talk=self.talk is not None)
         for names, fits, wanted in (
             (_OF_STREAM, streaming, "--streaming"),
             (_OF_DECODER, decodes, "--streaming, --conversation, --sequences or --ambient"),

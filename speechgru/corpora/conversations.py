@@ -109,6 +109,8 @@ class Talk:
         self.sentences = [cut for path in paths for cut in _sentences(read(path, rate), rate)]
         if not self.sentences:
             raise DataError(f"{description['name']}: holds no speech; talk is needed")
+        #: Seconds of speech, without pauses.
+        self.speech_s = sum(map(len, self.sentences)) / rate
 
     def stretches(self, rng: np.random.Generator) -> "Stretches":
         """Stretches of it in a random order."""
@@ -280,7 +282,8 @@ def write_conversation(
 def _description(audio: SplitAudio, talk: Talk, plan: ConversationPlan) -> dict[str, Any]:
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(plan).items()}
     split = {"protocol": audio.task.protocol, "split": audio.split}
-    return split | settings | {"talk": talk.description}
+    speech_s = round(talk.speech_s, 1)
+    return split | settings | {"talk": talk.description, "talk_speech_s": speech_s}
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

@@ -137,7 +137,7 @@ def _walk(folder: str, below: str, prefix: str, names: list[str], skipped: list[
                 skipped.append(Skipped(prefix + name, NOT_UTF8))
         elif (reason := _reason(entry)) is None:
             names.append(name)
-        elif not name.endswith(DESCRIPTION):
+        elif not (name.endswith(DESCRIPTION) or _is_about(prefix + name)):
             skipped.append(Skipped(prefix + name, reason))
 
 
@@ -148,6 +148,13 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             return [e for e in entries if not e.name.startswith(".") or _is_recording(e)]
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+
+
+def _is_about(name: str) -> bool:
+    """Whether a file says where noise is from, as that of Speech Commands does."""
+    folder, _, file = name.partition("/")
+    is_text = file.partition(".")[0].upper() in ("LICENCE", "LICENSE", "README")
+    return folder == BACKGROUND_NOISE and is_text
 
 
 def _is_utf8(entry: os.DirEntry[str]) -> bool:

@@ -104,10 +104,12 @@ class EventReport:
     def recall_by_minutes(self, bin_minutes: float) -> list[dict[str, float]]:
         """The share of matched words in each stretch of the stream, by the words' ends."""
         matched = {id(spoken) for spoken, _ in self.matched}
-        bins = []
-        for number in range(math.ceil(self.duration_s / 60 / bin_minutes)):
+        bins, count = [], math.ceil(self.duration_s / 60 / bin_minutes)
+        for number in range(count):
             start, stop = bin_minutes * number, bin_minutes * (number + 1)
-            inside = [w for w in self.words if start <= w.end / 60 < stop]
+            # A word may end with the stream.
+            last = math.inf if number == count - 1 else stop
+            inside = [w for w in self.words if start <= w.end / 60 < last]
             right = sum(id(spoken) in matched for spoken in inside)
             if inside:
                 low, high = wilson_interval(right, len(inside))

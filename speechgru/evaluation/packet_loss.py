@@ -13,7 +13,7 @@ from speechgru.corpora.truth import SpokenWord
 from speechgru.decoding.factory import DecoderConfig, head_of, make_decoder
 from speechgru.errors import UsageError
 from speechgru.evaluation.events import EventReport, score_events
-from speechgru.evaluation.metrics import Z_95
+from speechgru.evaluation.metrics import Z_95, wilson_interval
 from speechgru.evaluation.streams import Sound, StreamCase
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import Recognizer
@@ -89,13 +89,14 @@ class LossReport:
         """The interval of `points`: of the mean difference of each word, over words.
 
         The words are the sample; the draws of lost packets are averaged for each of them. None for
-        a single word.
+        a single word. Where no word differs, it is as wide as Wilson's of none on either side.
         """
         before = _missed(self.whole)
         if len(before) < 2:
             return None
         after = np.mean([_missed(report) for report in self.lossy], axis=0)
         spread = Z_95 * float(np.std(after - before, ddof=1)) / math.sqrt(len(before))
+        spread = spread or wilson_interval(0, len(before))[1]
         return self.points - 100 * spread, self.points + 100 * spread
 
     def as_dict(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from speechgru.common.progress import Progress
 from speechgru.corpora.sequences import Sequences
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.decoding.grammar import Grammar
+from speechgru.evaluation.metrics import wilson_interval
 from speechgru.labels import BOUNDARY, UNKNOWN, Spelling
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import open_recognizer
@@ -106,7 +107,8 @@ class WordErrors:
     def ci95(self) -> tuple[float, float]:
         """The interval of the rate: percentiles of the rates of bootstrap samples, seeded.
 
-        The words of a sequence share speaker and acoustics, so whole sequences are resampled.
+        The words of a sequence share speaker and acoustics, so whole sequences are resampled. Where
+        all samples are alike, as without any edit, it is Wilson's of the words.
 
         Source: M. Bisani and H. Ney, "Bootstrap estimates for confidence intervals in ASR
         performance evaluation", ICASSP 2004.
@@ -117,6 +119,8 @@ class WordErrors:
         samples = np.random.default_rng(0).integers(n, size=(BOOTSTRAP_SAMPLES, n))
         rates = totals[samples].sum(axis=1) / words[samples].sum(axis=1)
         low, high = np.quantile(rates, [0.025, 0.975]).tolist()
+        if low == high:
+            return wilson_interval(min(self.edits.total, self.words), self.words)
         return low, high
 
     def as_dict(self) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class Recognizer:
         """
         if lost < 0:
             raise ValueError(f"lost={lost}: a number of samples, 0 or more, is needed")
-        samples = self._bridge.push(self._checked(np.asarray(samples)), lost)
+        samples = self._bridge.push(self._checked(np.asarray(samples), lost), lost)
         if self._remainder is not _NO_SAMPLES:
             samples = np.concatenate([self._remainder, samples])
         events, self._undelivered = self._undelivered, []
@@ -166,7 +166,7 @@ class Recognizer:
         """Steps that can run in one call: up to where the state may be reset."""
         return BLOCK_STEPS if self._carries else self._resets.steps_ahead
 
-    def _checked(self, samples: NDArray[Any]) -> Samples:
+    def _checked(self, samples: NDArray[Any], lost: int) -> Samples:
         if samples.dtype != np.float32:
             if samples.dtype == np.int32:
                 self._check_scale(samples)
@@ -178,7 +178,7 @@ class Recognizer:
         with np.errstate(over="ignore", invalid="ignore"):
             power = samples.dot(samples)
         if not power <= UNSCALED_PEAK**2:
-            self._check_peak(samples)
+            self._check_peak(samples, lost)
         return samples
 
     def _check_scale(self, samples: NDArray[np.int32]) -> None:
@@ -192,11 +192,11 @@ class Recognizer:
                 stacklevel=4,
             )
 
-    def _check_peak(self, samples: Samples) -> None:
+    def _check_peak(self, samples: Samples, lost: int) -> None:
         peak = np.abs(samples).max()
         if not peak <= LARGEST_SAMPLE:
             bad = int(np.argmin(np.abs(samples) <= LARGEST_SAMPLE))
-            place = self._steps * self._step_samples + len(self._remainder) + bad
+            place = self._steps * self._step_samples + len(self._remainder) + lost + bad
             raise DataError(
                 f"sample {place} of the stream is {samples[bad]:g}; samples must be finite and "
                 "in [-1, 1]"

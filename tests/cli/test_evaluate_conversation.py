@@ -32,6 +32,11 @@ def test_evaluate_conversation(stream_model, tmp_path, capsys):
     for expected in ("after quiet", "events in talk", "of talk and such a pause", "number 1 after"):
         assert expected in table
     assert max(map(len, table.splitlines())) <= 80
+    # Three recordings are heard again and again, so that events in them are not independent.
+    speech_s = told["stream"]["talk_speech_s"]
+    times = 3600 * told["talk_hours"] / speech_s
+    assert times > 1.2
+    assert f"{speech_s / 60:.1f} minutes of speech, {times:.1f} times each" in table
 
 
 @pytest.mark.parametrize("minutes", ["nan", "-5", "0"])

@@ -14,6 +14,8 @@ from virtual_microphone import plug
 from speechgru.audio.files import read
 from speechgru.cli import main
 from speechgru.corpora.embedded import embedded_corpus
+from speechgru.corpora.own_recordings import OwnRecordings
+from speechgru.errors import SpeechGRUError
 
 __all__ = ["plug"]  # a fixture
 
@@ -72,6 +74,24 @@ def test_rest_of_a_long_recording_is_reported_and_cut_by_a_second_run(
     assert [entry["file"] for entry in answer["kept"]] == [str(own / "lumos" / "me_3.wav")]
     assert [entry["fault"] for entry in answer["refused"]] == ["repeated", "repeated"]
     assert "microphone" not in printed.err  # nor is a pause in a recording the microphone's fault
+
+
+def test_a_full_disk_keeps_what_was_recorded_and_says_what(
+    long_recording, tmp_path, capsys, monkeypatch
+):
+    add = OwnRecordings.add
+
+    def add_one(recordings, word, samples):
+        if recordings.count(word):
+            raise SpeechGRUError("the disk is full")
+        return add(recordings, word, samples)
+
+    monkeypatch.setattr(OwnRecordings, "add", add_one)
+    arguments = ["record", "lumos", "--input", str(long_recording), "--takes", "2", "--json"]
+    assert main([*arguments, "--out", str(tmp_path / "own")]) == 1
+    printed = capsys.readouterr()
+    assert len(json.loads(printed.out)["kept"]) == 1
+    assert "error: the disk is full" in printed.err
 
 
 def test_folders_without_recordings_are_no_words(tmp_path, capsys):

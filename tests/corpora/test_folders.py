@@ -325,6 +325,12 @@ def test_split_folders_may_have_papers_and_loose_recordings_beside_them(tmp_path
     assert corpus.skipped == (("docs/readme.txt", NOT_AUDIO), ("train/loose.wav", LOOSE))
 
 
+def test_what_says_where_noise_is_from_is_not_skipped_but_read_by_people(tmp_path: Path) -> None:
+    noises = ("_background_noise_/README.md", "_background_noise_/tap.wav")
+    names = ("on/a_1.wav", "on/LICENSE", "off/a_1.wav", *noises)
+    assert open_corpus(make(tmp_path, *names)).skipped == (("on/LICENSE", NOT_AUDIO),)
+
+
 def test_decomposed_names_are_the_same_words(tmp_path: Path) -> None:
     make(tmp_path, unicodedata.normalize("NFD", "über") + "/a_1.wav", "auf/a_1.wav")
     assert open_corpus(tmp_path).words == ("auf", unicodedata.normalize("NFC", "über"))

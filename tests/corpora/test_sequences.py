@@ -14,6 +14,7 @@ from speechgru.corpora.sequences import LEAD_S, SequencePlan, Sequences, group_c
 from speechgru.corpora.split_audio import SplitAudio, open_split_audio
 from speechgru.decoding.detector import DetectorConfig
 from speechgru.errors import DataError, UsageError
+from speechgru.evaluation.metrics import wilson_interval
 from speechgru.evaluation.sequences import (
     Edits,
     RecognizedSequence,
@@ -202,7 +203,16 @@ def test_intervals_narrow_with_more_sequences():
     assert width[1] < 0.15 * width[0]
     # Of 20 strings half have one error in four words: sd of the mean = 0.125 / sqrt(20).
     assert width[0] == pytest.approx(2 * 1.96 * 0.125 / np.sqrt(20), rel=0.15)
-    assert WordErrors(heard_strings(pairs[:1] * 5)).ci95 == (0.0, 0.0)
+
+
+def test_interval_without_an_error_is_that_of_the_words():
+    """Bootstrap samples of sequences that are all right would all be right."""
+    five = WordErrors(heard_strings([("abcd", "abcd")] * 5))
+    assert five.rate == 0
+    assert five.ci95 == wilson_interval(0, 20)
+    twice_as_many = WordErrors(heard_strings([("a", "bc")]))
+    assert twice_as_many.rate == 2
+    assert twice_as_many.ci95 == wilson_interval(1, 1)
 
 
 def test_each_speaker_has_a_rate():

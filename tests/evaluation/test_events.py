@@ -123,6 +123,8 @@ def test_recall_by_minutes():
         (2, 3, 2, 0.0),
         (3, 4, 2, 1.0),
     ]
+    to_its_end = score_events(words, found, 211.5).recall_by_minutes(211.5 / 60)
+    assert [row["n"] for row in to_its_end] == [8]
 
 
 @pytest.mark.parametrize(("minutes", "width"), [(3, 1), (20, 5), (90, 30), (1_440, 60)])

@@ -168,6 +168,8 @@ def test_a_sample_that_is_not_finite_is_named_and_not_processed(bad):
     broken[77] = bad
     with pytest.raises(DataError, match=r"sample 10077 of the stream is (nan|inf|-inf)"):
         recognizer.push(broken)
+    with pytest.raises(DataError, match="sample 15077 of the stream is"):
+        recognizer.push(broken, lost=5_000)
     events += recognizer.push(samples[10_000:])
     assert events == in_chunks(open_recognizer(BandBackend()), samples, [])
 

@@ -93,6 +93,10 @@ def print_conversation(report: "ConversationReport") -> None:
     events, source = report.events, report.stream.case.source
     out.line(f"conversation   {report.stream.case.title}")
     out.line(f"talk           {source['talk']['name']}, {report.talk_hours:.2f} h")
+    speech_h = source["talk_speech_s"] / 3600
+    if speech_h < report.talk_hours:
+        times = report.talk_hours / speech_h
+        out.line(f"               {60 * speech_h:.1f} minutes of speech, {times:.1f} times each")
     out.line(
         f"commands       {events.n:,}: matched {len(events.matched):,}, "
         f"wrong {len(events.wrong):,}, missed {events.missed:,}; "

@@ -135,12 +135,15 @@ def worth_saving(verdicts: "Sequence[Verdict]") -> "list[Verdict]":
 
 def explanation(verdict: "Verdict") -> str:
     """A line: when, which word, its score, and what stopped it."""
+    score, threshold = f"{verdict.score:.2f}", f"{verdict.threshold:.2f}"
+    if score == threshold and verdict.score < verdict.threshold:
+        score, threshold = f"{verdict.score:.4f}", f"{verdict.threshold:.4f}"
     reason = {
-        "threshold": f"below its threshold of {verdict.threshold:.2f}",
-        "duration": f"not above its threshold of {verdict.threshold:.2f} for long enough",
+        "threshold": f"below its threshold of {threshold}",
+        "duration": f"not above its threshold of {threshold} for long enough",
         "held": "still high from its last occurrence",
         "refractory": "too soon after another event",
         "speech": "spoken directly after other words",
         "event": "recognized",
     }[verdict.gate]
-    return f"{verdict.start_s:9.2f} s  near miss: {verdict.word} {verdict.score:.2f}, {reason}"
+    return f"{verdict.start_s:9.2f} s  near miss: {verdict.word} {score}, {reason}"

@@ -1,6 +1,6 @@
 /* Words in raw samples on stdin (16 bits, little-endian, mono, SG_SAMPLE_RATE), a line of JSON each:
  *
- *     ffmpeg -v quiet -i recording.flac -f s16le -ac 1 -ar 16000 - | build/listen
+ *     ffmpeg -v quiet -i recording.flac -f s16le -ac 1 -ar SG_SAMPLE_RATE - | build/listen
  */
 #include <stdio.h>
 
