@@ -1,7 +1,7 @@
 """Conversations to score: commands after stretches of talk and pauses, in noise, and the truth."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from speechgru.corpora.streams import (
     at_snr,
     check_snr,
     clip_name,
+    description_of,
     endless_clips,
     headroom,
     next_clip,
@@ -280,10 +281,8 @@ def write_conversation(
 
 
 def _description(audio: SplitAudio, talk: Talk, plan: ConversationPlan) -> dict[str, Any]:
-    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(plan).items()}
-    split = {"protocol": audio.task.protocol, "split": audio.split}
-    speech_s = round(talk.speech_s, 1)
-    return split | settings | {"talk": talk.description, "talk_speech_s": speech_s}
+    of_talk = {"talk": talk.description, "talk_speech_s": round(talk.speech_s, 1)}
+    return description_of(audio, plan) | of_talk
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

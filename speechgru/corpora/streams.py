@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
@@ -20,6 +20,9 @@ from speechgru.corpora.truth import SpokenWord, Truth, write_truth
 from speechgru.corpora.word_bounds import word_bounds_s
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.labels import NOT_WORDS, UNKNOWN
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 #: Background alone at the end, in which the last word can still be recognized.
 TAIL_S = 1.0
@@ -131,7 +134,7 @@ def make_stream(audio: SplitAudio, plan: StreamPlan) -> Stream:
         DataError: as `stream_pieces`.
     """
     pieces = stream_pieces(audio, plan)
-    return stream_of(pieces, audio.packed.rate, _description(audio, plan))
+    return stream_of(pieces, audio.packed.rate, description_of(audio, plan))
 
 
 def stream_of(pieces: Iterable[Piece], rate: int, made: dict[str, Any]) -> Stream:
@@ -166,7 +169,7 @@ def write_stream(
         DataError: as `stream_pieces`.
         SpeechGRUError: the folder cannot be written, or the disk is full.
     """
-    pieces, made = stream_pieces(audio, plan), _description(audio, plan)
+    pieces, made = stream_pieces(audio, plan), description_of(audio, plan)
     return write_pieces(path, pieces, audio.packed.rate, plan.minutes, made, progress)
 
 
@@ -205,8 +208,8 @@ def write_pieces(
     return truth
 
 
-def _description(audio: SplitAudio, plan: StreamPlan) -> dict[str, Any]:
-    """How a stream was made, for JSON."""
+def description_of(audio: SplitAudio, plan: "DataclassInstance") -> dict[str, Any]:
+    """How a stream or a conversation was made, by its plan, for JSON."""
     settings = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(plan).items()

@@ -195,8 +195,6 @@ def sequence_scores(
             before = np.logaddexp(a, _shifted(a, 1))
             skipped = np.where(may_skip, _shifted(a, 2), -np.inf)
             a = np.logaddexp(before, skipped) + log_posteriors[:, t, y]
-            if t == 0:
-                a[:, :, 2:] = -np.inf
     ends = 2 * np.array([len(tokens) for tokens in sequences])
     rows = np.arange(len(sequences))
     with_token = np.where(ends > 0, a[:, rows, ends - 1], -np.inf)

@@ -19,7 +19,7 @@ from speechgru.decoding.events import Event
 from speechgru.decoding.factory import DecoderConfig
 from speechgru.decoding.grammar import Grammar
 from speechgru.errors import DataError
-from speechgru.evaluation.metrics import poisson_interval
+from speechgru.evaluation.metrics import rate_interval
 from speechgru.evaluation.streams import FileSound, StreamOutput, recognize_stream
 from speechgru.labels import Vocabulary
 from speechgru.recognition.backend import Backend
@@ -107,7 +107,7 @@ class AmbientReport:
     @property
     def ci95(self) -> tuple[float, float]:
         """The exact interval of the events per hour."""
-        return self._interval(len(self.events))
+        return rate_interval(len(self.events), self.hours)
 
     @cached_property
     def by_word(self) -> dict[str, dict[str, Any]]:
@@ -118,7 +118,7 @@ class AmbientReport:
             word: {
                 "events": count,
                 "per_hour": count / self.hours,
-                "ci95": list(self._interval(count)),
+                "ci95": list(rate_interval(count, self.hours)),
             }
             for word, count in counts.most_common()
         }
@@ -132,10 +132,6 @@ class AmbientReport:
             "per_hour_ci95": list(self.ci95),
             "by_word": self.by_word,
         }
-
-    def _interval(self, count: int) -> tuple[float, float]:
-        low, high = poisson_interval(count)
-        return low / self.hours, high / self.hours
 
 
 def recognize_ambient(

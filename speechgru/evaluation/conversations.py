@@ -12,7 +12,7 @@ from speechgru.corpora.split_audio import SplitAudio
 from speechgru.corpora.truth import SpokenWord, Truth
 from speechgru.errors import DataError
 from speechgru.evaluation.events import TOLERANCE_S, EventReport
-from speechgru.evaluation.metrics import poisson_interval, wilson_interval
+from speechgru.evaluation.metrics import rate_interval, wilson_interval
 from speechgru.evaluation.streams import ArraySound, StreamCase, StreamReport
 from speechgru.labels import NOT_WORDS, UNKNOWN
 
@@ -144,8 +144,7 @@ class ConversationReport:
     @property
     def talk_events_ci95(self) -> tuple[float, float]:
         """The exact interval of that rate."""
-        low, high = poisson_interval(self.talk_events)
-        return (low / self.talk_hours, high / self.talk_hours) if self.talk_hours else (0, math.inf)
+        return rate_interval(self.talk_events, self.talk_hours)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

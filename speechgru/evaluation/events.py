@@ -11,7 +11,7 @@ import numpy as np
 
 from speechgru.corpora.truth import SpokenWord, Truth
 from speechgru.decoding.events import Event
-from speechgru.evaluation.metrics import poisson_interval, wilson_interval
+from speechgru.evaluation.metrics import rate_interval, wilson_interval
 from speechgru.labels import NOT_WORDS, UNKNOWN
 
 #: An event belongs to a word if its decision is at most this far outside of it (Warden, 2018).
@@ -49,6 +49,15 @@ class EventReport:
         return self.n - len(self.matched) - len(self.wrong)
 
     @property
+    def recordings(self) -> int | None:
+        """Number of different recordings that the words are of; None where that is not known.
+
+        A recording that is heard again says little new, so that intervals of words are too narrow.
+        """
+        files = {word.file for word in self.words}
+        return None if None in files or not files else len(files)
+
+    @property
     def errors(self) -> int:
         """Number of words that are not matched, plus false alarms."""
         return self.n - len(self.matched) + len(self.false_alarms)
@@ -66,8 +75,7 @@ class EventReport:
     @property
     def false_alarms_ci95(self) -> tuple[float, float]:
         """The interval of the false alarms per hour."""
-        low, high = poisson_interval(len(self.false_alarms))
-        return (low / self.hours, high / self.hours) if self.hours else (0.0, math.inf)
+        return rate_interval(len(self.false_alarms), self.hours)
 
     @property
     def false_reject_rate(self) -> float:
@@ -145,6 +153,7 @@ class EventReport:
         """For JSON."""
         return {
             "words": self.n,
+            "recordings": self.recordings,
             "matched": len(self.matched),
             "wrong": len(self.wrong),
             "false_alarms": len(self.false_alarms),

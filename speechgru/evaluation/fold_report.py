@@ -13,7 +13,7 @@ from speechgru.common.wording import counted
 from speechgru.evaluation.metrics import (
     PERCENT_PER_ALARM,
     mean_interval,
-    poisson_interval,
+    rate_interval,
     wilson_interval,
 )
 from speechgru.labels import NOT_WORDS
@@ -108,12 +108,11 @@ class FoldsReport:
         for result in self.results:
             by_word.update(result.events)
         count = by_word.total()
-        low, high = poisson_interval(count)
         return {
             "events": count,
             "hours": hours,
             "per_hour": count / hours,
-            "ci95": [low / hours, high / hours],
+            "ci95": list(rate_interval(count, hours)),
             "by_word": dict(by_word.most_common()),
         }
 

@@ -56,6 +56,16 @@ def poisson_interval(count: int, z: float = Z_95) -> tuple[float, float]:
     return _poisson_mean(count - 1, 1 - tail) if count else 0.0, _poisson_mean(count, tail)
 
 
+def rate_interval(count: int, hours: float) -> tuple[float, float]:
+    """The interval of a rate per hour, of a Poisson count in so many hours; infinite without any.
+
+    >>> [round(bound, 1) for bound in rate_interval(10, 2.0)]
+    [2.4, 9.2]
+    """
+    low, high = poisson_interval(count)
+    return (low / hours, high / hours) if hours else (0.0, math.inf)
+
+
 def _poisson_mean(count: int, probability: float) -> float:
     """The mean for which at most `count` has this probability, by bisection."""
     numbers = np.arange(count + 1)

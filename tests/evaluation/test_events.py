@@ -148,3 +148,14 @@ def test_recall_lasts(found_last, lasts):
 
 def test_no_latency_without_events():
     assert score_events(truth(GO), [], 60.0).latency_ms == {"p50": None, "p95": None}
+
+
+def test_repeated_recordings_are_counted_once():
+    """So that who reads the interval knows how many independent words there are."""
+    named = [
+        SpokenWord(word="go", start=float(i), end=i + 0.5, file=f"go/{i % 3}.wav") for i in range(9)
+    ]
+    report = score_events(Truth(words=tuple(named)), [], 20.0)
+    assert (report.n, report.recordings) == (9, 3)
+    assert report.as_dict()["recordings"] == 3
+    assert score_events(truth(GO), [], 60.0).recordings is None

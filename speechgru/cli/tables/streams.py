@@ -46,6 +46,12 @@ def print_stream(report: "StreamReport") -> None:
         f"false rejects  [bold]{100 * events.false_reject_rate:.2f} %[/] "
         f"(95 % interval {100 * low:.2f} to {100 * high:.2f})"
     )
+    if events.recordings and events.recordings < events.n:
+        times = events.n / events.recordings
+        out.line(
+            f"               of {events.recordings:,} recordings, {times:.1f} times each; "
+            "that makes the interval too narrow"
+        )
     if events.ends_of_recall is not None:
         first, last = events.ends_of_recall
         out.line(
