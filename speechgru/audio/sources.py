@@ -1,5 +1,6 @@
 """Sources of sound: a file, a pipe or a microphone, each as blocks of mono samples."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -97,5 +98,5 @@ def microphone_blocks(
             resampler = StreamResampler(from_rate, rate, microphone.device.name, channel)
         captured_s += (captured.lost + len(captured.frames)) / from_rate
         start_clock_s = captured.at - captured_s
-        lost = round(captured.lost * rate / from_rate)
+        lost = math.ceil(captured.lost * rate / from_rate)  # a gap is never none
         yield Block(resampler.push(captured.frames), start_clock_s, lost)

@@ -182,6 +182,8 @@ class _Target:
             raise UsageError(
                 f"{name} is bundled and stays as it is; --output FILE{self.model.suffix} is needed"
             )
+        if self.file is not None and is_bundled(self.file):
+            raise UsageError(f"--output {self.file}: is a bundled model, which stays as it is")
         options.check_output(self.file, "--output" if self.output else "MODEL")
         if not 0 < per_hour < float("inf"):
             raise UsageError(

@@ -126,9 +126,12 @@ class Interrupts:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if number == _HANG_UP:
             _leave_closed_terminal()
-        if self._waiting or self._wanted:
-            raise KeyboardInterrupt
+        if self._wanted and number != signal.SIGINT:
+            return  # a closed terminal may say so twice
+        is_due = self._waiting or self._wanted
         self._wanted = True
+        if is_due:
+            raise KeyboardInterrupt
 
 
 @contextmanager

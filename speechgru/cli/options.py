@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from speechgru.cli.completion import complete_model, complete_recipe, complete_split
-from speechgru.common.files import try_writing
+from speechgru.common.files import try_writing, written_path
 from speechgru.errors import SpeechGRUError, UsageError
 
 
@@ -172,10 +172,14 @@ def check_output(path: Path | None, option: str) -> None:
         return
     if path.is_dir():
         raise UsageError(f"{option} {path}: is a directory; a file name is needed")
+    path = written_path(path)
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise SpeechGRUError(f"{option} {path}: cannot be written: {folder} is not a directory")
-    try_writing(folder)
+    try:
+        try_writing(folder)
+    except SpeechGRUError as error:
+        raise SpeechGRUError(f"{option}: {error}") from error
     if path.exists() and not os.access(path, os.W_OK):
         raise SpeechGRUError(f"{option} {path}: cannot be written: Permission denied")
 

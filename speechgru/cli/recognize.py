@@ -56,23 +56,25 @@ def recognize(
     backend = open_backend(first if named else bundled_model())
     rows: list[dict[str, Any]] = []
     progress = progress_lines("recognizing") if json else None
-    for number, file in enumerate(files):
-        if progress is not None:
-            progress(number, len(files))
-        try:
-            recognition = recognize_file(backend, file, top, channel)
-        except DataError as error:
-            rows.append({"file": str(file), "error": str(error)})
-            print_error(str(error))
-            continue
-        if channel is None:
-            report_cancelled(file)
-        rows.append(recognition.as_dict())
-        _report_excerpt(recognition)
-        if not json:
-            _print(recognition)
-    if json:
-        print_json(rows)
+    try:
+        for number, file in enumerate(files):
+            if progress is not None:
+                progress(number, len(files))
+            try:
+                recognition = recognize_file(backend, file, top, channel)
+            except DataError as error:
+                rows.append({"file": str(file), "error": str(error)})
+                print_error(str(error))
+                continue
+            if channel is None:
+                report_cancelled(file)
+            rows.append(recognition.as_dict())
+            _report_excerpt(recognition)
+            if not json:
+                _print(recognition)
+    finally:
+        if json:  # also after Ctrl-C
+            print_json(rows)
     if any("error" in row for row in rows):
         raise typer.Exit(DataError.exit_code)
 

@@ -279,8 +279,9 @@ def _places(data: Path | None, caught: Path | None, runs: Path, recipe: str) -> 
     find_recipe(recipe)
     places = Places(data, caught, runs, recipe)
     places.check()
+    # Without --runs nothing need ever be trained.
     for option, path in (("--data", data), ("--caught", caught), ("--runs", runs)):
-        if path is not None:
+        if path is not None and path != RUNS:
             check_out_dir(path, option)
     return places
 

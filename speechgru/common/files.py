@@ -54,6 +54,11 @@ def _can_be_spelled(path: Path) -> bool:
     return True
 
 
+def written_path(path: Path) -> Path:
+    """What is written under a name: the file that a link leads to, or the path itself."""
+    return path.resolve() if path.is_symlink() and path.is_file() else path
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced to disk and renamed to `path`.
@@ -64,9 +69,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         SpeechGRUError: the folder cannot be written, or the disk is full.
     """
-    path = Path(path)
-    if path.is_symlink() and path.is_file():
-        path = path.resolve()
+    path = written_path(Path(path))
     temporary: Path | None = None
     try:
         with writing(path):
@@ -120,6 +123,7 @@ def remove_leftovers(path: Path) -> None:
 
     The caller must hold a lock without which nobody writes `path`.
     """
+    path = written_path(path)
     for leftover in path.parent.glob(f".{escape(path.name)}.{'?' * _RANDOM_LETTERS}.tmp"):
         leftover.unlink(missing_ok=True)
 

@@ -113,9 +113,19 @@ class OwnRecordings:
         content = self._as_wav(samples)
         with lock_file(self.root / NUMBERS_LOCK):
             number = max(self._of(folder, prefix), default=0) + 1
-            path = self.root / folder / f"{prefix}_{number}.wav"
+            path = free_name(self.root / folder, prefix, number, ".wav")
             write_atomic(path, content)
         return path
+
+
+def free_name(folder: Path, prefix: str, number: int, suffix: str) -> Path:
+    """The first numbered name, from a number on, that no file has.
+
+    Where the case of letters does not count, "Anna_1.wav" may be there already as "anna_1.wav".
+    """
+    while (path := folder / f"{prefix}_{number}{suffix}").exists():
+        number += 1
+    return path
 
 
 def check_undivided(data: Path, option: str) -> None:

@@ -131,7 +131,7 @@ def pack(
     """Decode recordings (of a corpus, its clips and noises) once; later, only open the result.
 
     The result lies in a folder of its own under `cache_dir`, `$SPEECHGRU_CACHE` or
-    ~/.cache/speechgru, named after the files' names, sizes and times of change: where one of them
+    ~/.cache/speechgru, named after the files' directory, names, sizes and times of change: where one of them
     changes, or the result is damaged, everything is decoded again. A folder there may be deleted at
     any time; one that was not opened for a month is deleted when another is made. `progress` counts
     the recordings that are decoded. All channels are averaged, unless one is chosen, from 1.
@@ -142,7 +142,9 @@ def pack(
     """
     root, paths = _recordings(recordings)
     check_channel(channel)
-    fingerprint = files_fingerprint(root, paths, FORMAT, FORMAT_VERSION, rate, channel)
+    # Archives may give the files of two corpora the same names, sizes and times.
+    place = os.path.realpath(root)
+    fingerprint = files_fingerprint(root, paths, FORMAT, FORMAT_VERSION, rate, channel, place)
     cache = cache_dir or default_cache_dir()
     folder = cache / fingerprint[:_NAME_DIGITS]
     found = _open(folder, paths, rate, fingerprint)

@@ -17,7 +17,7 @@ from speechgru.common.word_folders import folder_word, make_word_folder
 from speechgru.common.wording import did_you_mean, shown
 from speechgru.corpora.folders import SPLIT_FOLDERS, split_folders
 from speechgru.corpora.listing import BACKGROUND_NOISE, list_recordings, list_words, normalized
-from speechgru.corpora.own_recordings import NUMBERS_LOCK, check_speaker
+from speechgru.corpora.own_recordings import NUMBERS_LOCK, check_speaker, free_name
 from speechgru.corpora.speakers import FALSE_ALARM
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.labels import UNKNOWN
@@ -285,7 +285,8 @@ class Review:
 
     def _read_log(self) -> list[Filed]:
         try:
-            lines = self._log.read_text(encoding="utf-8").splitlines()
+            # Not splitlines(): a name may have other separators of lines in it.
+            lines = self._log.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -371,7 +372,7 @@ def _copy(source: Path, folder: Path, prefix: str) -> tuple[Path, bool]:
         for path in numbered:
             if path.suffix == suffix and _same(path, source):
                 return path, False
-        path = folder / f"{prefix}_{max(numbered.values(), default=0) + 1}{suffix}"
+        path = free_name(folder, prefix, max(numbered.values(), default=0) + 1, suffix)
         description = source.with_suffix(".json")
         if description.is_file():
             write_atomic(path.with_suffix(".json"), description.read_bytes())

@@ -108,7 +108,7 @@ class WordErrors:
         """The interval of the rate: percentiles of the rates of bootstrap samples, seeded.
 
         The words of a sequence share speaker and acoustics, so whole sequences are resampled. Where
-        all samples are alike, as without any edit, it is Wilson's of the words.
+        all samples are alike, as without any edit, it is Wilson's of the words (of a rate up to 1).
 
         Source: M. Bisani and H. Ney, "Bootstrap estimates for confidence intervals in ASR
         performance evaluation", ICASSP 2004.
@@ -119,8 +119,8 @@ class WordErrors:
         samples = np.random.default_rng(0).integers(n, size=(BOOTSTRAP_SAMPLES, n))
         rates = totals[samples].sum(axis=1) / words[samples].sum(axis=1)
         low, high = np.quantile(rates, [0.025, 0.975]).tolist()
-        if low == high:
-            return wilson_interval(min(self.edits.total, self.words), self.words)
+        if low == high and self.rate <= 1:
+            return wilson_interval(self.edits.total, self.words)
         return low, high
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The server: sockets, signals and a clean shutdown."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -166,9 +167,14 @@ class Server(uvicorn.Server):
         return is_loopback(self._options.address.host) and self._options.certificate is None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End the streams, then the server; a second signal ends the server at once."""
+        """End the streams, then the server; Ctrl-C after another signal ends the server at once.
+
+        A terminal that is closed may say so twice, and a service manager in two ways.
+        """
         # The loop may be waiting for its clients; only a call from outside wakes it up.
         if self.stopped_by is not None:
+            if sig != signal.SIGINT:
+                return
             super().handle_exit(sig, frame)
             self._loop.call_soon_threadsafe(self._exiting.set)
             return

@@ -139,9 +139,17 @@ def _names(host: str) -> "list[x509.GeneralName]":  # type: ignore[name-defined]
         except ValueError:
             names.add(name)
     return [
-        *(x509.DNSName(name) for name in sorted(names)),
+        *(x509.DNSName(name) for name in sorted(filter(None, map(_as_ascii, names)))),
         *(x509.IPAddress(ipaddress.ip_address(a)) for a in sorted(addresses - {"0.0.0.0", "::"})),
     ]
+
+
+def _as_ascii(name: str) -> str:
+    """A host's name as certificates have it (IDNA); "" if it has none."""
+    try:
+        return name.encode("idna").decode()
+    except UnicodeError:
+        return ""
 
 
 def _address_outwards() -> str:

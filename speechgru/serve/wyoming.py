@@ -99,7 +99,9 @@ class WyomingSession(Session):
         #: Whether the last sound is being processed: what arrives now is too late.
         self._stopping = False
         self._names = {pair: name for name, pair in wake_words(service.models).items()}
+        #: The words of the next stream, and of the one that has begun.
         self._wanted: set[_Word] = set(self._names)
+        self._heard_for: set[_Word] = self._wanted
         self._streams: dict[Stream, Sound] = {}
         self._open: set[Stream] = set()
         self._ended = asyncio.Event()
@@ -251,6 +253,7 @@ class WyomingSession(Session):
         self._close_streams()
         self._detected = False
         self._start_ms, self._received_s = None, 0.0
+        self._heard_for = self._wanted
         for name in dict.fromkeys(model for model, _ in self._wanted):
             model = self._service.models[name]
             stream = self._service.open(model, partial(self._answer, name))
@@ -299,7 +302,7 @@ class WyomingSession(Session):
             self.expire("model", answer.error)
             return
         for event in answer.events:
-            if (model, event.word) in self._wanted:
+            if (model, event.word) in self._heard_for:
                 self._detected = True
                 moment_ms = round((self._start_ms or 0.0) + 1000 * event.t)
                 name = self._names[model, event.word]

@@ -108,6 +108,7 @@ class CrossValidation:
                 (corpus_fingerprint(corpus),) for corpus in (self.corpus, self.also) if corpus
             ),
             "folds": self.folds.count,
+            "tested_in": digest((number,) for number in self.folds.numbers),
         }
         self._about_also: tuple[str, ...] = ()
         if self.also:

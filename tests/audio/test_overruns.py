@@ -75,6 +75,17 @@ def test_the_stream_of_a_microphone_has_its_gaps_in_their_places(rate):
     assert {block.start_clock_s for block in blocks} == {10.0}
 
 
+@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
+def test_a_gap_of_a_sample_is_one(rate):
+    """As of a microphone that was unplugged: what comes then is not joined to what was before."""
+    piece = np.full((rate, 1), 0.1, np.float32)
+    pieces = [Captured(piece, rate, 11.0), Captured(piece, rate, 12.0, lost=1)]
+    microphone = SimpleNamespace(
+        blocks=lambda: iter(pieces), device=SimpleNamespace(name="a microphone")
+    )
+    assert sum(block.lost for block in microphone_blocks(microphone, 16_000)) == 1
+
+
 def test_samples_that_are_not_finite_are_lost_ones(monkeypatch):
     """What follows them is processed, at its own time, and the user is told once."""
     rate, told = 16_000, []

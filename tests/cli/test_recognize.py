@@ -8,6 +8,7 @@ import soundfile
 from tones import RATE, TONES_HZ, tone
 
 from speechgru.cli import main
+from speechgru.recognition import clips
 
 
 @pytest.fixture
@@ -143,6 +144,22 @@ def test_json_has_an_error_for_each_file_that_failed(clip_model, wav, tmp_path, 
     assert "No such file" in failed["error"]
     assert (recognized["file"], recognized["word"]) == (good, "low")
     assert "missing.wav" in said
+
+
+def test_an_interruption_keeps_what_was_recognized(clip_model, wav, capsys, monkeypatch):
+    files = [wav(f"{number}.wav", tone("low", number)) for number in range(3)]
+    recognize = clips.recognize
+
+    def recognize_two(backend, file, *more):
+        if str(file) == files[2]:
+            raise KeyboardInterrupt
+        return recognize(backend, file, *more)
+
+    monkeypatch.setattr(clips, "recognize", recognize_two)
+    code, told, said = recognize_json(capsys, clip_model, *files)
+    assert code == 130
+    assert [row["file"] for row in told] == files[:2]
+    assert "interrupted" in said
 
 
 def test_markup_in_file_names_is_printed_as_text(clip_model, wav, capsys):

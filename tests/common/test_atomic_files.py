@@ -15,6 +15,7 @@ from speechgru.common.files import (
     write_atomic,
 )
 from speechgru.errors import SpeechGRUError
+from speechgru.modelfile.bundled import bundled_model, is_bundled
 
 
 def test_an_error_keeps_what_was_there(tmp_path: Path) -> None:
@@ -104,6 +105,13 @@ def test_a_file_keeps_its_permissions_and_a_link_its_file(tmp_path: Path) -> Non
     assert (tmp_path / "link").is_symlink()
     assert private.read_text() == "second"
     assert private.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are those of Unix")
+def test_a_link_to_a_bundled_model_is_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.onnx").symlink_to(bundled_model())
+    assert is_bundled(tmp_path / "mine.onnx")
+    assert not is_bundled(tmp_path / "other.onnx")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the umask is one of Unix")

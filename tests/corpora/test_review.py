@@ -304,6 +304,27 @@ def test_false_alarms_do_not_change_who_speaks_or_how_words_are_split(data, caug
     assert words == list(before.clips)
 
 
+def test_a_name_with_another_separator_of_lines_is_reviewed_again(data, tmp_path):
+    path = tmp_path / "caught" / "go" / "a\u2028b.wav"
+    path.parent.mkdir(parents=True)
+    soundfile.write(path, noise(1), RATE)
+    review = Review(tmp_path / "caught", data, "anna")
+    with review.lock():
+        review.decide(review.clips[0], "right")
+    again = Review(tmp_path / "caught", data, "anna")
+    with again.lock():
+        assert again.pending == []
+
+
+def test_a_number_whose_name_is_taken_in_another_spelling_is_passed_over(data, monkeypatch):
+    """As where the case of letters does not count."""
+    recordings = OwnRecordings(data, "Anna", RATE)
+    exists = Path.exists
+    folded = {str(path).casefold() for path in (data / "go").iterdir()}
+    monkeypatch.setattr(Path, "exists", lambda path: exists(path) or str(path).casefold() in folded)
+    assert recordings.add("go", noise(3)) == data / "go" / "Anna_3.wav"
+
+
 def test_reviews_and_a_recording_at_once_take_no_number_twice(data, tmp_path):
     clips = [EventClips(tmp_path / name, RATE, model="m") for name in ("one", "two")]
     for turn, folder in enumerate(clips):

@@ -210,9 +210,10 @@ def test_interval_without_an_error_is_that_of_the_words():
     five = WordErrors(heard_strings([("abcd", "abcd")] * 5))
     assert five.rate == 0
     assert five.ci95 == wilson_interval(0, 20)
-    twice_as_many = WordErrors(heard_strings([("a", "bc")]))
-    assert twice_as_many.rate == 2
-    assert twice_as_many.ci95 == wilson_interval(1, 1)
+    all_wrong = WordErrors(heard_strings([("ab", "cd")] * 3))
+    assert all_wrong.ci95 == wilson_interval(6, 6)
+    twice_as_many = WordErrors(heard_strings([("a", "bc")]))  # no share of the words
+    assert twice_as_many.ci95 == (2.0, 2.0)
 
 
 def test_each_speaker_has_a_rate():

@@ -82,12 +82,10 @@ def test_clients_are_shared_and_served_alike():
         assert process.stderr.read() == ""
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)]
-)
-def test_a_signal_ends_all(number, code):
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 0), ("SIGHUP", 0)])
+def test_a_signal_ends_all(name, code):
     with server() as (process, children, _):
-        process.send_signal(number)
+        process.send_signal(getattr(signal, name))
         assert process.wait(60) == code
         assert not any(child.is_running() for child in children)
 

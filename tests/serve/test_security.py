@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
+from cryptography import x509
 from servers import own_events, running, without_latency, words_in_noise
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
@@ -98,13 +99,23 @@ def test_no_timer_fails_after_a_tls_client_has_left(from_openssl, caplog):
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def test_a_self_signed_certificate_is_created_once_and_names_this_machine(tmp_path):
+def test_a_self_signed_certificate_is_created_once_and_names_this_machine(tmp_path, monkeypatch):
     made = self_signed(tmp_path / "tls", "0.0.0.0")
     assert stat.S_IMODE(made.key.stat().st_mode) == 0o600
     content = made.certificate.read_bytes()
     assert self_signed(tmp_path / "tls", "0.0.0.0").certificate.read_bytes() == content
     self_signed(tmp_path / "tls", "kitchen.example")
     assert made.certificate.read_bytes() != content  # another name
+    monkeypatch.setattr(socket, "gethostname", lambda: "a..b")  # which no certificate can have
+    self_signed(tmp_path / "accents", "büro.example")
+    content = (tmp_path / "accents" / made.certificate.name).read_bytes()
+    names = x509.load_pem_x509_certificate(content).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert set(names.value.get_values_for_type(x509.DNSName)) == {
+        "localhost",
+        "xn--bro-hoa.example",
+    }
     with over_tls(made) as (_, port, context):
         for name in ("localhost", "127.0.0.1"):
             assert httpx.get(f"https://{name}:{port}/health", verify=context).is_success

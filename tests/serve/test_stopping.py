@@ -64,8 +64,9 @@ def test_a_websocket_that_leaves_is_not_waited_for(
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_hears_what_was_sent_and_says_goodbye(number):
+@pytest.mark.parametrize("names", [["SIGTERM"], ["SIGHUP", "SIGHUP"], ["SIGTERM", "SIGHUP"]])
+def test_a_signal_hears_what_was_sent_and_says_goodbye(names):
+    """A terminal that is closed may say so twice, and a service manager in two ways."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "speechgru", "serve", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
@@ -76,7 +77,9 @@ def test_a_signal_hears_what_was_sent_and_says_goodbye(number):
             for start in range(0, len(content), 100_000):
                 client.send(content[start : start + 100_000])
             assert client.ping().wait(60)
-            process.send_signal(number)
+            for name in names:
+                process.send_signal(getattr(signal, name))
+                time.sleep(0.01)
             found, code, reason = messages(client)
         rest = process.stderr.read()
         assert process.wait(60) == 0

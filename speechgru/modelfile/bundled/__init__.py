@@ -86,8 +86,8 @@ def is_bundled_name(name: str) -> bool:
 
 
 def is_bundled(path: Path) -> bool:
-    """Whether a file is one of the package's own models."""
-    return path.absolute().parent == _MODELS.absolute()
+    """Whether a file is one of the package's own models, or a link to one."""
+    return path.resolve().parent == _MODELS.resolve()
 
 
 def bundled_models() -> list[str]:

@@ -90,6 +90,8 @@ class RecorderSession(SocketSession):
                 await self._save_stretch()
 
     async def _handle(self, kind: Any, options: Mapping[str, Any]) -> None:
+        if kind in ("undo", "skip", "end"):
+            check_known(options, ())
         async with self._turn:
             if kind == "start":
                 if self._sound is not None:
