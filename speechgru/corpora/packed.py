@@ -134,7 +134,8 @@ def pack(
     ~/.cache/speechgru, named after the files' directory, names, sizes and times of change: where
     one of them changes, or the result is damaged, everything is decoded again. A folder there may
     be deleted at any time; one that was not opened for a month is deleted when another is made.
-    `progress` counts the recordings that are decoded. All channels are averaged, unless one is chosen, from 1.
+    `progress` counts the recordings that are decoded. All channels are averaged, unless one is
+    chosen, from 1.
 
     Raises:
         DataError: recordings cannot be decoded; names the first and how many.
