@@ -24,6 +24,8 @@ def load(model: "str | Path | None" = None) -> "Recognizer":
 
     Raises:
         DataError: missing, truncated, damaged, not a speechgru model, or of a newer format.
+        UsageError: no such file, and no model of this name in the package.
+        SpeechGRUError: a trained model, but torch is not installed.
     """
     from speechgru.backends.loader import load as opened
 

@@ -4,12 +4,9 @@ A model's file may come from anywhere. The trial runs the graph as it is written
 optimizations that onnxruntime does when it opens a session, which have no bounds of their own.
 """
 
-import os
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
-from threading import Lock, Timer
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -26,8 +23,6 @@ STREAMS = "streams"
 _TRIAL_S, _TRIAL_MB = 10.0, 512
 #: The trial of a larger file has only the time limit, as its weights alone may exceed the memory.
 _LARGEST_LIMITED_MB = 64
-
-_stdout_lock = Lock()
 
 
 def open_session(
@@ -86,8 +81,7 @@ class Trial:
         timer.daemon = True
         timer.start()
         try:
-            with _quiet_stdout():
-                self._session.run(None, dict(feeds), run)
+            self._session.run(None, dict(feeds), run)
         except Exception as error:  # onnxruntime's errors have no common class
             if run.terminate:
                 problem = f"takes over {_TRIAL_S:g} s for a few steps"
@@ -127,34 +121,10 @@ def _open(content: bytes, options: Any, sizes: Mapping[str, int]) -> onnxruntime
     for name, size in sizes.items():
         options.add_free_dimension_override_by_name(name, size)
     try:
-        with _quiet_stdout():
-            return onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"]
-            )
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common class
         raise DataError(f"onnxruntime cannot load the graph: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].strip()
-
-
-@contextmanager
-def _quiet_stdout() -> Iterator[None]:
-    """Discard what onnxruntime itself writes to stdout, where only results belong."""
-    with _stdout_lock:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        try:
-            saved = os.dup(1)
-        except OSError:  # closed: nothing is shown anyway
-            yield
-            return
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.close(nowhere)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 1)
-            os.close(saved)

@@ -10,6 +10,13 @@ from speechgru.errors import InterruptedRunError, SpeechGRUError, UsageError
 
 INTERRUPTED = InterruptedRunError.exit_code
 
+#: Which packages are those of an extra of this one.
+_EXTRAS = {
+    "serve": ("cryptography", "starlette", "uvicorn", "websockets", "wyoming", "zeroconf"),
+    "av": ("av",),
+    "tensorboard": ("tensorboard",),
+}
+
 
 def run(arguments: list[str]) -> int:
     """Run a command; returns its exit code if it ends without an exception."""
@@ -83,10 +90,9 @@ def _report(error: BaseException, interrupted: bool) -> int:
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "").partition(".")[0]
         if package not in ("", "speechgru"):
-            print_error(
-                f"this needs the package {package}, which is not installed; a complete "
-                "installation of speechgru has it"
-            )
+            extra = next((name for name, of in _EXTRAS.items() if package in of), None)
+            it = f"speechgru[{extra}]" if extra else "a complete installation of speechgru"
+            print_error(f"this needs the package {package}, which is not installed; {it} has it")
             return SpeechGRUError.exit_code
     if isinstance(error, OSError):
         # What is not found without a name is the current directory: another process deleted it.

@@ -125,12 +125,14 @@ class Recognizer:
             DataError: a sample is not finite, or larger than any sample format allows (nothing of
                 this call is processed); or the model's output is not a number (what follows that
                 block in this call is dropped with it).
-            TypeError: the samples are of another type.
+            TypeError: the samples are of another type, or bytes, which have none.
             ValueError: there is more than one channel, or `lost` is negative.
         """
         if lost < 0:
             raise ValueError(f"lost={lost}: a number of samples, 0 or more, is needed")
-        samples = self._bridge.push(self._checked(np.asarray(samples), lost), lost)
+        if not isinstance(samples, np.ndarray):
+            samples = _as_array(samples)
+        samples = self._bridge.push(self._checked(samples, lost), lost)
         if self._remainder is not _NO_SAMPLES:
             samples = np.concatenate([self._remainder, samples])
         events, self._undelivered = self._undelivered, []
@@ -310,3 +312,11 @@ def open_recognizer(
     _, own_policy = stream_settings(backend.metadata, config=config)
     decoder = make_decoder(backend.info, config, grammar)
     return Recognizer(backend, decoder, policy or own_policy, head_of(config))
+
+
+def _as_array(samples: Any) -> NDArray[Any]:
+    if isinstance(samples, bytes | bytearray) or (
+        isinstance(samples, memoryview) and samples.format in ("b", "B", "c")
+    ):
+        raise TypeError("bytes do not say what samples they are: np.frombuffer(data, np.int16)")
+    return np.asarray(samples)

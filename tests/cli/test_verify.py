@@ -13,7 +13,7 @@ from speechgru.cli import main
 from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.safetensors import save_model
-from speechgru.recognition.verification import chunkings, verify
+from speechgru.recognition.verification import Difference, chunkings, verify
 
 
 @pytest.fixture
@@ -68,6 +68,21 @@ def test_model_that_magnifies_rounding_exits_5(recording, tmp_path, capsys):
     assert code == 5
     assert json.loads(told.out)["passed"] is False
     assert "comparisons differ by more than 1e-05 (features) or 0.0001" in told.err
+
+
+@pytest.mark.parametrize(
+    ("log_posteriors", "posteriors", "passed"),
+    [
+        (5e-5, None, True),
+        (2e-4, None, False),  # of the same form of the model
+        (2e-4, 3e-5, True),  # of an improbable label of another form
+        (2e-3, 3e-5, False),
+        (2e-4, 2e-4, False),
+    ],
+)
+def test_improbable_labels_of_another_form_may_differ_more(log_posteriors, posteriors, passed):
+    """Float32 itself is 1e-4 from float64 in those of a sharp CTC head."""
+    assert Difference("whole", 100, None, log_posteriors, posteriors).passed == passed
 
 
 def test_dependence_on_the_whole_recording_is_detected(recording):

@@ -14,7 +14,7 @@ from speechgru.cli import main
 from speechgru.decoding.detector import UNIT as DETECTOR_UNIT
 from speechgru.errors import UsageError
 from speechgru.export.c.model_files import UNIT
-from speechgru.export.c.tables import TILE, Rows, network_tables
+from speechgru.export.c.tables import TILE, Rows, frontend_tables, network_tables
 from speechgru.export.c.text import comment, fours, literal, table
 from speechgru.export.c.writer import check_model, write_c
 from speechgru.export.weights import to_int8
@@ -140,6 +140,15 @@ def test_only_files_of_an_earlier_export_are_replaced(tmp_path):
     assert "speechgru" in (tmp_path / "CMakeLists.txt").read_text()
     assert "SG_HIDDEN 20\n" in (tmp_path / "src/sg_model.h").read_text()
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("rate", [16_000, 48_000])
+def test_bands_up_to_half_the_sample_rate_have_their_tables(rate):
+    features = FeatureConfig(kind="logmel", sample_rate=rate, high_hz=rate / 2, fft_samples=2048)
+    model = SpeechGRU(ModelConfig(hidden=8), features, ("_silence_", "a"))
+    bands = frontend_tables(model).bands
+    assert len(bands) == features.mels
+    assert max(first + length for first, length in bands) <= features.fft_samples // 2
 
 
 def test_rows_in_8_bits_are_the_weights_filled_up_to_fours():

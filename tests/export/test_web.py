@@ -253,6 +253,51 @@ def test_only_thresholds_change_within_a_stream(module):
     assert times == [pytest.approx(1.1)]  # after `min_duration_s`
 
 
+def test_samples_and_settings_are_taken_as_they_are_given_or_refused(module):
+    """A buffer may be used again at once; one threshold replaces those of single words."""
+    found = run_node(
+        """
+        import { Recognizer } from "./speechgru.js";
+        const ort = { Tensor: class { constructor(type, data, dims) { this.data = data; } } };
+        const heard = [];
+        const session = { inputMetadata: [{ name: "samples" }], run: async ({ samples }) => {
+          heard.push(...samples.data);
+          return { log_posteriors: { data: Float32Array.from([0.2, 0.1, 0.7], Math.log) } };
+        } };
+        const decoder = { smoothing_s: 0.1, threshold: 0.8, thresholds: { go: 0.5 },
+          min_duration_s: 0.1, refractory_s: 0.5, release: 0.8, most_unknown: 1, unknown_s: 0.5 };
+        const header = { graph: { sample_rate: 100, step_samples: 2 },
+          outputs: { classify: ["_silence_", "_unknown_", "go"] },
+          metadata: { decoder, state_policy: { mode: "carry", silence_s: 1 } } };
+        const opened = (changes) => new Recognizer(ort, session, header, changes);
+        const events = [];
+        for (const changes of [{}, { threshold: 0.6 }, { threshold: 0.9 }]) {
+          const recognizer = opened(changes), buffer = new Float32Array(2), answers = [];
+          for (let i = 0; i < 40; i++) answers.push(recognizer.push(buffer.fill(i / 64)));
+          events.push((await Promise.all(answers)).flat().length);
+        }
+        const told = [];
+        for (const changes of [{ treshold: 0.9 }, { threshold: 99 }]) {
+          try { opened(changes); } catch (error) { told.push(error.message); }
+        }
+        for (const samples of [new Int16Array(2), Float32Array.of(0, NaN)]) {
+          await opened({}).push(samples).catch((error) => told.push(error.message));
+        }
+        console.log(JSON.stringify([events, heard.slice(0, 80), told]));
+        """,
+        module,
+    )
+    events, heard, told = found
+    assert events == [1, 1, 0]
+    assert heard == [i / 64 for i in range(40) for _ in range(2)]
+    assert told[0].startswith("decoder.treshold: one of pause_s, smoothing_s, threshold, ")
+    assert told[1:] == [
+        "decoder.threshold: 99",
+        "samples: a Float32Array in [-1, 1] is needed",
+        "samples: number 1 is NaN",
+    ]
+
+
 def test_the_state_is_reset_where_python_resets_it(module):
     rng = np.random.default_rng(1)
     levels = np.repeat(10.0 ** rng.uniform(-3, -0.5, 60), rng.integers(2, 40, 60))

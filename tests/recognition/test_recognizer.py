@@ -174,6 +174,17 @@ def test_a_sample_that_is_not_finite_is_named_and_not_processed(bad):
     assert events == in_chunks(open_recognizer(BandBackend()), samples, [])
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bytes_are_not_taken_for_samples_of_8_bits(kind):
+    data = kind(melody(1, 1.0).astype(np.int16).tobytes())
+    with pytest.raises(TypeError, match=r"np\.frombuffer\(data, np\.int16\)"):
+        open_recognizer(BandBackend()).push(data)
+    samples = memoryview(melody(1, 4.0))
+    expected = in_chunks(open_recognizer(BandBackend()), melody(1, 4.0), [])
+    recognizer = open_recognizer(BandBackend())
+    assert recognizer.push(samples) + recognizer.flush() == expected
+
+
 def test_nan_outputs_are_an_error():
     model = SpeechGRU(ModelConfig(hidden=8), FeatureConfig(), ("a", "b")).eval()
     with torch.no_grad():

@@ -33,7 +33,7 @@ export class Recognizer {
     if (!this._columns) throw new Error("the model has no classify head, which the detector needs");
     this._width = first;
     this.labels = header.outputs.classify;
-    this.detector = new Detector(this.labels, this.stepS, { ...header.metadata.decoder, ...changes });
+    this.detector = new Detector(this.labels, this.stepS, changed(header.metadata.decoder, changes));
     this._queue = Promise.resolve();
     this._fresh();
   }
@@ -81,8 +81,12 @@ export class Recognizer {
    * The next samples, a Float32Array in [-1, 1], any number.
    * @returns a promise of the events that they settle
    */
-  push(samples) {
-    return this._inTurn(() => this._hear(samples));
+  async push(samples) {
+    if (!(samples instanceof Float32Array)) throw new TypeError("samples: a Float32Array in [-1, 1] is needed");
+    const bad = samples.findIndex((sample) => !Number.isFinite(sample));
+    if (bad >= 0) throw new RangeError(`samples: number ${bad} is ${samples[bad]}`);
+    const own = samples.slice(); // the caller may use the array again before its turn comes
+    return this._inTurn(() => this._hear(own));
   }
 
   _inTurn(work) {
@@ -145,6 +149,16 @@ export class Recognizer {
     }
     return events;
   }
+}
+
+/** A decoder's settings with others in their place. One threshold for all replaces those of single words. */
+function changed(decoder, changes) {
+  const known = Object.keys({ pause_s: 0, ...decoder });
+  for (const [name, value] of Object.entries(changes)) {
+    if (!known.includes(name)) throw new RangeError(`decoder.${name}: one of ${known.join(", ")} is needed`);
+    if (name === "threshold" && !(value > 0 && value <= 1)) throw new RangeError(`decoder.threshold: ${value}`);
+  }
+  return { ...decoder, ...("threshold" in changes ? { thresholds: {} } : {}), ...changes };
 }
 
 /**
