@@ -186,7 +186,9 @@ def _stretch(
                     raise KeyboardInterrupt
     finally:
         if recording.time_s:
-            result[name] = str(recording.save())
+            path = recording.save()
+            result[name] = str(path)
+            err.line(f"kept {path}: {recording.time_s:.0f} s")
 
 
 def _guide(

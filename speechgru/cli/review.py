@@ -12,7 +12,7 @@ import typer
 from speechgru.cli import options
 from speechgru.cli.help import examples
 from speechgru.cli.terminal import err, out, print_json
-from speechgru.errors import AudioDeviceError, InterruptedRunError, UsageError
+from speechgru.errors import AudioDeviceError, InterruptedRunError, SpeechGRUError, UsageError
 
 if TYPE_CHECKING:
     from speechgru.audio.player import Player
@@ -57,6 +57,7 @@ def review(
             err.line(clip.problem)
     filed: list[Filed] = []
     stopped = False
+    refused: SpeechGRUError | None = None
     with review.lock():
         try:
             if sys.stdin is not None and sys.stdin.isatty():
@@ -65,6 +66,8 @@ def review(
                 _by_lines(review, filed)
         except KeyboardInterrupt:
             stopped = True
+        except SpeechGRUError as error:
+            refused = error
     left = review.pending
     if json:
         listed = [clip.as_dict() for clip in left]
@@ -72,6 +75,8 @@ def review(
         print_json(result)
     else:
         _print_result(review, filed, data)
+    if refused is not None:
+        raise refused
     if stopped:
         raise typer.Exit(InterruptedRunError.exit_code)
 

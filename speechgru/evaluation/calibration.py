@@ -368,7 +368,7 @@ class _Recordings:
             if threshold not in THRESHOLDS:
                 errors[np.not_equal(current, threshold), k] = np.inf
         progress(len(thresholds), len(thresholds))
-        return ThresholdTable(self.words, alarms, errors, thresholds), tuple(points)
+        return ThresholdTable(self.words, alarms, errors, thresholds, current), tuple(points)
 
     def _errors(self, report: EventReport) -> list[int]:
         """Errors of each word."""

@@ -13,7 +13,7 @@ from speechgru.errors import DataError
 from speechgru.evaluation.clip_report import CarriedReport, ClipReport
 from speechgru.labels import Vocabulary
 from speechgru.recognition.backend import Backend
-from speechgru.recognition.clips import clip_samples, score_carried, score_clips
+from speechgru.recognition.clips import clip_samples, score_carried, score_clips, tail_steps
 
 
 def evaluate_clips(
@@ -27,7 +27,8 @@ def evaluate_clips(
     """Recognize each clip of a split from a fresh state.
 
     The labels of task and model are matched by name; a label that only the model has counts as
-    wrong.
+    wrong. Of one's own recordings (the protocol "folder") those that are shorter than the model's
+    clips are scored where their word is heard, as `recognize` does.
 
     Raises:
         DataError: the split has no clips, or a label that the model does not have; the packed
@@ -36,7 +37,8 @@ def evaluate_clips(
     examples = task.split(split)
     truth = label_ids(model, task, examples)
     clips = gather_clips(model, packed, examples)
-    scores = score_clips(model, clips, batch_size, progress)
+    early = ends_early(model, task, packed, examples)
+    scores = score_clips(model, clips, batch_size, progress, early)
     return ClipReport(task.protocol, split, model.labels, examples, truth, scores)
 
 
@@ -62,6 +64,7 @@ def evaluate_carried(
     examples = task.split(split)
     truth = label_ids(model, task, examples)
     clips = gather_clips(model, packed, examples)
+    early = ends_early(model, task, packed, examples)
     correct = []
     for number, order in enumerate(random_orders(len(clips), orders, seed)):
 
@@ -69,7 +72,7 @@ def evaluate_carried(
             if progress is not None:
                 progress(number * total + done, orders * total)
 
-        best = score_carried(model, clips, order, rows, report).argmax(axis=1)
+        best = score_carried(model, clips, order, rows, report, early).argmax(axis=1)
         correct.append(int((best == truth).sum()))
     return CarriedReport(task.protocol, split, len(clips), seed, tuple(correct))
 
@@ -110,3 +113,19 @@ def gather_clips(
     if packed.rate != model.sample_rate:
         raise DataError(f"audio packed at {packed.rate} Hz; the model needs {model.sample_rate} Hz")
     return packed.gather(examples, clip_samples(model))
+
+
+def ends_early(
+    model: Backend, task: Task, packed: PackedAudio, examples: Sequence[Example]
+) -> NDArray[np.bool_] | None:
+    """Which clips are of recordings that end before what is scored of them, (N,).
+
+    None for benchmarks, whose clips are scored alike by everybody.
+    """
+    if task.protocol != "folder":
+        return None
+    length = clip_samples(model)
+    cuts = packed.cuts(examples, length)
+    scored_from = length - tail_steps(model) * model.step_samples
+    has_sound = np.array([example.path is not None for example in examples], bool)
+    return (cuts[:, 1] - cuts[:, 0] <= scored_from) & has_sound

@@ -17,6 +17,7 @@ class ThresholdTable:
     Args:
         errors: infinite where a threshold is not to be chosen for a word.
         thresholds: from low to high.
+        current: the words' thresholds of now, which are kept where others are no better.
     """
 
     def __init__(
@@ -25,9 +26,11 @@ class ThresholdTable:
         alarms: NDArray[np.int64],
         errors: NDArray[np.float64],
         thresholds: Sequence[float] = THRESHOLDS,
+        current: Sequence[float] = (),
     ) -> None:
         self.words, self.alarms, self.errors = words, alarms, errors
         self.thresholds = tuple(thresholds)
+        self.current = [self.thresholds.index(threshold) for threshold in current]
 
     def total(self, thresholds: dict[str, float]) -> int:
         """The sum of the words' false alarms at these thresholds."""
@@ -51,7 +54,8 @@ class ThresholdTable:
         picks = np.zeros((len(self.words), limit + 1), np.int64)
         for word, (alarms, errors) in enumerate(zip(self.alarms, self.errors, strict=True)):
             totals = np.full(limit + 1, np.inf)
-            for k in _representatives(alarms, errors):
+            now = self.current[word] if self.current else None
+            for k in _representatives(alarms, errors, now):
                 if alarms[k] > limit:
                     continue
                 added = np.full(limit + 1, np.inf)
@@ -70,9 +74,17 @@ class ThresholdTable:
         return {word: thresholds[word] for word in self.words}
 
 
-def _representatives(alarms: NDArray[np.int64], errors: NDArray[np.float64]) -> list[int]:
-    """One threshold of each stretch with the same counts: the middle, far from both edges."""
+def _representatives(
+    alarms: NDArray[np.int64], errors: NDArray[np.float64], current: int | None
+) -> list[int]:
+    """One threshold of each stretch with the same counts: the middle, far from both edges.
+
+    Or the current one, if it is there: nothing speaks for another.
+    """
     choices = np.flatnonzero(np.isfinite(errors))
     changes = np.flatnonzero(np.diff(alarms[choices]) | (np.diff(errors[choices]) != 0)) + 1
     stretches = np.split(choices, changes)
-    return [int(stretch[len(stretch) // 2]) for stretch in stretches]
+    return [
+        current if current is not None and current in stretch else int(stretch[len(stretch) // 2])
+        for stretch in stretches
+    ]

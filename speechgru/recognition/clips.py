@@ -107,21 +107,30 @@ def _best_stretch(
 
 
 def _score_recordings(backend: Backend, clips: Clips) -> NDArray[np.float32]:
-    """Probabilities of the labels: (N, S) -> (N, labels).
-
-    A recording may go on long after its word, when the network has returned to silence.
-    """
+    """Probabilities of the labels: (N, S) -> (N, labels)."""
     log_posteriors, _ = backend.batch(clips)
+    scores = _with_last_words(backend, log_posteriors, np.ones(len(clips), bool))
+    probabilities: NDArray[np.float32] = np.exp(scores)
+    return probabilities
+
+
+def _with_last_words(
+    backend: Backend, log_posteriors: NDArray[np.float32], ends_early: NDArray[np.bool_] | None
+) -> NDArray[np.float32]:
+    """`word_scores`; of rows that may end long after their word, (N,), those of the last word.
+
+    By the end the network has returned to silence.
+    """
     scores = word_scores(backend, log_posteriors)
-    if next(iter(backend.outputs)) == "classify" and SILENCE in backend.labels:
+    has_silence = next(iter(backend.outputs)) == "classify" and SILENCE in backend.labels
+    if ends_early is not None and has_silence:
         steps = log_posteriors[..., columns(backend.outputs, "classify")]
         silence = backend.labels.index(SILENCE)
-        for row in np.flatnonzero(scores.argmax(axis=1) == silence):
+        for row in np.flatnonzero((scores.argmax(axis=1) == silence) & ends_early):
             word = last_word(steps[row], tail_steps(backend), silence)
             if word is not None:
                 scores[row] = word
-    probabilities: NDArray[np.float32] = np.exp(scores)
-    return probabilities
+    return scores
 
 
 def _word_score(backend: Backend, scores: NDArray[np.float32]) -> float:
@@ -145,8 +154,13 @@ def score_clips(
     clips: Clips,
     batch_size: int = 256,
     progress: Progress | None = None,
+    ends_early: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
     """Log scores of clips that each start from the initial state: (N, S) -> (N, labels).
+
+    Args:
+        ends_early: clips, (N,), whose word may be over long before their end, as `recognize` has it
+            of recordings: it is scored where it was heard. None: no clip.
 
     Raises:
         DataError: the model's output is not a number.
@@ -155,7 +169,8 @@ def score_clips(
     for first in range(0, len(clips), batch_size):
         batch = clips[first : first + batch_size]
         log_posteriors, _ = backend.batch(batch)
-        scores.append(word_scores(backend, log_posteriors))
+        early = None if ends_early is None else ends_early[first : first + batch_size]
+        scores.append(_with_last_words(backend, log_posteriors, early))
         if progress is not None:
             progress(first + len(batch), len(clips))
     return np.concatenate(scores)
@@ -167,13 +182,14 @@ def score_carried(
     order: NDArray[np.int64],
     rows: int,
     progress: Progress | None = None,
+    ends_early: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
     """Log scores of clips that follow one another in `order`, with the state carried: (N, labels).
 
     Nothing is reset between two clips: neither the recurrent layers nor the context of frames and
     samples. For speed the order runs as `rows` streams side by side, the first clips in the first
     row and so on; each row starts with the clip before its first one, which is not scored there, so
-    that every scored clip follows another.
+    that every scored clip follows another. `ends_early` is as for `score_clips`.
 
     Raises:
         DataError: the model's output is not a number.
@@ -187,7 +203,8 @@ def score_carried(
         log_posteriors, states = backend.batch(clips[indices[:, column]], states)  # (R, T, V)
         if column > 0:
             is_scored = positions[:, column] < n
-            row_scores = word_scores(backend, log_posteriors)
+            early = None if ends_early is None else ends_early[indices[:, column]]
+            row_scores = _with_last_words(backend, log_posteriors, early)
             scores[indices[is_scored, column]] = row_scores[is_scored]
         if progress is not None:
             progress(column + 1, count)

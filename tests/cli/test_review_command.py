@@ -87,8 +87,9 @@ def test_lines_on_stdin_are_decisions(review, tmp_path):
     ],
 )
 def test_wrong_line_is_a_sentence_and_what_came_before_it_is_kept(review, text, said):
-    code, _, err = review(f"speech\n{text}\nspeech\n")
+    code, out, err = review(f"speech\n{text}\nspeech\n")
     assert code == 2
+    assert "1 decided now; in all: 1 speech; 2 left" in out
     assert said in " ".join(err.split())
     assert "line 2" in err or "JSON" in err
     _, out, _ = review("", "--json")

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from bands import BandBackend
 from matplotlib import image
-from tones import TONES_HZ, trained_model, untrained_model, write_tones
+from tones import RATE, TONES_HZ, tone, trained_model, untrained_model, write_tones
 
 from speechgru.audio.pcm import to_floats
 from speechgru.backends.pytorch import TorchBackend
@@ -27,6 +29,7 @@ from speechgru.evaluation.metrics import wilson_interval
 from speechgru.model.network import SpeechGRU
 from speechgru.recognition.clips import (
     clip_samples,
+    recognize,
     score_clips,
     stream_positions,
     tail_steps,
@@ -317,3 +320,31 @@ def test_long_labels_leave_room_for_the_matrix(tmp_path, length):
 def _args(tones):
     task, packed = tones
     return task, "testing", packed
+
+
+class Forgetful(BandBackend):
+    """Answers silence as soon as it is quiet, as a network soon does."""
+
+    def _answers(self, steps):
+        return [0 if answer is None else answer for answer in super()._answers(steps)]
+
+
+def test_recordings_shorter_than_the_clips_are_scored_where_their_word_is_heard(tmp_path):
+    """As by `recognize`: silence is what follows, and the model's answer at the clip's end."""
+    for word in TONES_HZ:
+        for take in range(3):
+            path = tmp_path / word / f"a_{take}.wav"
+            path.parent.mkdir(exist_ok=True)
+            soundfile.write(path, tone(word, take)[:5_000], RATE)
+    corpus = open_corpus(tmp_path)
+    task, packed, model = make_task("folder", corpus), pack(corpus), Forgetful()
+    for split in ("training", "validation", "testing"):
+        report = evaluate_clips(model, task, split, packed)
+        assert report.accuracy == 1.0
+        spoken = [example for example in report.examples if example.path is not None]
+        assert [recognize(model, e.path).word for e in spoken] == [e.label for e in spoken]
+    carried = evaluate_carried(model, task, "training", packed)
+    assert carried.correct == (len(task.split("training")),)
+    of_benchmark = evaluate_clips(model, replace(task, protocol="v2-12"), "training", packed)
+    words = [example.path is not None for example in of_benchmark.examples]
+    assert not (of_benchmark.predicted == of_benchmark.truth)[words].any()

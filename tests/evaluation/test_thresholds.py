@@ -61,3 +61,16 @@ def test_thresholds_are_sorted_probabilities():
     assert list(THRESHOLDS) == sorted(set(THRESHOLDS))
     assert 0 < THRESHOLDS[0] < 0.5 < THRESHOLDS[-1] < 1
     assert 0.5 in THRESHOLDS
+
+
+def test_current_threshold_stays_where_others_are_no_better():
+    """In the middle of the stretch it would be far lower, for no reason."""
+    counts = np.zeros((1, len(THRESHOLDS)))
+    alarms, errors = counts.astype(np.int64), counts.copy()
+    alarms[0, :4], errors[0, 36:] = 1, 1
+    now = THRESHOLDS[30]
+    kept = ThresholdTable(["zero"], alarms, errors, THRESHOLDS, [now])
+    assert kept.best(0) == {"zero": now}
+    assert ThresholdTable(["zero"], alarms, errors).best(0) == {"zero": THRESHOLDS[20]}
+    alarms[0, :33] = 1
+    assert kept.best(0) == {"zero": THRESHOLDS[34]}

@@ -20,8 +20,8 @@ _MORE = {"nothing": " `speechgru devices --test` shows levels"}
 _FILE_ADVICE: Mapping[str, str] = {
     "clipped": "too loud: it distorts",
     "faint": "too faint",
-    "cut off": "the recording begins within it",
-    "too long": "too long for one word; see --longest",
+    "cut off": "the recording begins within it, or there is no pause before it",
+    "too long": "too long for one word; pause half a second between takes, or see --longest",
 }
 _METER_DB, _METER_CELLS = (-60.0, 0.0), 16
 

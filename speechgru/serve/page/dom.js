@@ -15,6 +15,13 @@ export function tell(error) {
   find("message").hidden = !text;
 }
 
+/** What browsers say of microphones, by the name of the error. */
+const OF_MICROPHONES = {
+  NotAllowedError: "The browser was not allowed to use the microphone.",
+  NotFoundError: "The browser found no microphone.",
+  NotReadableError: "The browser cannot use the microphone; another program may.",
+};
+
 /** Run an action; if it fails, show why. */
 export async function attempt(action) {
   try {
@@ -22,7 +29,7 @@ export async function attempt(action) {
     tell(null);
     return result;
   } catch (error) {
-    tell(error.name === "NotAllowedError" ? "The browser was not allowed to use the microphone." : error);
+    tell(OF_MICROPHONES[error.name] ?? error);
     return undefined;
   }
 }

@@ -17,6 +17,11 @@ export function useToken(text) {
 /** The server wants a token, or another one. */
 export class TokenNeeded extends Error {}
 
+/** What a server answers; browsers say in words of their own that none did. */
+const reached = (answer) => answer.catch(() => {
+  throw new Error("The server cannot be reached.");
+});
+
 /**
  * The answer to a request, from JSON.
  * @throws {TokenNeeded}
@@ -24,7 +29,7 @@ export class TokenNeeded extends Error {}
  */
 export async function ask(path, options = {}) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const answer = await fetch(path, { ...options, headers: { ...headers, ...options.headers } });
+  const answer = await reached(fetch(path, { ...options, headers: { ...headers, ...options.headers } }));
   const content = await answer.json().catch(() => ({}));
   if (answer.status === 401) throw new TokenNeeded(content.error);
   if (!answer.ok) throw new Error(content.error ?? `${path}: ${answer.status} ${answer.statusText}`);
@@ -38,7 +43,7 @@ export const post = (path, content) => ask(path, {
 
 /** The same for a file, as an address for `<audio>`. */
 export async function askSound(path) {
-  const answer = await fetch(path, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+  const answer = await reached(fetch(path, { headers: token ? { Authorization: `Bearer ${token}` } : {} }));
   if (!answer.ok) {
     const content = await answer.json().catch(() => ({}));
     throw new Error(content.error ?? `${path}: ${answer.status} ${answer.statusText}`);
@@ -70,7 +75,7 @@ export async function stream(path, options, onMessage, onLevel, onClose) {
     return context.close();
   };
   try {
-    await context.audioWorklet.addModule(new URL("microphone-worklet.js", import.meta.url));
+    await reached(context.audioWorklet.addModule(new URL("microphone-worklet.js", import.meta.url)));
     await context.resume();
     const socket = await open(path, { ...options, rate: context.sampleRate, format: "s16le" });
     let ending; // why, once it ends from here
