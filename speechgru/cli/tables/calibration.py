@@ -32,9 +32,11 @@ def print_calibration(found: "Calibration") -> None:
     stream = found.chosen.stream
     if stream is not None:
         low, high = stream.false_reject_ci95
+        repeated = stream.recordings is not None and stream.recordings < stream.n
+        of = f" of {stream.recordings:,} recordings" if repeated else ""
         out.styled(
             f"missed words   [bold]{100 * stream.false_reject_rate:.2f} %[/] "
-            f"(95 % interval {100 * low:.2f} to {100 * high:.2f}; N={stream.n:,})"
+            f"(95 % interval {100 * low:.2f} to {100 * high:.2f}; N={stream.n:,}{of})"
         )
     out.line("The thresholds were chosen on this audio: expect worse figures on any other.")
 
