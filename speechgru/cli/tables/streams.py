@@ -49,8 +49,8 @@ def print_stream(report: "StreamReport") -> None:
     if events.recordings and events.recordings < events.n:
         times = events.n / events.recordings
         out.line(
-            f"               of {events.recordings:,} recordings, {times:.1f} times each; "
-            "that makes the interval too narrow"
+            f"               {events.recordings:,} recordings, {times:.1f} times each: "
+            "the interval is too narrow"
         )
     if events.ends_of_recall is not None:
         first, last = events.ends_of_recall
