@@ -67,20 +67,13 @@ def ends_on_sigterm() -> Iterator[None]:
         return
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(0)
-
-    def hang_up(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGTERM:
+            raise SystemExit(0)
         _leave_closed_terminal()
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)  # whose handler may be another one by now
 
-    handlers = {number: hang_up if number == _HANG_UP else end for number in _signals()}
-    del handlers[signal.SIGINT]
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
+    with _handlers(end, set(_signals()) - {signal.SIGINT}):
         yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
 
 
 def leave_on_hang_up() -> None:
@@ -162,8 +155,10 @@ def ignored_signals() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in _signals()}
+def _handlers(
+    handler: Callable[[int, FrameType | None], None], numbers: Iterable[signal.Signals] = ()
+) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in numbers or _signals()}
     try:
         yield
     finally:

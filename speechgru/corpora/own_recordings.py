@@ -48,7 +48,7 @@ class OwnRecordings:
 
     def count(self, word: str) -> int:
         """How many recordings of a word this speaker has."""
-        return len(list(self._of(checked_name(word, "WORD"))))
+        return len(numbered(self.root / checked_name(word, "WORD"), self.speaker))
 
     def add(self, word: str, samples: Samples) -> Path:
         """Write a recording of a word, (S,); returns its path.
@@ -93,13 +93,6 @@ class OwnRecordings:
             raise SpeechGRUError(f"{path}: cannot be deleted: {error.strerror or error}") from error
         return path
 
-    def _of(self, folder: str, prefix: str | None = None) -> Iterable[int]:
-        """The numbers in use."""
-        name = re.compile(re.escape(prefix or self.speaker) + r"_(\d+)\.\w+")
-        for path in (self.root / folder).glob("*"):
-            if match := name.fullmatch(path.name):
-                yield int(match[1])
-
     def _as_wav(self, samples: Samples) -> bytes:
         content = BytesIO()
         with wave.open(content, "wb") as file:
@@ -112,17 +105,24 @@ class OwnRecordings:
     def _write(self, folder: str, prefix: str, samples: Samples) -> Path:
         content = self._as_wav(samples)
         with lock_file(self.root / NUMBERS_LOCK):
-            number = max(self._of(folder, prefix), default=0) + 1
-            path = free_name(self.root / folder, prefix, number, ".wav")
+            path = next_path(self.root / folder, prefix, ".wav")
             write_atomic(path, content)
         return path
 
 
-def free_name(folder: Path, prefix: str, number: int, suffix: str) -> Path:
-    """The first numbered name, from a number on, that no file has.
+def numbered(folder: Path, prefix: str) -> dict[Path, int]:
+    """The files of a folder that are named by a prefix and a number, with their numbers."""
+    name = re.compile(re.escape(prefix) + r"_(\d+)\.\w+")
+    found = ((path, name.fullmatch(path.name)) for path in folder.glob("*"))
+    return {path: int(match[1]) for path, match in found if match}
+
+
+def next_path(folder: Path, prefix: str, suffix: str) -> Path:
+    """The path of the next number, which no file has; the caller holds the lock `NUMBERS_LOCK`.
 
     Where the case of letters does not count, "Anna_1.wav" may be there already as "anna_1.wav".
     """
+    number = max(numbered(folder, prefix).values(), default=0) + 1
     while (path := folder / f"{prefix}_{number}{suffix}").exists():
         number += 1
     return path

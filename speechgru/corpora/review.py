@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from speechgru.common.word_folders import folder_word, make_word_folder
 from speechgru.common.wording import did_you_mean, shown
 from speechgru.corpora.folders import SPLIT_FOLDERS, split_folders
 from speechgru.corpora.listing import BACKGROUND_NOISE, list_recordings, list_words, normalized
-from speechgru.corpora.own_recordings import NUMBERS_LOCK, check_speaker, free_name
+from speechgru.corpora.own_recordings import NUMBERS_LOCK, check_speaker, next_path, numbered
 from speechgru.corpora.speakers import FALSE_ALARM
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.labels import UNKNOWN
@@ -365,14 +364,11 @@ def _copy(source: Path, folder: Path, prefix: str) -> tuple[Path, bool]:
         content, suffix = source.read_bytes(), source.suffix
     except OSError as error:
         raise UsageError(f"{source}: cannot be read: {error.strerror or error}") from error
-    pattern = re.compile(re.escape(prefix) + r"_(\d+)\.\w+")
     with lock_file(folder.parent / NUMBERS_LOCK):
-        found = {path: pattern.fullmatch(path.name) for path in folder.glob("*")}
-        numbered = {path: int(match[1]) for path, match in found.items() if match}
-        for path in numbered:
+        for path in numbered(folder, prefix):
             if path.suffix == suffix and _same(path, source):
                 return path, False
-        path = free_name(folder, prefix, max(numbered.values(), default=0) + 1, suffix)
+        path = next_path(folder, prefix, suffix)
         description = source.with_suffix(".json")
         if description.is_file():
             write_atomic(path.with_suffix(".json"), description.read_bytes())

@@ -37,7 +37,7 @@ def evaluate_clips(
     examples = task.split(split)
     truth = label_ids(model, task, examples)
     clips = gather_clips(model, packed, examples)
-    early = ends_early(model, task, packed, examples)
+    early = _ending_early(model, task, packed, examples)
     scores = score_clips(model, clips, batch_size, progress, early)
     return ClipReport(task.protocol, split, model.labels, examples, truth, scores)
 
@@ -64,7 +64,7 @@ def evaluate_carried(
     examples = task.split(split)
     truth = label_ids(model, task, examples)
     clips = gather_clips(model, packed, examples)
-    early = ends_early(model, task, packed, examples)
+    early = _ending_early(model, task, packed, examples)
     correct = []
     for number, order in enumerate(random_orders(len(clips), orders, seed)):
 
@@ -115,7 +115,7 @@ def gather_clips(
     return packed.gather(examples, clip_samples(model))
 
 
-def ends_early(
+def _ending_early(
     model: Backend, task: Task, packed: PackedAudio, examples: Sequence[Example]
 ) -> NDArray[np.bool_] | None:
     """Which clips are of recordings that end before what is scored of them, (N,).
@@ -124,8 +124,12 @@ def ends_early(
     """
     if task.protocol != "folder":
         return None
-    length = clip_samples(model)
-    cuts = packed.cuts(examples, length)
-    scored_from = length - tail_steps(model) * model.step_samples
-    has_sound = np.array([example.path is not None for example in examples], bool)
-    return (cuts[:, 1] - cuts[:, 0] <= scored_from) & has_sound
+    scored_from = clip_samples(model) - tail_steps(model) * model.step_samples
+
+    def ends_early(example: Example) -> bool:
+        if example.path is None:
+            return False
+        start = int((example.start_s or 0.0) * packed.rate)
+        return len(packed.samples(example.path)) - start <= scored_from
+
+    return np.array([ends_early(example) for example in examples], bool)
