@@ -148,7 +148,9 @@ def _print(found: "Calibration", note: str | None, written: str | None) -> None:
         allowed = len(found.chosen.ambient.events)
         out.line(f"{note}. The thresholds were chosen to let {allowed or 'none'} through.")
     if written is not None:
-        err.line(f"{written}: thresholds written; `speechgru info {written}` shows them")
+        same = found.chosen.thresholds == found.before.thresholds
+        done = "no threshold has changed" if same else "thresholds written"
+        err.line(f"{written}: {done}; `speechgru info {written}` shows them")
 
 
 @dataclass(frozen=True)

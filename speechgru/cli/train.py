@@ -117,7 +117,7 @@ def train(
     if json:
         print_json(as_json(result))
     else:
-        print_result(result)
+        print_result(result, settings.data.directory)
 
 
 def _refined(recipe: "Recipe") -> "Recipe":

@@ -16,7 +16,7 @@ from speechgru.corpora.fingerprint import name_in
 from speechgru.corpora.guesses import layout_guesses
 from speechgru.corpora.listing import Skipped
 from speechgru.corpora.measured import Measured, measure
-from speechgru.corpora.speakers import is_made
+from speechgru.corpora.speakers import is_made, speaker_in_name
 
 #: Below this peak (-60 dBFS) a clip is silent, as the recognizer gets it: mixed to one channel.
 SILENT_PEAK = 1e-3
@@ -212,7 +212,11 @@ def _duplicates(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:
 
 def _speakers(corpus: Corpus) -> Iterator[Finding]:
     if corpus.split_by == "file":
-        yield Finding("split_by_file", SPLIT_RULES["file"])
+        # One or two people's own words, by their names, are no fault.
+        words = [clip for clip in corpus.clips if not clip.word.startswith("_")]
+        names = {clip.speaker or speaker_in_name(clip.path.name, clip.word) for clip in words}
+        if "" in names or len(names) >= len(SPLITS):
+            yield Finding("split_by_file", SPLIT_RULES["file"])
         return
     clips: dict[str, Counter[str]] = defaultdict(Counter)
     for clip in corpus.clips:
@@ -284,16 +288,18 @@ def _outliers(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:
 
 
 def _few_clips(corpus: Corpus) -> Iterator[Finding]:
-    """Words with few real takes."""
-    clips = corpus.split("training")
-    if not clips:
+    """Words with few real takes: of all, where a part of them is set apart for the user."""
+    if not corpus.split("training"):
         return
-    training = Counter(clip.word for clip in clips if not is_made(clip.speaker))
+    set_apart = corpus.split_by == "file"
+    clips = corpus.clips if set_apart else corpus.split("training")
+    takes = Counter(clip.word for clip in clips if not is_made(clip.speaker))
     made = Counter(clip.word for clip in clips if is_made(clip.speaker))
+    where = "in all" if set_apart else "in training"
     for word in corpus.words:
-        if training[word] < FEW_CLIPS:
+        if takes[word] < FEW_CLIPS:
             besides = f", besides {made[word]} synthetic" if made[word] else ""
-            yield Finding("few_clips", f"{word}: {training[word]} in training{besides}")
+            yield Finding("few_clips", f"{word}: {takes[word]} {where}{besides}")
 
 
 def _not_in_split(corpus: Corpus) -> Iterator[Finding]:

@@ -73,6 +73,19 @@ def test_words_without_a_clip_to_validate_or_test_are_warnings(corpus):
     assert found(corpus) == [("not_in_split", "maybe: no clip in testing", ())]
 
 
+@pytest.mark.parametrize(("takes", "details"), [(10, []), (9, ["yes: 9 in all", "no: 9 in all"])])
+def test_ten_takes_of_each_word_by_one_speaker_are_enough(tmp_path, takes, details):
+    for word in ("yes", "no"):
+        (tmp_path / word).mkdir()
+        for number in range(takes):
+            samples = noise(number + 100 * len(word))
+            soundfile.write(tmp_path / word / f"anna_{number + 1}.wav", samples, RATE)
+    findings = check(open_corpus(tmp_path)).findings
+    assert sorted((f.kind, f.detail) for f in findings) == sorted(
+        ("few_clips", detail) for detail in details
+    )
+
+
 def test_silent_background_is_a_warning(tmp_path):
     for word in ("yes", "no"):
         (tmp_path / word).mkdir()

@@ -133,6 +133,30 @@ def test_words_are_recorded_by_keyboard_from_the_microphone(places, tmp_path):
         assert 0.6 < len(read(path)) / RATE < 1.1
 
 
+def test_words_that_were_entered_stay_until_they_are_removed(places, tmp_path):
+    with serving(places) as server, chromium(tmp_path / "profile") as page:
+        page.open(f"{server.url}/#train")
+        wait_for_text(page, "few", "There are no words yet")
+        assert page.evaluate("document.getElementById('train-start').disabled")
+        for words in ("lumos, nox", "accio"):
+            page.open(f"{server.url}/#record")
+            page.evaluate("location.reload()")
+            page.wait_for(READY)
+            page.wait_for("document.getElementById('data-name')?.textContent")
+            page.evaluate("document.getElementById('new-word').focus()")
+            enter(page, words)
+            press_enter(page)
+        page.wait_for("document.querySelectorAll('#own-words li').length === 3")
+        pictures(page, "record-entered")
+        page.evaluate("document.querySelector('#own-words [aria-label=\"Remove nox\"]').click()")
+        page.evaluate("document.querySelector('#own-words input').click()")  # lumos, not today
+        page.evaluate("location.reload()")
+        page.wait_for("document.querySelectorAll('#own-words li').length === 2")
+        boxes = "[...document.querySelectorAll('#own-words input')].map((box) => box.checked)"
+        assert page.evaluate(f"JSON.stringify({boxes})") == "[false,true]"
+        assert "accio" in shown(page, "own-words")
+
+
 def test_caught_clips_are_sorted_by_keys(filled, tmp_path):
     with serving(filled) as server, chromium(tmp_path / "profile") as page:
         page.open(f"{server.url}/#review")

@@ -22,8 +22,8 @@ def as_json(result: "TrainingResult") -> dict[str, object]:
     }
 
 
-def print_result(result: "TrainingResult") -> None:
-    """Print the best model with its validation figures, and the next command."""
+def print_result(result: "TrainingResult", data: str) -> None:
+    """Print the best model with its validation figures, and the next command with its data."""
     score = result.metrics["validation"]
     carried = ", state carried" if score.get("carried") else ""
     why = ", ended early without a better validation" if result.early else ""
@@ -36,4 +36,4 @@ def print_result(result: "TrainingResult") -> None:
         f"{100 * score['accuracy']:.2f} % of N={score['n']}{carried}; {result.seconds:.0f} s"
     )
     if sys.stdout.isatty():
-        out.line(f"next: speechgru evaluate {quote(str(result.model))} --data DIR")
+        out.line(f"next: speechgru evaluate {quote(str(result.model))} --data {quote(data)}")

@@ -9,19 +9,29 @@ const NAMES = { room: "the room", talk: "talk" };
 /** After the last take, the microphone stays open this long: for an undo. */
 const DONE_MS = 15_000;
 
-const state = { words: [], own: new Set(), off: new Set(), stream: null, lock: null, total: 0, timer: 0 };
+const state = { words: [], data: "", own: new Set(), off: new Set(), stream: null, lock: null, total: 0, timer: 0 };
 
 /** The panel is shown: list the words that the directory has. */
 export async function enter() {
   await attempt(async () => {
     const { data, words } = await ask("own-words");
-    find("data-name").textContent = data;
+    find("data-name").textContent = state.data = data;
     state.words = words;
+    const { own = [], off = [] } = JSON.parse(localStorage.getItem(kept()) ?? "{}");
+    Object.assign(state, { own: new Set(own), off: new Set(off) });
     showWords();
   });
 }
 
 export const leave = () => state.stream?.stop();
+
+/** Where the browser keeps the words that were entered for this directory, and those not to record. */
+const kept = () => `speechgru-words ${state.data}`;
+
+function changeWords() {
+  localStorage.setItem(kept(), JSON.stringify({ own: [...state.own], off: [...state.off] }));
+  showWords();
+}
 
 const allWords = () => [...new Set([...state.words.map(({ word }) => word), ...state.own])];
 
@@ -30,12 +40,29 @@ function showWords() {
   const items = allWords().map((word) => {
     const mine = state.words.find((known) => known.word === word)?.speakers[me] ?? 0;
     const box = make("input", { type: "checkbox", checked: !state.off.has(word) });
-    box.addEventListener("change", () => (box.checked ? state.off.delete(word) : state.off.add(word)));
+    box.addEventListener("change", () => {
+      box.checked ? state.off.delete(word) : state.off.add(word);
+      changeWords();
+    });
     const count = make("span", { className: "count", textContent: counted(mine, "take") });
-    return make("li", {}, make("label", { className: "chip" }, box, make("span", { textContent: word }), count));
+    const chip = make("label", { className: "chip" }, box, make("span", { textContent: word }), count);
+    return make("li", {}, chip, ...(state.words.some((known) => known.word === word) ? [] : [remover(word)]));
   });
   find("own-words").replaceChildren(...items);
   find("own-words").hidden = items.length === 0;
+}
+
+/** A button for a word without recordings. */
+function remover(word) {
+  const button = make("button", { type: "button", className: "second small", textContent: "×" });
+  button.setAttribute("aria-label", `Remove ${word}`);
+  button.addEventListener("click", () => {
+    state.own.delete(word);
+    state.off.delete(word);
+    changeWords();
+    find("new-word").focus();
+  });
+  return button;
 }
 
 function addWord() {
@@ -44,7 +71,7 @@ function addWord() {
     state.off.delete(word);
   }
   find("new-word").value = "";
-  showWords();
+  changeWords();
 }
 
 function recordWords() {

@@ -57,7 +57,7 @@ export async function askSound(path) {
  * @param {object} options for its query
  * @param {(message: object) => void} onMessage gets each JSON message
  * @param {(levelDb: number) => void} onLevel gets the level of each block, in decibels of full scale
- * @param {(reason: string) => void} onClose gets why it ended, empty after `stop()`
+ * @param {(reason: string) => void} onClose gets why it ended, empty after `stop()` unless the server says why
  * @returns a promise of `{send, stop}`
  */
 export async function stream(path, options, onMessage, onLevel, onClose) {
@@ -94,7 +94,7 @@ export async function stream(path, options, onMessage, onLevel, onClose) {
       socket.onmessage = socket.onclose = null;
       socket.close();
       close();
-      onClose(ending ?? (reason || "The connection to the server was lost."));
+      onClose(ending === undefined ? reason || "The connection to the server was lost." : ending || reason || "");
     };
     for (const track of input.getTracks()) track.onended = () => end("The microphone was disconnected.");
     const worklet = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0 });

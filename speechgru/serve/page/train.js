@@ -13,7 +13,7 @@ const SENTENCES = {
   failed: "The training failed.",
 };
 
-const state = { failed: false, timer: 0, shown: "", use: () => {} };
+const state = { hasWords: false, failed: false, timer: 0, shown: "", use: () => {} };
 
 /** Set what happens once a trained model is served: `use(name)`. */
 export function onModel(use) {
@@ -41,6 +41,7 @@ function showData({ data, words, recipe, refinable }) {
     return make("tr", {}, ...cells.map((textContent) => make("td", { textContent })));
   });
   find("train-words").tBodies[0].replaceChildren(...rows);
+  state.hasWords = rows.length > 0;
   find("train-words").hidden = !rows.length;
   find("few").hidden = !words.some(({ takes }) => takes < 12) && words.length > 0;
   find("few").textContent = words.length
@@ -60,7 +61,7 @@ function show(status) {
   const { state: now, obstacle, run, model, resumable, step, steps, figures, seconds_left: secondsLeft, lines } = status;
   const runs = now === "running" || now === "stopping";
   find("obstacle").textContent = obstacle ?? "";
-  find("train-start").disabled = runs || Boolean(obstacle);
+  find("train-start").disabled = runs || Boolean(obstacle) || !state.hasWords;
   find("train-stop").disabled = now !== "running";
   if (state.shown !== now) {
     const nothing = now === "stopped" && !resumable;
