@@ -217,7 +217,7 @@ def test_live_line_fits_80_columns(recipe):
     assert live
     assert max(map(len, live)) <= 80
     assert re.search(r"100% loss \d\.\d{3}  validation \d+\.\d\d %  \d+ clips/s", live[-1])
-    assert re.search(r"next: speechgru evaluate run/model\.safetensors --data \S+tones\.csv\s", plain)
+    assert re.search(r"next: speechgru evaluate run/model\S+ --data \S+tones\.csv\s", plain)
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
