@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from speechgru.analysis.cell_costs import Costs
 from speechgru.common.files import atomic_path, write_atomic
 from speechgru.errors import DataError
-from speechgru.evaluation.metrics import Z_95, wilson_interval
+from speechgru.evaluation.metrics import spread_of_mean, wilson_interval
 
 SPLITS = ("validation", "testing")
 #: Shown where a cell has no figure.
@@ -162,13 +162,13 @@ def _split_row(runs: Sequence[RunResult], split: str, references: dict[int, RunR
 
 
 def paired_difference(differences: NDArray[np.float64]) -> tuple[float, float, float]:
-    """The mean of the clips' differences (N,) in points, and its 95 % interval (normal).
+    """The mean of the clips' differences (N,) in points, and its 95 % interval.
 
     >>> [round(value, 2) for value in paired_difference(np.array([1.0, 0, 0, -1, 0, 0, 0, 1]))]
     [12.5, -31.91, 56.91]
     """
     mean = float(differences.mean())
-    half = Z_95 * float(differences.std(ddof=1)) / len(differences) ** 0.5
+    half = spread_of_mean(differences)
     return 100 * mean, 100 * (mean - half), 100 * (mean + half)
 
 

@@ -26,8 +26,8 @@ _LOUDEST_ROOM_DB = -38.0
 _ROOM_S, _SETTLE_S, _QUARTILE = 3.0, 0.3, 0.25
 #: Anything shorter is a click.
 _SHORTEST_S = 0.1
-#: Belongs to a take before and after what is spoken.
-MARGIN_S = 0.15
+#: Belongs to a take before and after what is spoken; whole frames.
+MARGIN_S = 0.16
 #: A take less than this over the room, or with a lower peak, is faint.
 _FAINT_OVER_ROOM_DB, _FAINT_PEAK_DB = 12.0, -36.0
 #: More samples at full scale than this are audible.
@@ -78,6 +78,12 @@ class EndpointDetector:
         self._recent: deque[bool] = deque(maxlen=4)
         self._first: int | None = None
         self._last_speech = self._frames
+
+    def gap(self) -> None:
+        """Samples are missing here: wait for the next word, of which nothing is before the gap."""
+        self._rest = np.zeros(0, np.float32)
+        self._recent_frames.clear()
+        self.rearm()
 
     @property
     def time_s(self) -> float:

@@ -226,9 +226,10 @@ class _Buffered:
         self._buffer = b""
 
     def peek(self, size: int) -> bytes:
-        """The next bytes, fewer only at the end; they are still read later.
+        """Up to `size` of the next bytes, of 16 or more fewer than 16 only at the end.
 
-        A pipe that writes little at a time is not waited for: 16 bytes tell what it is.
+        They are still read later. A pipe that writes little at a time is not waited for: 16 bytes
+        tell what it is.
         """
         while len(self._buffer) < min(size, 16):
             content = self._stream.read1(size)

@@ -95,9 +95,9 @@ class OnnxBackend(Backend):
             return np.empty((0, self._columns), np.float32), state
         return self._run(samples, state)
 
-    def many_streams(self, threads: int = 1) -> ManyStreams | None:
+    def many_streams(self) -> ManyStreams | None:
         """The model for any number of streams at once; None if the graph is for one."""
-        session = open_session(self._content, threads)
+        session = open_session(self._content, threads=1)
         if session.get_inputs()[0].shape[0] == 1:
             return None
         states = {name: (STATE + name, NEXT + name) for name in self._shapes}

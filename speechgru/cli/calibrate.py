@@ -93,8 +93,8 @@ def calibrate(
     """Set thresholds for a wanted rate of false alarms.
 
     Every event in the ambient recordings counts as a false alarm. With --data, a stream of the
-    validation split with noise and unknown words shows how many words are missed. The thresholds
-    are written into the model file.
+    validation split with noise, and with unknown words where the protocol has them, shows how many
+    words are missed. The thresholds are written into the model file.
     """
     of_stream = {"minutes": minutes != STREAM_MINUTES, "seed": seed != SEED}
     check_partner("--data", data is not None, protocol=protocol is not None, **of_stream)

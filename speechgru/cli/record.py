@@ -135,10 +135,9 @@ def record(
         err.line(f"{input_file}: no speech was found in it")
     _finish(out_dir, result, json)
     if stopped:
-        left = session.remaining if session else 0
-        err.line(
-            f"interrupted with {counted(left, 'take')} left; run the same command again to go on"
-        )
+        left = f" with {counted(session.remaining, 'take')} left" if session else ""
+        go_on = "; run the same command again to go on" if session else ""
+        err.line(f"interrupted{left}{go_on}")
         raise typer.Exit(130)
 
 

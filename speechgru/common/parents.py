@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from contextlib import suppress
 
 #: Holds the process ID of the one that started this process and shows its progress.
 PARENT_VARIABLE = "SPEECHGRU_PARENT"
@@ -27,8 +28,9 @@ def end_with(parent: int) -> None:
     import psutil
 
     def wait() -> None:
-        if os.getppid() == parent:
-            psutil.Process(parent).wait()
+        with suppress(psutil.NoSuchProcess):
+            if os.getppid() == parent:
+                psutil.Process(parent).wait()
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=wait, daemon=True).start()

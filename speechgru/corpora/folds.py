@@ -67,11 +67,7 @@ class Folds:
         clips = [
             replace(clip, split=split) for clip, split in zip(corpus.clips, splits, strict=True)
         ]
-        return replace(corpus, clips=(*clips, *also), split_by=_SPLIT_BY[self.by])
-
-
-#: Keys of `SPLIT_RULES`.
-_SPLIT_BY = {"speaker": "speaker", "take": "file"}
+        return replace(corpus, clips=(*clips, *also), split_by="folds")
 
 
 def make_folds(corpus: Corpus, count: int | None = None) -> Folds:

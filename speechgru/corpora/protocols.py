@@ -102,12 +102,17 @@ def _all_words(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -
 
 
 def _folder(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:
-    """Every word; for training also silence and other speech, which is not scored."""
+    """Every word; for training also silence and other speech, which is not scored.
+
+    Speakers of words that validate or test stay unheard; where they are unknown, all other speech
+    is for training.
+    """
     spoken = labels[len(_NO_WORD) :]
     words = _all_words(corpus, split, spoken, seed)
     if split != "training":
         return words
-    clips = corpus.split(split)
+    trains_all = corpus.split_by == "file"
+    clips = [c for c in corpus.clips if c.split == split or (trains_all and c.word == UNKNOWN)]
     others = (
         clip
         for clip in clips

@@ -40,8 +40,10 @@ def open_split_audio(
     """
     corpus = open_corpus(data)
     task = make_task(protocol or _default_protocol(corpus), corpus)
-    task.split(split)  # raises for an empty split before anything is decoded
-    only = replace(corpus, clips=corpus.split(split))
+    # Raises for an empty split before anything is decoded.
+    used = {example.path for example in task.split(split)}
+    clips = tuple(c for c in corpus.clips if c.split == split or c.path in used)
+    only = replace(corpus, clips=clips)
     return SplitAudio(corpus, task, split, pack(only, rate, progress=progress, channel=channel))
 
 

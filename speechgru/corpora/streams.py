@@ -221,7 +221,11 @@ def next_clip(audio: SplitAudio, clips: Iterator[Example]) -> tuple[NDArray[np.f
     """The samples of the next clip, (S,), and the clip."""
     example = next(clips)
     assert example.path is not None
-    return audio.packed.samples(example.path) / FULL_SCALE, example
+    samples = audio.packed.samples(example.path)
+    if example.start_s is not None:
+        first = round(example.start_s * audio.packed.rate)
+        samples = samples[first : first + round(audio.task.clip_s * audio.packed.rate)]
+    return samples / FULL_SCALE, example
 
 
 def clip_name(audio: SplitAudio, example: Example) -> str:

@@ -2,8 +2,8 @@
 
 Every event in ambient audio is a false alarm. Of all thresholds with no more of them than allowed,
 those with the fewest errors on a stream with a truth are chosen (words that are not matched, and
-false alarms in that stream, for example on unknown words). `most_unknown`, how much of other words
-a detector allows right before a word without a pause, is chosen in the same way.
+false alarms there, on unknown words if it has any). `most_unknown`, how much of other words a
+detector allows right before a word without a pause, is chosen in the same way.
 """
 
 from collections import Counter

@@ -63,7 +63,8 @@ def det_curve(
     for done, threshold in enumerate(THRESHOLDS, 1):
         other = config.model_copy(update={"threshold": threshold, "thresholds": {}})
         if policy.mode == "event":
-            events = list(recognize_stream(backend, sound, other, policy).events)
+            again = recognize_stream(backend, sound, other, policy, grammar=output.grammar)
+            events = list(again.events)
         else:
             events = output.replay(other)
         report = score_events(truth, events, output.duration_s)

@@ -41,6 +41,15 @@ def wilson_interval(correct: float, n: int, z: float = Z_95) -> tuple[float, flo
     return 0.0 if correct == 0 else centre - half, 1.0 if correct == n else centre + half
 
 
+def spread_of_mean(differences: NDArray[np.floating]) -> float:
+    """Half the width of the 95 % interval (normal) of the mean of paired differences (N,), N > 1.
+
+    The differences are between -1 and 1. Where all are equal, it is Wilson's for none of N.
+    """
+    spread = Z_95 * float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
+    return spread or wilson_interval(0, len(differences))[1]
+
+
 def poisson_interval(count: int, z: float = Z_95) -> tuple[float, float]:
     """The exact interval of the mean of a Poisson count.
 

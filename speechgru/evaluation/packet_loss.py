@@ -1,6 +1,5 @@
 """What lost packets cost: a stream recognized whole, and again with some of its packets lost."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from speechgru.corpora.truth import SpokenWord
 from speechgru.decoding.factory import DecoderConfig, head_of, make_decoder
 from speechgru.errors import UsageError
 from speechgru.evaluation.events import EventReport, score_events
-from speechgru.evaluation.metrics import Z_95, wilson_interval
+from speechgru.evaluation.metrics import spread_of_mean
 from speechgru.evaluation.streams import Sound, StreamCase
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import Recognizer
@@ -95,8 +94,7 @@ class LossReport:
         if len(before) < 2:
             return None
         after = np.mean([_missed(report) for report in self.lossy], axis=0)
-        spread = Z_95 * float(np.std(after - before, ddof=1)) / math.sqrt(len(before))
-        spread = spread or wilson_interval(0, len(before))[1]
+        spread = spread_of_mean(after - before)
         return self.points - 100 * spread, self.points + 100 * spread
 
     def as_dict(self) -> dict[str, Any]:

@@ -89,17 +89,21 @@ class FileSound:
 
 @dataclass(frozen=True, eq=False)
 class StreamOutput:
-    """A recognizer's events on a stream, and its log-posteriors (T, V) of one head, if kept."""
+    """A recognizer's events on a stream, and its log-posteriors (T, V) of one head, if kept.
+
+    `grammar` is what the decoder was limited to.
+    """
 
     model: ModelInfo
     duration_s: float
     log_posteriors: NDArray[np.floating] | None
     events: tuple[Event, ...]
+    grammar: Grammar | None = None
 
     def replay(self, config: DecoderConfig) -> list[Event]:
         """The events that another decoder for the same head finds in the log-posteriors."""
         assert self.log_posteriors is not None
-        decoder = _event_decoder(self.model, config)
+        decoder = _event_decoder(self.model, config, self.grammar)
         events = []
         for first in range(0, len(self.log_posteriors), REPLAY_STEPS):
             events += decoder.push(self.log_posteriors[first : first + REPLAY_STEPS])
@@ -136,7 +140,7 @@ def recognize_stream(
     events += recognizer.flush()
     duration_s = samples / backend.sample_rate
     log_posteriors = recorder.log_posteriors if recorder else None
-    return StreamOutput(backend.info, duration_s, log_posteriors, tuple(events))
+    return StreamOutput(backend.info, duration_s, log_posteriors, tuple(events), grammar)
 
 
 def _event_decoder(

@@ -103,7 +103,7 @@ class GuidedRecording:
             SpeechGRUError: a take cannot be written.
         """
         if lost:
-            self.endpoints.rearm()
+            self.endpoints.gap()
         outcomes = []
         size = max(1, round(0.02 * self.recordings.rate))
         for first in range(0, len(samples), size):  # a take ends its prompt

@@ -262,6 +262,7 @@ class StreamSaver:
     def push(self, block: BlockResult, near_misses: Sequence[Verdict] = ()) -> None:
         """Save a block, its events, and the near misses that ended in it."""
         if self._recorder is not None and not self._try(self._recorder.push, block.samples):
+            self._recorder.close()
             self._recorder = None
         if self._clips is not None:
             events = [timed.event for timed in block.events]

@@ -36,8 +36,8 @@ class Engine:
 
     Args:
         rows: the streams' states; by default those for the model's backend.
-        observe: called with the seconds from each chunk's arrival to its answer, and the number of
-            steps in each of these chunks.
+        observe: called with the seconds from the arrival of each stream's last samples in a call to
+            their answer, and the number of steps in that call.
     """
 
     def __init__(

@@ -76,11 +76,7 @@ class ServedModel:
 
     def thresholds(self) -> dict[str, float]:
         """The threshold of each word."""
-        if isinstance(self.config, DetectorConfig):
-            return {word: self.config.threshold_for(word) for word in self.words}
-        return {
-            word: self.config.thresholds.get(word, self.config.threshold) for word in self.words
-        }
+        return {word: self.config.threshold_for(word) for word in self.words}
 
 
 def open_models(texts: Sequence[str] = ()) -> dict[str, ServedModel]:

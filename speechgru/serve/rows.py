@@ -1,7 +1,6 @@
 """The states of many streams of one model, one row per stream, and steps of several at once."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -81,13 +80,9 @@ class SingleRows:
 
 
 class BatchRows:
-    """Rows of a graph for many streams at once: one array for each tensor of the state.
+    """Rows of a graph for many streams at once: one array for each tensor of the state."""
 
-    Args:
-        threads: parallel calls, each with a part of the streams.
-    """
-
-    def __init__(self, streams: ManyStreams, step_samples: int, threads: int = 1) -> None:
+    def __init__(self, streams: ManyStreams, step_samples: int) -> None:
         self._run, self._step_samples = streams, step_samples
         self._states = streams.initial_states(_ROWS)
         self._used = 0
@@ -95,8 +90,6 @@ class BatchRows:
         #: Streams are added by another thread than the one that runs steps; without the lock the
         #: arrays could be copied to larger ones while a step's states are written to them.
         self._lock = threading.Lock()
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, "engine") if threads > 1 else None
 
     def add(self) -> int:
         """Add a stream; returns its row."""
@@ -131,14 +124,12 @@ class BatchRows:
     def step(self, rows: list[int], samples: Samples) -> NDArray[np.float32]:
         """Run whole steps of some streams, in calls of up to `MOST_AT_ONCE` steps."""
         steps = samples.size // self._step_samples
-        calls = max(-(-steps // MOST_AT_ONCE), min(self._threads, len(rows) // 8))
+        calls = -(-steps // MOST_AT_ONCE)
         if calls <= 1:
             return self._part(np.array(rows), samples)
         indices = np.array_split(np.array(rows), calls)
         chunks = np.array_split(samples, calls)
-        if self._pool is None:
-            return np.concatenate(list(map(self._part, indices, chunks)))
-        return np.concatenate(list(self._pool.map(self._part, indices, chunks)))
+        return np.concatenate(list(map(self._part, indices, chunks)))
 
     def _part(self, rows: NDArray[np.intp], samples: Samples) -> NDArray[np.float32]:
         # A slice is not copied.
@@ -158,8 +149,8 @@ class BatchRows:
         }
 
 
-def rows_of(backend: Backend, threads: int = 1) -> Rows:
+def rows_of(backend: Backend) -> Rows:
     """Rows for a backend: many streams at once if its graph allows that."""
     if isinstance(backend, OnnxBackend) and (many := backend.many_streams()) is not None:
-        return BatchRows(many, backend.step_samples, threads)
+        return BatchRows(many, backend.step_samples)
     return SingleRows(backend)

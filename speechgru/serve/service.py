@@ -83,6 +83,8 @@ class Service:
         self.sessions: set[Session] = set()
         self.stopping = False
         self._engines: dict[str, Engine] = {}
+        #: Engines of models that others have replaced; they end with their streams.
+        self._retired: list[Engine] = []
         self._rooms: dict[Stream, asyncio.Event] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -107,7 +109,7 @@ class Service:
         await self._drop_remaining()
         if self._watch is not None:
             self._watch.cancel()
-        for engine in self._engines.values():
+        for engine in (*self._engines.values(), *self._retired):
             await engine.close()
 
     async def _drop_remaining(self) -> None:
@@ -124,8 +126,11 @@ class Service:
         return next(iter(self.models.values()))
 
     def configure(self, model: ServedModel) -> None:
-        """New streams of the model of this name have its settings."""
+        """New streams of this name are of this model, with its settings; others keep theirs."""
         self.models = {**self.models, model.name: model}
+        engine = self._engines.get(model.name)
+        if engine is not None and engine.model.backend is not model.backend:
+            self._retired.append(self._engines.pop(model.name))
 
     def model(self, name: str | None) -> ServedModel:
         """A model by its name, or the default.
@@ -192,7 +197,8 @@ class Service:
         """End a stream at once; its waiting samples are dropped."""
         if room := self._rooms.pop(stream, None):
             room.set()
-        self._engines[stream.model.name].close_stream(stream)
+        for engine in (*self._engines.values(), *self._retired):
+            engine.close_stream(stream)
 
     def has_room(self, stream: Stream) -> bool:
         """Whether a stream may get more sound before it has processed what it has."""
@@ -215,8 +221,8 @@ class Service:
 
     def streams(self, model: ServedModel) -> int:
         """Number of open streams of a model."""
-        engine = self._engines.get(model.name)
-        return engine.streams if engine else 0
+        engines = [self._engines.get(model.name), *self._retired]
+        return sum(e.streams for e in engines if e is not None and e.model.name == model.name)
 
     def _engine(self, model: ServedModel) -> Engine:
         if model.name not in self._engines:
@@ -235,6 +241,9 @@ class Service:
             if self._has_garbage and monotonic() - trimmed_s > _TRIM_S:
                 free_memory()
                 self._has_garbage, trimmed_s = False, monotonic()
+            for engine in [engine for engine in self._retired if not engine.streams]:
+                self._retired.remove(engine)
+                await engine.close()
             oldest_s = monotonic() - self.limits.idle_s
             before = idle
             idle = {s: s.last_sound_s for s in self.sessions if s.last_sound_s < oldest_s}

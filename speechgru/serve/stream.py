@@ -44,8 +44,8 @@ class Answer:
     """What a stream reports after some steps.
 
     `posteriors` are log-posteriors, (V,), with the seconds up to the end of their step. `delay_s`
-    is the time since the samples arrived. `ended` marks the last answer; an `error` ends the stream
-    too. `room`: the client may send more samples.
+    is the time since the last of their samples arrived. `ended` marks the last answer; an `error`
+    ends the stream too. `room`: the client may send more samples.
     """
 
     t: float
@@ -97,6 +97,8 @@ class Stream:
         self._bridge = GapBridge(model.backend.sample_rate)
         #: Samples pushed, and samples processed.
         self.pushed = self.taken = 0
+        #: When samples arrived, with `pushed` then; when the last that were taken did.
+        self._arrivals: deque[tuple[int, float]] = deque()
         self.arrived_s = 0.0
         #: Steps processed since the start or the last reset.
         self.steps = 0
@@ -126,7 +128,7 @@ class Stream:
         """Add the next samples, (S,) finite float32 in [-1, 1], after `lost` that never came."""
         samples = self._bridge.push(samples, lost)
         self.pushed += len(samples)
-        self.arrived_s = monotonic()
+        self._arrivals.append((self.pushed, monotonic()))
         self._inbox.append(samples)
         self._wake(self)
 
@@ -169,6 +171,9 @@ class Stream:
             return None
         samples, self._rest = self._rest[:taken], self._rest[taken:]
         self.taken += taken
+        while self._arrivals[0][0] < self.taken:
+            self._arrivals.popleft()
+        self.arrived_s = self._arrivals[0][1]
         return samples
 
     @property

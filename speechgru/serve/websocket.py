@@ -10,6 +10,7 @@ without a `type` is an event.
 
 import asyncio
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ class WebSocketSession(SocketSession):
             self._hear(stream, content)
         except SpeechGRUError as error:
             self.fail(error)
-        self.last_sound_s = stream.arrived_s
+        self.last_sound_s = monotonic()
         return True
 
     async def _handle(self, kind: Any, options: Mapping[str, Any]) -> None:

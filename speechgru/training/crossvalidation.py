@@ -24,7 +24,7 @@ from speechgru.corpora.other_sounds import other_sounds, paths_without
 from speechgru.corpora.packed import PackedAudio, pack
 from speechgru.corpora.sequences import SequencePlan, Sequences
 from speechgru.corpora.split_audio import SplitAudio
-from speechgru.corpora.streams import StreamPlan
+from speechgru.corpora.streams import StreamPlan, clip_name
 from speechgru.decoding.factory import decoder_settings
 from speechgru.errors import DataError, InterruptedRunError, UsageError
 from speechgru.evaluation.ambient import AmbientSound, recognize_ambient
@@ -232,7 +232,8 @@ def evaluate_fold(backend: Backend, audio: SplitAudio, speech: AmbientSound) -> 
     clips = []
     for example, predicted in zip(report.examples, report.predicted, strict=True):
         name = name_in(root, example.path) if example.path else ""
-        speakers[name] = example.speaker
+        if example.path:
+            speakers[clip_name(audio, example)] = example.speaker
         recognized = backend.labels[int(predicted)]
         clips.append(
             ClipOutcome(

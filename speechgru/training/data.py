@@ -146,6 +146,12 @@ def _split_notes(task: Task, corpus: Corpus) -> Iterator[str]:
     """What validation does not show."""
     if corpus.split_by == "file" and not corpus.guessed_speakers:
         yield SPLIT_RULES["file"]
+    if task.protocol == "folder" and corpus.split_by != "file":
+        others = [c for c in corpus.clips if c.word == UNKNOWN and c.split != "training"]
+        if unused := len({c.path for c in others if not is_false_alarm(c.path.as_posix())}):
+            names = sorted({clip.speaker for clip in others if clip.speaker})
+            whose = f": the words of {', '.join(names)} validate or test" if names else ""
+            yield f"{counted(unused, 'recording')} of other speech not trained on{whose}"
     validated = {example.label for example in task.split("validation")}
     if lacking := [word for word in task.labels if word not in (*NOT_WORDS, *validated)]:
         yield f"no clip for validation: {', '.join(lacking)}"

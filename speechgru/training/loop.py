@@ -333,7 +333,7 @@ class _Loop:
                 return True
             if self.trainer.recipe.training.keep_start:
                 misses_no_more = score.stream.missed_percent <= best["missed_percent"] + _ROUNDING
-                return misses_no_more and score.stream.cost < best["stream_cost"]
+                return misses_no_more and score.stream.cost < best["stream_cost"] - _ROUNDING
             return -score.stream.errors >= progress.best_score
         least_loss = progress.best_metrics.get("validation", {}).get("loss", math.inf)
         return (score.balanced_accuracy, -score.loss) > (progress.best_score, -least_loss)

@@ -39,9 +39,10 @@ _PIECE_S, _FADE_S = (0.25, 0.8), 0.02
 
 
 def talk_recordings(data: TrainingData, split: str) -> tuple[Path, ...]:
-    """Running speech of a split: the corpus's long recordings of other speech, and what ships.
+    """Running speech: what ships for a split, and the long recordings of its unknown words.
 
-    Reviewed false alarms, which are for training, are there several times.
+    A folder of words has these for training only. Reviewed false alarms, which are for training,
+    are there several times.
     """
     own = dict.fromkeys(
         example.path

@@ -17,6 +17,8 @@ from speechgru.training.stream_validation import StreamScore
 
 #: Streams side by side: so few that most clips follow many others.
 ROWS = 32
+#: Clips that are scored together.
+_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,12 @@ class Validation:
         packed: PackedAudio,
         model: SpeechGRU,
         carried: bool = False,
-        batch: int = 512,
     ) -> None:
         examples = task.split("validation")
         clips = packed.gather(examples, model.steps(task.clip_s) * model.step_samples)
         self.clips = torch.from_numpy(clips).to(model.device)
         labels = [example.label for example in examples]
         self.targets = torch.tensor(model.vocabulary.ids(labels), device=model.device)
-        self.batch = batch
         order = np.random.default_rng(0).permutation(len(examples))
         self.order = order if carried else None
 
@@ -93,7 +93,7 @@ class Validation:
     def _scores(self, model: SpeechGRU) -> Tensor:
         backend = TorchBackend(model)
         scores = (
-            score_clips(backend, self.clips, self.batch)
+            score_clips(backend, self.clips, _BATCH)
             if self.order is None
             else score_carried(backend, self.clips, self.order, ROWS)
         )

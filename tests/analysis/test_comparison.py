@@ -166,6 +166,11 @@ def test_a_single_clip_has_no_interval_of_its_difference():
     assert rnn.splits["testing"].difference is None
 
 
+def test_no_difference_has_an_interval_too():
+    mean, low, high = paired_difference(np.zeros(100))
+    assert (mean, round(low, 1), round(high, 1)) == (0.0, -3.7, 3.7)
+
+
 @given(seed=st.integers(0, 1_000))
 @settings(max_examples=5, deadline=None)
 def test_paired_interval_covers_the_truth_19_times_in_20(seed):

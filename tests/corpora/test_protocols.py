@@ -275,6 +275,22 @@ def test_long_recordings_of_other_speech_are_cut(tmp_path: Path) -> None:
         assert several == pytest.approx([0.0, 0.8, 1.6, 2.4, 3.2, 4.0])
 
 
+@pytest.mark.parametrize(("speakers", "used"), [(1, 12), (6, 8)])
+def test_other_speech_is_all_for_training_unless_its_speakers_validate(
+    tmp_path: Path, speakers: int, used: int
+) -> None:
+    """Nobody else would hear it; but speakers whose words are tested, here two, stay unheard."""
+    for folder in ("auf", "zu", UNKNOWN):
+        (tmp_path / folder).mkdir()
+        for n in range(12):
+            path = tmp_path / folder / f"{'abcdef'[n % speakers]}{'x' * 3}_{n}.wav"
+            soundfile.write(path, np.full(8_000, n / 50), 8_000)
+    corpus = open_corpus(tmp_path)
+    assert corpus.split_by == ("file" if speakers == 1 else "speaker")
+    others = [e for e in make_task("folder", corpus).split("training") if e.label == UNKNOWN]
+    assert len(others) == used
+
+
 @pytest.mark.parametrize(
     ("duration_s", "clip_s"), [(0.1, 0.5), (0.7, 0.7), (0.71, 0.8), (9.0, 5.0)]
 )

@@ -117,6 +117,21 @@ def test_real_streams_have_unknown_words_and_background(commands):
     assert "_unknown_" not in {spoken.word for spoken in words_first.truth.words}
 
 
+def test_pieces_of_long_recordings_are_as_long_as_clips(tmp_path):
+    """Other speech is cut up for training, and so it is in a stream of the training split."""
+    rng = np.random.default_rng(0)
+    for folder, duration_s in {"go": 0.8, "stop": 0.8, "_unknown_": 9.0}.items():
+        (tmp_path / folder).mkdir()
+        for number in range(3):
+            samples = rng.normal(0, 0.05, round(duration_s * RATE))
+            soundfile.write(tmp_path / folder / f"{number}.wav", samples, RATE)
+    audio = open_split_audio(tmp_path, "folder", "training", RATE)
+    stream = make_stream(audio, StreamPlan(minutes=2, unknown=0.5))
+    lengths_s = [word.end - word.start for word in stream.truth.words if word.word == "_unknown_"]
+    assert lengths_s
+    assert max(lengths_s) <= audio.task.clip_s + 0.01
+
+
 def test_background_has_the_same_level_in_every_scene(commands):
     background = background_of(commands)
     heard = background.take(120 * RATE)

@@ -1,9 +1,25 @@
 """The picture of the detection error trade-off, which short streams make sparse."""
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from tone_listener import stream, tone_listener, with_ctc_head
+from tones import RATE
 
-from speechgru.evaluation.det import THRESHOLDS, OperatingPoint, det_figure, save_det_picture
+from speechgru.backends.pytorch import TorchBackend
+from speechgru.corpora.truth import SpokenWord, Truth
+from speechgru.decoding.ctc import CTCConfig
+from speechgru.decoding.grammar import parse_grammar
+from speechgru.evaluation.det import (
+    THRESHOLDS,
+    OperatingPoint,
+    det_curve,
+    det_figure,
+    save_det_picture,
+)
+from speechgru.evaluation.streams import ArraySound, recognize_stream
+from speechgru.labels import Spelling
+from speechgru.recognition.state_policy import CARRY
 
 CURVES = {
     "four words, one false alarm": lambda t: (12.0 if t <= 0.3 else 0.0, round(4 * t) / 4),
@@ -44,3 +60,25 @@ def test_a_picture_is_written_whole(tmp_path):
     points = curve("hundreds of words")
     save_det_picture(points, points[3], "語 $x", tmp_path / "det.png")
     assert [path.name for path in tmp_path.iterdir()] == ["det.png"]
+
+
+@pytest.mark.parametrize("mode", ["carry", "event"])
+def test_the_curve_is_of_the_decoder_with_its_grammar(mode):
+    """At the decoder's own threshold it is the decoder's own point."""
+    backend = TorchBackend(with_ctc_head(tone_listener()))
+    samples, _ = stream(["low", "high", "mid", "mid", "low"], seed=900)
+    sound = ArraySound(np.asarray(samples, np.float32), RATE)
+    grammar = parse_grammar("mid (mid|high)", Spelling(backend.info.outputs["ctc"]))
+    config = CTCConfig(threshold=THRESHOLDS[len(THRESHOLDS) // 2])
+    policy = CARRY.model_copy(update={"mode": mode})
+    output = recognize_stream(backend, sound, config, policy, grammar=grammar)
+    without = recognize_stream(backend, sound, config, policy)
+    assert len(output.events) < len(without.events)
+    truth = Truth(duration_s=60.0, words=(SpokenWord(word="low", start=0.0, end=0.1),))
+    (point,) = [
+        point
+        for point in det_curve(backend, sound, truth, output, config, policy)
+        if point.threshold == config.threshold
+    ]
+    per_hour = 3600 / output.duration_s
+    assert point.false_alarms_per_hour == pytest.approx(len(output.events) * per_hour)

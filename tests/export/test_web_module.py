@@ -64,6 +64,9 @@ def test_the_detector_decides_as_pythons_does(module):
     assert events > 200
 
 
+_WRONG = ("5", "0.9", "-1", "NaN")
+
+
 def test_only_thresholds_change_within_a_stream(module):
     found = run_node(
         """
@@ -71,8 +74,9 @@ def test_only_thresholds_change_within_a_stream(module):
         const config = { smoothing_s: 0.1, threshold: 0.9, thresholds: {}, min_duration_s: 0.1,
           refractory_s: 0.5, release: 0.8, most_unknown: 1, unknown_s: 0.5 };
         const detector = new Detector(["_silence_", "_unknown_", "go"], 0.02, config);
-        const refused = [{ smoothing_s: 0.2 }, { most_unknown: 0.1 }, { pause_s: 0.7 }, {
-          thresholds: { up: 0.5 } }].map((change) => {
+        const thresholds = [{ up: 0.5 }, { go: 5 }, { go: "0.9" }, { go: -1 }, { go: NaN }];
+        const refused = [{ smoothing_s: 0.2 }, { most_unknown: 0.1 }, { pause_s: 0.7 },
+          ...thresholds.map((thresholds) => ({ thresholds }))].map((change) => {
           try { detector.configure({ ...config, ...change }); return "accepted"; }
           catch (error) { return error.message; }
         });
@@ -92,6 +96,7 @@ def test_only_thresholds_change_within_a_stream(module):
         "most_unknown: only thresholds can change in a stream",
         "pause_s: only thresholds can change in a stream",
         "threshold: the model has no word up",
+        *(f"thresholds.go: {n}; a number above 0 and up to 1 is needed" for n in _WRONG),
     ]
     assert times == [pytest.approx(1.1)]  # after `min_duration_s`
 

@@ -47,6 +47,14 @@ def test_no_take_has_a_gap_in_it(tmp_path):
     assert again.path.exists()
 
 
+def test_the_margin_of_a_take_is_not_from_before_a_gap(tmp_path):
+    recording, marked = session(tmp_path), room(1.0)
+    marked[-1600:] = 0.0003  # the last sound before the gap
+    recording.push(marked)
+    (outcome,) = recording.push(np.concatenate([room(0.1), spoken(0.5), room(0.8)]), lost=8000)
+    assert not np.isclose(outcome.take.samples, 0.0003, atol=1e-9).any()
+
+
 def test_silence_is_told_and_asked_again(tmp_path):
     recording = session(tmp_path)
     outcomes = recording.push(room(2 * PATIENCE_S + 0.5))

@@ -7,6 +7,7 @@ import wave
 from contextlib import contextmanager
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -80,6 +81,7 @@ def test_a_full_disk_leaves_a_readable_recording(tmp_path):
     with disk_with(20_000), StreamSaver(tmp_path / "all.wav", None, RATE, reported.append) as saver:
         for block in blocks(samples):
             saver.push(BlockResult(block, ()))
+        assert not [one for one in psutil.Process().open_files() if "all.wav" in one.path]
     assert saver.failed
     assert len(reported) == 1
     assert "cannot be written: File too large; listening goes on" in reported[0]

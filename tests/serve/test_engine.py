@@ -1,6 +1,7 @@
 """The engine: every stream's events are those of `listen`, whatever runs beside it."""
 
 import asyncio
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,10 @@ from speechgru.audio.pcm import to_floats
 from speechgru.recognition.state_policy import StatePolicy
 from speechgru.serve.engine import Engine
 from speechgru.serve.models import open_models
+from speechgru.serve.service import Service
+from speechgru.serve.stream import Extras
+
+LARGE, SMALL = "commands-12", "commands-12-small"
 
 
 def heard(sizes, company=0, model=None):
@@ -94,6 +99,59 @@ def test_the_state_is_reset_where_listen_resets_it(monkeypatch):
     object.__setattr__(model, "policy", policy)
     found = heard([320, 1_600, 4_000], company=3, model=model)
     assert found == [without_latency(event.as_dict()) for event in expected]
+
+
+def test_the_delay_is_that_of_the_samples_not_of_those_that_came_later():
+    """While a call runs, more chunks arrive; whose wait is not counted from the last of them."""
+
+    class Slow:
+        def add(self):
+            return 0
+
+        def free(self, row):
+            pass
+
+        def step(self, rows, samples):
+            time.sleep(0.1)
+            return np.full((len(samples), samples.shape[1] // 320, 12), -3.0, np.float32)
+
+    async def run():
+        delays, observed = [], []
+
+        def observe(waits_s, steps):
+            observed.extend(waits_s)
+
+        engine = Engine(open_models()["commands-12"], Slow(), observe)
+        stream = engine.open(lambda a: delays.append(a.delay_s), Extras(posterior_steps=1))
+        for _ in range(60):
+            stream.push(np.zeros(320 * 20, np.float32))
+            await asyncio.sleep(0.005)
+        await engine.close()
+        return delays, observed
+
+    delays, observed = asyncio.run(run())
+    assert len(delays) > 2
+    assert min(delays) > 0.095
+    assert min(observed) > 0.095
+
+
+def test_a_replaced_model_answers_new_streams_only():
+    first, second = (open_models([f"own={name}"])["own"] for name in (LARGE, SMALL))
+
+    async def run():
+        service = Service({"own": first})
+        service.start()
+        before = service.open(first, lambda answer: None)
+        service.configure(second)
+        after = service.open(service.model("own"), lambda answer: None)
+        assert (before.model, after.model) == (first, second)
+        assert service.streams(second) == 2
+        service.close(before)
+        service.close(after)
+        assert service.streams(second) == 0
+        await service.stop()
+
+    asyncio.run(run())
 
 
 def test_a_model_that_cannot_be_run_says_so():

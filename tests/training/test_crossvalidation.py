@@ -7,14 +7,18 @@ from dataclasses import replace
 import pytest
 import soundfile
 from runs import CPU, quick_recipe
+from tone_listener import tone_listener
 from tones import RATE, shared_tones, tone, write_tones
 
+from speechgru.backends.pytorch import TorchBackend
 from speechgru.cli import main
 from speechgru.corpora import open_corpus
 from speechgru.corpora.other_sounds import other_sounds
+from speechgru.corpora.split_audio import open_split_audio
 from speechgru.errors import DataError, InterruptedRunError, UsageError
+from speechgru.evaluation.ambient import AmbientSound
 from speechgru.training import crossvalidation
-from speechgru.training.crossvalidation import CrossValidation, Watch
+from speechgru.training.crossvalidation import CrossValidation, Watch, evaluate_fold
 from speechgru.training.recipe import parse_recipe
 
 pytestmark = pytest.mark.usefixtures("few_sounds")
@@ -46,6 +50,22 @@ def test_every_clip_is_tested_once(recipe, tmp_path):
     assert 0.002 < report.false_alarms["hours"] < 0.1
     assert report.by == "speaker"
     assert [line[:12] for line in lines] == ["fold 1 of 2:", "fold 2 of 2:"]
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_words_of_a_stream_are_by_their_speakers(tmp_path, absolute):
+    """Intervals are over speakers: also where a manifest names files elsewhere."""
+    corpus = open_corpus(shared_tones())
+    rows = ["file,word,speaker,split"]
+    for clip in corpus.clips:
+        shutil.copy(clip.path, tmp_path / clip.path.name)
+        path = clip.path if absolute else clip.path.name
+        rows.append(f"{path},{clip.word},{clip.speaker},{clip.split}")
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    audio = open_split_audio(tmp_path / "list.csv", "folder", "testing", RATE)
+    speech = AmbientSound(tmp_path, (), RATE)
+    found = evaluate_fold(TorchBackend(tone_listener()), audio, speech)
+    assert {word.speaker for word in found.streamed} == {c.speaker for c in corpus.split("testing")}
 
 
 def test_stopped_cross_validation_continues(recipe, tmp_path):

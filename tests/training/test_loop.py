@@ -14,7 +14,7 @@ from tones import TONES_HZ
 from speechgru.decoding.events import isolated_word
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.modelfile.safetensors import load_model
-from speechgru.training import loop, run_directory
+from speechgru.training import loop, run_directory, validation
 from speechgru.training.batches import (
     NO_TARGET,
 )
@@ -308,7 +308,7 @@ def test_balanced_accuracy_with_unequal_labels(trained, trainer, monkeypatch):
 def test_validation_does_not_depend_on_the_batch_size(trained, trainer, monkeypatch):
     model = load_model(trained.model)
     before = trainer.validation(model)
-    monkeypatch.setattr(trainer.validation, "batch", 2)
+    monkeypatch.setattr(validation, "_BATCH", 2)
     after = trainer.validation(model)
     assert after.loss == pytest.approx(before.loss, abs=1e-5)
     assert after.accuracy == before.accuracy

@@ -166,6 +166,7 @@ def test_other_words_train_in_full(tmp_path):
         ([(2.0, 40.0), (2.0, 10.0), (1.0, 20.0)], 2),  # of two that miss no more, the lower cost
         ([(2.0, 40.0), (3.0, 5.0), (2.0, 30.0)], 4),  # one more word missed is not better
         ([(2.0, 40.0), (3.0, 5.0), (2.0, 40.0)], 0),
+        ([(2.0, 4.6875), (2.0, 4.6875), (2.0, 4.6875)], 0),  # the log has fewer digits
     ],
 )
 def test_weights_that_miss_more_words_never_replace_the_first(scores, best, tmp_path, monkeypatch):

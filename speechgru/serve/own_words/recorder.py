@@ -110,7 +110,7 @@ class RecorderSession(SocketSession):
             elif kind == "lost" and self._sound is not None:
                 self._sound.skip(1)
                 if self._words is not None:  # no take has a gap in it
-                    self._words.endpoints.rearm()
+                    self._words.endpoints.gap()
             elif kind == "end":
                 await self._end()
                 self._send({"type": "end"})

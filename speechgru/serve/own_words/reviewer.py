@@ -18,15 +18,15 @@ _MOST_LISTED = 100
 _MOST_BYTES = 2**25
 
 
+#: Files the clips, unless a decision names another speaker.
+_SPEAKER = "me"
+
+
 class Reviewer:
-    """Files caught clips, for any number of pages at once; each method may take a while.
+    """Files caught clips, for any number of pages at once; each method may take a while."""
 
-    Args:
-        speaker: files the clips, unless a decision names another one.
-    """
-
-    def __init__(self, places: Places, speaker: str = "me") -> None:
-        self._places, self._speaker = places, speaker
+    def __init__(self, places: Places) -> None:
+        self._places = places
         self._review: Review | None = None
         self._turn = threading.Lock()
 
@@ -101,7 +101,7 @@ class Reviewer:
         if self._places.caught is None:
             raise UsageError("clips are reviewed if the server has --caught DIR")
         if fresh or self._review is None:
-            self._review = Review(self._places.caught, self._places.data, self._speaker)
+            self._review = Review(self._places.caught, self._places.data, _SPEAKER)
         return self._review
 
     def _listed(self, review: Review) -> dict[str, Any]:

@@ -9,7 +9,7 @@ const ONSET = 0.1;
 const THRESHOLDS = new Set(["threshold", "thresholds"]);
 const NO_WORDS = new Set(["_silence_", "_unknown_", "_blank_", "_boundary_"]);
 
-/** Fires an event when a word's smoothed posterior stays over its threshold; see `speechgru/decoding/detector.py`. */
+/** Emits an event when a word's smoothed posterior stays over its threshold; see `speechgru/decoding/detector.py`. */
 export class Detector {
   /**
    * @param {string[]} labels of the columns of the log-posteriors
@@ -37,8 +37,11 @@ export class Detector {
 
   /** Use settings that differ in thresholds only, from the next step on. */
   configure(config) {
-    for (const word of Object.keys(config.thresholds)) {
+    for (const [word, threshold] of Object.entries(config.thresholds)) {
       if (!this.words.includes(word)) throw new Error(`threshold: the model has no word ${word}`);
+      if (typeof threshold !== "number" || !(threshold > 0 && threshold <= 1)) {
+        throw new RangeError(`thresholds.${word}: ${threshold}; a number above 0 and up to 1 is needed`);
+      }
     }
     for (const key of Object.keys({ ...this.config, ...config })) {
       if (!THRESHOLDS.has(key) && config[key] !== this.config[key]) {
