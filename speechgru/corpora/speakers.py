@@ -21,10 +21,18 @@ FALSE_ALARM = "alarm"
 _ALARM = re.compile(rf"(?:.*/)?(?:{UNKNOWN}|{BACKGROUND_NOISE})/{FALSE_ALARM}_\d+\.\w+")
 #: What recorders, telephones and people call recordings of nobody in particular, or of a place.
 _DEVICE_WORDS = (
-    "android at aud audio aufnahme background bathroom car clean clip close copy far file headset "
-    "iphone kitchen laptop loud memo mic mid near neue new noise noisy office phone ptt quiet rec "
-    "record recording room sample session silence sound take test track untitled vn voice wav "
-    "whatsapp morning evening monday tuesday wednesday thursday friday saturday sunday"
+    "android at aud audio aufnahme aufzeichnung background bathroom car clean clip close copy dm "
+    "enregistrement far file gravação grabación headset iphone kitchen laptop loud memo message mic "
+    "mid music my myrec near neue new noise noisy nota nouvel nova nueva nuova office opname phone "
+    "ptt quiet rec record recording registrazione room sample session signal silence sound "
+    "sprachmemo standard ste take test track untitled vn voice wa wav whatsapp zoom "
+    "morning evening monday tuesday wednesday thursday friday saturday sunday"
+)
+#: How or when something was recorded, with a number: "ch1_anna", "1m_anna", "snr5_anna", "1st anna".
+_CONDITION = re.compile(
+    r"^(?:(?:ch|channel|day|device|nr|pos|position|round|set|snr|v|version)[ _-]?\d+(?:db)?"
+    r"|\d+(?:st|nd|rd|th|m|cm|db))(?:[\s._-]+|$)",
+    re.IGNORECASE,
 )
 _NOBODY = (*_DEVICE_WORDS.split(), *ALTERED)
 _NOBODY_NAMES = frozenset([*_NOBODY, FALSE_ALARM])
@@ -38,7 +46,8 @@ _TAKE = re.compile(rf"[\W_]+(?:\d.*|(?:{_COPIED}|take)(?:[\W_]*\w+)?[\W_]*)$", r
 _COPY_OF = re.compile(rf"^(?:{_COPIED})\s*(?:\(\d+\)\s*)?(?:de|di|of|von)\s+", re.IGNORECASE)
 #: In front it counts takes, or is a date: "01_anna", "(1) anna", "1anna", "20260105T100300".
 _NUMBER = re.compile(
-    r"^\W*\d+(?:t\d[\d.:]*z?)?(?:[\W_]+|$)|^\d{1,3}(?=[^\W\d_]{2,}(?![^\W_]))", re.IGNORECASE
+    r"^\W*\d+(?:t\d[\d.:-]*z?|h\d+m\d+s|z)?(?:[\W_]+|$)|^\d{1,3}(?=[^\W\d_]{2,}(?![^\W_]))",
+    re.IGNORECASE,
 )
 #: Names that programs draw.
 _UUID = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
@@ -129,7 +138,9 @@ def _split_recordings(recordings: Sequence[Recording]) -> Split:
             words[speaker].add(recording.word)
     if len(words) >= len(SPLITS):
         unknown = [r for r, speaker in zip(recordings, speakers, strict=True) if not speaker]
-        files, splits, rule = _split_files(unknown), split_speakers(words), "speaker"
+        takes = Counter(speaker for speaker in speakers if speaker)
+        splits = _with_most(split_speakers(words), words, takes)
+        files, rule = _split_files(unknown), "speaker"
     else:
         files, splits, rule = _split_files(recordings), {}, "file"
     clips = tuple(
@@ -204,6 +215,28 @@ def _with_half(splits: dict[str, str], words_of: Mapping[str, Collection[str]]) 
     return splits
 
 
+def _with_most(
+    splits: dict[str, str], words_of: Mapping[str, Collection[str]], takes: Mapping[str, int]
+) -> dict[str, str]:
+    """The same splits, but of few speakers at least half of the recordings are training, if possible.
+
+    The one with most recordings that does not train, often whose words these are, takes the place
+    of one who trains, has fewer, and says as many of the other's words as anyone.
+    """
+    total = sum(takes.values())
+    while True:
+        training = [speaker for speaker, split in splits.items() if split == "training"]
+        if 2 * sum(takes[speaker] for speaker in training) >= total:
+            return splits
+        most = max((s for s in splits if splits[s] != "training"), key=lambda s: (takes[s], s))
+        fewer = [speaker for speaker in training if takes[speaker] < takes[most]]
+        if not fewer:
+            return splits
+        words = set(words_of[most])
+        other = min(fewer, key=lambda s: (-len(words & set(words_of[s])), takes[s], s))
+        splits[most], splits[other] = "training", splits[most]
+
+
 def _fill(split: str, splits: dict[str, str], words: dict[str, set[str]]) -> None:
     """Move speakers into an empty split; theirs keeps a speaker and, if possible, its words."""
 
@@ -266,7 +299,9 @@ def _speakers(recordings: Sequence[Recording]) -> list[str]:
     believed = 2 * plausible >= len(unsure) and len(words) > 1 and len(speakers) >= least
     spellings = _spellings(guesses)
     return [
-        guess if r.speaker or NOHASH in r.name else spellings.get(guess.casefold(), "") * believed
+        guess
+        if NOHASH in r.name
+        else spellings.get(guess.casefold(), "") * (believed or bool(r.speaker))
         for r, guess in zip(recordings, guesses, strict=True)
     ]
 
@@ -339,7 +374,7 @@ def speaker_in_name(name: str, word: str) -> str:
     stem, word = (unicodedata.normalize("NFKC", text).strip() for text in (stem, word))
     stem = _COPY_OF.sub("", stem)
     stem = _without_word(stem, word)
-    while stem != (shorter := _IN_FRONT.sub("", _NUMBER.sub("", stem))):
+    while stem != (shorter := _in_front_removed(stem)):
         stem = shorter
     stem = stem.lstrip(" ._-–—")
     if apart := _NUMBER_APART.match(stem):
@@ -359,6 +394,13 @@ def speaker_in_name(name: str, word: str) -> str:
     ):
         return ""
     return speaker
+
+
+def _in_front_removed(stem: str) -> str:
+    """A name without what is in front of the speaker: numbers, devices, conditions."""
+    for pattern in (_CONDITION, _NUMBER, _IN_FRONT):
+        stem = pattern.sub("", stem)
+    return stem
 
 
 def _without_word(stem: str, word: str) -> str:
