@@ -10,6 +10,8 @@ from typing import IO, Literal
 _UNKNOWN_BYTES = 0x7FFF0000
 _W64_RIFF = bytes.fromhex("72696666 2e91cf11 a5d628db 04c10000")
 _MAX_CHUNKS = 10_000
+#: Fewer bytes than this after the samples are no sound.
+_LEAST_SOUND = 2_000
 _NIST_COUNTS = (b"sample_count", b"sample_n_bytes", b"channel_count")
 
 ByteOrder = Literal["little", "big"]
@@ -31,8 +33,9 @@ def missing_bytes(path: Path) -> tuple[int, int] | None:
 def open_unfinished_wav(path: Path) -> IO[bytes] | None:
     """A WAV whose writer was killed before it stored the length, as a file that has one.
 
-    Such a file declares 0 bytes of samples although more follow than the header accounts for. None
-    for all other files.
+    Such a file declares 0 bytes of samples although more follow than the header accounts for, or as
+    many as there were when its header was last written, and then goes on without another chunk.
+    None for all other files.
     """
     with path.open("rb") as file:
         present = file.seek(0, os.SEEK_END)
@@ -42,17 +45,29 @@ def open_unfinished_wav(path: Path) -> IO[bytes] | None:
             return None
         is_closed = form == b"RIFF" and riff_bytes + 8 >= present and riff_bytes < _UNKNOWN_BYTES
         samples = _find_chunk(file, 12, b"data", present)
-        if is_closed or samples is None or samples >= present:
+        if samples is None or samples >= present:
             return None
         file.seek(samples - 4)
         declared = _integer(file, 4, "little")
         if form != b"RIFF":
             declared = _rf64_samples(file, present)
-    if declared:
+        goes_on = form == b"RIFF" and _goes_on(file, samples + declared, present)
+    if (declared or is_closed) and not (declared and goes_on):
         return None
     to_the_end = b"\xff\xff\xff\xff"
     patches = {0: b"RIFF", 4: to_the_end, samples - 4: to_the_end}
     return io.BufferedReader(_Patched(path, patches))
+
+
+def _goes_on(file: IO[bytes], position: int, present: int) -> bool:
+    """Whether sound seems to go on at a position, where only a chunk, a tag or zeros may follow."""
+    if present - position < _LEAST_SOUND:
+        return False
+    file.seek(position)
+    start = file.read(_LEAST_SOUND)
+    return any(start) and not any(
+        all(32 <= byte < 127 for byte in start[shift : shift + 4]) for shift in (0, 1)
+    )
 
 
 class _Patched(io.RawIOBase):

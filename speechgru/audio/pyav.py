@@ -36,10 +36,16 @@ def is_installed() -> bool:
     return find_spec("av") is not None
 
 
+#: Of the eight bytes in a FLAC's header that end with the number of its samples.
+_FLAC_LENGTH_BITS = 36
+
+
 def demuxer_of(path: Path) -> str | None:
     """FFmpeg's demuxer for a file, by its first bytes or its suffix; None for other formats."""
     with path.open("rb") as file:
-        start = file.read(16)
+        start = file.read(26)
+    if start[:4] == b"fLaC" and not int.from_bytes(start[18:26]) % 2**_FLAC_LENGTH_BITS:
+        return "flac"  # as from a pipe, of unknown length: libsndfile fails at its end
     for position, signature, demuxer in _SIGNATURES:
         if start[position:].startswith(signature):
             return demuxer

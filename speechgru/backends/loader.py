@@ -1,6 +1,7 @@
 """Opens a model's file, trained or exported, as a backend or a recognizer."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ MODEL_SUFFIXES = (".onnx", ".safetensors")
 
 def is_onnx(path: Path) -> bool:
     """Whether a file is an ONNX file, by its first bytes or, if these do not tell, its name."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError:
-        start = b""
+    start = b""
+    with suppress(OSError):
+        if path.is_file():  # nobody may be writing into a pipe
+            with path.open("rb") as file:
+                start = file.read(9)
     # A safetensors file starts with the length of its header in eight bytes, then JSON.
     if start[8:9] == b"{":
         return False

@@ -8,7 +8,7 @@ import typer
 
 from speechgru.cli import options
 from speechgru.cli.help import examples
-from speechgru.cli.inputs import open_split, report_silent
+from speechgru.cli.inputs import open_split, report_channel, report_silent, report_words_in
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.stream_options import STREAM_MINUTES, check_partner
 from speechgru.cli.terminal import err, out, print_json
@@ -114,7 +114,9 @@ def calibrate(
     from speechgru.recognition.recognizer import stream_settings
 
     backend = open_backend(path, device)
+    report_channel(backend, channel)
     sound = open_ambient(ambient, backend.sample_rate, channel)
+    report_words_in(ambient, backend)
     print_skipped(sound.skipped)
     config = decoder_settings(backend.info)
     _, policy = stream_settings(backend.metadata, mode=state)

@@ -57,6 +57,8 @@ def _with_thresholds(config: "DecoderConfig", texts: Sequence[str]) -> "DecoderC
 
 
 def _parse_threshold(text: str) -> tuple[str, float]:
+    from speechgru.corpora.listing import normalized
+
     word, is_of_word, number = text.rpartition("=")
     if is_of_word and not word:
         raise UsageError(f"--threshold {text}: the word before = is missing")
@@ -66,7 +68,7 @@ def _parse_threshold(text: str) -> tuple[str, float]:
         value = 0.0
     if not 0.0 < value <= 1.0:
         raise UsageError(f"--threshold {text}: a number above 0 and up to 1 is needed")
-    return word, value
+    return normalized(word), value
 
 
 def _within_speech(config: "DecoderConfig") -> "DecoderConfig":

@@ -16,7 +16,7 @@ from speechgru.cli.evaluate_streams import (
     save_stream,
 )
 from speechgru.cli.help import examples
-from speechgru.cli.inputs import open_split, report_silent
+from speechgru.cli.inputs import open_split, report_channel, report_silent, report_words_in
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.stream_options import (
     CONVERSATION_MINUTES,
@@ -255,6 +255,9 @@ def evaluate(
     backend = open_backend(path, device)
     if carry_state or streaming or sequences or conversation:
         backend.check_streams()
+    report_channel(backend, channel)
+    if ambient is not None:
+        report_words_in(ambient, backend)
     ambient_sound = (
         open_ambient(ambient, backend.sample_rate, channel) if ambient is not None else None
     )

@@ -83,6 +83,27 @@ def report_cancelled(path: Path) -> None:
         )
 
 
+def report_channel(backend: "Backend", channel: int | None) -> None:
+    """Say which channel the model was trained on, if all channels are averaged."""
+    recipe = backend.metadata.get("provenance", {}).get("recipe", {})
+    trained = recipe.get("data", {}).get("channel", 0)
+    if trained and channel is None:
+        err.line(
+            f"the model was trained on channel {trained} of its recordings, and here all channels "
+            f"are averaged; --channel {trained} takes the same one"
+        )
+
+
+def report_words_in(ambient: Path, backend: "Backend") -> None:
+    """Say that ambient recordings lie in folders named like the model's words."""
+    words = [word for word in backend.info.words if (ambient / word).is_dir()]
+    if words:
+        err.line(
+            f"{ambient}: has folders named like the model's words ({', '.join(words)}); every "
+            "event in them counts as a false alarm"
+        )
+
+
 def open_split(
     backend: "Backend", data: str, protocol: str | None, split: str, channel: int | None = None
 ) -> "SplitAudio":

@@ -1,7 +1,10 @@
 """Reads single keys of a terminal without waiting and without Enter."""
 
 import os
+import signal
 import sys
+import threading
+from contextlib import suppress
 from typing import Any, Self
 
 _MOST_BYTES = 1024
@@ -16,6 +19,7 @@ class Keys:
     def __init__(self) -> None:
         self._is_terminal = sys.stdin is not None and sys.stdin.isatty()
         self._before: Any = None
+        self._on_continue: Any = None
 
     def poll(self) -> str:
         """The next key in lower case, or "" if none was pressed.
@@ -43,14 +47,26 @@ class Keys:
     def __enter__(self) -> Self:
         if self._is_terminal and sys.platform != "win32":
             import termios
-            import tty
 
             self._before = termios.tcgetattr(sys.stdin)
-            tty.setcbreak(sys.stdin)
+            self._set_single_keys()
+            if threading.current_thread() is threading.main_thread():
+                self._on_continue = signal.signal(signal.SIGCONT, self._set_single_keys)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._before is not None:
             import termios
 
+            if self._on_continue is not None:
+                signal.signal(signal.SIGCONT, self._on_continue)
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
+
+    @staticmethod
+    def _set_single_keys(*_: object) -> None:
+        """Keys without Enter; a shell sets its own way while the process is stopped by Ctrl-Z."""
+        import termios
+        import tty
+
+        with suppress(termios.error):
+            tty.setcbreak(sys.stdin)

@@ -9,7 +9,7 @@ import typer
 from speechgru.cli import options
 from speechgru.cli.decoder_options import DecoderOptions
 from speechgru.cli.help import examples
-from speechgru.cli.inputs import report_cancelled
+from speechgru.cli.inputs import report_cancelled, report_channel
 from speechgru.cli.interrupts import Interrupts
 from speechgru.cli.progress import progress_lines
 from speechgru.cli.stream_source import SourceOptions
@@ -192,6 +192,7 @@ def listen(
     from speechgru.backends.loader import open_backend
 
     backend = open_backend(path)
+    report_channel(backend, channel)
     wants_verdicts = explain or save_near_misses
     decoding = DecoderOptions(threshold or [], within_speech, beam, grammar, wants_verdicts)
     recognizer, decoder = decoding.recognizer(backend)

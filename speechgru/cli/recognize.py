@@ -8,7 +8,7 @@ import typer
 from speechgru.cli import options
 from speechgru.cli.completion import complete_model
 from speechgru.cli.help import examples
-from speechgru.cli.inputs import report_cancelled
+from speechgru.cli.inputs import report_cancelled, report_channel
 from speechgru.cli.progress import progress_lines
 from speechgru.cli.terminal import err, out, plain, print_error, print_json
 from speechgru.errors import DataError, UsageError
@@ -54,6 +54,7 @@ def recognize(
     if not files:
         raise UsageError(f"{paths[0]} is a model; recordings FILE... are needed too")
     backend = open_backend(first if named else bundled_model())
+    report_channel(backend, channel)
     rows: list[dict[str, Any]] = []
     progress = progress_lines("recognizing") if json else None
     try:

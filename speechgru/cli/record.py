@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,8 +37,13 @@ def record(
         Path, typer.Option("--out", metavar="DIR", help="Directory of the word folders.")
     ] = Path("my-words"),
     speaker: Annotated[
-        str, typer.Option(metavar="NAME", help="Name of the speaker; part of the file names.")
-    ] = "me",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of the speaker; part of the file names. [default: the only one in DIR, or "
+            "me]",
+        ),
+    ] = None,
     takes: Annotated[
         int,
         typer.Option(
@@ -89,10 +95,11 @@ def record(
     from speechgru.audio.files import probe
     from speechgru.audio.samples import check_has_channel
     from speechgru.corpora.listing import normalized
-    from speechgru.corpora.own_recordings import OwnRecordings, check_undivided
+    from speechgru.corpora.own_recordings import OwnRecordings, check_undivided, usual_speaker
     from speechgru.recognition.guided_recording import GuidedRecording
 
-    words, speaker = [normalized(word) for word in words or []], normalized(speaker)
+    words = [normalized(word) for word in words or []]
+    speaker = normalized(speaker) if speaker is not None else usual_speaker(out_dir)
     if not words and not (room or talk):
         raise UsageError("WORD... is missing: name the words to record")
     if input_file is not None and (len(words) != 1 or room or talk or device is not None):
@@ -262,3 +269,5 @@ def _finish(out_dir: Path, result: dict[str, Any], json: bool) -> None:
         from speechgru.cli.tables.corpus import print_report
 
         print_report(report)
+        if not report.errors:
+            out.line(f"next: speechgru train my-words --data {quote(str(out_dir))}")

@@ -33,8 +33,13 @@ def review(
         typer.Option(metavar="DIR", help="Directory of word folders to file the clips into."),
     ],
     speaker: Annotated[
-        str, typer.Option(metavar="NAME", help="Name of the speaker; the key s changes it.")
-    ] = "me",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of the speaker; the key s changes it. [default: the only one in the data, "
+            "or me]",
+        ),
+    ] = None,
     play: Annotated[
         bool,
         typer.Option("--play/--no-play", help="Play each clip, where there is a device for it."),
@@ -48,10 +53,11 @@ def review(
     is a decision: right, speech, noise, discard, undo, or an object such as
     {"file": "go/1.wav", "decision": "word", "word": "stop", "speaker": "ben"}.
     """
+    from speechgru.corpora.own_recordings import usual_speaker
     from speechgru.corpora.review import Review, check_apart
 
     check_apart(caught, data, "DIR")
-    review = Review(caught, data, speaker)
+    review = Review(caught, data, speaker if speaker is not None else usual_speaker(data))
     for clip in review.pending:
         if clip.problem:
             err.line(clip.problem)
@@ -126,7 +132,7 @@ def _read_lines() -> Iterator[dict[str, Any]]:
     lines = iter(sys.stdin or ())
     while True:
         try:
-            text = next(lines).strip()
+            text = next(lines).lstrip("\ufeff").strip()
         except StopIteration:
             return
         except UnicodeDecodeError as error:
@@ -159,6 +165,6 @@ def _sentence(filed: "Filed") -> str:
 def _print_result(review: "Review", filed: "list[Filed]", data: Path) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in review.counts.items() if count)
     out.line(f"{len(filed)} decided now; in all: {counts or 'none'}; {len(review.pending)} left")
-    if filed and not review.pending:
+    if any(f.path for f in filed) and not review.pending:
         model = next((f.clip.model for f in filed if f.clip.model), "MODEL")
         out.line(f"next: speechgru train my-words --data {quote(str(data))} --from {quote(model)}")

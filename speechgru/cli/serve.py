@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 RUNS, RECIPE = Path("runs"), "my-words"
+#: Files that a server has open besides its clients' sockets.
+_OWN_FILES = 64
 ACCESS, OWN_WORDS = "Access", "Your own words, on the page"
 
 
@@ -170,6 +172,7 @@ def serve(
         from speechgru.serve.memory import keep_objects
         from speechgru.serve.models import model_names, open_models
         from speechgru.serve.service import Service
+        from speechgru.serve.sockets import allow_open_files
 
         options = _options(
             (host, port), wyoming, token_file, origin or [], (tls_cert, tls_key, tls_self_signed)
@@ -201,6 +204,12 @@ def serve(
             if options.access.token is not None and token_file is not None:
                 err.line(f"clients need the token in {token_file}")
 
+        files = allow_open_files(max_clients + _OWN_FILES)
+        if files < max_clients + _OWN_FILES:
+            err.line(
+                f"--max-clients {max_clients}: this process may open only {files} files, enough "
+                f"for about {max(1, files - _OWN_FILES)} clients"
+            )
         server = Server(service, options, started)
         asyncio.run(server.serve())
         if server.stopped_by == signal.SIGINT:

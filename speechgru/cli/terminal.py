@@ -116,11 +116,18 @@ err = Terminal(stderr=True)
 
 
 def print_error(message: str) -> None:
-    """Print one sentence on stderr, marked as an error."""
+    """Print one sentence on stderr, marked as an error.
+
+    Where nobody can read it, on a full disk or a closed pipe, the exit code still tells.
+    """
     from rich.text import Text
 
     text = shortened(printable(message.strip().replace("\n", " ")))
-    err.console.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
+    try:
+        err.console.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EPIPE):
+            raise
 
 
 def print_json(value: Any) -> None:

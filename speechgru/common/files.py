@@ -74,7 +74,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+            start = path.name.encode(errors="replace")[:200].decode(errors="ignore")
+            handle, name = tempfile.mkstemp(prefix=f".{start}.", suffix=".tmp", dir=path.parent)
             os.close(handle)
             temporary = Path(name)
             yield temporary

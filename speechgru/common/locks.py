@@ -1,5 +1,6 @@
 """Lock files: one process at a time, on every platform."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,14 @@ from speechgru.errors import SpeechGRUError
 
 class LockedError(SpeechGRUError):
     """Another process holds the lock."""
+
+
+#: What a file system without locks says, as on some networks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def _no_locks(path: Path) -> SpeechGRUError:
+    return SpeechGRUError(f"{path.parent}: its file system has no locks; use a folder elsewhere")
 
 
 @contextmanager
@@ -33,7 +42,11 @@ def lock_file(path: Path, wait: bool = True, hint: str = "") -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise LockedError(f"{path}: another process holds this lock") from None
+    except NotImplementedError as error:
+        raise _no_locks(path) from error
     except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise _no_locks(path) from error
         reason = error.strerror or error
         raise SpeechGRUError(f"{path.parent}: cannot be written: {reason}{hint}") from error
     try:

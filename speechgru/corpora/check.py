@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from speechgru.audio.files import CANCELLED_DB, max_recording_s
+from speechgru.audio.samples import SAMPLE_RATE
 from speechgru.common.progress import Progress
 from speechgru.common.threads import in_threads
 from speechgru.corpora.corpus import SPLIT_RULES, SPLITS, Clip, Corpus
@@ -16,7 +17,7 @@ from speechgru.corpora.fingerprint import name_in
 from speechgru.corpora.guesses import layout_guesses
 from speechgru.corpora.listing import Skipped
 from speechgru.corpora.measured import Measured, measure
-from speechgru.corpora.speakers import is_made, speaker_in_name
+from speechgru.corpora.speaker_names import is_made, speaker_in_name
 
 #: Below this peak (-60 dBFS) a clip is silent, as the recognizer gets it: mixed to one channel.
 SILENT_PEAK = 1e-3
@@ -162,6 +163,7 @@ def check(corpus: Corpus, progress: Progress | None = None) -> CheckReport:
     findings = [
         *_faults(names, measured),
         *_duplicates(clips),
+        *_words_as_noise(clips, names[len(clips) :], measured[len(clips) :]),
         *_speakers(corpus),
         *_splits(corpus),
         *_levels(clips),
@@ -208,6 +210,18 @@ def _duplicates(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:
             yield Finding("two_splits", " and ".join(splits), names)
         if len(words) == len(splits) == 1:
             yield Finding("repeated", "", names)
+
+
+def _words_as_noise(
+    clips: Sequence[_CheckedClip], names: Sequence[str], noises: Sequence[Measured]
+) -> Iterator[Finding]:
+    """Recordings of a word that are also background noise, in which no word must be recognized."""
+    by_sound = {(c.measured.rate, c.measured.digest): c for c in clips if not c.measured.fault}
+    for name, noise in zip(names, noises, strict=True):
+        same = by_sound.get((noise.rate, noise.digest))
+        if same is not None and noise.peak >= SILENT_PEAK:
+            detail = f"{same.clip.word} and background noise"
+            yield Finding("two_labels", detail, (same.name, name))
 
 
 def _speakers(corpus: Corpus) -> Iterator[Finding]:
@@ -276,7 +290,7 @@ def _outliers(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:
     rate = Counter(checked.measured.rate for checked in words).most_common(1)[0][0]
     median_s = float(np.median([checked.measured.duration_s for checked in words]))
     for _clip, name, measured in words:
-        if measured.rate != rate:
+        if measured.rate != rate and min(measured.rate, rate) < SAMPLE_RATE:
             yield Finding("odd_rate", f"{measured.rate} Hz; most have {rate} Hz", (name,))
         ratio = measured.duration_s / median_s
         if measured.duration_s < SHORTEST_WORD_S:

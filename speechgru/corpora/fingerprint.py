@@ -40,11 +40,14 @@ def recordings_fingerprint(root: Path, paths: Iterable[Path]) -> str:
 def files_fingerprint(root: Path, paths: Iterable[Path], *more: object) -> str:
     """Identifies the present state of files: names, sizes and times of change; and `more`.
 
+    Of times also that of the entry itself, as files may be exchanged whose contents are as old.
+
     Raises:
         DataError: a file is missing.
     """
     stats = ((name_in(root, path), _stat(path)) for path in paths)
-    return digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats] + [more])
+    rows = [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats]
+    return digest([*rows, more])
 
 
 def digest(rows: Iterable[tuple[object, ...]]) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from speechgru.corpora.copies import originals
 from speechgru.corpora.corpus import Clip, Corpus
 from speechgru.corpora.fingerprint import name_in
-from speechgru.corpora.speakers import hash_percent, hash_split, is_made
+from speechgru.corpora.speaker_names import is_made
+from speechgru.corpora.speakers import hash_percent, hash_split
 from speechgru.errors import DataError, UsageError
 
 #: More folds than this are trained only where they are asked for.

@@ -10,9 +10,11 @@ from speechgru.common.wording import counted, shown
 from speechgru.corpora.corpus import Corpus
 from speechgru.corpora.fingerprint import name_in
 from speechgru.corpora.folders import SPLIT_FOLDERS
-from speechgru.corpora.speakers import is_false_alarm
+from speechgru.corpora.speaker_names import is_false_alarm
 
 _EXAMPLES = 3
+#: Speakers that are all named.
+_SPEAKERS = 12
 #: Folders that hold recordings rather than those of a word.
 _HOLDERS = frozenset(
     (
@@ -43,8 +45,8 @@ def layout_guesses(corpus: Corpus) -> tuple[str, ...]:
 def speaker_guess(speakers: Collection[str]) -> str:
     """That speakers were read off file names, and which."""
     return (
-        f"{len(speakers):,} speakers, by the file names: {_some(speakers)} (if that is wrong, use "
-        "folders word/speaker/ or a manifest)"
+        f"{len(speakers):,} speakers, by the file names: {_some(speakers, _SPEAKERS)} (if that is "
+        "wrong, use folders word/speaker/ or a manifest)"
     )
 
 
@@ -159,6 +161,6 @@ def _without_speaker(corpus: Corpus) -> Iterator[str]:
         )
 
 
-def _some(names: Collection[str]) -> str:
-    shown = sorted(names)[:_EXAMPLES]
-    return ", ".join(shown) + (", ..." if len(names) > _EXAMPLES else "")
+def _some(names: Collection[str], most: int = _EXAMPLES) -> str:
+    shown = sorted(names)[:most]
+    return ", ".join(shown) + (", ..." if len(names) > most else "")

@@ -56,6 +56,8 @@ def _no_manifest(path: Path) -> str:
     """What a path is instead of a manifest, as far as its name tells; else ""."""
     if not path.exists():
         return "not found"
+    if not path.is_file():
+        return "a pipe or a device"
     if is_archive(path.name):
         return "an archive, which must be unpacked first"
     return "a recording" if path.suffix.lower() in audio_suffixes() else ""

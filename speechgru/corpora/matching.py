@@ -14,7 +14,7 @@ from speechgru.common.files import write_atomic
 from speechgru.common.progress import Progress
 from speechgru.common.wording import counted, first_of
 from speechgru.corpora.corpus import Clip, Corpus
-from speechgru.corpora.speakers import is_made
+from speechgru.corpora.speaker_names import is_made
 from speechgru.errors import DataError
 
 #: Rules of `SPLIT_RULES` for a corpus that has no splits of its own.

@@ -14,7 +14,7 @@ from speechgru.common.locks import lock_file
 from speechgru.common.word_folders import folder_name
 from speechgru.corpora.folders import SPLIT_FOLDERS, split_folders
 from speechgru.corpora.listing import BACKGROUND_NOISE, list_words
-from speechgru.corpora.speakers import speaker_in_name
+from speechgru.corpora.speaker_names import is_made, speaker_in_name
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.labels import UNKNOWN
 
@@ -23,6 +23,19 @@ NUMBERS_LOCK = ".recordings.lock"
 #: Not allowed in names, besides what a file system refuses: control characters, line separators,
 #: half a surrogate pair.
 _UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def usual_speaker(root: Path) -> str:
+    """The only speaker of the words in a directory, by the names of the files; else "me"."""
+    folders = list_words(root).folders if root.is_dir() else {}
+    names = {
+        speaker_in_name(name, word)
+        for word, recordings in folders.items()
+        if not word.startswith("_")
+        for name in recordings
+    }
+    names = {name for name in names if not is_made(name)}
+    return names.pop() if len(names) == 1 and "" not in names else "me"
 
 
 class OwnRecordings:

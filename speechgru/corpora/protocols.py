@@ -17,7 +17,7 @@ from speechgru.common.threads import in_threads
 from speechgru.common.wording import did_you_mean
 from speechgru.corpora.background import cut_silence
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus, Example, Task
-from speechgru.corpora.speakers import is_false_alarm
+from speechgru.corpora.speaker_names import is_false_alarm
 from speechgru.corpora.word_bounds import word_bounds_s
 from speechgru.errors import DataError, MissingWordsError, UsageError
 from speechgru.labels import COMMANDS, NOT_WORDS, SILENCE, UNKNOWN

@@ -17,7 +17,7 @@ from speechgru.common.wording import did_you_mean, shown
 from speechgru.corpora.folders import SPLIT_FOLDERS, split_folders
 from speechgru.corpora.listing import BACKGROUND_NOISE, list_recordings, list_words, normalized
 from speechgru.corpora.own_recordings import NUMBERS_LOCK, check_speaker, next_path, numbered
-from speechgru.corpora.speakers import FALSE_ALARM
+from speechgru.corpora.speaker_names import FALSE_ALARM
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.labels import UNKNOWN
 

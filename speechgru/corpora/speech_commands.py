@@ -9,7 +9,8 @@ from pathlib import Path
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus
 from speechgru.corpora.fingerprint import name_in
 from speechgru.corpora.listing import Listing, normalized, without_suffix
-from speechgru.corpora.speakers import Recording, hash_split, speaker_in_name, split_recordings
+from speechgru.corpora.speaker_names import speaker_in_name
+from speechgru.corpora.speakers import Recording, hash_split, split_recordings
 from speechgru.errors import DataError
 from speechgru.labels import COMMANDS, SILENCE, UNKNOWN
 

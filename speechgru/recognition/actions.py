@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ def parse_hook(text: str) -> Hook:
             program.
     """
     word, separator, command = _split_hook(text)
+    word = unicodedata.normalize("NFC", word)
     try:
         arguments = tuple(map(in_home, shlex.split(command)))
     except ValueError as error:

@@ -81,6 +81,8 @@ def read_token(path: Path) -> str:
     """
     if path.is_dir():
         raise SpeechGRUError(f"--token-file {path}: is a directory; a file name is needed")
+    if path.exists() and not path.is_file():
+        raise SpeechGRUError(f"--token-file {path}: is a pipe or a device; a file is needed")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,6 +1,7 @@
 """The models that a server offers, by name."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +60,7 @@ class ServedModel:
         """
         single = {} if threshold is not None else dict(self.config.thresholds)
         single |= thresholds or {}
+        single = {unicodedata.normalize("NFC", word): value for word, value in single.items()}
         for word, value in single.items():
             if word not in self.words:
                 raise UsageError(

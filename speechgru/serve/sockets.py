@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 from speechgru.errors import UsageError
@@ -22,6 +23,22 @@ class Listeners:
         self.main.close()
         if self.wyoming is not None:
             self.wyoming.close()
+
+
+def allow_open_files(count: int) -> int:
+    """Let this process open so many files and sockets, if the system allows it; how many it may."""
+    if sys.platform == "win32":
+        return count
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= count:
+        return count
+    allowed = count if hard == unlimited else min(count, hard)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def listeners(main: Address, wyoming: Address | None = None, count: int = 1) -> list[Listeners]:

@@ -31,7 +31,7 @@ from speechgru.corpora.listing import summarize_skipped
 from speechgru.corpora.other_sounds import OtherSounds, other_sounds
 from speechgru.corpora.packed import PackedAudio, pack
 from speechgru.corpora.protocols import make_task
-from speechgru.corpora.speakers import is_false_alarm
+from speechgru.corpora.speaker_names import is_false_alarm
 from speechgru.corpora.word_bounds import word_bounds_s
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN

@@ -17,7 +17,7 @@ from speechgru.audio.pcm import FULL_SCALE, Packed, to_packed
 from speechgru.audio.samples import Samples
 from speechgru.common.threads import in_threads
 from speechgru.corpora.packed import PackedAudio
-from speechgru.corpora.speakers import is_false_alarm
+from speechgru.corpora.speaker_names import is_false_alarm
 from speechgru.labels import UNKNOWN
 from speechgru.training.augmentation import crops_at
 from speechgru.training.data import TrainingData

@@ -205,11 +205,13 @@ def test_telephone_codecs_are_read(tmp_path, subtype):
     assert strongest_hertz(heard) == pytest.approx(440, abs=2)
 
 
-def unfinished(form: bytes, riff: int, extra: bytes = b"", sizes: bytes = b"") -> bytes:
-    """A WAV whose writer was killed: it declares no samples, and has a second of them."""
+def unfinished(
+    form: bytes, riff: int, extra: bytes = b"", sizes: bytes = b"", data: int = 0
+) -> bytes:
+    """A WAV whose writer was killed: it declares `data` bytes, and has a second of samples."""
     samples = np.rint(tone(440) * 32_767).astype("<i2").tobytes()
     layout = struct.pack("<IHHIIHH", 16, 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16)
-    data = 0xFFFFFFFF if sizes else 0
+    data = 0xFFFFFFFF if sizes else data
     head = form + struct.pack("<I", riff) + b"WAVE" + sizes + b"fmt " + layout + extra
     return head + b"data" + struct.pack("<I", data) + samples
 
@@ -224,15 +226,33 @@ JUNK = b"JUNK" + struct.pack("<I", 4_036) + bytes(4_036)
         unfinished(b"RIFF", 36),
         unfinished(b"RIFF", 4_080, JUNK),
         unfinished(b"RIFF", 0xFFFFFFFF),
+        unfinished(b"RIFF", 36 + 8_000, data=8_000),
+        unfinished(b"RIFF", 36 + 2 * SAMPLE_RATE, data=SAMPLE_RATE),
         unfinished(b"RF64", 0xFFFFFFFF, b"", b"ds64" + struct.pack("<I", 28) + bytes(28)),
     ],
-    ids=["no sizes", "size of the header", "after padding", "unknown size", "RF64"],
+    ids=["no", "of the header", "after padding", "unknown", "of earlier", "half", "RF64"],
 )
 def test_an_unfinished_wav_is_read_to_its_end(tmp_path, content):
     path = tmp_path / "killed.wav"
     path.write_bytes(content)
     np.testing.assert_allclose(read(path), tone(440), atol=1e-4)
     assert probe(path).duration_s == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        bytes(9_000),
+        b"LIST" + struct.pack("<I", 9_000) + bytes([1, 2]) * 4_500,
+        b"TAG" + b"\x01" * 125,
+    ],
+    ids=["zeros", "notes", "a tag"],
+)
+def test_what_follows_the_samples_and_is_no_sound_is_not_read(tmp_path, rest):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(440), SAMPLE_RATE)
+    path.write_bytes(path.read_bytes() + rest)
+    assert len(read(path)) == SAMPLE_RATE
 
 
 def test_an_empty_wav_with_notes_is_empty(tmp_path):

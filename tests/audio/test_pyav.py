@@ -37,6 +37,18 @@ def write(path: Path, hertz: float = 440.0, channels: int = 1) -> Path:
     return path
 
 
+def test_flac_of_unknown_length_is_read_to_its_end(tmp_path):
+    """As encoders write it into a pipe."""
+    path = tmp_path / "piped.flac"
+    sound = 0.5 * np.sin(2 * np.pi * 440 * np.arange(48_000) / 16_000)
+    soundfile.write(path, sound, 16_000)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    np.testing.assert_allclose(read(path), sound, atol=1e-4)
+
+
 def strongest_hertz(samples: np.ndarray) -> float:
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
     return float(np.argmax(spectrum) * 16_000 / len(samples))

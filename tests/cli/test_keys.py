@@ -2,7 +2,9 @@
 
 import os
 import pty
+import signal
 import sys
+import termios
 import time
 import types
 
@@ -36,6 +38,17 @@ def test_a_key_that_bounces_is_one_answer(press):
         assert (keys.poll(), keys.poll()) == ("y", "")
         press("ö")
         assert keys.poll() == "ö"
+
+
+def test_a_key_needs_no_enter_after_the_program_was_stopped(press):
+    """A shell gives back the terminal as it was before."""
+    before = termios.tcgetattr(sys.stdin)
+    with Keys() as keys:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+        os.kill(os.getpid(), signal.SIGCONT)
+        press("y")
+        assert keys.poll() == "y"
+    assert signal.getsignal(signal.SIGCONT) == signal.SIG_DFL
 
 
 def test_an_arrow_is_no_answer(press):

@@ -7,6 +7,7 @@ import pty
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +33,16 @@ def folders(tmp_path):
         (tmp_path / "own" / word).mkdir(parents=True)
         soundfile.write(tmp_path / "own" / word / "anna_1.wav", rng.uniform(-1, 1, RATE), RATE)
     return str(tmp_path / "caught"), str(tmp_path / "own")
+
+
+def test_the_first_line_may_have_a_byte_order_mark_and_the_speaker_is_known(folders, monkeypatch):
+    caught, own = folders
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\ufeffright\n"))
+    assert main(["review", caught, "--data", own]) == 0
+    assert sorted(path.name for path in Path(own, "go").glob("*.wav")) == [
+        "anna_1.wav",
+        "anna_2.wav",
+    ]
 
 
 @pytest.fixture

@@ -56,8 +56,10 @@ def test_messages_that_a_full_disk_does_not_take_cost_no_result(tone_stream):
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, timeout=60)
         assert (done.returncode, len(words(done.stdout))) == (0, 5)
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
-    assert done.returncode == 1
-    assert b"error: the output: No space left on device" in done.stderr
+        assert done.returncode == 1
+        assert b"error: the output: No space left on device" in done.stderr
+        for command, code in ((["foo"], 2), (["recognize", "missing.wav"], 4)):
+            assert subprocess.run([*PROGRAM, *command], stderr=full, timeout=60).returncode == code
 
 
 def test_nothing_at_all_on_stdin_is_an_error(tone_stream):

@@ -1,11 +1,13 @@
 """A lock keeps other processes out, and nothing else."""
 
+import errno
 import multiprocessing
 import os
 import signal
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from speechgru.common.locks import LockedError, lock_file
 from speechgru.errors import SpeechGRUError
@@ -17,6 +19,18 @@ def test_a_second_holder_is_refused_or_waits(tmp_path: Path) -> None:
         lock_file(lock, wait=False).__enter__()
     with lock_file(lock, wait=False):
         assert lock.is_file()
+
+
+@pytest.mark.parametrize(
+    "reason", [OSError(errno.ENOLCK, "no locks"), NotImplementedError("flock")]
+)
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch, reason) -> None:
+    def acquire(lock: FileLock) -> None:
+        raise reason
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with pytest.raises(SpeechGRUError, match="its file system has no locks"):
+        lock_file(tmp_path / "lock").__enter__()
 
 
 def test_an_error_releases_the_lock(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """`data check` on what training would refuse, and on what it could not use."""
 
+import shutil
+
 import numpy as np
 import pytest
 import soundfile
@@ -84,6 +86,20 @@ def test_ten_takes_of_each_word_by_one_speaker_are_enough(tmp_path, takes, detai
     assert sorted((f.kind, f.detail) for f in findings) == sorted(
         ("few_clips", detail) for detail in details
     )
+
+
+def test_words_among_the_background_are_errors(tmp_path):
+    for folder in ("yes", "no", "_background_noise_"):
+        (tmp_path / folder).mkdir()
+    for number in range(12):
+        for word in ("yes", "no"):
+            samples = noise(number + 100 * len(word))
+            soundfile.write(tmp_path / word / f"anna_{number}.wav", samples, RATE)
+    shutil.copy(tmp_path / "yes" / "anna_3.wav", tmp_path / "_background_noise_" / "room.wav")
+    findings = check(open_corpus(tmp_path)).findings
+    assert [(f.kind, f.files) for f in findings] == [
+        ("two_labels", ("yes/anna_3.wav", "_background_noise_/room.wav"))
+    ]
 
 
 def test_silent_background_is_a_warning(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from speechgru.corpora import open_corpus
-from speechgru.corpora.own_recordings import OwnRecordings
+from speechgru.corpora.own_recordings import OwnRecordings, usual_speaker
 from speechgru.errors import UsageError
 
 RATE = 16_000
@@ -45,6 +45,15 @@ def test_undo_leaves_the_room_and_talk(tmp_path):
     assert (anna.undo(), anna.undo()) == (take, None)
     assert room.exists()
     assert talk.exists()
+
+
+def test_the_usual_speaker_is_the_only_one(tmp_path):
+    assert usual_speaker(tmp_path / "missing") == "me"
+    OwnRecordings(tmp_path, "anna", RATE).add("lumos", np.zeros(RATE, np.float32))
+    OwnRecordings(tmp_path, "ben", RATE).add_talk(np.zeros(RATE, np.float32))
+    assert usual_speaker(tmp_path) == "anna"
+    OwnRecordings(tmp_path, "cleo", RATE).add("lumos", np.zeros(RATE, np.float32))
+    assert usual_speaker(tmp_path) == "me"
 
 
 def test_it_is_a_corpus_with_room_and_talk(tmp_path):

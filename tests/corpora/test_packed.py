@@ -243,6 +243,23 @@ def test_each_channel_is_packed_by_itself(tmp_path: Path, cache: Path) -> None:
     assert not np.array_equal(pack([path], cache_dir=cache).samples(path), frames[:, 0])
 
 
+def test_recordings_that_were_exchanged_are_decoded_again(recordings: Path, cache: Path) -> None:
+    """Their names, sizes and times of change are as before."""
+    first, second = sorted(path for path in recordings.rglob("*") if path.is_file())[:2]
+    second.write_bytes(first.read_bytes()[:-2] + b"\x01\x02")
+    for path in (first, second):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    before = pack([first, second], 16_000, cache)
+    samples = before.samples(first).copy()
+    aside = first.with_name("aside")
+    first.rename(aside)
+    second.rename(first)
+    aside.rename(second)
+    after = pack([first, second], 16_000, cache)
+    np.testing.assert_array_equal(after.samples(second), samples)
+    assert (after.samples(first) != samples).any()
+
+
 def test_a_copied_cache_is_only_opened(recordings: Path, cache: Path) -> None:
     decoded(recordings, cache)
     for file in cache.rglob("*.*"):

@@ -1,11 +1,20 @@
 """Speakers: found in a file's name, and put into splits by their hash and their words."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from speechgru.corpora import SPLITS
-from speechgru.corpora.speakers import hash_percent, hash_split, speaker_in_name, split_speakers
+from speechgru.corpora.speaker_names import speaker_in_name
+from speechgru.corpora.speakers import (
+    Recording,
+    hash_percent,
+    hash_split,
+    split_recordings,
+    split_speakers,
+)
 
 MANY = [f"anna{number}" for number in range(40)]
 
@@ -64,10 +73,44 @@ MANY = [f"anna{number}" for number in range(40)]
         ("yes/pitch_up.wav", "yes", "up"),
         ("yes/original_3.wav", "yes", ""),
         ("yes/anna_1_reverb.wav", "yes", "anna"),
+        ("yes/PTT-20261103-WA0001.opus", "yes", ""),
+        ("yes/Nuova registrazione 3.m4a", "yes", ""),
+        ("yes/2026-01-05T10-00-30Z.wav", "yes", ""),
+        ("yes/10h03m30s.wav", "yes", ""),
+        ("yes/ch1_anna_2.wav", "yes", "anna"),
+        ("yes/1m_anna_2.wav", "yes", "anna"),
+        ("yes/1st anna.wav", "yes", "anna"),
+        ("yes/v1_anna.wav", "yes", "anna"),
+        ("yes/vera_1.wav", "yes", "vera"),
     ],
 )
 def test_the_speaker_in_a_name(name: str, word: str, speaker: str) -> None:
     assert speaker_in_name(name, word) == speaker
+
+
+@pytest.mark.parametrize("friends", [("ben", "carl"), ("mum", "dad"), ("tim", "jo", "dan")])
+def test_who_has_most_recordings_is_trained_on(friends: tuple[str, ...]) -> None:
+    """A hash alone would leave the owner's takes to validation, and train on a friend's."""
+    takes = {"anna": 12, **dict.fromkeys(friends, 4)}
+    recordings = [
+        Recording(Path(word) / f"{speaker}_{number}.wav", f"{word}/{speaker}_{number}.wav", word)
+        for word in ("yes", "no", "go")
+        for speaker, count in takes.items()
+        for number in range(count)
+    ]
+    split = split_recordings(recordings)
+    splits = {clip.speaker: clip.split for clip in split.clips}
+    assert (split.rule, splits["anna"]) == ("speaker", "training")
+    assert set(splits.values()) == set(SPLITS)
+
+
+def test_a_speaker_in_another_case_is_the_same_where_a_folder_says_so() -> None:
+    recordings = [
+        Recording(Path(f"{n}.wav"), f"yes/{speaker}/{n}.wav", "yes", speaker)
+        for n, speaker in enumerate(["Anna", "anna", "anna", "ben", "cleo", "dora"])
+    ]
+    speakers = {clip.speaker for clip in split_recordings(recordings).clips}
+    assert speakers == {"anna", "ben", "cleo", "dora"}
 
 
 def test_the_hash_is_that_of_speech_commands() -> None:

@@ -35,5 +35,15 @@ def print_result(result: "TrainingResult", data: str) -> None:
         f"validation {100 * score['balanced_accuracy']:.2f} % balanced over the labels, "
         f"{100 * score['accuracy']:.2f} % of N={score['n']}{carried}; {result.seconds:.0f} s"
     )
+    if "stream_words" in score:
+        out.line(
+            f"in streams of validation: {score['missed_percent']:.1f} % of "
+            f"{score['stream_words']:,} words missed, {score['false_alarms_per_hour']:.1f} false "
+            f"alarms per hour in {score['stream_hours']:.2f} hours, threshold "
+            f"{score['threshold']:g}"
+        )
     if sys.stdout.isatty():
-        out.line(f"next: speechgru evaluate {quote(str(result.model))} --data {quote(data)}")
+        model = quote(str(result.model))
+        out.line(f"next: speechgru evaluate {model} --data {quote(data)}")
+        if "stream_words" in score:
+            out.line(f"      speechgru listen {model}")

@@ -67,17 +67,16 @@ def _status_lines(every_s: float = inf) -> Callable[["Status"], None]:
         if is_new or monotonic() >= last_s + every_s:
             shown.add(status.score)
             last_s = monotonic()
-            err.line(
-                f"step {status.step}/{status.steps}  {_figures(status)}  "
-                f"{status.seconds_left:.0f} s left"
-            )
+            left = f"  {status.seconds_left:.0f} s left" if status.step else ""
+            err.line(f"step {status.step}/{status.steps}  {_figures(status)}{left}")
 
     return report
 
 
 def _figures(status: "Status") -> str:
-    parts = [f"loss {status.loss:.3f}"]
+    parts = [f"loss {status.loss:.3f}"] if status.step else []
     if status.score is not None:
         parts.append(f"validation {100 * status.score.balanced_accuracy:.2f} %")
-    parts.append(f"{status.clips_per_second:.0f} clips/s")
+    if status.step:
+        parts.append(f"{status.clips_per_second:.0f} clips/s")
     return "  ".join(parts)

@@ -15,7 +15,7 @@ from speechgru.audio.samples import SAMPLE_RATE, Samples
 from speechgru.common.files import write_atomic
 from speechgru.common.progress import Progress
 from speechgru.corpora.own_recordings import checked_name
-from speechgru.corpora.speakers import MADE
+from speechgru.corpora.speaker_names import MADE
 from speechgru.corpora.synthetic.engine import Delivery, Engine
 from speechgru.corpora.synthetic.similar import similar_words
 from speechgru.errors import SpeechGRUError, UsageError

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from speechgru.common.files import write_atomic
+from speechgru.common.files import atomic_path, write_atomic
 from speechgru.errors import UsageError
 from speechgru.export.web.runtime import RUNTIME_FILES
 from speechgru.modelfile.onnx import parse_onnx, read_bytes
@@ -66,7 +66,8 @@ def write_site(model: Path, folder: Path, runtime: Path) -> Site:
         place = folder / RUNTIME / name
         place.parent.mkdir(parents=True, exist_ok=True)
         if not place.exists() or place.stat().st_size != (runtime / name).stat().st_size:
-            shutil.copyfile(runtime / name, place)
+            with atomic_path(place) as temporary:
+                shutil.copyfile(runtime / name, temporary)
     written = (MODEL, HEADER, *PAGE_FILES, *(f"{RUNTIME}/{name}" for name in RUNTIME_FILES))
     size_bytes = sum((folder / name).stat().st_size for name in written)
     return Site(folder, size_bytes, tuple(header["labels"]))

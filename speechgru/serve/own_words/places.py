@@ -10,7 +10,7 @@ from speechgru.common.word_folders import folder_word
 from speechgru.corpora.listing import list_words, normalized
 from speechgru.corpora.own_recordings import check_undivided
 from speechgru.corpora.review import check_apart
-from speechgru.corpora.speakers import MADE
+from speechgru.corpora.speaker_names import MADE
 from speechgru.errors import SpeechGRUError, UsageError
 
 #: Bytes that recordings leave free on their disk.

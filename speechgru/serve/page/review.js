@@ -24,7 +24,7 @@ function show({ pending, left, total, words }, play) {
   find("review-left").textContent = left
     ? `${left} of ${total} clips are left.`
     : total
-      ? `All ${total} clips are sorted.`
+      ? `All ${total} clips are sorted. Next: Train, to refine the model with them.`
       : "There are no clips yet: tick “Save them for review” before you listen.";
   find("review-undo").hidden = total === 0;
   find("clip").hidden = find("waiting").hidden = pending.length === 0;
