@@ -1,7 +1,5 @@
 """Own words on the page, in a real Chromium: record, review and train, by mouse and keyboard."""
 
-import time
-
 import httpx
 import numpy as np
 import pytest
@@ -70,6 +68,12 @@ def enter(page, text):
     page.call("Input.insertText", text=text)
 
 
+def reload(page):
+    page.evaluate("window.isOld = true")
+    page.evaluate("location.reload()")
+    page.wait_for(f"window.isOld === undefined && {READY}")
+
+
 def press_enter(page):
     page.press("Enter", text="\r")
 
@@ -124,11 +128,15 @@ def test_words_are_recorded_by_keyboard_from_the_microphone(places, tmp_path):
         page.wait_for("document.getElementById('own-words').textContent.includes('2 takes')")
         assert page.evaluate("document.getElementById('takes-list').children.length") == 3
         pictures(page, "record-done")
-        page.evaluate("document.querySelector('#takes-list button').click()")
-        time.sleep(0.3)
+        page.evaluate("document.querySelector('#takes-list [aria-label^=Play]').click()")
+        played = "performance.getEntriesByType('resource').some((e) => e.name.includes('/takes/'))"
+        page.wait_for(played)
         assert page.evaluate("document.getElementById('message').hidden")
+        page.evaluate("document.querySelector('[aria-label=\"Delete nox/dora_1.wav\"]').click()")
+        page.wait_for("document.getElementById('takes-list').children.length === 2")
+        page.wait_for("document.getElementById('own-words').textContent.includes('0 takes')")
     files = sorted(path.relative_to(places.data).as_posix() for path in places.data.rglob("*.wav"))
-    assert files == ["lumos/dora_1.wav", "lumos/dora_2.wav", "nox/dora_1.wav"]
+    assert files == ["lumos/dora_1.wav", "lumos/dora_2.wav"]
     for path in places.data.rglob("*.wav"):
         assert 0.6 < len(read(path)) / RATE < 1.1
 
@@ -140,8 +148,7 @@ def test_words_that_were_entered_stay_until_they_are_removed(places, tmp_path):
         assert page.evaluate("document.getElementById('train-start').disabled")
         for words in ("lumos, nox", "accio"):
             page.open(f"{server.url}/#record")
-            page.evaluate("location.reload()")
-            page.wait_for(READY)
+            reload(page)
             page.wait_for("document.getElementById('data-name')?.textContent")
             page.evaluate("document.getElementById('new-word').focus()")
             enter(page, words)
@@ -150,7 +157,7 @@ def test_words_that_were_entered_stay_until_they_are_removed(places, tmp_path):
         pictures(page, "record-entered")
         page.evaluate("document.querySelector('#own-words [aria-label=\"Remove nox\"]').click()")
         page.evaluate("document.querySelector('#own-words input').click()")  # lumos, not today
-        page.evaluate("location.reload()")
+        reload(page)
         page.wait_for("document.querySelectorAll('#own-words li').length === 2")
         boxes = "[...document.querySelectorAll('#own-words input')].map((box) => box.checked)"
         assert page.evaluate(f"JSON.stringify({boxes})") == "[false,true]"
@@ -257,3 +264,9 @@ def test_a_training_is_stopped(filled, endless, tmp_path):
         wait_for_text(page, "train-status", "Stopped", 60)
         pictures(page, "train-stopped")
         assert (places.runs / "small" / "last" / "checkpoint.safetensors").exists()
+        assert httpx.post(f"{server.url}/own-words/training/start", json={"resume": 1}).is_error
+        page.evaluate("document.getElementById('train-resume').click()")
+        wait_for_text(page, "train-step", "Step", 120)
+        page.evaluate("document.getElementById('train-stop').click()")
+        wait_for_text(page, "train-status", "Stopped", 60)
+        assert [run.name for run in places.runs.iterdir()] == ["small"]

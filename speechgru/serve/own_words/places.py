@@ -82,6 +82,21 @@ class Places:
             return None
         return path if found else None
 
+    def delete(self, name: str) -> bool:
+        """Delete the recording of this name below the data; whether there was one.
+
+        Raises:
+            SpeechGRUError: it cannot be deleted.
+        """
+        path = self.take(name)
+        if path is None:
+            return False
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise SpeechGRUError(f"{path}: cannot be deleted: {error.strerror or error}") from error
+        return True
+
 
 def _by_speaker(names: list[str]) -> dict[str, int]:
     counts: Counter[str] = Counter()

@@ -58,6 +58,12 @@ def own_words_routes(
             return JSONResponse({"error": "there is no such recording"}, 404)
         return FileResponse(path, media_type="audio/wav")
 
+    async def delete(request: Request) -> Response:
+        name = (await json_object(request)).get("file")
+        if not isinstance(name, str) or not await asyncio.to_thread(places.delete, name):
+            return JSONResponse({"error": "there is no such recording"}, 404)
+        return JSONResponse({"deleted": name})
+
     async def clips(request: Request) -> Response:
         return JSONResponse(await asyncio.to_thread(reviewer.list))
 
@@ -74,8 +80,13 @@ def own_words_routes(
 
     async def start(request: Request) -> Response:
         wish = await json_object(request)
-        if unknown := wish.keys() - {"refine"}:
-            raise UsageError(f"{min(unknown)!r:.60}: only refine is known")
+        if unknown := wish.keys() - {"refine", "resume"}:
+            raise UsageError(f"{min(unknown)!r:.60}: only refine and resume are known")
+        if "resume" in wish:
+            if wish["resume"] is not True or len(wish) > 1:
+                raise UsageError("resume: is true, and alone")
+            await asyncio.to_thread(trainer.resume)
+            return JSONResponse(trainer.status())
         name = wish.get("refine")
         if name is not None and not (isinstance(name, str) and name in service.models):
             raise UsageError(f"refine {name!r:.60}: one of {', '.join(service.models)} is needed")
@@ -103,6 +114,7 @@ def own_words_routes(
         WebSocketRoute("/own-words/record", record),
         WebSocketRoute("/own-words/listen", listen),
         Route("/own-words/takes/{name:path}", take),
+        Route("/own-words/deletions", errors_as_json(delete), methods=["POST"]),
         Route("/own-words/clips", errors_as_json(clips)),
         Route("/own-words/clips/{name:path}", errors_as_json(clip)),
         Route("/own-words/decisions", errors_as_json(decide), methods=["POST"]),

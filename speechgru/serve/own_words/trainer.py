@@ -81,18 +81,37 @@ class Trainer:
             SpeechGRUError: the process cannot be started.
         """
         with self._turn:
-            if self.state in ("running", "stopping"):
-                raise UsageError("a training is running; one at a time")
-            if why := self.obstacle():
-                raise UsageError(why)
+            self._check_free()
             from speechgru.training.run_directory import free_name
 
             run = free_name(self._places.runs / Path(self._places.recipe).stem)
-            command = [sys.executable, "-m", "speechgru", "train", self._places.recipe]
-            command += ["--data", str(self._places.data), "--out", str(run)]
+            command = [self._places.recipe, "--data", str(self._places.data), "--out", str(run)]
             command += ["--from", str(begin_with)] if begin_with is not None else []
             self._start(command)
             self._run = run
+
+    def resume(self) -> None:
+        """Go on with the last run, which was stopped.
+
+        Raises:
+            UsageError: a run is going on, or none was stopped after it began.
+            SpeechGRUError: the process cannot be started.
+        """
+        with self._turn:
+            self._check_free()
+            if self.state != "stopped" or not self._is_resumable:
+                raise UsageError("no training was stopped that could go on")
+            self._start(["--resume", str(self._run)])
+
+    def _check_free(self) -> None:
+        if self.state in ("running", "stopping"):
+            raise UsageError("a training is running; one at a time")
+        if why := self.obstacle():
+            raise UsageError(why)
+
+    @property
+    def _is_resumable(self) -> bool:
+        return self._run is not None and (self._run / "recipe.toml").is_file()
 
     def stop(self) -> None:
         """Ask the run to save and stop, if there is one."""
@@ -124,7 +143,7 @@ class Trainer:
                 "obstacle": self.obstacle(),
                 "run": str(self._run) if self._run else None,
                 "model": str(self.model) if self.model else None,
-                "resumable": self._run is not None and (self._run / "recipe.toml").is_file(),
+                "resumable": self._is_resumable,
                 "step": step,
                 "steps": steps,
                 "figures": figures,
@@ -132,7 +151,8 @@ class Trainer:
                 "lines": list(self._lines),
             }
 
-    def _start(self, command: list[str]) -> None:
+    def _start(self, arguments: list[str]) -> None:
+        command = [sys.executable, "-m", "speechgru", "train", *arguments]
         try:
             handle, name = tempfile.mkstemp(prefix="speechgru-train-", suffix=".log")
         except OSError as error:

@@ -1,7 +1,7 @@
 /** Recording your own words: each is asked for until it is good. */
 
 import { attempt, counted, find, make, onKeys, showLevel, speaker, speakerField, tell } from "./dom.js";
-import { ask, askSound, stream } from "./server.js";
+import { ask, askSound, post, stream } from "./server.js";
 
 const SECONDS = { room: 60, talk: 120 };
 const TITLES = { room: "Be quiet", talk: "Talk about anything, without the words" };
@@ -167,7 +167,15 @@ function keep({ word, file, seconds, peak_db: peakDb }) {
   play.setAttribute("aria-label", `Play ${file}`);
   play.addEventListener("click", () => attempt(() => playTake(file)));
   const about = make("div", {}, file, make("span", { className: "soft", textContent: details }));
-  const item = make("li", {}, about, play);
+  const remove = make("button", { type: "button", className: "second small", textContent: "Delete" });
+  remove.setAttribute("aria-label", `Delete ${file}`);
+  const item = make("li", {}, about, make("span", { className: "together" }, play, remove));
+  remove.addEventListener("click", () => attempt(async () => {
+    await post("own-words/deletions", { file });
+    item.remove();
+    find("takes-section").hidden = !find("takes-list").children.length;
+    enterQuietly();
+  }));
   item.dataset.file = file;
   find("takes-list").prepend(item);
   find("takes-section").hidden = false;

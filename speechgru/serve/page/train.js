@@ -63,6 +63,7 @@ function show(status) {
   find("obstacle").textContent = obstacle ?? "";
   find("train-start").disabled = runs || Boolean(obstacle) || !state.hasWords;
   find("train-stop").disabled = now !== "running";
+  find("train-resume").hidden = now !== "stopped" || !resumable;
   if (state.shown !== now) {
     const nothing = now === "stopped" && !resumable;
     find("train-status").textContent = nothing ? "Stopped before anything was trained." : SENTENCES[now];
@@ -92,7 +93,7 @@ function show(status) {
 function result(now, run, model, lines) {
   const code = (textContent) => make("code", { textContent });
   if (now === "failed") return [lines.at(-1) ?? ""];
-  if (now === "stopped") return ["To go on where it stopped:", code(`speechgru train --resume ${run}`)];
+  if (now === "stopped") return ["It goes on where it stopped with Continue, or with", code(`speechgru train --resume ${run}`)];
   if (!model) return [];
   const said = lines.findLast((line) => line.startsWith(`${model}: `))?.slice(model.length + 2) ?? "";
   return [code(model), `${said.charAt(0).toUpperCase()}${said.slice(1)}`];
@@ -120,6 +121,7 @@ find("train-start").addEventListener("click", () => attempt(async () => {
   const chosen = document.querySelector("[name=begin-with]:checked")?.value;
   show(await post("own-words/training/start", chosen ? { refine: chosen } : {}));
 }));
+find("train-resume").addEventListener("click", () => attempt(async () => show(await post("own-words/training/start", { resume: true }))));
 find("train-stop").addEventListener("click", () => attempt(async () => show(await post("own-words/training/stop", {}))));
 find("train-use").addEventListener("click", () => attempt(async () => {
   const { name } = await post("own-words/training/use", {});
