@@ -83,7 +83,11 @@ def _split_recordings(recordings: Sequence[Recording]) -> Split:
             words[speaker].add(recording.word)
     if len(words) >= len(SPLITS):
         unknown = [r for r, speaker in zip(recordings, speakers, strict=True) if not speaker]
-        takes = Counter(speaker for speaker in speakers if speaker)
+        takes = Counter(
+            speaker
+            for r, speaker in zip(recordings, speakers, strict=True)
+            if speaker and not r.word.startswith("_")
+        )
         splits = _with_most(split_speakers(words), words, takes)
         files, rule = _split_files(unknown), "speaker"
     else:
@@ -163,7 +167,7 @@ def _with_half(splits: dict[str, str], words_of: Mapping[str, Collection[str]]) 
 def _with_most(
     splits: dict[str, str], words_of: Mapping[str, Collection[str]], takes: Mapping[str, int]
 ) -> dict[str, str]:
-    """The same splits, but of few speakers at least half of the recordings train, if possible.
+    """The same splits, but of few speakers at least half of all words' takes train, if possible.
 
     The one with most recordings that does not train, often whose words these are, takes the place
     of one who trains, has fewer, and says as many of the other's words as anyone.
@@ -174,7 +178,7 @@ def _with_most(
         if 2 * sum(takes[speaker] for speaker in training) >= total:
             return splits
         most = max((s for s in splits if splits[s] != "training"), key=lambda s: (takes[s], s))
-        fewer = [speaker for speaker in training if takes[speaker] < takes[most]]
+        fewer = [speaker for speaker in training if 0 < takes[speaker] < takes[most]]
         if not fewer:
             return splits
         words = set(words_of[most])

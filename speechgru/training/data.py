@@ -24,14 +24,14 @@ from speechgru.common.threads import in_threads
 from speechgru.common.wording import counted
 from speechgru.corpora import open_corpus
 from speechgru.corpora.check import SILENT_PEAK
-from speechgru.corpora.corpus import SPLIT_RULES, Corpus, Example, Task
+from speechgru.corpora.corpus import SPLIT_RULES, SPLITS, Corpus, Example, Task
 from speechgru.corpora.fingerprint import corpus_fingerprint
 from speechgru.corpora.guesses import layout_guesses, speaker_guess
 from speechgru.corpora.listing import summarize_skipped
 from speechgru.corpora.other_sounds import OtherSounds, other_sounds
 from speechgru.corpora.packed import PackedAudio, pack
 from speechgru.corpora.protocols import make_task
-from speechgru.corpora.speaker_names import is_false_alarm
+from speechgru.corpora.speaker_names import is_false_alarm, is_made
 from speechgru.corpora.word_bounds import word_bounds_s
 from speechgru.errors import DataError, UsageError
 from speechgru.labels import NOT_WORDS, SILENCE, UNKNOWN
@@ -47,6 +47,8 @@ _ALARM = "_alarm_"
 _NEGLIGIBLE_S = 0.1
 #: At most so many recordings show how soon after their words they end.
 _MEASURED = 100
+#: So few people are named, with what their recordings are for.
+_FEW_SPEAKERS = 6
 _CPU = torch.device("cpu")
 
 
@@ -146,6 +148,8 @@ def _split_notes(task: Task, corpus: Corpus) -> Iterator[str]:
     """What validation does not show."""
     if corpus.split_by == "file" and not corpus.guessed_speakers:
         yield SPLIT_RULES["file"]
+    if corpus.split_by == "speaker":
+        yield from _few_speakers(corpus)
     if task.protocol == "folder" and corpus.split_by != "file":
         others = [c for c in corpus.clips if c.word == UNKNOWN and c.split != "training"]
         if unused := len({c.path for c in others if not is_false_alarm(c.path.as_posix())}):
@@ -155,6 +159,20 @@ def _split_notes(task: Task, corpus: Corpus) -> Iterator[str]:
     validated = {example.label for example in task.split("validation")}
     if lacking := [word for word in task.labels if word not in (*NOT_WORDS, *validated)]:
         yield f"no clip for validation: {', '.join(lacking)}"
+
+
+def _few_speakers(corpus: Corpus) -> Iterator[str]:
+    """Whose words train, validate and test, if it is a handful of people."""
+    names: dict[str, set[str]] = {split: set() for split in SPLITS}
+    for clip in corpus.clips:
+        if clip.speaker and not clip.word.startswith("_") and not is_made(clip.speaker):
+            names[clip.split].add(clip.speaker)
+    if sum(map(len, names.values())) <= _FEW_SPEAKERS and all(names.values()):
+        training, validation, testing = (", ".join(sorted(names[split])) for split in SPLITS)
+        yield (
+            f"trained on recordings by {training}; those by {validation} validate, those by "
+            f"{testing} test (a manifest or split folders can say otherwise)"
+        )
 
 
 def _silent_words(task: Task, packed: PackedAudio) -> Iterator[str]:
