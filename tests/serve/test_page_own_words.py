@@ -68,10 +68,11 @@ def enter(page, text):
     page.call("Input.insertText", text=text)
 
 
-def reload(page):
-    page.evaluate("window.isOld = true")
-    page.evaluate("location.reload()")
-    page.wait_for(f"window.isOld === undefined && {READY}")
+def open_anew(page, address):
+    """Also where only the part after the # would change."""
+    page.open("about:blank")
+    page.open(address)
+    page.wait_for(READY)
 
 
 def press_enter(page):
@@ -147,8 +148,7 @@ def test_words_that_were_entered_stay_until_they_are_removed(places, tmp_path):
         wait_for_text(page, "few", "There are no words yet")
         assert page.evaluate("document.getElementById('train-start').disabled")
         for words in ("lumos, nox", "accio"):
-            page.open(f"{server.url}/#record")
-            reload(page)
+            open_anew(page, f"{server.url}/#record")
             page.wait_for("document.getElementById('data-name')?.textContent")
             page.evaluate("document.getElementById('new-word').focus()")
             enter(page, words)
@@ -157,7 +157,7 @@ def test_words_that_were_entered_stay_until_they_are_removed(places, tmp_path):
         pictures(page, "record-entered")
         page.evaluate("document.querySelector('#own-words [aria-label=\"Remove nox\"]').click()")
         page.evaluate("document.querySelector('#own-words input').click()")  # lumos, not today
-        reload(page)
+        open_anew(page, f"{server.url}/#record")
         page.wait_for("document.querySelectorAll('#own-words li').length === 2")
         boxes = "[...document.querySelectorAll('#own-words input')].map((box) => box.checked)"
         assert page.evaluate(f"JSON.stringify({boxes})") == "[false,true]"

@@ -1,6 +1,7 @@
 """The paths below /own-words: recording, review and training; without `Places`, none of it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from starlette.requests import Request
@@ -26,103 +27,123 @@ def own_words_routes(
 ) -> list[BaseRoute]:
     """The routes; without `places` and `trainer` only the one that says so."""
     if places is None or trainer is None:
+        return [Route("/own-words", _nothing)]
+    return _OwnWords(places, trainer, service).routes()
 
-        async def nothing(request: Request) -> Response:
-            return JSONResponse({"data": None})
 
-        return [Route("/own-words", nothing)]
-    reviewer = Reviewer(places)
+async def _nothing(request: Request) -> Response:
+    return JSONResponse({"data": None})
 
-    async def overview(request: Request) -> Response:
+
+class _OwnWords:
+    """What each path answers. What may take a while is done in a thread."""
+
+    def __init__(self, places: Places, trainer: Trainer, service: Service) -> None:
+        self.places, self.trainer, self.service = places, trainer, service
+        self.reviewer = Reviewer(places)
+
+    def routes(self) -> list[BaseRoute]:
+        def get(path: str, answer: Callable[[Request], Awaitable[Response]]) -> BaseRoute:
+            return Route(f"/own-words{path}", errors_as_json(answer))
+
+        def post(path: str, answer: Callable[[Request], Awaitable[Response]]) -> BaseRoute:
+            return Route(f"/own-words{path}", errors_as_json(answer), methods=["POST"])
+
+        return [
+            get("", self.overview),
+            WebSocketRoute("/own-words/record", self.record),
+            WebSocketRoute("/own-words/listen", self.listen),
+            Route("/own-words/takes/{name:path}", self.take),
+            post("/deletions", self.delete),
+            get("/clips", self.clips),
+            get("/clips/{name:path}", self.clip),
+            post("/decisions", self.decide),
+            get("/training", self.training),
+            post("/training/start", self.start),
+            post("/training/stop", self.stop),
+            post("/training/use", self.use),
+        ]
+
+    async def overview(self, request: Request) -> Response:
+        places = self.places
         words = await asyncio.to_thread(places.words)
-        refinable = [m.name for m in service.models.values() if m.path.suffix == ".safetensors"]
+        models = self.service.models.values()
         return JSONResponse(
             {
                 "data": str(places.data),
                 "words": words,
                 "caught": str(places.caught) if places.caught else None,
                 "recipe": Path(places.recipe).stem,
-                "refinable": refinable,
+                "refinable": [m.name for m in models if m.path.suffix == ".safetensors"],
             }
         )
 
-    async def record(socket: WebSocket) -> None:
-        await RecorderSession(service, socket, places).run()
+    async def record(self, socket: WebSocket) -> None:
+        await RecorderSession(self.service, socket, self.places).run()
 
-    async def listen(socket: WebSocket) -> None:
-        await CatcherSession(service, socket, places).run()
+    async def listen(self, socket: WebSocket) -> None:
+        await CatcherSession(self.service, socket, self.places).run()
 
-    async def take(request: Request) -> Response:
-        path = await asyncio.to_thread(places.take, request.path_params["name"])
+    async def take(self, request: Request) -> Response:
+        path = await asyncio.to_thread(self.places.take, request.path_params["name"])
         if path is None:
             return JSONResponse({"error": "there is no such recording"}, 404)
         return FileResponse(path, media_type="audio/wav")
 
-    async def delete(request: Request) -> Response:
+    async def delete(self, request: Request) -> Response:
         name = (await json_object(request)).get("file")
-        if not isinstance(name, str) or not await asyncio.to_thread(places.delete, name):
+        if not isinstance(name, str) or not await asyncio.to_thread(self.places.delete, name):
             return JSONResponse({"error": "there is no such recording"}, 404)
         return JSONResponse({"deleted": name})
 
-    async def clips(request: Request) -> Response:
-        return JSONResponse(await asyncio.to_thread(reviewer.list))
+    async def clips(self, request: Request) -> Response:
+        return JSONResponse(await asyncio.to_thread(self.reviewer.list))
 
-    async def clip(request: Request) -> Response:
-        content = await asyncio.to_thread(reviewer.sound, request.path_params["name"])
+    async def clip(self, request: Request) -> Response:
+        content = await asyncio.to_thread(self.reviewer.sound, request.path_params["name"])
         return Response(content, media_type="audio/wav")
 
-    async def decide(request: Request) -> Response:
+    async def decide(self, request: Request) -> Response:
         wish = await json_object(request)
-        return JSONResponse(await asyncio.to_thread(reviewer.decide, wish))
+        return JSONResponse(await asyncio.to_thread(self.reviewer.decide, wish))
 
-    async def training(request: Request) -> Response:
-        return JSONResponse(trainer.status())
+    async def training(self, request: Request) -> Response:
+        return JSONResponse(self.trainer.status())
 
-    async def start(request: Request) -> Response:
+    async def start(self, request: Request) -> Response:
+        """Train anew (`{}`), refine a model (`refine`: its name), or go on (`resume`: true)."""
         wish = await json_object(request)
         if unknown := wish.keys() - {"refine", "resume"}:
             raise UsageError(f"{min(unknown)!r:.60}: only refine and resume are known")
         if "resume" in wish:
             if wish["resume"] is not True or len(wish) > 1:
                 raise UsageError("resume: is true, and alone")
-            await asyncio.to_thread(trainer.resume)
-            return JSONResponse(trainer.status())
-        name = wish.get("refine")
-        if name is not None and not (isinstance(name, str) and name in service.models):
-            raise UsageError(f"refine {name!r:.60}: one of {', '.join(service.models)} is needed")
-        begin_with = service.models[name].path if name is not None else None
-        await asyncio.to_thread(trainer.start, begin_with)
-        return JSONResponse(trainer.status())
+            await asyncio.to_thread(self.trainer.resume)
+            return JSONResponse(self.trainer.status())
+        models, name = self.service.models, wish.get("refine")
+        if name is not None and not (isinstance(name, str) and name in models):
+            raise UsageError(f"refine {name!r:.60}: one of {', '.join(models)} is needed")
+        begin_with = models[name].path if name is not None else None
+        await asyncio.to_thread(self.trainer.start, begin_with)
+        return JSONResponse(self.trainer.status())
 
-    async def stop(request: Request) -> Response:
+    async def stop(self, request: Request) -> Response:
         await json_object(request)
-        trainer.stop()
-        return JSONResponse(trainer.status())
+        self.trainer.stop()
+        return JSONResponse(self.trainer.status())
 
-    async def use(request: Request) -> Response:
+    async def use(self, request: Request) -> Response:
+        """Serve the model of the last training; answers with its name."""
         await json_object(request)
+        trainer = self.trainer
         if trainer.status()["state"] not in ("done", "stopped") or trainer.model is None:
             raise UsageError("there is no finished training with a model")
-        served = (m.name for m in service.models.values() if m.path == trainer.model)
-        name = next(served, None) or _free_name(trainer.model.parent.name, service)
+        models = self.service.models.values()
+        served = (m.name for m in models if m.path == trainer.model)
+        name = next(served, None) or _free_name(trainer.model.parent.name, self.service)
         model = await asyncio.to_thread(open_model, name, trainer.model)
-        service.configure(model)
+        self.service.configure(model)
         return JSONResponse({"name": name})
-
-    return [
-        Route("/own-words", errors_as_json(overview)),
-        WebSocketRoute("/own-words/record", record),
-        WebSocketRoute("/own-words/listen", listen),
-        Route("/own-words/takes/{name:path}", take),
-        Route("/own-words/deletions", errors_as_json(delete), methods=["POST"]),
-        Route("/own-words/clips", errors_as_json(clips)),
-        Route("/own-words/clips/{name:path}", errors_as_json(clip)),
-        Route("/own-words/decisions", errors_as_json(decide), methods=["POST"]),
-        Route("/own-words/training", errors_as_json(training)),
-        Route("/own-words/training/start", errors_as_json(start), methods=["POST"]),
-        Route("/own-words/training/stop", errors_as_json(stop), methods=["POST"]),
-        Route("/own-words/training/use", errors_as_json(use), methods=["POST"]),
-    ]
 
 
 def _free_name(run: str, service: Service) -> str:
