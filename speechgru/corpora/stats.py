@@ -3,7 +3,7 @@
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from speechgru.corpora.listing import Skipped
 from speechgru.errors import DataError
 
 _Readable = tuple[Clip, AudioInfo]
+#: Of so many speakers each is counted.
+_MOST_SPEAKERS = 12
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class CorpusStats:
     """A corpus in numbers, by split and by word and split; the split "all" has all clips.
 
     Words and splits without clips are missing; `_silence_` counts as a word. Files that are
-    `unreadable` are not counted anywhere else.
+    `unreadable` are not counted anywhere else. `speakers` has the clips of each by split; of more
+    than a dozen it is empty.
     """
 
     root: Path
@@ -50,6 +53,7 @@ class CorpusStats:
     guessed_speakers: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     guesses: tuple[str, ...] = ()
+    speakers: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -87,6 +91,7 @@ def stats(corpus: Corpus, progress: Progress | None = None) -> CorpusStats:
         guessed_speakers=corpus.guessed_speakers,
         skipped=corpus.skipped,
         guesses=layout_guesses(corpus),
+        speakers=_by_speaker([clip for clip, _ in readable]),
     )
 
 
@@ -95,6 +100,16 @@ def _probe(path: Path) -> AudioInfo | None:
         return probe(path)
     except DataError:
         return None
+
+
+def _by_speaker(clips: Sequence[Clip]) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for clip in clips:
+        if clip.speaker:
+            counts[clip.speaker][clip.split] += 1
+    if len(counts) > _MOST_SPEAKERS:
+        return {}
+    return {speaker: dict(splits) for speaker, splits in sorted(counts.items())}
 
 
 def _by_split(members: Sequence[_Readable]) -> dict[str, Summary]:

@@ -41,6 +41,21 @@ def test_sums_by_word_and_split(corpus):
     assert counted.splits["all"].hours == pytest.approx(8 / 3600)
 
 
+def test_of_few_speakers_each_has_its_clips_by_split(corpus, capsys):
+    assert stats(open_corpus(corpus.manifest)).speakers == {
+        "anna": {"training": 3},
+        "boris": {"training": 1},
+        "clara": {"testing": 1},
+    }
+    assert main(["data", "stats", str(corpus.manifest)]) == 0
+    assert ["boris", "1", "-", "-"] in [
+        line.split() for line in capsys.readouterr().out.split("\n")
+    ]
+    for number in range(10):
+        corpus.add("no", noise(50 + number), speaker=f"friend{'abcdefghij'[number]}")
+    assert stats(open_corpus(corpus.manifest)).speakers == {}
+
+
 def test_unreadable_files_are_listed_and_not_counted(corpus, capsys):
     corpus.list("yes/broken.wav", "yes", "anna", "training").write_bytes(b"text")
     counted = stats(open_corpus(corpus.manifest))

@@ -55,6 +55,9 @@ def print_stats(stats: "CorpusStats") -> None:
     out.show(_words(stats))
     out.line()
     out.show(_splits(stats))
+    if stats.speakers:
+        out.line()
+        out.show(_by_speaker(stats))
     if stats.noises:
         minutes = stats.noise_hours * 60
         out.line(f"and {counted(stats.noises, 'background recording')}, {minutes:.1f} minutes")
@@ -101,6 +104,17 @@ def _splits(stats: "CorpusStats") -> Table:
     for split, whole in stats.splits.items():
         counts = f"{whole.clips:,}", _speakers(whole), f"{whole.hours:.2f}"
         table.add_row(split, *counts, *_durations(whole), _rates(whole))
+    return table
+
+
+def _by_speaker(stats: "CorpusStats") -> Table:
+    from speechgru.corpora.corpus import SPLITS
+
+    columns = ("train", "valid", "test")
+    table = _table("speaker", *columns, right=set(columns))
+    for speaker, clips in stats.speakers.items():
+        counts = [f"{clips[split]:,}" if split in clips else "-" for split in SPLITS]
+        table.add_row(plain(speaker), *counts)
     return table
 
 
