@@ -64,10 +64,12 @@ def _goes_on(file: IO[bytes], position: int, present: int) -> bool:
     if present - position < _LEAST_SOUND:
         return False
     file.seek(position)
-    start = file.read(_LEAST_SOUND)
-    return any(start) and not any(
-        all(32 <= byte < 127 for byte in start[shift : shift + 4]) for shift in (0, 1)
-    )
+    content = file.read(_LEAST_SOUND)
+    if any(all(32 <= byte < 127 for byte in content[shift : shift + 4]) for shift in (0, 1)):
+        return False
+    while content and not any(content):
+        content = file.read(1 << 16)
+    return bool(content)
 
 
 class _Patched(io.RawIOBase):

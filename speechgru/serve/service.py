@@ -85,7 +85,7 @@ class Service:
         self._engines: dict[str, Engine] = {}
         #: Engines of models that others have replaced; they end with their streams.
         self._retired: list[Engine] = []
-        self._rooms: dict[Stream, asyncio.Event] = {}
+        self._waiting: dict[Stream, asyncio.Event] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch: asyncio.Task[None] | None = None
         self._has_garbage = False
@@ -185,8 +185,8 @@ class Service:
         def deliver(answer: Answer) -> None:
             for event in answer.events:
                 self.metrics.events[model.name, event.word] += 1
-            if answer.room and (room := self._rooms.get(stream)) is not None:
-                room.set()
+            if answer.caught_up and (caught_up := self._waiting.get(stream)) is not None:
+                caught_up.set()
             if not stream.closed:
                 on_answer(answer)
 
@@ -195,26 +195,26 @@ class Service:
 
     def close(self, stream: Stream) -> None:
         """End a stream at once; its waiting samples are dropped."""
-        if room := self._rooms.pop(stream, None):
-            room.set()
+        if caught_up := self._waiting.pop(stream, None):
+            caught_up.set()
         for engine in (*self._engines.values(), *self._retired):
             engine.close_stream(stream)
 
-    def has_room(self, stream: Stream) -> bool:
+    def takes_more(self, stream: Stream) -> bool:
         """Whether a stream may get more sound before it has processed what it has."""
         return stream.waiting_samples <= self._most_waiting(stream) or stream.closed
 
-    async def room(self, session: Session, stream: Stream) -> None:
+    async def catch_up(self, session: Session, stream: Stream) -> None:
         """Wait while too much of a stream's sound is unprocessed."""
         session.last_sound_s = monotonic()
-        if self.has_room(stream):
+        if self.takes_more(stream):
             return
-        room = self._rooms[stream] = asyncio.Event()
-        stream.wanted_room = self._most_waiting(stream) // 2
+        caught_up = self._waiting[stream] = asyncio.Event()
+        stream.wanted_waiting = self._most_waiting(stream) // 2
         session.last_sound_s = inf  # not idle: it is the server that makes it wait
-        await room.wait()
+        await caught_up.wait()
         session.last_sound_s = monotonic()
-        self._rooms.pop(stream, None)
+        self._waiting.pop(stream, None)
 
     def _most_waiting(self, stream: Stream) -> int:
         return round(self.limits.waiting_s * stream.model.backend.sample_rate)

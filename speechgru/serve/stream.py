@@ -45,7 +45,7 @@ class Answer:
 
     `posteriors` are log-posteriors, (V,), with the seconds up to the end of their step. `delay_s`
     is the time since the last of their samples arrived. `ended` marks the last answer; an `error`
-    ends the stream too. `room`: the client may send more samples.
+    ends the stream too. `caught_up`: the client may send more samples.
     """
 
     t: float
@@ -54,7 +54,7 @@ class Answer:
     posteriors: list[tuple[float, NDArray[np.float32]]] = field(default_factory=list)
     delay_s: float = 0.0
     ended: bool = False
-    room: bool = False
+    caught_up: bool = False
     error: str | None = None
 
 
@@ -104,8 +104,8 @@ class Stream:
         self.steps = 0
         #: Where the decoder started, and up to where near misses were reported.
         self._decoder_start_s = self._near_s = 0.0
-        #: If somebody waits for room: how many samples may be waiting.
-        self.wanted_room: int | None = None
+        #: If somebody waits for the engine: how many samples may be waiting then.
+        self.wanted_waiting: int | None = None
         self.queued = self.ended = self.closed = False
         #: What the engine has to do before the next step: the state is to start anew; the decoder
         #: has been replaced or reset; its thresholds have changed.
@@ -205,9 +205,9 @@ class Stream:
         if extras.near_misses and (misses := self._near_misses(first)):
             answer = answer or Answer(self.time_s)
             answer.near_misses = misses
-        if self.wanted_room is not None and self.waiting_samples <= self.wanted_room:
+        if self.wanted_waiting is not None and self.waiting_samples <= self.wanted_waiting:
             answer = answer or Answer(self.time_s)
-            answer.room, self.wanted_room = True, None
+            answer.caught_up, self.wanted_waiting = True, None
         if answer is not None:
             answer.delay_s = monotonic() - self.arrived_s
         return answer

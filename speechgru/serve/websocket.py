@@ -67,7 +67,7 @@ class WebSocketSession(SocketSession):
     async def _receive(self, content: bytes) -> None:
         stream = self._stream or self._start({})
         self._hear(stream, content)
-        await self._service.room(self, stream)
+        await self._service.catch_up(self, stream)
 
     def _hear(self, stream: Stream, content: bytes) -> None:
         samples = self._sound.push(content)
@@ -79,7 +79,7 @@ class WebSocketSession(SocketSession):
         stream = self._stream
         if stream is None or stream.closed or self._stopping or self._closing is not None:
             return False
-        if not self._caught_up.is_set() or not self._service.has_room(stream):
+        if not self._caught_up.is_set() or not self._service.takes_more(stream):
             return False
         try:
             self._hear(stream, content)
@@ -121,7 +121,7 @@ class WebSocketSession(SocketSession):
         settled, lost = self._sound.skip(frames)
         self._push(stream, settled)
         self._push(stream, np.empty(0, np.float32), lost)
-        await self._service.room(self, stream)
+        await self._service.catch_up(self, stream)
 
     def _start(self, options: Mapping[str, Any]) -> Stream:
         check_known(options, _START)

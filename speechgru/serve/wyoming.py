@@ -295,7 +295,7 @@ class WyomingSession(Session):
                 self._streams[stream] = sound
             stream.push(sound.push(content))
         for stream in list(self._streams):  # the server may stop meanwhile, and close them
-            await self._service.room(self, stream)
+            await self._service.catch_up(self, stream)
 
     def _answer(self, model: str, answer: Answer) -> None:
         if answer.error is not None:
