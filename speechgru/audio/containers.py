@@ -10,6 +10,8 @@ from typing import IO, Literal
 _UNKNOWN_BYTES = 0x7FFF0000
 _W64_RIFF = bytes.fromhex("72696666 2e91cf11 a5d628db 04c10000")
 _MAX_CHUNKS = 10_000
+#: Bytes of a page's header in an Ogg file, and flags of the first and the last page of a stream.
+_OGG_HEADER, _OGG_FIRST, _OGG_LAST = 27, 2, 4
 #: Fewer bytes than this after the samples are no sound.
 _LEAST_SOUND = 2_000
 _NIST_COUNTS = (b"sample_count", b"sample_n_bytes", b"channel_count")
@@ -28,6 +30,26 @@ def missing_bytes(path: Path) -> tuple[int, int] | None:
     if declared is None or present >= declared - 8:
         return None
     return present, declared
+
+
+def incomplete_ogg(path: Path) -> str:
+    """Why not all of an Ogg file (Opus, Vorbis, FLAC) is read; "" if it is, and for other files.
+
+    Source: S. Pfeiffer, "The Ogg encapsulation format version 0", RFC 3533 (2003), section 6.
+    """
+    with path.open("rb") as file:
+        present = file.seek(0, os.SEEK_END)
+        position, ended = 0, False
+        while position < present:
+            file.seek(position)
+            header = file.read(_OGG_HEADER)
+            if len(header) < _OGG_HEADER or header[:4] != b"OggS":
+                break
+            if ended and header[5] & _OGG_FIRST:
+                return "holds several recordings one after another, of which the first is read"
+            ended |= bool(header[5] & _OGG_LAST)
+            position += _OGG_HEADER + header[26] + sum(file.read(header[26]))
+    return "ends early, without its last page" if position and not ended else ""
 
 
 def open_unfinished_wav(path: Path) -> IO[bytes] | None:

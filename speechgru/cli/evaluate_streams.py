@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechgru.cli.inputs import report_cancelled
+from speechgru.cli.inputs import report_unheard
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.stream_options import CONVERSATION_MINUTES, STREAM_MINUTES, StreamOptions
 
@@ -176,8 +176,7 @@ def _case(backend: "Backend", options: StreamOptions, audio: "SplitAudio | None"
     from speechgru.evaluation.streams import file_case, split_case
 
     if options.audio is not None:
-        if options.channel is None:
-            report_cancelled(options.audio)
+        report_unheard(options.audio, options.channel)
         return file_case(
             options.audio, options.truth, backend.sample_rate, backend.labels, options.channel
         )

@@ -68,10 +68,15 @@ def start_from(model: str | None) -> list[str]:
     return [f"training.begin_with={quoted}"]
 
 
-def report_cancelled(path: Path) -> None:
-    """Say if the channels of a recording cancel each other, so that little of it is left."""
+def report_unheard(path: Path, channel: int | None) -> None:
+    """Say what of a recording is not heard: as it is not whole, or its channels cancel."""
+    from speechgru.audio.containers import incomplete_ogg
     from speechgru.audio.files import CANCELLED_DB, lost_in_average
 
+    if path.is_file() and (problem := incomplete_ogg(path)):
+        err.line(f"{path}: {problem}")
+    if channel is not None:
+        return
     try:
         loss_db, loudest = lost_in_average(path)
     except DataError:  # whoever reads the recording reports it, after what comes before

@@ -9,7 +9,7 @@ import typer
 from speechgru.cli import options
 from speechgru.cli.decoder_options import DecoderOptions
 from speechgru.cli.help import examples
-from speechgru.cli.inputs import report_cancelled, report_channel
+from speechgru.cli.inputs import report_channel, report_unheard
 from speechgru.cli.interrupts import Interrupts
 from speechgru.cli.progress import progress_lines
 from speechgru.cli.stream_source import SourceOptions
@@ -177,8 +177,8 @@ def listen(
         raise UsageError(f"{path}: is a recording, not a model; use --input {path}")
     source = SourceOptions(input_, device, realtime, rate, format_, channels, channel)
     source.check()
-    if input_ and not source.is_pipe and channel is None:
-        report_cancelled(Path(input_))
+    if input_ and not source.is_pipe:
+        report_unheard(Path(input_), channel)
     hooks = [parse_hook(text) for text in on or []]
     for warning in filter(None, map(shell_warning, on or [])):
         err.line(warning)

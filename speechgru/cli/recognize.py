@@ -8,7 +8,7 @@ import typer
 from speechgru.cli import options
 from speechgru.cli.completion import complete_model
 from speechgru.cli.help import examples
-from speechgru.cli.inputs import report_cancelled, report_channel
+from speechgru.cli.inputs import report_channel, report_unheard
 from speechgru.cli.progress import progress_lines
 from speechgru.cli.terminal import err, out, plain, print_error, print_json
 from speechgru.errors import DataError, UsageError
@@ -67,8 +67,7 @@ def recognize(
                 rows.append({"file": str(file), "error": str(error)})
                 print_error(str(error))
                 continue
-            if channel is None:
-                report_cancelled(file)
+            report_unheard(file, channel)
             rows.append(recognition.as_dict())
             _report_excerpt(recognition)
             if not json:

@@ -10,7 +10,7 @@ import typer
 
 from speechgru.cli import options
 from speechgru.cli.help import examples
-from speechgru.cli.inputs import report_cancelled
+from speechgru.cli.inputs import report_unheard
 from speechgru.cli.interrupts import Interrupts
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.terminal import err, out, print_json
@@ -114,8 +114,7 @@ def record(
     options.check_out_dir(out_dir)
     if input_file is not None:
         check_has_channel(channel, probe(input_file).channels, str(input_file))
-        if channel is None:
-            report_cancelled(input_file)
+        report_unheard(input_file, channel)
     result: dict[str, Any] = {"out": str(out_dir), "speaker": speaker, "kept": [], "refused": []}
     stopped = False
     asked = session is not None and session.prompt is not None

@@ -44,6 +44,7 @@ ERRORS = {
     "empty_split": "empty splits",
 }
 WARNINGS = {
+    "incomplete": "recordings that are not whole",
     "silent": "silent recordings",
     "clipped": "clipped clips",
     "cut_off": "words cut off",
@@ -190,6 +191,8 @@ def _faults(names: Sequence[str], measured: Sequence[Measured]) -> Iterator[Find
     for name, of_file in zip(names, measured, strict=True):
         if of_file.fault:
             yield Finding(of_file.fault, of_file.detail, (name,))
+        if of_file.incomplete:
+            yield Finding("incomplete", of_file.incomplete, (name,))
 
 
 def _duplicates(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from speechgru.audio.containers import incomplete_ogg
 from speechgru.audio.files import NotScaledError, TooLongError, limited_blocks, probe
 from speechgru.errors import DataError
 
@@ -31,6 +32,7 @@ class Measured(NamedTuple):
     loudest_channel: int = 1
     lost_db: float = 0.0
     digest: bytes = b""
+    incomplete: str = ""
 
 
 def measure(path: Path, has_word: bool = True) -> Measured:
@@ -66,6 +68,7 @@ def measure(path: Path, has_word: bool = True) -> Measured:
         loudest_channel=int(power.argmax()) + 1,
         lost_db=float(lost_db),
         digest=digest.digest(),
+        incomplete=incomplete_ogg(path),
     )
 
 

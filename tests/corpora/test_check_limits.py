@@ -102,6 +102,29 @@ def test_words_among_the_background_are_errors(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("change", "details"),
+    [
+        (lambda one, other: one, []),
+        (lambda one, other: one[: len(one) * 2 // 3], ["ends early, without its last page"]),
+        (
+            lambda one, other: one + other,
+            ["holds several recordings one after another, of which the first is read"],
+        ),
+    ],
+)
+def test_ogg_of_which_not_all_is_read_is_a_warning(tmp_path, change, details):
+    for word in ("yes", "no"):
+        (tmp_path / word).mkdir()
+        for number in range(12):
+            samples = noise(number + 100 * len(word), 2.0)
+            soundfile.write(tmp_path / word / f"anna_{number}.ogg", samples, RATE)
+    one, other = (tmp_path / "yes" / f"anna_{n}.ogg" for n in (0, 1))
+    one.write_bytes(change(one.read_bytes(), other.read_bytes()))
+    findings = check(open_corpus(tmp_path)).findings
+    assert [f.detail for f in findings if f.kind == "incomplete"] == details
+
+
 def test_silent_background_is_a_warning(tmp_path):
     for word in ("yes", "no"):
         (tmp_path / word).mkdir()
