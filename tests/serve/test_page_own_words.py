@@ -161,6 +161,13 @@ def test_words_that_were_entered_stay_until_they_are_removed(places, tmp_path):
         page.wait_for("document.querySelectorAll('#own-words li').length === 2")
         boxes = "[...document.querySelectorAll('#own-words input')].map((box) => box.checked)"
         assert page.evaluate(f"JSON.stringify({boxes})") == "[false,true]"
+        assert page.evaluate("document.getElementById('speaker').value") == "me"
+        (places.data / "lumos").mkdir(parents=True)
+        soundfile.write(places.data / "lumos" / "dora_1.wav", spoken(0.5), RATE)
+        open_anew(page, f"{server.url}/#record")
+        page.wait_for("document.getElementById('speaker').value === 'dora'")  # the only one
+        page.open(f"{server.url}/#review")
+        page.wait_for("document.getElementById('review-speaker').value === 'dora'")
         assert "accio" in shown(page, "own-words")
 
 

@@ -60,10 +60,19 @@ export const counted = (number, noun) => `${number} ${noun}${number === 1 ? "" :
 
 const SPEAKER = "speechgru-speaker";
 
-/** A field for the speaker's name, which the browser remembers for all such fields. */
-export function speakerField(input) {
-  input.value = localStorage.getItem(SPEAKER) ?? "me";
-  input.addEventListener("input", () => localStorage.setItem(SPEAKER, input.value));
+let usual = "me";
+
+/** The speaker's name: what was entered last in this browser, or the usual one. */
+export const speaker = () => localStorage.getItem(SPEAKER) ?? usual;
+
+/** Let the only speaker of some words be the usual one. */
+export function knowSpeakers(words) {
+  const names = new Set(words.flatMap(({ speakers }) => Object.keys(speakers)));
+  if (names.size === 1) [usual] = names;
 }
 
-export const speaker = () => localStorage.getItem(SPEAKER) ?? "me";
+/** A field for the speaker's name, which the browser remembers for all such fields. */
+export function speakerField(input) {
+  input.value = speaker();
+  input.addEventListener("input", () => localStorage.setItem(SPEAKER, input.value));
+}

@@ -1,6 +1,6 @@
 /** Recording your own words: each is asked for until it is good. */
 
-import { attempt, counted, find, make, onKeys, showLevel, speaker, speakerField, tell } from "./dom.js";
+import { attempt, counted, find, knowSpeakers, make, onKeys, showLevel, speaker, speakerField, tell } from "./dom.js";
 import { ask, askSound, post, stream } from "./server.js";
 
 const SECONDS = { room: 60, talk: 120 };
@@ -17,6 +17,8 @@ export async function enter() {
     const { data, words } = await ask("own-words");
     find("data-name").textContent = state.data = data;
     state.words = words;
+    knowSpeakers(words);
+    find("speaker").value = speaker();
     const { own = [], off = [] } = JSON.parse(localStorage.getItem(kept()) ?? "{}");
     Object.assign(state, { own: new Set(own), off: new Set(off) });
     showWords();

@@ -1,6 +1,6 @@
 /** Sorting caught clips: each is played, and filed by what it really was. */
 
-import { attempt, find, make, onKeys, speaker, speakerField } from "./dom.js";
+import { attempt, find, knowSpeakers, make, onKeys, speaker, speakerField } from "./dom.js";
 import { ask, askSound, post } from "./server.js";
 
 const state = { pending: [], clip: null, busy: false, address: "" };
@@ -8,10 +8,13 @@ const state = { pending: [], clip: null, busy: false, address: "" };
 /** The panel is shown: list what waits. */
 export async function enter() {
   find("review-filed").textContent = "";
+  const found = await attempt(() => Promise.all([ask("own-words"), ask("own-words/clips")]));
+  if (found) {
+    const [{ words }, listed] = found;
+    knowSpeakers(words);
+    show(listed, false);
+  } else find("clip").hidden = find("waiting").hidden = true;
   find("review-speaker").value = speaker();
-  const listed = await attempt(() => ask("own-words/clips"));
-  if (listed) show(listed, false);
-  else find("clip").hidden = find("waiting").hidden = true;
 }
 
 export const leave = () => find("clip-sound").pause();
