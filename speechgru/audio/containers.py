@@ -12,8 +12,13 @@ _W64_RIFF = bytes.fromhex("72696666 2e91cf11 a5d628db 04c10000")
 _MAX_CHUNKS = 10_000
 #: Bytes of a page's header in an Ogg file, and flags of the first and the last page of a stream.
 _OGG_HEADER, _OGG_FIRST, _OGG_LAST = 27, 2, 4
-#: Fewer bytes than this after the samples are no sound.
-_LEAST_SOUND = 2_000
+#: Fewer bytes than this after the samples are no sound; up to a border there may be zeros.
+_LEAST_SOUND, _BORDER = 2_000, 512
+#: How what is appended to a file begins: tags, pictures, archives, text, another file.
+_TAGS = (
+    *(b"ID3", b"TAG", b"APETAGEX", b"RIFF", b"OggS", b"fLaC", b"\xff\xd8\xff", b"\x89PNG"),
+    *(b"\x1f\x8b", b"PK\x03\x04", b"\xef\xbb\xbf"),
+)
 _NIST_COUNTS = (b"sample_count", b"sample_n_bytes", b"channel_count")
 
 ByteOrder = Literal["little", "big"]
@@ -49,7 +54,9 @@ def incomplete_ogg(path: Path) -> str:
                 return "holds several recordings one after another, of which the first is read"
             ended |= bool(header[5] & _OGG_LAST)
             position += _OGG_HEADER + header[26] + sum(file.read(header[26]))
-    return "ends early, without its last page" if position and not ended else ""
+    if position > present:
+        return "ends early, within a page"
+    return "may end early: its last page is missing" if position and not ended else ""
 
 
 def open_unfinished_wav(path: Path) -> IO[bytes] | None:
@@ -82,16 +89,39 @@ def open_unfinished_wav(path: Path) -> IO[bytes] | None:
 
 
 def _goes_on(file: IO[bytes], position: int, present: int) -> bool:
-    """Whether sound seems to go on at a position, where only a chunk, a tag or zeros may follow."""
+    """Whether sound seems to go on at a position, where only chunks, a tag or a fill may follow."""
     if present - position < _LEAST_SOUND:
         return False
     file.seek(position)
-    content = file.read(_LEAST_SOUND)
-    if any(all(32 <= byte < 127 for byte in content[shift : shift + 4]) for shift in (0, 1)):
+    start = file.read(_BORDER)
+    zeros = len(start) - len(start.lstrip(b"\0"))
+    if start.startswith(_TAGS) or start[zeros:].startswith(_TAGS):
         return False
-    while content and not any(content):
-        content = file.read(1 << 16)
-    return bool(content)
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start[:64]):  # text
+        return False
+    if any(_are_chunks(file, position + shift, present) for shift in {0, 1, zeros}):
+        return False
+    file.seek(position)
+    fill = file.read(1)
+    while content := file.read(1 << 16):
+        if content.strip(fill):
+            return True
+    return False
+
+
+def _are_chunks(file: IO[bytes], position: int, present: int) -> bool:
+    """Whether chunks follow that end where the file does, or one with a name in ASCII that fits."""
+    file.seek(position)
+    is_named = all(32 <= byte < 127 for byte in file.read(4))
+    for number in range(_MAX_CHUNKS):
+        file.seek(position)
+        name, size = file.read(4), _integer(file, 4, "little")
+        position += 8 + size + size % 2
+        if position - 1 > present or not (any(name) or size):
+            return is_named and number > 0
+        if present - position < 8:
+            return True
+    return False
 
 
 class _Patched(io.RawIOBase):

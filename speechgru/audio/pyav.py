@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,14 +65,15 @@ class PyavFile:
     def __init__(self, path: Path, demuxer: str) -> None:
         if not is_installed():
             convert = ["ffmpeg", "-i", path.name, f"{path.stem}.wav"]
+            which = "FLAC of unknown length" if demuxer == "flac" else f"{path.suffix} files"
             raise DataError(
-                f"{path}: {path.suffix or demuxer} files need PyAV: pip install 'speechgru[av]'; "
+                f"{path}: {which} need PyAV: pip install 'speechgru[av]'; "
                 f"or convert them: {shlex.join(convert)}"
             )
         import av
 
         self._errors = (av.FFmpegError, ValueError, OSError, RuntimeError, MemoryError)
-        self._path, self._file = path, path.open("rb")
+        self._path, self._demuxer, self._file = path, demuxer, path.open("rb")
         try:
             self._container: Any = av.open(self._file, format=demuxer, metadata_errors="replace")
             if not self._container.streams.audio:
@@ -110,12 +112,21 @@ class PyavFile:
         self._file.close()
 
     def _estimated_frames(self) -> int:
-        """By the stream's or the container's duration; 0 where none is given."""
+        """By the stream's or the container's duration; where none is given, by the packets'."""
         if self._stream.duration and self._stream.time_base:
             seconds = float(self._stream.duration * self._stream.time_base)
         else:
-            seconds = (self._container.duration or 0) / 1e6
+            seconds = (self._container.duration or 0) / 1e6 or self._packets_s()
         return max(0, round(seconds * self.samplerate))
+
+    def _packets_s(self) -> float:
+        """The sum of the packets' durations, in seconds; 0 where they have none."""
+        import av
+
+        with suppress(*self._errors), av.open(str(self._path), format=self._demuxer) as container:
+            stream: Any = container.streams.audio[0]
+            return float(sum(p.duration or 0 for p in container.demux(stream)) * stream.time_base)
+        return 0.0
 
     def _decode(self, to_floats: Any) -> Iterator[Samples]:
         """Frames as they are decoded, (S, channels) each."""

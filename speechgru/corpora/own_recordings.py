@@ -35,7 +35,8 @@ def usual_speaker(root: Path) -> str:
         for name in recordings
     }
     names = {name for name in names if not is_made(name)}
-    return names.pop() if len(names) == 1 and "" not in names else "me"
+    is_one = len({name.casefold() for name in names}) == 1 and "" not in names
+    return min(names) if is_one else "me"
 
 
 class OwnRecordings:

@@ -101,18 +101,39 @@ def _all_words(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -
     return _labelled(clip for clip in corpus.split(split) if clip.word in wanted)
 
 
+def unheard_speakers(corpus: Corpus) -> frozenset[str] | None:
+    """Whose other speech must not train, as their words validate or test.
+
+    None where the splits were given, so that they say what trains.
+    """
+    if corpus.split_by == "file":
+        return frozenset()
+    if corpus.split_by != "speaker":
+        return None
+    return frozenset(
+        clip.speaker
+        for clip in corpus.clips
+        if clip.speaker and clip.split != "training" and not clip.word.startswith("_")
+    )
+
+
 def _folder(corpus: Corpus, split: str, labels: tuple[str, ...], seed: int) -> Examples:
     """Every word; for training also silence and other speech, which is not scored.
 
-    Speakers of words that validate or test stay unheard; where they are unknown, all other speech
-    is for training.
+    Where files were split by speaker, whose words validate or test stays unheard; all other speech
+    is for training, whatever its split.
     """
     spoken = labels[len(_NO_WORD) :]
     words = _all_words(corpus, split, spoken, seed)
     if split != "training":
         return words
-    trains_all = corpus.split_by == "file"
-    clips = [c for c in corpus.clips if c.split == split or (trains_all and c.word == UNKNOWN)]
+    unheard = unheard_speakers(corpus)
+    clips = [
+        clip
+        for clip in corpus.clips
+        if clip.split == split
+        or (unheard is not None and clip.word == UNKNOWN and clip.speaker not in unheard)
+    ]
     others = (
         clip
         for clip in clips

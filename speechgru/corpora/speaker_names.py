@@ -16,18 +16,22 @@ _ALARM = re.compile(rf"(?:.*/)?(?:{UNKNOWN}|{BACKGROUND_NOISE})/{FALSE_ALARM}_\d
 _DEVICE_WORDS = (
     "android at aud audio aufnahme aufzeichnung background bathroom car clean clip close copy dm "
     "enregistrement far file gravação grabación headset iphone kitchen laptop loud memo message "
-    "mic mid music my myrec near neue new noise noisy nota nouvel nova nueva nuova office opname "
+    "mic mid music myrec near neue new noise noisy nouvel nueva nuova office opname "
     "phone ptt quiet rec record recording registrazione room sample session signal silence sound "
-    "sprachmemo standard ste take test track untitled vn voice wa wav whatsapp zoom "
+    "sprachmemo standard take test track untitled vn voice wav whatsapp zoom "
     "morning evening monday tuesday wednesday thursday friday saturday sunday"
 )
 #: How or when something was recorded, with a number: "ch1_anna", "1m_anna", "snr5_anna", "1st".
 _CONDITION = re.compile(
-    r"^(?:(?:ch|channel|day|device|nr|pos|position|round|set|snr|v|version)[ _-]?\d+(?:db)?"
-    r"|\d+(?:st|nd|rd|th|m|cm|db))(?:[\s._-]+|$)",
+    r"^(?:(?:channel|day|device|position|round|version)[ _-]?\d+|(?:ch|nr|pos|set|snr|v)\d+(?:db)?"
+    r"|\d+(?:st|nd|rd|th|m|cm|db))[\s._-]+(?=[^\W\d_]{2})",
     re.IGNORECASE,
 )
 _NOBODY = (*_DEVICE_WORDS.split(), *ALTERED)
+#: Of nobody in front of one of these: "my recording", "nova gravação".
+_NOBODY_S = frozenset(("my", "nova"))
+#: WhatsApp's counts of a day: "PTT-20260105-WA0001".
+_WHATSAPP = re.compile(r"wa\d{4}", re.IGNORECASE)
 _NOBODY_NAMES = frozenset([*_NOBODY, FALSE_ALARM])
 _COPIED = "|".join(COPIED)
 #: Names of synthetic speakers begin so. They are for training alone.
@@ -97,6 +101,7 @@ def speaker_in_name(name: str, word: str) -> str:
         return before
     if _UUID.fullmatch(stem):
         return ""
+    stem = _WHATSAPP.sub("", stem)
     # A circled or a wide 1 is a 1.
     stem, word = (unicodedata.normalize("NFKC", text).strip() for text in (stem, word))
     stem = _COPY_OF.sub("", stem)
@@ -116,6 +121,8 @@ def speaker_in_name(name: str, word: str) -> str:
     if numbered and is_one_number and numbered[1].casefold() not in NUMBERED_SPEAKERS:
         speaker = numbered[1].rstrip(" .")
     words = speaker.casefold().split()
+    if len(words) > 1 and words[0] in _NOBODY_S:
+        del words[0]
     if speaker.casefold() == word.casefold() or all(
         part in _NOBODY_NAMES or part.isdigit() for part in words
     ):

@@ -1,4 +1,4 @@
-"""Speakers, and the split of each: it never changes when recordings are added."""
+"""Speakers, and the split of each, which few recordings that are added change."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -18,6 +18,8 @@ from speechgru.corpora.speaker_names import (
 )
 
 _HASHES = 2**27
+#: So many speakers are split by speaker; of fewer, each is in every split.
+FEWEST_SPEAKERS = 4
 
 
 class Recording(NamedTuple):
@@ -55,9 +57,9 @@ def hash_split(name: str) -> str:
 def split_recordings(recordings: Sequence[Recording]) -> Split:
     """Give each recording its split by the hash of its speaker.
 
-    Where fewer than three speakers are known ("file"), the files of each word are split instead, by
-    the hash of their names. Synthetic speakers and reviewed false alarms are for training, and do
-    not count, unless there are no others.
+    Where fewer than four speakers are known ("file"), as of three one alone would train, the files
+    of each word are split instead, by the hash of their names. Synthetic speakers and reviewed
+    false alarms are for training, and do not count, unless there are no others.
     """
     names = [r.speaker or speaker_in_name(r.name, r.word) for r in recordings]
     for_training = [
@@ -81,7 +83,8 @@ def _split_recordings(recordings: Sequence[Recording]) -> Split:
     for recording, speaker in zip(recordings, speakers, strict=True):
         if speaker:
             words[speaker].add(recording.word)
-    if len(words) >= len(SPLITS):
+    fewest = len(SPLITS) if all(map(is_made, words)) else FEWEST_SPEAKERS
+    if len(words) >= fewest:
         unknown = [r for r, speaker in zip(recordings, speakers, strict=True) if not speaker]
         takes = Counter(
             speaker
@@ -167,22 +170,33 @@ def _with_half(splits: dict[str, str], words_of: Mapping[str, Collection[str]]) 
 def _with_most(
     splits: dict[str, str], words_of: Mapping[str, Collection[str]], takes: Mapping[str, int]
 ) -> dict[str, str]:
-    """The same splits, but of few speakers at least half of all words' takes train, if possible.
+    """The same splits, but not most of all words' takes by somebody who does not train.
 
-    The one with most recordings that does not train, often whose words these are, takes the place
-    of one who trains, has fewer, and says as many of the other's words as anyone.
+    Unless half of the takes train, who has most of the others changes places with somebody who
+    trains and has less than half as many, where neither split loses a word.
     """
-    total = sum(takes.values())
+    splits = dict(splits)
+
+    def words_in(split: str, leaves: str, comes: str) -> set[str]:
+        speakers = [s for s in splits if splits[s] == split and s != leaves]
+        return {word for speaker in (*speakers, comes) for word in words_of[speaker]}
+
+    def may_change(most: str, other: str) -> bool:
+        kept = words_in("training", other, most) >= set(words_of[other])
+        return kept and words_in(splits[most], most, other) >= set(words_of[most])
+
     while True:
         training = [speaker for speaker, split in splits.items() if split == "training"]
-        if 2 * sum(takes[speaker] for speaker in training) >= total:
+        pairs = [
+            (takes[most], -takes[other], most, other)
+            for most in splits
+            if splits[most] != "training"
+            for other in training
+            if 0 < 2 * takes[other] < takes[most] and may_change(most, other)
+        ]
+        if not pairs or 2 * sum(takes[speaker] for speaker in training) >= sum(takes.values()):
             return splits
-        most = max((s for s in splits if splits[s] != "training"), key=lambda s: (takes[s], s))
-        fewer = [speaker for speaker in training if 0 < takes[speaker] < takes[most]]
-        if not fewer:
-            return splits
-        words = set(words_of[most])
-        other = min(fewer, key=lambda s: (-len(words & set(words_of[s])), takes[s], s))
+        *_, most, other = max(pairs)
         splits[most], splits[other] = "training", splits[most]
 
 

@@ -13,6 +13,7 @@ from speechgru.common.threads import in_threads
 from speechgru.corpora.corpus import SPLITS, Clip, Corpus
 from speechgru.corpora.guesses import layout_guesses
 from speechgru.corpora.listing import Skipped
+from speechgru.corpora.speaker_names import is_made
 from speechgru.errors import DataError
 
 _Readable = tuple[Clip, AudioInfo]
@@ -105,7 +106,7 @@ def _probe(path: Path) -> AudioInfo | None:
 def _by_speaker(clips: Sequence[Clip]) -> dict[str, dict[str, int]]:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for clip in clips:
-        if clip.speaker:
+        if clip.speaker and not is_made(clip.speaker):
             counts[clip.speaker][clip.split] += 1
     if len(counts) > _MOST_SPEAKERS:
         return {}

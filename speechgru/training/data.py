@@ -30,7 +30,7 @@ from speechgru.corpora.guesses import layout_guesses, speaker_guess
 from speechgru.corpora.listing import summarize_skipped
 from speechgru.corpora.other_sounds import OtherSounds, other_sounds
 from speechgru.corpora.packed import PackedAudio, pack
-from speechgru.corpora.protocols import make_task
+from speechgru.corpora.protocols import make_task, unheard_speakers
 from speechgru.corpora.speaker_names import is_false_alarm, is_made
 from speechgru.corpora.word_bounds import word_bounds_s
 from speechgru.errors import DataError, UsageError
@@ -150,12 +150,14 @@ def _split_notes(task: Task, corpus: Corpus) -> Iterator[str]:
         yield SPLIT_RULES["file"]
     if corpus.split_by == "speaker":
         yield from _few_speakers(corpus)
-    if task.protocol == "folder" and corpus.split_by != "file":
-        others = [c for c in corpus.clips if c.word == UNKNOWN and c.split != "training"]
-        if unused := len({c.path for c in others if not is_false_alarm(c.path.as_posix())}):
-            names = sorted({clip.speaker for clip in others if clip.speaker})
-            whose = f": the words of {', '.join(names)} validate or test" if names else ""
-            yield f"{counted(unused, 'recording')} of other speech not trained on{whose}"
+    if task.protocol == "folder" and (unheard := unheard_speakers(corpus)):
+        others = [c for c in corpus.clips if c.word == UNKNOWN and c.speaker in unheard]
+        if others:
+            names = ", ".join(sorted({clip.speaker for clip in others}))
+            yield (
+                f"{counted(len(others), 'recording')} of other speech not trained on: the words of "
+                f"{names} validate or test"
+            )
     validated = {example.label for example in task.split("validation")}
     if lacking := [word for word in task.labels if word not in (*NOT_WORDS, *validated)]:
         yield f"no clip for validation: {', '.join(lacking)}"
@@ -170,8 +172,8 @@ def _few_speakers(corpus: Corpus) -> Iterator[str]:
     if sum(map(len, names.values())) <= _FEW_SPEAKERS and all(names.values()):
         training, validation, testing = (", ".join(sorted(names[split])) for split in SPLITS)
         yield (
-            f"trained on recordings by {training}; those by {validation} validate, those by "
-            f"{testing} test (a manifest or split folders can say otherwise)"
+            f"training on {training}, validating on {validation}, testing on {testing}; a manifest "
+            "or split folders change this"
         )
 
 

@@ -252,8 +252,11 @@ def test_a_wav_that_goes_on_with_silence_is_read_to_its_end(tmp_path):
         bytes(9_000),
         b"LIST" + struct.pack("<I", 9_000) + bytes([1, 2]) * 4_500,
         b"TAG" + b"\x01" * 125,
+        b"ID3\x03" + b"\x01" * 9_000,
+        bytes(3) + b"LIST" + struct.pack("<I", 9_000) + b"\x05" * 9_000,
+        b"\xaa" * 9_000,
     ],
-    ids=["zeros", "notes", "a tag"],
+    ids=["zeros", "notes", "a tag", "another tag", "zeros and notes", "a fill"],
 )
 def test_what_follows_the_samples_and_is_no_sound_is_not_read(tmp_path, rest):
     path = tmp_path / "a.wav"

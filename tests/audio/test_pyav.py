@@ -47,6 +47,7 @@ def test_flac_of_unknown_length_is_read_to_its_end(tmp_path):
     content[22:26] = bytes(4)
     path.write_bytes(content)
     np.testing.assert_allclose(read(path), sound, atol=1e-4)
+    assert probe(path).duration_s == pytest.approx(3.0, abs=0.01)
 
 
 def strongest_hertz(samples: np.ndarray) -> float:

@@ -106,7 +106,12 @@ def test_words_among_the_background_are_errors(tmp_path):
     ("change", "details"),
     [
         (lambda one, other: one, []),
-        (lambda one, other: one[: len(one) * 2 // 3], ["ends early, without its last page"]),
+        (lambda one, other: one[: len(one) * 2 // 3], ["ends early, within a page"]),
+        (lambda one, other: one[:-40], ["ends early, within a page"]),
+        (
+            lambda one, other: one[: one.rindex(b"OggS")],
+            ["may end early: its last page is missing"],
+        ),
         (
             lambda one, other: one + other,
             ["holds several recordings one after another, of which the first is read"],

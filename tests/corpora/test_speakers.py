@@ -82,13 +82,18 @@ MANY = [f"anna{number}" for number in range(40)]
         ("yes/1st anna.wav", "yes", "anna"),
         ("yes/v1_anna.wav", "yes", "anna"),
         ("yes/vera_1.wav", "yes", "vera"),
+        ("yes/v_1.wav", "yes", "v"),
+        ("yes/v1_3.wav", "yes", "v1"),
+        ("yes/01m_1.wav", "yes", "01m"),
+        ("yes/nova_1.wav", "yes", "nova"),
+        ("yes/My recording 3.m4a", "yes", ""),
     ],
 )
 def test_the_speaker_in_a_name(name: str, word: str, speaker: str) -> None:
     assert speaker_in_name(name, word) == speaker
 
 
-@pytest.mark.parametrize("friends", [("ben", "carl"), ("mum", "dad"), ("tim", "jo", "dan")])
+@pytest.mark.parametrize("friends", [("ben", "carl", "dan"), ("mum", "dad", "sis")])
 def test_who_has_most_recordings_is_trained_on(friends: tuple[str, ...]) -> None:
     """A hash alone would leave the owner's takes to validation, and train on a friend's."""
     takes = {"anna": 12, **dict.fromkeys(friends, 4)}
@@ -102,6 +107,36 @@ def test_who_has_most_recordings_is_trained_on(friends: tuple[str, ...]) -> None
     splits = {clip.speaker: clip.split for clip in split.clips}
     assert (split.rule, splits["anna"]) == ("speaker", "training")
     assert set(splits.values()) == set(SPLITS)
+
+
+def test_no_split_loses_a_word_to_who_has_most_recordings() -> None:
+    words = {
+        "dora": {"no": 7, "up": 7, "yes": 7},
+        "hans": {"no": 2, "up": 2, "yes": 2, "go": 2},
+        "ben": {"go": 2, "up": 2},
+        "gina": {"no": 2},
+    }
+    recordings = [
+        Recording(Path(word) / f"{speaker}_{number}.wav", f"{word}/{speaker}_{number}.wav", word)
+        for speaker, counts in words.items()
+        for word, count in counts.items()
+        for number in range(count)
+    ]
+    clips = split_recordings(recordings).clips
+    assert {clip.word for clip in clips if clip.split == "training"} == {"no", "up", "yes", "go"}
+
+
+def test_each_of_three_speakers_is_in_every_split() -> None:
+    """One of them alone would train."""
+    recordings = [
+        Recording(Path(word) / f"{speaker}_{number}.wav", f"{word}/{speaker}_{number}.wav", word)
+        for word in ("yes", "no")
+        for speaker in ("anna", "ben", "cleo")
+        for number in range(12)
+    ]
+    split = split_recordings(recordings)
+    trained = {clip.speaker for clip in split.clips if clip.split == "training"}
+    assert (split.rule, trained) == ("file", {"anna", "ben", "cleo"})
 
 
 def test_a_speaker_in_another_case_is_the_same_where_a_folder_says_so() -> None:

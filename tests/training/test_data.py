@@ -58,16 +58,16 @@ def test_too_few_recordings_are_counted_for_the_user(tones, tmp_path):
 
 
 def test_whose_recordings_train_and_what_is_not_used_is_said(tmp_path):
-    """Of three people one trains; the other two's other speech would let them be heard."""
+    """The other speech of those who validate and test would let them be heard."""
     for word in ("low", "high", "_unknown_"):
         (tmp_path / word).mkdir()
-        for speaker, takes in {"anna": 6, "ben": 2, "cleo": 2}.items():
+        for speaker, takes in {"anna": 6, "ben": 2, "cleo": 2, "dora": 2}.items():
             for take in range(takes):
                 samples = tone("mid" if word == "_unknown_" else word, take + len(speaker))
                 soundfile.write(tmp_path / word / f"{speaker}_{take + 1}.wav", samples, RATE)
     notes = " ".join(prepare(quick_recipe(tmp_path)).notes)
-    assert "trained on recordings by anna; those by " in notes
-    assert "4 recordings of other speech not trained on: the words of ben, cleo validate" in notes
+    assert "training on anna, " in notes
+    assert "4 recordings of other speech not trained on: the words of " in notes
 
 
 def test_word_without_a_sound_is_mentioned(tmp_path):
