@@ -114,8 +114,8 @@ def calibrate(
     from speechgru.recognition.recognizer import stream_settings
 
     backend = open_backend(path, device)
-    report_channel(backend, channel)
     sound = open_ambient(ambient, backend.sample_rate, channel)
+    report_channel(backend, channel, sound.paths[0])
     report_words_in(ambient, backend)
     print_skipped(sound.skipped)
     config = decoder_settings(backend.info)

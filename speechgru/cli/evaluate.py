@@ -255,13 +255,16 @@ def evaluate(
     backend = open_backend(path, device)
     if carry_state or streaming or sequences or conversation:
         backend.check_streams()
-    report_channel(backend, channel)
     if ambient is not None:
         report_words_in(ambient, backend)
     ambient_sound = (
         open_ambient(ambient, backend.sample_rate, channel) if ambient is not None else None
     )
     split_audio = open_split(backend, data, protocol, split, channel) if data is not None else None
+    if split_audio is not None and split_audio.corpus.clips:
+        report_channel(backend, channel, split_audio.corpus.clips[0].path)
+    elif ambient_sound is not None:
+        report_channel(backend, channel, ambient_sound.paths[0])
     results = Results()
     if split_audio is not None:
         results.clips, results.carried = _evaluate_clips(

@@ -1,9 +1,10 @@
 """Opens what several verbs need: a recipe with its data, a split of recordings."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.terminal import err
@@ -88,11 +89,19 @@ def report_unheard(path: Path, channel: int | None) -> None:
         )
 
 
-def report_channel(backend: "Backend", channel: int | None) -> None:
-    """Say which channel the model was trained on, if all channels are averaged."""
-    recipe = backend.metadata.get("provenance", {}).get("recipe", {})
-    trained = recipe.get("data", {}).get("channel", 0)
-    if trained and channel is None:
+def report_channel(backend: "Backend", channel: int | None, path: Path) -> None:
+    """Say which channel the model was trained on, if all those of a recording are averaged."""
+    from speechgru.audio.files import probe
+
+    table: Any = backend.metadata
+    for key in ("provenance", "recipe", "data"):
+        table = table.get(key) if isinstance(table, Mapping) else None
+    trained = table.get("channel") if isinstance(table, Mapping) else None
+    if channel is not None or not isinstance(trained, int) or trained < 1:
+        return
+    with suppress(DataError):
+        if probe(path).channels < 2:
+            return
         err.line(
             f"the model was trained on channel {trained} of its recordings, and here all channels "
             f"are averaged; --channel {trained} takes the same one"
@@ -101,8 +110,8 @@ def report_channel(backend: "Backend", channel: int | None) -> None:
 
 def report_words_in(ambient: Path, backend: "Backend") -> None:
     """Say that ambient recordings lie in folders named like the model's words."""
-    words = [word for word in backend.info.words if (ambient / word).is_dir()]
-    if words:
+    names = {path.name for path in ambient.iterdir()} if ambient.is_dir() else set()
+    if words := [word for word in backend.info.words if word in names]:
         err.line(
             f"{ambient}: has folders named like the model's words ({', '.join(words)}); every "
             "event in them counts as a false alarm"

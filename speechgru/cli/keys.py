@@ -69,4 +69,13 @@ class Keys:
         import tty
 
         with suppress(termios.error):
-            tty.setcbreak(sys.stdin)
+            if not _is_in_background():
+                tty.setcbreak(sys.stdin)
+
+
+def _is_in_background() -> bool:
+    """Whether the terminal is another job's; setting it would stop this process."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp()
+    except OSError:  # it controls no jobs
+        return False

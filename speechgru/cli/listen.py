@@ -192,7 +192,8 @@ def listen(
     from speechgru.backends.loader import open_backend
 
     backend = open_backend(path)
-    report_channel(backend, channel)
+    if input_ and not source.is_pipe:
+        report_channel(backend, channel, Path(input_))
     wants_verdicts = explain or save_near_misses
     decoding = DecoderOptions(threshold or [], within_speech, beam, grammar, wants_verdicts)
     recognizer, decoder = decoding.recognizer(backend)

@@ -54,7 +54,6 @@ def recognize(
     if not files:
         raise UsageError(f"{paths[0]} is a model; recordings FILE... are needed too")
     backend = open_backend(first if named else bundled_model())
-    report_channel(backend, channel)
     rows: list[dict[str, Any]] = []
     progress = progress_lines("recognizing") if json else None
     try:
@@ -67,6 +66,8 @@ def recognize(
                 rows.append({"file": str(file), "error": str(error)})
                 print_error(str(error))
                 continue
+            if not number:
+                report_channel(backend, channel, file)
             report_unheard(file, channel)
             rows.append(recognition.as_dict())
             _report_excerpt(recognition)

@@ -205,7 +205,7 @@ def serve(
                 err.line(f"clients need the token in {token_file}")
 
         files = allow_open_files(max_clients + _OWN_FILES)
-        if files < max_clients + _OWN_FILES:
+        if files < max_clients + _OWN_FILES and (place is None or place.is_first):
             err.line(
                 f"--max-clients {max_clients}: this process may open only {files} files, enough "
                 f"for about {max(1, files - _OWN_FILES)} clients"

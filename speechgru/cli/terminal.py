@@ -125,6 +125,8 @@ def print_error(message: str) -> None:
     text = shortened(printable(message.strip().replace("\n", " ")))
     try:
         err.console.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
+    except SystemExit:  # rich's answer to a closed pipe
+        return
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EPIPE):
             raise

@@ -4,6 +4,7 @@ import re
 import unicodedata
 import wave
 from collections.abc import Iterable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from speechgru.common.files import write_atomic
 from speechgru.common.locks import lock_file
 from speechgru.common.word_folders import folder_name
 from speechgru.corpora.folders import SPLIT_FOLDERS, split_folders
-from speechgru.corpora.listing import BACKGROUND_NOISE, list_words
+from speechgru.corpora.listing import BACKGROUND_NOISE, list_words, normalized
 from speechgru.corpora.speaker_names import is_made, speaker_in_name
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.labels import UNKNOWN
@@ -26,17 +27,23 @@ _UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 def usual_speaker(root: Path) -> str:
-    """The only speaker of the words in a directory, by the names of the files; else "me"."""
+    """The only speaker of the words in a directory, by folders and the names of files; else "me".
+
+    Also "me" if recordings of that speaker could not be told from others by their names.
+    """
     folders = list_words(root).folders if root.is_dir() else {}
+    words = [word for word in folders if not word.startswith("_")]
     names = {
-        speaker_in_name(name, word)
-        for word, recordings in folders.items()
-        if not word.startswith("_")
-        for name in recordings
+        normalized(name.partition("/")[0]) if "/" in name else speaker_in_name(name, word)
+        for word in words
+        for name in folders[word]
     }
     names = {name for name in names if not is_made(name)}
-    is_one = len({name.casefold() for name in names}) == 1 and "" not in names
-    return min(names) if is_one else "me"
+    if len({name.casefold() for name in names}) != 1:
+        return "me"
+    with suppress(UsageError):
+        return check_speaker(min(names), words=words)
+    return "me"
 
 
 class OwnRecordings:
@@ -54,7 +61,8 @@ class OwnRecordings:
 
     def __init__(self, root: Path, speaker: str, rate: int) -> None:
         self.root, self.speaker, self.rate = Path(root), check_speaker(speaker), rate
-        self._takes: list[Path] = []
+        #: This session's takes, with what tells each from another of the same name.
+        self._takes: list[tuple[Path, tuple[int, int]]] = []
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -71,14 +79,14 @@ class OwnRecordings:
             SpeechGRUError: it cannot be written.
         """
         path = self._write(checked_name(word, "WORD"), self.speaker, samples)
-        self._takes.append(path)
+        self._takes.append((path, _identity(path)))
         return path
 
     def find(self, word: str, samples: Samples) -> Path | None:
         """An earlier session's recording of a word that has exactly these samples, (S,)."""
-        content = self._as_wav(samples)
+        content, taken = self._as_wav(samples), {path for path, _ in self._takes}
         for path in sorted((self.root / checked_name(word, "WORD")).glob("*.wav")):
-            if path in self._takes or path.stat().st_size != len(content):
+            if path in taken or path.stat().st_size != len(content):
                 continue
             if path.read_bytes() == content:
                 return path
@@ -95,14 +103,17 @@ class OwnRecordings:
     def undo(self) -> Path | None:
         """Delete the last recording of a word in this session; None if there is none left.
 
+        One that has been deleted since, or replaced by another, is left as it is.
+
         Raises:
             SpeechGRUError: it cannot be deleted.
         """
         if not self._takes:
             return None
-        path = self._takes.pop()
+        path, identity = self._takes.pop()
         try:
-            path.unlink(missing_ok=True)
+            if path.exists() and _identity(path) == identity:
+                path.unlink(missing_ok=True)
         except OSError as error:
             raise SpeechGRUError(f"{path}: cannot be deleted: {error.strerror or error}") from error
         return path
@@ -122,6 +133,11 @@ class OwnRecordings:
             path = next_path(self.root / folder, prefix, ".wav")
             write_atomic(path, content)
         return path
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
 
 
 def numbered(folder: Path, prefix: str) -> dict[Path, int]:

@@ -14,7 +14,7 @@ from speechgru.errors import SpeechGRUError, UsageError
 
 #: The token as a WebSocket subprotocol, the only header that a page in a browser can set.
 PROTOCOL_PREFIX = "bearer."
-_LEAST_CHARACTERS = 16
+_LEAST_CHARACTERS, _MOST_CHARACTERS = 16, 4096
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -81,14 +81,13 @@ def read_token(path: Path) -> str:
     """
     if path.is_dir():
         raise SpeechGRUError(f"--token-file {path}: is a directory; a file name is needed")
-    if path.exists() and not path.is_file():
-        raise SpeechGRUError(f"--token-file {path}: is a pipe or a device; a file is needed")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_urlsafe(24) + "\n")
-    token = path.read_text(encoding="ascii", errors="replace").strip()
+    with path.open(encoding="ascii", errors="replace") as file:
+        token = file.read(_MOST_CHARACTERS).strip()
     allowed = all(c.isascii() and (c.isalnum() or c in "-._~") for c in token)
     if len(token) < _LEAST_CHARACTERS or not allowed:
         raise UsageError(

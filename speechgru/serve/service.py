@@ -144,6 +144,11 @@ class Service:
             raise UsageError(f"model {name!r:.60}: one of {', '.join(self.models)} is needed")
         return self.models[name]
 
+    def model_of(self, stream: Stream) -> ServedModel:
+        """A stream's model as it is set now; the one it began with if another took its name."""
+        model = self.models[stream.model.name]
+        return model if model.backend is stream.model.backend else stream.model
+
     def admit(self, session: Session) -> None:
         """Register a session.
 

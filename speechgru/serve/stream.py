@@ -128,7 +128,8 @@ class Stream:
         """Add the next samples, (S,) finite float32 in [-1, 1], after `lost` that never came."""
         samples = self._bridge.push(samples, lost)
         self.pushed += len(samples)
-        self._arrivals.append((self.pushed, monotonic()))
+        if len(samples):
+            self._arrivals.append((self.pushed, monotonic()))
         self._inbox.append(samples)
         self._wake(self)
 

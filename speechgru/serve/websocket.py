@@ -103,7 +103,7 @@ class WebSocketSession(SocketSession):
         elif kind == "lost":
             await self._skip(stream, options)
         elif kind == "thresholds":
-            stream.configure(_config(self._service.models[stream.model.name], options))
+            stream.configure(_config(self._service.model_of(stream), options))
         elif kind == "end":
             await self._finish()
             self._close(DONE, "")

@@ -62,6 +62,15 @@ def test_messages_that_a_full_disk_does_not_take_cost_no_result(tone_stream):
             assert subprocess.run([*PROGRAM, *command], stderr=full, timeout=60).returncode == code
 
 
+def test_an_error_that_nobody_reads_keeps_its_exit_code():
+    reader, writer = os.pipe()
+    os.close(reader)
+    for command, code in ((["foo"], 2), (["recognize", "missing.wav"], 4)):
+        done = subprocess.run([*PROGRAM, *command], stderr=writer, timeout=60)
+        assert done.returncode == code
+    os.close(writer)
+
+
 def test_nothing_at_all_on_stdin_is_an_error(tone_stream):
     done = subprocess.run(
         [*PROGRAM, "listen", tone_stream.exported, "--input", "-"],

@@ -56,6 +56,27 @@ def test_the_usual_speaker_is_the_only_one(tmp_path):
     assert usual_speaker(tmp_path) == "me"
 
 
+@pytest.mark.parametrize(
+    ("name", "speaker"),
+    [("go/anna/1.wav", "anna"), ("go/a_b_nohash_0.wav", "me"), ("go/12_nohash_0.wav", "me")],
+)
+def test_the_usual_speaker_can_have_recordings(tmp_path, name, speaker):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    soundfile.write(path, np.zeros(RATE), RATE)
+    assert usual_speaker(tmp_path) == speaker
+    OwnRecordings(tmp_path, usual_speaker(tmp_path), RATE)
+
+
+def test_undo_leaves_what_has_taken_the_name_of_a_take(tmp_path):
+    mine, other = (OwnRecordings(tmp_path, "me", RATE) for _ in range(2))
+    path = mine.add("lumos", np.zeros(RATE, np.float32))
+    path.unlink()
+    assert other.add("lumos", np.ones(RATE, np.float32)) == path
+    mine.undo()
+    assert path.exists()
+
+
 def test_it_is_a_corpus_with_room_and_talk(tmp_path):
     for speaker in ("anna", "ben", "cleo"):
         own = OwnRecordings(tmp_path, speaker, RATE)

@@ -135,6 +135,19 @@ def test_the_delay_is_that_of_the_samples_not_of_those_that_came_later():
     assert min(observed) > 0.095
 
 
+def test_empty_chunks_leave_nothing_behind():
+    async def run():
+        engine = Engine(open_models()["commands-12"])
+        stream = engine.open(lambda answer: None)
+        for _ in range(100):
+            stream.push(np.empty(0, np.float32))
+        waiting = len(stream._arrivals)
+        await engine.close()
+        return waiting
+
+    assert asyncio.run(run()) == 0
+
+
 def test_a_replaced_model_answers_new_streams_only():
     first, second = (open_models([f"own={name}"])["own"] for name in (LARGE, SMALL))
 
@@ -145,6 +158,7 @@ def test_a_replaced_model_answers_new_streams_only():
         service.configure(second)
         after = service.open(service.model("own"), lambda answer: None)
         assert (before.model, after.model) == (first, second)
+        assert (service.model_of(before), service.model_of(after)) == (first, second)
         assert service.streams(second) == 2
         service.close(before)
         service.close(after)

@@ -133,6 +133,7 @@ def test_words_are_recorded_by_keyboard_from_the_microphone(places, tmp_path):
         played = "performance.getEntriesByType('resource').some((e) => e.name.includes('/takes/'))"
         page.wait_for(played)
         assert page.evaluate("document.getElementById('message').hidden")
+        page.wait_for("!document.querySelector('[data-delete]').disabled")
         page.evaluate("document.querySelector('[aria-label=\"Delete nox/dora_1.wav\"]').click()")
         page.wait_for("document.getElementById('takes-list').children.length === 2")
         page.wait_for("document.getElementById('own-words').textContent.includes('0 takes')")

@@ -9,6 +9,9 @@ from speechgru.cli.terminal import out
 if TYPE_CHECKING:
     from speechgru.training.loop import TrainingResult
 
+#: Of less sound without words no rate is given.
+_LEAST_HOURS = 0.02
+
 
 def as_json(result: "TrainingResult") -> dict[str, object]:
     """A run's result in the form that `--json` prints."""
@@ -36,11 +39,14 @@ def print_result(result: "TrainingResult", data: str) -> None:
         f"{100 * score['accuracy']:.2f} % of N={score['n']}{carried}; {result.seconds:.0f} s"
     )
     if "stream_words" in score:
+        hours = score["stream_hours"]
+        alarms = (
+            f"{score['false_alarms_per_hour']:.1f} false alarms per hour in {hours:.2f} hours, "
+        )
         out.line(
             f"in streams of validation: {score['missed_percent']:.1f} % of "
-            f"{score['stream_words']:,} words missed, {score['false_alarms_per_hour']:.1f} false "
-            f"alarms per hour in {score['stream_hours']:.2f} hours, threshold "
-            f"{score['threshold']:g}"
+            f"{score['stream_words']:,} words missed, {alarms * (hours >= _LEAST_HOURS)}"
+            f"threshold {score['threshold']:g}"
         )
     if sys.stdout.isatty():
         model = quote(str(result.model))

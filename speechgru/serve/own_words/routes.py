@@ -136,7 +136,7 @@ class _OwnWords:
         """Serve the model of the last training; answers with its name."""
         await json_object(request)
         trainer = self.trainer
-        if trainer.status()["state"] not in ("done", "stopped") or trainer.model is None:
+        if trainer.status()["state"] not in ("done", "stopped", "failed") or trainer.model is None:
             raise UsageError("there is no finished training with a model")
         models = self.service.models.values()
         served = (m.name for m in models if m.path == trainer.model)

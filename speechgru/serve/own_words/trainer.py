@@ -99,7 +99,7 @@ class Trainer:
         """
         with self._turn:
             self._check_free()
-            if self.state != "stopped" or not self._is_resumable:
+            if self.state not in ("stopped", "failed") or not self._is_resumable:
                 raise UsageError("no training was stopped that could go on")
             self._start(["--resume", str(self._run)])
 

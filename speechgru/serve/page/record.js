@@ -19,9 +19,10 @@ export async function enter() {
     state.words = words;
     knowSpeakers(words);
     find("speaker").value = speaker();
-    const { own = [], off = [] } = JSON.parse(localStorage.getItem(kept()) ?? "{}");
-    Object.assign(state, { own: new Set(own), off: new Set(off) });
-    showWords();
+    const { own = [], off = [] } = keptWords();
+    const known = new Set(words.map(({ word }) => word));
+    Object.assign(state, { own: new Set(own.filter((word) => !known.has(word))), off: new Set(off) });
+    changeWords();
   });
 }
 
@@ -31,8 +32,18 @@ export const leave = () => state.stream?.stop();
 const kept = () => `speechgru-words ${state.data}`;
 
 function changeWords() {
-  localStorage.setItem(kept(), JSON.stringify({ own: [...state.own], off: [...state.off] }));
   showWords();
+  try {
+    localStorage.setItem(kept(), JSON.stringify({ own: [...state.own], off: [...state.off] }));
+  } catch { /* they are kept until the page is closed */ }
+}
+
+function keptWords() {
+  try {
+    return JSON.parse(localStorage.getItem(kept())) ?? {};
+  } catch {
+    return {};
+  }
 }
 
 const allWords = () => [...new Set([...state.words.map(({ word }) => word), ...state.own])];
@@ -68,7 +79,8 @@ function remover(word) {
 }
 
 function addWord() {
-  for (const word of find("new-word").value.split(",").map((text) => text.trim()).filter(Boolean)) {
+  const entered = find("new-word").value.normalize("NFC").split(",");
+  for (const word of entered.map((text) => text.trim()).filter(Boolean)) {
     state.own.add(word);
     state.off.delete(word);
   }
@@ -87,6 +99,11 @@ function recordWords() {
   begin({ words, takes: find("takes").valueAsNumber || 12 }, "Say");
 }
 
+/** Takes can be deleted between recordings. */
+function letDelete(isAllowed) {
+  for (const button of find("takes-list").querySelectorAll("[data-delete]")) button.disabled = !isAllowed;
+}
+
 async function begin(wish, title) {
   for (const id of ["record-start", "record-room", "record-talk"]) find(id).disabled = true;
   await attempt(async () => {
@@ -94,6 +111,7 @@ async function begin(wish, title) {
     state.stream = await stream("own-words/record", options, hear, level, stopped);
     state.lock = await navigator.wakeLock?.request("screen").catch(() => null);
     state.total = 0;
+    letDelete(false);
     const hasWords = "words" in wish;
     find("record-say").textContent = title;
     find("record-word").textContent = hasWords ? "…" : "";
@@ -112,6 +130,7 @@ async function begin(wish, title) {
 function stopped(reason) {
   const wasShown = !find("record-panel").hidden;
   state.stream = null;
+  letDelete(true);
   clearTimeout(state.timer);
   state.lock?.release();
   find("recording").hidden = true;
@@ -171,11 +190,14 @@ function keep({ word, file, seconds, peak_db: peakDb }) {
   const about = make("div", {}, file, make("span", { className: "soft", textContent: details }));
   const remove = make("button", { type: "button", className: "second small", textContent: "Delete" });
   remove.setAttribute("aria-label", `Delete ${file}`);
+  remove.dataset.delete = "";
+  remove.disabled = state.stream !== null; // the recording undoes its own
   const item = make("li", {}, about, make("span", { className: "together" }, play, remove));
   remove.addEventListener("click", () => attempt(async () => {
     await post("own-words/deletions", { file });
     item.remove();
     find("takes-section").hidden = !find("takes-list").children.length;
+    find("record-start").focus();
     enterQuietly();
   }));
   item.dataset.file = file;

@@ -63,7 +63,7 @@ function show(status) {
   find("obstacle").textContent = obstacle ?? "";
   find("train-start").disabled = runs || Boolean(obstacle) || !state.hasWords;
   find("train-stop").disabled = now !== "running";
-  find("train-resume").hidden = now !== "stopped" || !resumable;
+  find("train-resume").hidden = !["stopped", "failed"].includes(now) || !resumable;
   if (state.shown !== now) {
     const nothing = now === "stopped" && !resumable;
     find("train-status").textContent = nothing ? "Stopped before anything was trained." : SENTENCES[now];
@@ -83,7 +83,7 @@ function show(status) {
   }
   find("train-result").hidden = runs || !run || (now === "stopped" && !resumable);
   find("train-result").replaceChildren(...result(now, run, model, lines));
-  find("train-use").hidden = runs || !model || now === "failed";
+  find("train-use").hidden = runs || !model;
   state.shown = now;
   clearTimeout(state.timer);
   if (runs && !find("train-panel").hidden) state.timer = setTimeout(poll, POLL_MS);
