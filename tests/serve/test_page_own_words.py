@@ -172,6 +172,29 @@ def test_words_that_were_entered_stay_until_they_are_removed(places, tmp_path):
         assert "accio" in shown(page, "own-words")
 
 
+def test_words_that_are_entered_before_the_server_answers_stay(places, tmp_path):
+    late = """
+        const fetched = window.fetch;
+        window.fetch = async (...wish) => {
+          await new Promise((resolve) => setTimeout(resolve, 1500));
+          window.isLate = true;
+          return fetched(...wish);
+        };
+        location.hash = "record";
+    """
+    with serving(places) as server, chromium(tmp_path / "profile") as page:
+        open_anew(page, server.url)
+        page.evaluate(late)
+        page.wait_for("!document.getElementById('record-panel').hidden")
+        page.evaluate("document.getElementById('new-word').focus()")
+        enter(page, "lumos, nox")
+        press_enter(page)
+        page.wait_for("window.isLate && document.getElementById('data-name').textContent")
+        assert page.evaluate("document.querySelectorAll('#own-words li').length") == 2
+        open_anew(page, f"{server.url}/#record")
+        page.wait_for("document.querySelectorAll('#own-words li').length === 2")
+
+
 def test_caught_clips_are_sorted_by_keys(filled, tmp_path):
     with serving(filled) as server, chromium(tmp_path / "profile") as page:
         page.open(f"{server.url}/#review")

@@ -21,7 +21,9 @@ export async function enter() {
     find("speaker").value = speaker();
     const { own = [], off = [] } = keptWords();
     const known = new Set(words.map(({ word }) => word));
-    Object.assign(state, { own: new Set(own.filter((word) => !known.has(word))), off: new Set(off) });
+    // Some may have been entered before the answer.
+    state.own = new Set([...own, ...state.own].filter((word) => !known.has(word)));
+    state.off = new Set([...off, ...state.off]);
     changeWords();
   });
 }
@@ -104,12 +106,19 @@ function letDelete(isAllowed) {
   for (const button of find("takes-list").querySelectorAll("[data-delete]")) button.disabled = !isAllowed;
 }
 
+/** Keep the screen on while the microphone is open. */
+async function keepAwake() {
+  const lock = await navigator.wakeLock?.request("screen").catch(() => null);
+  if (state.stream) state.lock = lock;
+  else lock?.release();
+}
+
 async function begin(wish, title) {
   for (const id of ["record-start", "record-room", "record-talk"]) find(id).disabled = true;
   await attempt(async () => {
     const options = { ...wish, speaker: JSON.stringify(speaker().trim()) };
     state.stream = await stream("own-words/record", options, hear, level, stopped);
-    state.lock = await navigator.wakeLock?.request("screen").catch(() => null);
+    keepAwake(); // a browser may never answer
     state.total = 0;
     letDelete(false);
     const hasWords = "words" in wish;
@@ -133,6 +142,7 @@ function stopped(reason) {
   letDelete(true);
   clearTimeout(state.timer);
   state.lock?.release();
+  state.lock = null;
   find("recording").hidden = true;
   find("record-setup").hidden = false;
   if (wasShown) find("record-start").focus();
