@@ -16,10 +16,6 @@ class LockedError(SpeechGRUError):
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-def _no_locks(path: Path) -> SpeechGRUError:
-    return SpeechGRUError(f"{path.parent}: its file system has no locks; use a folder elsewhere")
-
-
 @contextmanager
 def lock_file(path: Path, wait: bool = True, hint: str = "") -> Iterator[None]:
     """Hold the lock file `path`, which is created where it is missing, with its folder.
@@ -42,11 +38,10 @@ def lock_file(path: Path, wait: bool = True, hint: str = "") -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise LockedError(f"{path}: another process holds this lock") from None
-    except NotImplementedError as error:
-        raise _no_locks(path) from error
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            raise _no_locks(path) from error
+    except (NotImplementedError, OSError) as error:  # the first is filelock's, for want of flock
+        if not isinstance(error, OSError) or error.errno in _NO_LOCKS:
+            where = f"{path.parent}: its file system has no locks"
+            raise SpeechGRUError(f"{where}; use a folder elsewhere") from error
         reason = error.strerror or error
         raise SpeechGRUError(f"{path.parent}: cannot be written: {reason}{hint}") from error
     try:

@@ -222,9 +222,10 @@ def next_clip(audio: SplitAudio, clips: Iterator[Example]) -> tuple[NDArray[np.f
     example = next(clips)
     assert example.path is not None
     samples = audio.packed.samples(example.path)
-    if example.start_s is not None:
-        first = round(example.start_s * audio.packed.rate)
-        samples = samples[first : first + round(audio.task.clip_s * audio.packed.rate)]
+    if example.start_s is not None:  # a piece of a long recording
+        clip_samples = round(audio.task.clip_s * audio.packed.rate)
+        ((first, end),) = audio.packed.cuts([example], clip_samples)
+        samples = audio.packed.buffer[first:end]
     return samples / FULL_SCALE, example
 
 

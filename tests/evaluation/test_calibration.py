@@ -365,9 +365,6 @@ def test_calibrate_as_text(file, ambient, tones, capsys):
     assert max(map(len, tables)) <= 84
     assert run(file, *options(ambient, tones)[:4], "--state", "carry", "--dry-run") == 0
     assert "missed words" not in capsys.readouterr().out
-    for said in ("thresholds written", "no threshold has changed"):
-        assert run(file, *options(ambient, tones)) == 0
-        assert said in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

@@ -96,3 +96,16 @@ def test_options_of_the_stream_need_recordings_of_words(room, tmp_path, capsys, 
     assert main([*command, option, "3"]) == 2
     assert f"{option}: only has an effect together with --data" in capsys.readouterr().err
     assert main(command) == 0
+
+
+def test_the_command_says_whether_a_threshold_has_changed(room, tmp_path, capsys):
+    model = tmp_path / "model.safetensors"
+    save_model(listening_model(), model)
+    command = ["calibrate", str(model), "--ambient", str(room), "--device", "cpu"]
+    for per_hour, said in (
+        (10_000, "no threshold has changed"),
+        (1, "thresholds written"),
+        (1, "no threshold has changed"),
+    ):
+        assert main([*command, "--max-false-alarms-per-hour", str(per_hour)]) == 0
+        assert said in " ".join(capsys.readouterr().err.split())

@@ -43,25 +43,24 @@ class _OwnWords:
         self.reviewer = Reviewer(places)
 
     def routes(self) -> list[BaseRoute]:
-        def get(path: str, answer: Callable[[Request], Awaitable[Response]]) -> BaseRoute:
-            return Route(f"/own-words{path}", errors_as_json(answer))
-
-        def post(path: str, answer: Callable[[Request], Awaitable[Response]]) -> BaseRoute:
-            return Route(f"/own-words{path}", errors_as_json(answer), methods=["POST"])
+        def route(
+            method: str, path: str, answer: Callable[[Request], Awaitable[Response]]
+        ) -> BaseRoute:
+            return Route(f"/own-words{path}", errors_as_json(answer), methods=[method])
 
         return [
-            get("", self.overview),
+            route("GET", "", self.overview),
             WebSocketRoute("/own-words/record", self.record),
             WebSocketRoute("/own-words/listen", self.listen),
             Route("/own-words/takes/{name:path}", self.take),
-            post("/deletions", self.delete),
-            get("/clips", self.clips),
-            get("/clips/{name:path}", self.clip),
-            post("/decisions", self.decide),
-            get("/training", self.training),
-            post("/training/start", self.start),
-            post("/training/stop", self.stop),
-            post("/training/use", self.use),
+            route("POST", "/deletions", self.delete),
+            route("GET", "/clips", self.clips),
+            route("GET", "/clips/{name:path}", self.clip),
+            route("POST", "/decisions", self.decide),
+            route("GET", "/training", self.training),
+            route("POST", "/training/start", self.start),
+            route("POST", "/training/stop", self.stop),
+            route("POST", "/training/use", self.use),
         ]
 
     async def overview(self, request: Request) -> Response:
