@@ -1,30 +1,17 @@
 """Opens a model's file, trained or exported, as a backend or a recognizer."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from speechgru.common.wording import did_you_mean
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.modelfile.bundled import bundled_model, bundled_models, find_model, why_no_model
+from speechgru.modelfile.onnx import is_onnx
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import Recognizer, open_recognizer
 
 MODEL_SUFFIXES = (".onnx", ".safetensors")
-
-
-def is_onnx(path: Path) -> bool:
-    """Whether a file is an ONNX file, by its first bytes or, if these do not tell, its name."""
-    start = b""
-    with suppress(OSError):
-        if path.is_file():  # nobody may be writing into a pipe
-            with path.open("rb") as file:
-                start = file.read(9)
-    # A safetensors file starts with the length of its header in eight bytes, then JSON.
-    if start[8:9] == b"{":
-        return False
-    return path.suffix == ".onnx" or start[:1] == b"\x08"  # ModelProto.ir_version
 
 
 def is_model(path: Path) -> bool:

@@ -243,6 +243,9 @@ def evaluate(
         raise UsageError("--data DIR: recordings to evaluate on are needed")
     check_partner("--data", has_clips, protocol=protocol is not None, split=split != "testing")
     check_partner("--carry-state", carry_state, orders=orders != ORDERS)
+    draws = carry_state or streaming or conversation or sequences
+    drawn = "--carry-state, --streaming, --conversation or --sequences"
+    check_partner(drawn, draws, seed=seed != 0)
     check_partner("--sequences", sequences, words=words != WORDS, gap=gap != GAP, snr=snr != SNR)
     path = find_model(model)
     if keep:

@@ -97,13 +97,12 @@ def export(
     if web is not None:
         options.check_out_dir(web, "--web")
     path = find_model(model, trained=output is not None)
-    from speechgru.backends.loader import is_onnx
+    from speechgru.modelfile.onnx import is_onnx
 
     if is_onnx(path) and web is not None and output is None and not int8 and data is None:
         _write_site(path, web, onnxruntime_web, json)
         return
-    if is_onnx(path):
-        raise UsageError(f"{path}: is exported already; a trained model (.safetensors) is needed")
+    _check_trained(path)
     from speechgru.backends.pytorch import TorchBackend
     from speechgru.export.exporter import export_model
     from speechgru.modelfile.safetensors import header_of, load_model
@@ -131,12 +130,21 @@ def export(
         print_export(result)
 
 
-def _write_c(model: Path, folder: Path, json: bool) -> None:
-    """Write the C of a trained model, and print what was written."""
-    from speechgru.backends.loader import is_onnx
+def _check_trained(model: Path) -> None:
+    """Check that a model has not been exported.
+
+    Raises:
+        UsageError: it has.
+    """
+    from speechgru.modelfile.onnx import is_onnx
 
     if is_onnx(model):
         raise UsageError(f"{model}: is exported already; a trained model (.safetensors) is needed")
+
+
+def _write_c(model: Path, folder: Path, json: bool) -> None:
+    """Write the C of a trained model, and print what was written."""
+    _check_trained(model)
     options.check_out_dir(folder, "--c")
     from speechgru.export.c.writer import write_c
     from speechgru.modelfile.safetensors import load_model

@@ -51,6 +51,9 @@ class StreamOptions:
             UsageError: they do not.
         """
         decodes = streaming or ambient or sequences or conversation
+        is_made = conversation or (streaming and (self.audio is None or self.tune))
+        partner = "--conversation" if self.audio else "--streaming or --conversation"
+        check_partner(partner, is_made, minutes=self.minutes is not None)
         if self.picture is not None and ambient and not (streaming or has_clips):
             raise UsageError("--picture: needs --data DIR or --streaming")
         combined = has_clips and (conversation or self.tune)

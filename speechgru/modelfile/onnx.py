@@ -11,6 +11,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +44,19 @@ class OnnxFile(NamedTuple):
 
     content: bytes
     header: Mapping[str, Any]
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether a file is an ONNX file, by its first bytes or, if these do not tell, its name."""
+    start = b""
+    with suppress(OSError):
+        if path.is_file():  # nobody may be writing into a pipe
+            with path.open("rb") as file:
+                start = file.read(9)
+    # A safetensors file starts with the length of its header in eight bytes, then JSON.
+    if start[8:9] == b"{":
+        return False
+    return path.suffix == ".onnx" or start[:1] == b"\x08"  # ModelProto.ir_version
 
 
 def read_bytes(path: Path) -> bytes:

@@ -18,6 +18,7 @@ from speechgru.model.features import FeatureConfig
 from speechgru.model.network import ModelConfig, SpeechGRU
 from speechgru.modelfile.bundled import find_model, why_no_model
 from speechgru.modelfile.header import FORMAT_VERSION, KEY, parse_header
+from speechgru.modelfile.onnx import is_onnx
 
 
 def save_model(model: SpeechGRU, path: Path) -> None:
@@ -54,7 +55,7 @@ def read_header(path: Path) -> dict[str, Any]:
         raise DataError(why_no_model(path))
     if not path.is_file():
         raise DataError(f"{path}: {why_no_file(path)}; a model (.safetensors) is needed")
-    if path.suffix == ".onnx":
+    if is_onnx(path):
         raise DataError(f"{path}: an exported model; the trained one (.safetensors) is needed here")
     if path.suffix.lower() in audio_suffixes():
         raise DataError(f"{path}: is a recording; a model (.onnx or .safetensors) is needed here")

@@ -245,6 +245,13 @@ def test_tuning_includes_ambient_sound(stream_model, tones, tmp_path, capsys):
     [
         (["--audio", "s.flac"], 2, "--audio: only has an effect together with --streaming"),
         (["--tune"], 2, "together with --streaming"),
+        (["--minutes", "5"], 2, "--minutes: only has an effect together with --streaming or"),
+        (
+            ["--streaming", "--audio", "s.flac", "--minutes", "5"],
+            2,
+            "--minutes: only has an effect together with --conversation",
+        ),
+        (["--seed", "3"], 2, "--seed: only has an effect together with --carry-state, --stream"),
         (["--threshold", "0"], 2, "--threshold: only has an effect together with --streaming"),
         (["--streaming", "--truth", "t.json"], 2, "needs --audio FILE"),
         (["--streaming", "--tune"], 2, "testing split; add --split validation"),

@@ -139,6 +139,11 @@ def test_a_recording_or_an_export_in_place_of_a_model_is_named(tmp_path, name, s
         load_model(tmp_path / name)
 
 
+def test_a_trained_model_is_one_by_any_name(path):
+    renamed = path.rename(path.with_suffix(".onnx"))
+    assert list(load_model(renamed).labels) == read_header(renamed)["labels"]
+
+
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"speechgru": "[1, 2]"}])
 def test_safetensors_files_of_other_programs_are_refused(tmp_path, capsys, metadata):
     path = tmp_path / "other.safetensors"

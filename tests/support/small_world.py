@@ -65,6 +65,8 @@ def smaller(words: list[str]) -> list[str]:
         words = [*words[:2], "--input", "some.wav", *kept]
     if verb == "train" and "--resume" in words:
         return words
+    if verb == "evaluate" and not {"--streaming", "--conversation"} & set(words):
+        return words  # --minutes would be an error
     return words + BESIDES.get(Path(verb).name, [])
 
 

@@ -48,7 +48,8 @@ def bench_listen(
     """Real-time factor, time per chunk and memory of listening."""
     path = find_model(model) if model is not None else bundled_model()
     from speechgru.analysis.listening_cost import measure_listening
-    from speechgru.backends.loader import is_onnx, open_backend
+    from speechgru.backends.loader import open_backend
+    from speechgru.modelfile.onnx import is_onnx
 
     note_load(os.cpu_count() or 1)
     if start is not None:
