@@ -11,8 +11,11 @@ from pydantic import Field
 
 from speechgru.common.settings import Settings
 from speechgru.decoding.detector_steps import (
+    CLEAR,
+    SILENT,
     UNIT,
-    SpeechBefore,
+    Limit,
+    Surroundings,
     in_units,
     last_below,
     moving_sums,
@@ -55,6 +58,9 @@ class DetectorConfig(Settings):
     unknown_s: float = Field(0.5, ge=0.0, le=10.0)
     #: After a pause in the last `pause_s` a word is no part of running speech, whatever is unknown.
     pause_s: float = Field(0.0, ge=0.0, le=10.0)
+    #: Highest mean posterior of `_silence_` over the steps that an event rests on, `smoothing_s`
+    #: and `min_duration_s`: noise that resembles a word leaves silence within it. 1 allows all.
+    most_silence: float = Field(1.0, ge=0.0, le=1.0)
 
     def threshold_for(self, word: str) -> float:
         """The threshold of a word."""
@@ -77,7 +83,7 @@ class Detector:
     def __init__(
         self, labels: Sequence[str], step_s: float, config: DetectorConfig | None = None
     ) -> None:
-        self.config = config or DetectorConfig()
+        self.config = config = config or DetectorConfig()
         self.labels = tuple(labels)
         self.words = Vocabulary(self.labels).words
         self.step_s = step_s
@@ -92,17 +98,20 @@ class Detector:
         self._set_limits()
         self.duration_steps = max(1, round(self.config.min_duration_s / step_s))
         self._refractory = round(self.config.refractory_s / step_s)
-        #: What is known of the speech before a step.
-        self.speech_before = SpeechBefore(
-            self._column(UNKNOWN) if self.config.most_unknown < 1 else None,
-            self._column(SILENCE) if self.config.pause_s else None,
-            max(1, round(self.config.unknown_s / step_s)),
-            round(self.config.pause_s / step_s),
+        #: What speaks against a word at a step.
+        self.surroundings = Surroundings(
+            self._limit(SILENCE, self.window_steps + self.duration_steps, config.most_silence),
+            self._limit(UNKNOWN, max(1, round(config.unknown_s / step_s)), config.most_unknown),
+            self._column(SILENCE) if config.pause_s else None,
+            round(config.pause_s / step_s),
         )
         #: Whether near misses are noted: without, fewer steps have to be decided.
         self.notes_verdicts = True
-        self._unknown_limit = UNIT * self.config.most_unknown * self.speech_before.window_steps
         self.reset()
+
+    def _limit(self, label: str, steps: int, mean: float) -> Limit | None:
+        column = self._column(label)
+        return Limit(column, steps, mean) if mean < 1 and column is not None else None
 
     def _column(self, label: str) -> int | None:
         return self.labels.index(label) if label in self.labels else None
@@ -137,7 +146,7 @@ class Detector:
         #: Posteriors of the window's steps in units, and their sums; 0 before the start.
         self._past = deque([zeros] * self.window_steps, maxlen=self.window_steps)
         self._sums = zeros
-        self.speech_before.reset()
+        self.surroundings.reset()
         #: For each word, the last step with its posterior below ONSET, below its threshold, and
         #: with its smoothed posterior below its threshold.
         self._last_low = [[-1] * len(self.words)] * 3
@@ -181,18 +190,18 @@ class Detector:
             return []
         log_posteriors = pending[0] if len(pending) == 1 else np.concatenate(pending)
         posteriors = in_units(log_posteriors[:, self.columns])  # (T, W)
-        unknown_sums = self.speech_before.push(log_posteriors)
+        against = self.surroundings.push(log_posteriors)
         if len(posteriors) > _FEW_STEPS:
-            events = self._push_many(posteriors, unknown_sums)
+            events = self._push_many(posteriors, against)
         else:
-            steps = zip(posteriors.tolist(), unknown_sums.tolist(), strict=True)
+            steps = zip(posteriors.tolist(), against.tolist(), strict=True)
             results = (self._push_one(*step) for step in steps)
             events = [event for event in results if event is not None]
         self._highest.extend(max(posteriors) / UNIT for posteriors in self._past)
         self._bound = sum(self._highest)
         return events
 
-    def _push_one(self, posteriors: list[int], unknown_sum: int) -> Event | None:
+    def _push_one(self, posteriors: list[int], against: int) -> Event | None:
         """Process one step, in units, as plain lists: for so little numpy is slower."""
         step = self._step
         self._step += 1
@@ -210,12 +219,10 @@ class Detector:
             last_below(sums, self.sum_limits, step, sustained),
         ]
         word = sums.index(max(sums))
-        return self.decide(step, word, sums, [low[word] for low in last_low], unknown_sum)
+        return self.decide(step, word, sums, [low[word] for low in last_low], against)
 
-    def _push_many(
-        self, posteriors: NDArray[np.int64], unknown_sums: NDArray[np.int64]
-    ) -> list[Event]:
-        """Process many steps at once: (T, W) and (T,), in units."""
+    def _push_many(self, posteriors: NDArray[np.int64], against: NDArray[np.int64]) -> list[Event]:
+        """Process many steps at once: posteriors in units, (T, W), and what is against a word."""
         sums = moving_sums(self._past, posteriors)
         self._sums = sums[-1].tolist()
         first, self._step = self._step, self._step + len(posteriors)
@@ -234,7 +241,7 @@ class Detector:
         else:
             sustained_steps = steps[:, 0] - last_low[2, np.arange(len(best)), best]
             places = steps_that_change_events(
-                sustained_steps >= self.duration_steps,
+                (sustained_steps >= self.duration_steps) & (against != SILENT),
                 best,
                 sums < self._release_limits,
                 self._refractory,
@@ -245,7 +252,7 @@ class Detector:
             best,
             sums[places],
             last_low[:, places, best].T,
-            unknown_sums[places],
+            against[places],
         )
         results = (
             self.decide(*step)
@@ -259,9 +266,9 @@ class Detector:
         return self._held is not None or self._log.is_open
 
     def decide(
-        self, step: int, word: int, sums: list[int], last_low: list[int], unknown_sum: int
+        self, step: int, word: int, sums: list[int], last_low: list[int], against: int
     ) -> Event | None:
-        """Decide a step, from its best word, the sums of all words, and where the best was low."""
+        """Decide a step: its best word, all sums, where the best was low, what is against."""
         held = self._held
         if held is not None and sums[held] < self.config.release * self.sum_limits[held]:
             self._held, self._released[held] = None, step
@@ -271,7 +278,7 @@ class Detector:
         _, reached, sustained = last_low
         onset = max(last_low[0], self._released[word])  # said twice, it begins anew
         score = sums[word] / (self.window_steps * UNIT)
-        gate = self._gate(word, step, step - sustained, unknown_sum)
+        gate = self._gate(word, step, step - sustained, against)
         if self.notes_verdicts:
             self._log.note(word, step, onset + 1, score, gate, self._thresholds)
         if gate == "speech":  # and for as long as its posterior stays high
@@ -312,7 +319,7 @@ class Detector:
         events = self._decide_pending()
         assert not events
 
-    def _gate(self, word: int, step: int, sustained_steps: int, unknown_sum: int) -> Gate:
+    def _gate(self, word: int, step: int, sustained_steps: int, against: int) -> Gate:
         if sustained_steps < 1:
             return "threshold"
         if sustained_steps < self.duration_steps:
@@ -321,7 +328,9 @@ class Detector:
             return "held"
         if step < self._blocked_until:
             return "refractory"
-        return "speech" if unknown_sum > self._unknown_limit else "event"
+        if against == SILENT:
+            return "silence"
+        return "event" if against == CLEAR else "speech"
 
 
 def _as_slice(columns: list[int]) -> slice | NDArray[np.int64]:

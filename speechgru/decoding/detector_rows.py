@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgru.decoding.detector import ONSET, Detector
-from speechgru.decoding.detector_steps import PAUSE, UNIT, in_units
+from speechgru.decoding.detector_steps import PAUSE, UNIT, Limit, in_units
 from speechgru.decoding.events import Event
 
 #: Rows allocated at first; doubled when needed.
@@ -33,7 +33,9 @@ class DetectorRows:
             "past": (detector.window_steps, words),
             "sums": (words,),
             "last_low": (3, words),
-            "unknown": (detector.speech_before.window_steps,),
+            "silence": (_steps(detector.surroundings.silence),),
+            "silence_sum": (),
+            "unknown": (_steps(detector.surroundings.unknown),),
             "unknown_sum": (),
             "last_pause": (),
             "step": (),
@@ -55,7 +57,7 @@ class DetectorRows:
             detector.labels == like.labels
             and bool(detector.words)
             and detector.window_steps == like.window_steps
-            and detector.speech_before.settings == like.speech_before.settings
+            and detector.surroundings.settings == like.surroundings.settings
         )
 
     def put(self, row: int, detector: Detector) -> None:
@@ -100,7 +102,7 @@ class DetectorRows:
         first = arrays["step"][rows]
         steps = first[:, np.newaxis] + np.arange(posteriors.shape[1])  # (N, T)
         sums = _moving_sums(arrays["past"], arrays["sums"], every, steps, posteriors)
-        unknown_sums = self._unknown_sums(rows, steps, log_posteriors)
+        against = self._against(rows, steps, log_posteriors)
         arrays["step"][rows] = steps[:, -1] + 1
 
         below = np.stack((posteriors, posteriors, sums), axis=2) < self._limits[every]
@@ -127,7 +129,7 @@ class DetectorRows:
                         word,
                         sums[n, t].tolist(),
                         last_low[n, t, :, word].tolist(),
-                        int(unknown_sums[n, t]),
+                        int(against[n, t]),
                     )
                     found += [event] if event is not None else []
             self._active[rows[n]] = detector.is_active
@@ -135,23 +137,27 @@ class DetectorRows:
                 events[n] = found
         return events
 
-    def _unknown_sums(
+    def _against(
         self, rows: NDArray[np.intp], steps: NDArray[np.int64], log_posteriors: NDArray[np.float32]
     ) -> NDArray[np.int64]:
-        """What `SpeechBefore.push` returns, for the next steps of some streams: (N, T)."""
-        arrays, before = self._arrays, self._like.speech_before
-        if before.unknown_column is None:
-            return np.zeros_like(steps)
-        unknown = in_units(log_posteriors[:, :, before.unknown_column])
-        every = rows[:, np.newaxis]
-        sums = _moving_sums(arrays["unknown"], arrays["unknown_sum"], every, steps, unknown)
-        if before.silence_column is None:
-            return sums
-        is_pause = in_units(log_posteriors[:, :, before.silence_column]) >= PAUSE * UNIT
-        last_pause = np.where(is_pause, steps, arrays["last_pause"][every])
-        np.maximum.accumulate(last_pause, axis=1, out=last_pause)
-        arrays["last_pause"][rows] = last_pause[:, -1]
-        return np.where(steps - last_pause < before.pause_steps, 0, sums)
+        """What `Surroundings.push` returns, for the next steps of some streams: (N, T)."""
+        arrays, like, every = self._arrays, self._like.surroundings, rows[:, np.newaxis]
+
+        def sums(name: str, limit: Limit | None) -> NDArray[np.int64]:
+            if limit is None:
+                return np.zeros_like(steps)
+            values = in_units(log_posteriors[:, :, limit.column])
+            return _moving_sums(arrays[name], arrays[f"{name}_sum"], every, steps, values)
+
+        silence_sums = sums("silence", like.silence)
+        unknown_sums = sums("unknown", like.unknown)
+        if like.unknown and like.silence_column is not None:
+            is_pause = in_units(log_posteriors[:, :, like.silence_column]) >= PAUSE * UNIT
+            last_pause = np.where(is_pause, steps, arrays["last_pause"][every])
+            np.maximum.accumulate(last_pause, axis=1, out=last_pause)
+            arrays["last_pause"][rows] = last_pause[:, -1]
+            unknown_sums = np.where(steps - last_pause < like.pause_steps, 0, unknown_sums)
+        return like.judged(silence_sums, unknown_sums)
 
     def _double(self) -> None:
         self._arrays = {name: _doubled(array) for name, array in self._arrays.items()}
@@ -185,6 +191,10 @@ def _moving_sums(
     past[every, steps[:, -window:] % window] = new[:, -window:]
     totals[every[:, 0]] = sums[:, -1]
     return np.asarray(sums)
+
+
+def _steps(limit: Limit | None) -> int:
+    return limit.steps if limit else 1
 
 
 def _doubled(array: NDArray[_T]) -> NDArray[_T]:

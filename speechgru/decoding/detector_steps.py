@@ -1,7 +1,7 @@
 """Steps of a detector: sums over its windows, and which of many steps it has to decide."""
 
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,51 +12,90 @@ UNIT = 2.0**32
 PAUSE = 0.2
 
 
-class SpeechBefore:
-    """How much of a stream was other speech before each step, unless there was a pause.
+#: What a step's surroundings say of a word there: nothing against it, that silence is left within
+#: it, or that other speech leads up to it.
+CLEAR, SILENT, SPOKEN = 0, 1, 2
+
+
+class Limit(NamedTuple):
+    """The highest mean posterior of a label over so many steps, up to the last one."""
+
+    column: int
+    steps: int
+    mean: float
+
+    @property
+    def total(self) -> float:
+        """The highest sum, in units."""
+        return UNIT * self.mean * self.steps
+
+
+class Surroundings:
+    """What speaks against a word at each step of a stream.
 
     Args:
-        unknown_column: column of `_unknown_`; None if other speech does not matter.
+        silence: how much silence there may be within a word; None for any.
+        unknown: how much other speech may lead up to a word; None for any.
         silence_column: column of `_silence_`; None if pauses do not matter.
-        window_steps: so many steps are summed, up to the last one.
-        pause_steps: with a pause among so many, up to the last one, the sum counts as 0.
+        pause_steps: with a pause among so many, up to the last one, other speech does not matter.
     """
 
     def __init__(
         self,
-        unknown_column: int | None,
+        silence: Limit | None,
+        unknown: Limit | None,
         silence_column: int | None,
-        window_steps: int,
         pause_steps: int,
     ) -> None:
-        self.unknown_column, self.silence_column = unknown_column, silence_column
-        self.window_steps, self.pause_steps = window_steps, pause_steps
+        self.silence, self.unknown = silence, unknown
+        self.silence_column, self.pause_steps = silence_column, pause_steps
         self.reset()
 
     @property
-    def settings(self) -> tuple[int | None, int | None, int, int]:
+    def settings(self) -> tuple[Limit | None, Limit | None, int | None, int]:
         """What it was made from."""
-        return self.unknown_column, self.silence_column, self.window_steps, self.pause_steps
+        return self.silence, self.unknown, self.silence_column, self.pause_steps
 
     def reset(self) -> None:
         """Start a new stream, before which nobody spoke."""
-        self._past = deque([0] * self.window_steps, maxlen=self.window_steps)
+        self._past_silence, self._past_unknown = (
+            deque([0] * limit.steps, maxlen=limit.steps) if limit else deque[int]()
+            for limit in (self.silence, self.unknown)
+        )
         #: Steps since the last pause.
         self._since_pause = 0
 
     def push(self, log_posteriors: NDArray[np.floating]) -> NDArray[np.int64]:
-        """For each of the next steps, (T, V), the sum of `_unknown_` in units: (T,)."""
-        if self.unknown_column is None or not len(log_posteriors):
-            return np.zeros(len(log_posteriors), np.int64)
-        sums = moving_sums(self._past, in_units(log_posteriors[:, self.unknown_column]))
-        if self.silence_column is None:
-            return sums
+        """What speaks against a word at each of the next steps, (T, V): (T,)."""
+        steps = len(log_posteriors)
+        silence_sums = unknown_sums = np.zeros(steps, np.int64)
+        if not steps:
+            return silence_sums
+        if self.silence:
+            silences = in_units(log_posteriors[:, self.silence.column])
+            silence_sums = moving_sums(self._past_silence, silences)
+        if self.unknown:
+            unknowns = in_units(log_posteriors[:, self.unknown.column])
+            unknown_sums = moving_sums(self._past_unknown, unknowns)
+        if not self.unknown or self.silence_column is None:
+            return self.judged(silence_sums, unknown_sums)
         is_pause = in_units(log_posteriors[:, self.silence_column]) >= PAUSE * UNIT
-        steps = np.arange(1, len(sums) + 1)
-        last_pause = np.maximum.accumulate(np.where(is_pause, steps, -self._since_pause))
-        since_pause = steps - last_pause
+        numbers = np.arange(1, steps + 1)
+        last_pause = np.maximum.accumulate(np.where(is_pause, numbers, -self._since_pause))
+        since_pause = numbers - last_pause
         self._since_pause = int(since_pause[-1])
-        return np.where(since_pause < self.pause_steps, 0, sums)
+        return self.judged(silence_sums, np.where(since_pause < self.pause_steps, 0, unknown_sums))
+
+    def judged(
+        self, silence_sums: NDArray[np.int64], unknown_sums: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """What sums up to a step, in units, speak against there: of the same shape."""
+        against = np.full(silence_sums.shape, CLEAR, np.int64)
+        if self.unknown:
+            against[unknown_sums > self.unknown.total] = SPOKEN
+        if self.silence:
+            against[silence_sums > self.silence.total] = SILENT
+        return against
 
 
 def in_units(log_posteriors: NDArray[np.floating]) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 #: The check that stopped a word, in order; "event" if it passed all of them.
-Gate = Literal["threshold", "duration", "held", "refractory", "speech", "event"]
+Gate = Literal["threshold", "duration", "held", "refractory", "silence", "speech", "event"]
 _ORDER: dict[Gate, int] = {gate: order for order, gate in enumerate(get_args(Gate))}
 
 #: So many verdicts are kept.
