@@ -1,4 +1,4 @@
-"""`speechgru calibrate`: thresholds for a wanted rate of false alarms."""
+"""`speechgru calibrate`: thresholds that limit the rate of false alarms."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,8 @@ def calibrate(
         ),
     ],
     max_false_alarms_per_hour: Annotated[
-        float, typer.Option(metavar="X", help="Wanted rate in such audio, all words together.")
+        float,
+        typer.Option(metavar="X", help="Highest rate in these recordings, all words together."),
     ],
     data: Annotated[
         str | None,
@@ -80,7 +81,9 @@ def calibrate(
     picture: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.png", help="Draw the DET curves; needs --data.", rich_help_panel=OUTPUT
+            metavar="FILE.png",
+            help="Draw the DET curves (missed words by false alarms); needs --data.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     json: Annotated[
@@ -90,7 +93,7 @@ def calibrate(
     channel: options.Channel = None,
     device: options.Device = "auto",
 ) -> None:
-    """Set thresholds for a wanted rate of false alarms.
+    """Set thresholds that limit the rate of false alarms.
 
     Every event in the ambient recordings counts as a false alarm. With --data, a stream of the
     validation split with noise, and with unknown words where the protocol has them, shows how many

@@ -81,7 +81,7 @@ def evaluate(
         bool,
         typer.Option(
             "--carry-state",
-            help="Also score the clips in streams of them whose state is never reset.",
+            help="Also score the clips one after another, without resetting the state.",
             rich_help_panel=CARRIED,
         ),
     ] = False,
@@ -133,7 +133,7 @@ def evaluate(
         typer.Option(
             "--tune",
             help="First choose the best decoder and reset policy, on streams, conversations and "
-            "what --ambient names.",
+            "the --ambient recordings.",
             rich_help_panel=STREAM,
         ),
     ] = False,
@@ -208,7 +208,8 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE.png",
-            help="Draw the confusion matrix or, with --streaming, the DET curve.",
+            help="Draw the confusion matrix or, with --streaming, the DET curve (missed words by "
+            "false alarms).",
         ),
     ] = None,
     channel: options.Channel = None,

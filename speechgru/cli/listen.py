@@ -152,7 +152,7 @@ def listen(
     record: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.wav", help="Record everything that is heard.", rich_help_panel=RECORDING
+            metavar="FILE.wav", help="Record the whole stream.", rich_help_panel=RECORDING
         ),
     ] = None,
     jsonl: Annotated[

@@ -87,7 +87,7 @@ def record(
     channel: options.Channel = None,
     json: options.Json = False,
 ) -> None:
-    """Record your own words: each is asked for until a take is usable.
+    """Record your own words, asking for each again until a take is usable.
 
     Where a word starts and ends is found automatically. Stop with q or Ctrl-C and continue another
     day: earlier takes of this speaker count. At the end the recordings are checked.

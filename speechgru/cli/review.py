@@ -42,7 +42,7 @@ def review(
     ] = None,
     play: Annotated[
         bool,
-        typer.Option("--play/--no-play", help="Play each clip, where there is a device for it."),
+        typer.Option("--play/--no-play", help="Play each clip, if there is an output device."),
     ] = True,
     json: options.Json = False,
 ) -> None:

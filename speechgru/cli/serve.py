@@ -71,7 +71,7 @@ def serve(
             min=1,
             max=64,
             metavar="N",
-            help="Processes that share the clients, for more streams than one core takes.",
+            help="Processes that share the clients, for more streams than one core can handle.",
         ),
     ] = 1,
     data: Annotated[
@@ -96,7 +96,7 @@ def serve(
         Path,
         typer.Option(
             metavar="DIR",
-            help="Directory of the run directories of trainings.",
+            help="Directory for the runs that the page trains.",
             rich_help_panel=OWN_WORDS,
         ),
     ] = RUNS,
@@ -104,7 +104,7 @@ def serve(
         str,
         typer.Option(
             metavar="RECIPE",
-            help="What to train with: the name or file of a recipe.",
+            help="Recipe to train with: its name or file.",
             rich_help_panel=OWN_WORDS,
         ),
     ] = RECIPE,
