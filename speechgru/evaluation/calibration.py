@@ -2,8 +2,9 @@
 
 Every event in ambient audio is a false alarm. Of all thresholds with no more of them than allowed,
 those with the fewest errors on a stream with a truth are chosen (words that are not matched, and
-false alarms there, on unknown words if it has any). `most_unknown`, how much of other words a
-detector allows right before a word without a pause, is chosen in the same way.
+false alarms there, on unknown words if it has any). How much of other words a detector allows right
+before a word without a pause, `most_unknown`, is chosen in the same way, or how much silence within
+a word, `most_silence`.
 """
 
 from collections import Counter
@@ -33,13 +34,14 @@ from speechgru.evaluation.events import EventReport, score_events
 from speechgru.evaluation.streams import StreamCase, StreamOutput, recognize_stream
 from speechgru.evaluation.thresholds import THRESHOLDS, ThresholdTable
 from speechgru.evaluation.tuning import SPEECH_BEFORE
-from speechgru.labels import UNKNOWN, Vocabulary
+from speechgru.labels import SILENCE, UNKNOWN, Vocabulary
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import StatePolicy
 from speechgru.version import __version__
 
-#: Values of a detector's `most_unknown` that are tried besides its own.
+#: Values of a detector's `most_unknown` and `most_silence` that are tried besides its own.
 MOST_UNKNOWN = (0.3, 0.2, 0.1, 0.05)
+MOST_SILENCE = (0.1, 0.03)
 #: Totals of false alarms for which the trade-off is reported.
 _TOTALS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 
@@ -154,7 +156,7 @@ def calibrate(
     policy: StatePolicy,
     progress: Progress | None = None,
 ) -> Calibration:
-    """Choose a threshold for each word, and a detector's `most_unknown`.
+    """Choose a threshold for each word, and a detector's `most_unknown` or `most_silence`.
 
     Without a stream, the thresholds of `config` are raised as little as possible and all else
     stays. `progress` is in seconds of audio; trying thresholds counts as much as running the model.
@@ -213,12 +215,17 @@ def _detectors(
     config: DecoderConfig, backend: Backend, case: StreamCase | None
 ) -> list[DecoderConfig]:
     """The decoder, and stricter ones if a stream shows what they cost."""
-    stricter: list[DecoderConfig] = []
-    if isinstance(config, DetectorConfig) and case is not None and UNKNOWN in backend.labels:
-        shares = [share for share in MOST_UNKNOWN if share < config.most_unknown]
+    if not isinstance(config, DetectorConfig) or case is None:
+        return [config]
+    changes: list[dict[str, float]] = []
+    if UNKNOWN in backend.labels:
         where = SPEECH_BEFORE if config.most_unknown == 1 else {}
-        stricter = [config.model_copy(update={"most_unknown": share} | where) for share in shares]
-    return [config, *stricter]
+        shares = [share for share in MOST_UNKNOWN if share < config.most_unknown]
+        changes += [{"most_unknown": share} | where for share in shares]
+    if SILENCE in backend.labels:
+        shares = [share for share in MOST_SILENCE if share < config.most_silence]
+        changes += [{"most_silence": share} for share in shares]
+    return [config, *(config.model_copy(update=change) for change in changes)]
 
 
 @dataclass(frozen=True)

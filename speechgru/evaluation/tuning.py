@@ -20,7 +20,7 @@ from speechgru.evaluation.streams import (
     StreamReport,
     recognize_stream,
 )
-from speechgru.labels import Head
+from speechgru.labels import SILENCE, Head
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.state_policy import CARRY, StatePolicy
 
@@ -32,6 +32,8 @@ REFRACTORY_S = 0.25
 MOST_UNKNOWN = (0.1, 0.15, 0.2, 1.0)
 #: Where other speech is looked for before a word, if it matters, and where a pause.
 SPEECH_BEFORE = {"unknown_s": 0.3, "pause_s": 0.7}
+#: Tried with the best detector.
+MOST_SILENCE = (0.1, 0.05, 0.03)
 BEAMS = (1, 8)
 #: This much median latency counts as one error.
 LATENCY_MS = 50.0
@@ -96,6 +98,7 @@ class Trial:
             "threshold": config.threshold,
             "min_duration_s": config.min_duration_s,
             "most_unknown": config.most_unknown,
+            "most_silence": config.most_silence,
         }
 
     def as_dict(self) -> dict[str, Any]:
@@ -136,8 +139,9 @@ def tune(
     `LATENCY_MS` of median latency in the stream count as one error. Every event in `ambient` is a
     false alarm; the errors in a conversation count like those in the stream.
 
-    With the policy "event" the state depends on the decoder, so it is tried only with the best
-    decoder of the other policies.
+    How much silence there may be within a word is tried with the best detector of the grid. With
+    the policy "event" the state depends on the decoder, so it is tried only with the best decoder
+    of the other policies.
     """
     sounds = [sound, ambient, conversation.sound if conversation else None]
     total_s = sum(round(each.duration_s) for each in sounds if each)
@@ -169,15 +173,23 @@ def tune(
         )
         return Trial(config, policy, report, ambient_events, talked)
 
-    trials = []
+    def replayed(
+        config: DecoderConfig, policy: StatePolicy, outputs: list[StreamOutput | None]
+    ) -> Trial:
+        return trial(config, policy, outputs, partial(StreamOutput.replay, config=config))
+
+    trials, outputs_by_policy = [], {}
     for policy in POLICIES:
-        outputs = outputs_of(grid[0], policy)
+        outputs = outputs_by_policy[policy] = outputs_of(grid[0], policy)
         grid_progress = combined.task(total_s)
         for number, config in enumerate(grid, 1):
-            trials.append(
-                trial(config, policy, outputs, partial(StreamOutput.replay, config=config))
-            )
+            trials.append(replayed(config, policy, outputs))
             grid_progress(number, len(grid))
+    best = min(trials, key=rank)
+    if isinstance(best.config, DetectorConfig) and SILENCE in backend.labels:
+        for share in MOST_SILENCE:
+            config = best.config.model_copy(update={"most_silence": share})
+            trials.append(replayed(config, best.policy, outputs_by_policy[best.policy]))
     config, policy = min(trials, key=rank).config, StatePolicy(mode="event")
     outputs = outputs_of(config, policy)
     trials.append(trial(config, policy, outputs, lambda output: output.events))

@@ -25,7 +25,7 @@ from speechgru.evaluation.streams import (
     recognize_stream,
     split_case,
 )
-from speechgru.evaluation.tuning import GRID, LATENCY_MS, POLICIES, tune
+from speechgru.evaluation.tuning import GRID, LATENCY_MS, MOST_SILENCE, POLICIES, tune
 from speechgru.modelfile.safetensors import load_model, save_model
 from speechgru.recognition.state_policy import StatePolicy
 
@@ -109,7 +109,7 @@ def test_tuning_ranks_by_errors_and_latency(backend, tones):
     grid = GRID[::7]
     heard = []
     trials = tune(backend, case.sound, case.truth, grid, lambda done, of: heard.append((done, of)))
-    assert len(trials) == len(grid) * len(POLICIES) + 1
+    assert len(trials) == len(grid) * len(POLICIES) + len(MOST_SILENCE) + 1
     costs = [
         trial.report.errors + (trial.report.latency_ms["p50"] or 0) / LATENCY_MS for trial in trials
     ]

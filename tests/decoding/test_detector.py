@@ -127,6 +127,21 @@ def test_a_word_after_other_speech_is_refused_until_its_release():
     assert [verdict.gate for verdict in detector.explain(2.5)] == ["speech"]
 
 
+def test_a_word_with_silence_within_it_waits_until_it_has_lasted():
+    """An event rests on its smoothing and duration, 0.2 s here: a tenth may be silence."""
+    careful = with_(smoothing_s=0.1, min_duration_s=0.1, most_silence=0.1)
+    short = posteriors(3, ("go", 1.0, 1.18, 0.98), floor=SILENCE)
+    assert len(events(with_(smoothing_s=0.1, min_duration_s=0.1), short)) == 1
+    assert events(careful, short) == []
+    lasting = posteriors(3, ("go", 1.0, 1.4, 0.98), floor=SILENCE)
+    (event,) = events(careful, lasting)
+    assert event.t == pytest.approx(1.2)
+    detector = Detector(LABELS, STEP_S, careful)
+    detector.push(short)
+    assert [verdict.gate for verdict in detector.explain(1.1)] == ["silence"]
+    assert events(with_(most_silence=0.0), posteriors(3, ("go", 1.0, 2.0, 0.9))) == []
+
+
 def test_after_a_pause_a_word_is_no_part_of_running_speech():
     """However much was unknown before it: a network may call its beginning unknown, too."""
     careful = with_(most_unknown=0.2, unknown_s=0.6, pause_s=0.7)
@@ -223,6 +238,7 @@ def test_any_chunking_gives_the_same_events_and_verdicts(seed, cuts):
         release=0.9,
         most_unknown=0.4,
         pause_s=0.3,
+        most_silence=0.2,
     )
     whole, chunked = (Detector(LABELS, STEP_S, config) for _ in range(2))
     expected = whole.push(walk) + whole.flush()
@@ -274,6 +290,7 @@ def test_single_steps_give_each_event_at_once_after_any_silence(seed, quiet, wor
             "release": st.sampled_from([0.3, 0.8, 1.0]),
             "most_unknown": st.sampled_from([0.1, 0.4, 1.0]),
             "pause_s": st.sampled_from([0.0, 0.3]),
+            "most_silence": st.sampled_from([0.05, 0.2, 1.0]),
         }
     ),
 )

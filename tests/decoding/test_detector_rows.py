@@ -20,28 +20,34 @@ def posteriors(steps, seed):
     return logits.astype(np.float32)
 
 
-def detectors(most_unknown, pause_s=0.0):
+def detectors(**surroundings):
     for threshold in (0.3, 0.5, 0.8):
         config = DetectorConfig(
             threshold=threshold,
             thresholds={"go": 0.4},
-            most_unknown=most_unknown,
-            pause_s=pause_s,
+            **surroundings,
         )
         yield Detector(LABELS, STEP_S, config)
 
 
-@pytest.mark.parametrize(("most_unknown", "pause_s"), [(1.0, 0.0), (0.3, 0.0), (0.1, 0.4)])
+@pytest.mark.parametrize(
+    "surroundings",
+    [
+        {},
+        {"most_unknown": 0.3},
+        {"most_unknown": 0.1, "pause_s": 0.4},
+        {"most_silence": 0.1},
+        {"most_silence": 0.2, "most_unknown": 0.1, "pause_s": 0.4},
+    ],
+)
 @pytest.mark.parametrize("steps_at_once", [1, 3, 10])
-def test_events_and_near_misses_are_those_of_each_detector_alone(
-    most_unknown, pause_s, steps_at_once
-):
+def test_events_and_near_misses_are_those_of_each_detector_alone(surroundings, steps_at_once):
     streams = [posteriors(600, seed) for seed in range(12)]
-    own = [d for _ in range(4) for d in detectors(most_unknown, pause_s)]
+    own = [d for _ in range(4) for d in detectors(**surroundings)]
     expected = [d.push(stream) for d, stream in zip(own, streams, strict=True)]
     assert sum(map(len, expected)) > 50
 
-    together = [d for _ in range(4) for d in detectors(most_unknown, pause_s)]
+    together = [d for _ in range(4) for d in detectors(**surroundings)]
     for detector in together[::2]:
         detector.notes_verdicts = False
     rows = DetectorRows(together[0])
@@ -88,13 +94,13 @@ def test_thresholds_change_within_a_stream():
 
 def test_a_row_is_given_to_another_stream():
     stream = posteriors(100, 0)
-    expected = next(detectors(1.0)).push(stream)
-    detector = next(detectors(1.0))
+    expected = next(detectors()).push(stream)
+    detector = next(detectors())
     rows = DetectorRows(detector)
     rows.put(9, detector)
     rows.push(np.array([9]), posteriors(70, 1)[np.newaxis])
     rows.free(9)
-    rows.put(9, next(detectors(1.0)))
+    rows.put(9, next(detectors()))
     assert rows.push(np.array([9]), stream[np.newaxis]).get(0, []) == expected
 
 
@@ -102,5 +108,6 @@ def test_detectors_of_other_settings_have_no_row():
     rows = DetectorRows(Detector(LABELS, STEP_S))
     assert not rows.fits(Detector(LABELS, STEP_S, DetectorConfig(smoothing_s=0.4)))
     assert not rows.fits(Detector(LABELS[:4], STEP_S))
+    assert not rows.fits(Detector(LABELS, STEP_S, DetectorConfig(most_silence=0.5)))
     assert not rows.fits(Detector(LABELS, STEP_S, DetectorConfig(most_unknown=0.5)))
     assert not rows.fits(Detector(LABELS, STEP_S, DetectorConfig(most_unknown=0.5, pause_s=0.5)))

@@ -235,6 +235,7 @@ def test_floats_give_what_python_gives_in_any_chunking(tmp_path, real_stream, co
         ({}, {}, {"state_policy": {"mode": "carry"}, "decoder": {"smoothing_s": 0.0}}),
         ({}, {}, {"decoder": {"most_unknown": 0.3, "refractory_s": 0.0, "threshold": 0.3}}),
         ({}, {}, {"decoder": {"most_unknown": 0.1, "pause_s": 0.7, "threshold": 0.3}}),
+        ({}, {}, {"decoder": {"most_silence": 0.1, "threshold": 0.3}}),
         ({}, {}, {"decoder": {"thresholds": {"no": 0.2}, "min_duration_s": 0.3, "release": 0.5}}),
     ],
 )

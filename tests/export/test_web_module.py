@@ -27,6 +27,7 @@ def test_the_detector_decides_as_pythons_does(module):
             most_unknown=float(rng.choice([0.05, 0.2, 1.0])),
             unknown_s=float(rng.choice([0.0, 0.3])),
             pause_s=float(rng.choice([0.0, 0.4])),
+            most_silence=float(rng.choice([0.05, 0.2, 1.0])),
         )
         runs = np.repeat(rng.integers(0, len(labels), 60), rng.integers(1, 25, 60))
         scores = rng.normal(0, 1, (len(runs), len(labels)))
@@ -138,7 +139,7 @@ def test_samples_and_settings_are_taken_as_they_are_given_or_refused(module):
     events, heard, told = found
     assert events == [1, 1, 0]
     assert heard == [i / 64 for i in range(40) for _ in range(2)]
-    assert told[0].startswith("decoder.treshold: one of pause_s, smoothing_s, threshold, ")
+    assert told[0].startswith("decoder.treshold: one of pause_s, most_silence, smoothing_s, ")
     assert told[1:] == [
         "decoder.threshold: 99",
         "samples: a Float32Array in [-1, 1] is needed",

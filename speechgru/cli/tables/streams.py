@@ -23,6 +23,7 @@ HEADINGS = {
     "threshold": "thres-\nhold",
     "min_duration_s": "least\ns",
     "most_unknown": "un-\nknown",
+    "most_silence": "si-\nlence",
     "beam": "beam",
 }
 
@@ -159,6 +160,8 @@ def decoder_settings(config: "DecoderConfig") -> str:
     settings = f"smoothing {smoothing:g} s, {thresholds}, for {duration:g} s"
     if config.most_unknown < 1:
         settings += f"; unknown at most {config.most_unknown:g}"
+    if config.most_silence < 1:
+        settings += f"; silence at most {config.most_silence:g}"
     return settings
 
 

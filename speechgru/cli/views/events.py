@@ -143,6 +143,7 @@ def explanation(verdict: "Verdict") -> str:
         "duration": f"not above its threshold of {threshold} for long enough",
         "held": "still high from its last occurrence",
         "refractory": "too soon after another event",
+        "silence": "silence within it, as in noise",
         "speech": "spoken directly after other words",
         "event": "recognized",
     }[verdict.gate]

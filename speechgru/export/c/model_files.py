@@ -32,6 +32,10 @@ def header(
     config, features = model.config, model.features.config
     step_s = model.step_samples / model.sample_rate
     words, labels = model.vocabulary.words, model.labels
+    smoothing_steps = max(1, round(detector.smoothing_s / step_s))
+    duration_steps = max(1, round(detector.min_duration_s / step_s))
+    watches_silence = SILENCE in labels and detector.most_silence < 1
+    silence_steps = smoothing_steps + duration_steps
     watches_unknown = UNKNOWN in labels and detector.most_unknown < 1
     unknown_steps = max(1, round(detector.unknown_s / step_s))
     pause_steps = round(detector.pause_s / step_s) if SILENCE in labels else 0
@@ -67,10 +71,13 @@ def header(
         "WORDS": len(words),
         "UNKNOWN": labels.index(UNKNOWN) if UNKNOWN in labels else 0,
         "SILENCE": labels.index(SILENCE) if SILENCE in labels else 0,
-        "SMOOTHING_STEPS": max(1, round(detector.smoothing_s / step_s)),
-        "DURATION_STEPS": max(1, round(detector.min_duration_s / step_s)),
+        "SMOOTHING_STEPS": smoothing_steps,
+        "DURATION_STEPS": duration_steps,
         "REFRACTORY_STEPS": round(detector.refractory_s / step_s),
         "ONSET_LIMIT": math.ceil(ONSET * UNIT),
+        "WATCHES_SILENCE": int(watches_silence),
+        "SILENCE_STEPS": silence_steps if watches_silence else 1,
+        "SILENCE_LIMIT": math.floor(UNIT * detector.most_silence * silence_steps),
         "WATCHES_UNKNOWN": int(watches_unknown),
         "UNKNOWN_STEPS": unknown_steps if watches_unknown else 1,
         "UNKNOWN_LIMIT": math.floor(UNIT * detector.most_unknown * unknown_steps),

@@ -28,6 +28,9 @@ export class Detector {
     this._window = steps(config.smoothing_s);
     this._duration = steps(config.min_duration_s);
     this._refractory = roundEven(config.refractory_s / this.stepS);
+    this._silenceWindow = this._window + this._duration;
+    const mostSilence = this._silence < 0 ? 1 : config.most_silence ?? 1;
+    this._mostSilence = mostSilence < 1 ? PARTS * mostSilence * this._silenceWindow : Infinity;
     this._unknownWindow = steps(config.unknown_s);
     this._pauseSteps = this._silence < 0 ? 0 : roundEven((config.pause_s ?? 0) / this.stepS);
     this._mostUnknown = PARTS * config.most_unknown * this._unknownWindow;
@@ -60,6 +63,8 @@ export class Detector {
     this._step = 0;
     this._past = Array.from({ length: this._window }, zeros);
     this._sums = zeros();
+    this._pastSilence = new Float64Array(this._silenceWindow);
+    this._silenceSum = 0;
     this._pastUnknown = new Float64Array(this._unknownWindow);
     this._unknownSum = 0;
     this._lastPause = -1;
@@ -91,8 +96,11 @@ export class Detector {
       this._unknownSum += part - this._pastUnknown[place];
       this._pastUnknown[place] = part;
     }
-    if (this._pauseSteps > 0) {
+    if (this._silence >= 0) {
+      const place = step % this._silenceWindow;
       const part = Math.floor(PARTS * Math.exp(logPosteriors[this._silence]));
+      this._silenceSum += part - this._pastSilence[place];
+      this._pastSilence[place] = part;
       if (part >= PAUSE * PARTS) this._lastPause = step;
     }
     return this.words.length ? this._decide(step) : null;
@@ -109,6 +117,7 @@ export class Detector {
     for (let i = 1; i < sums.length; i++) if (sums[i] > sums[word]) word = i;
     if (step - this._sustained[word] < this._duration) return null;
     if (this._held === word || step < this._blockedUntil) return null;
+    if (this._silenceSum > this._mostSilence) return null;
     this._held = word; // also where other speech leads up to it: so it stays
     if (this._unknownSum > this._mostUnknown && step - this._lastPause >= this._pauseSteps) return null;
     this._blockedUntil = step + this._refractory;

@@ -20,6 +20,7 @@ export interface DecoderConfig {
   most_unknown: number;
   unknown_s: number;
   pause_s?: number;
+  most_silence?: number;
 }
 
 /** When the recurrent state is reset: `metadata.state_policy` of a model. */

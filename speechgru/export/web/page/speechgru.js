@@ -153,7 +153,7 @@ export class Recognizer {
 
 /** A decoder's settings with others in their place. One threshold for all replaces those of single words. */
 function changed(decoder, changes) {
-  const known = Object.keys({ pause_s: 0, ...decoder });
+  const known = Object.keys({ pause_s: 0, most_silence: 1, ...decoder });
   for (const [name, value] of Object.entries(changes)) {
     if (!known.includes(name)) throw new RangeError(`decoder.${name}: one of ${known.join(", ")} is needed`);
     if (name === "threshold" && !(value > 0 && value <= 1)) throw new RangeError(`decoder.threshold: ${value}`);

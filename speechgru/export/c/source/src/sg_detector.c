@@ -39,6 +39,15 @@ static void smooth(sg_detector *detector, const float *log_posteriors)
             counted(detector->sustained[word], *sum >= sg_sum_limits[word]);
     }
     detector->place = (uint16_t)((detector->place + 1) % SG_SMOOTHING_STEPS);
+#if SG_WATCHES_SILENCE
+    {
+        uint32_t *oldest = &detector->past_silence[detector->place_silence];
+        uint32_t silence = in_units(log_posteriors[SG_SILENCE]);
+        detector->silence_sum = detector->silence_sum + silence - *oldest;
+        *oldest = silence;
+        detector->place_silence = (uint16_t)((detector->place_silence + 1) % SG_SILENCE_STEPS);
+    }
+#endif
 #if SG_WATCHES_UNKNOWN
     {
         uint32_t *oldest = &detector->past_unknown[detector->place_unknown];
@@ -52,6 +61,11 @@ static void smooth(sg_detector *detector, const float *log_posteriors)
 #endif
     }
 #endif
+}
+
+static int is_silent(const sg_detector *detector)
+{
+    return SG_WATCHES_SILENCE && detector->silence_sum > SG_SILENCE_LIMIT;
 }
 
 static int follows_speech(const sg_detector *detector)
@@ -78,7 +92,7 @@ int sg_detect(sg_detector *detector, const float *log_posteriors, uint64_t step,
         detector->above_onset[held] = 0; /* said twice, it begins anew */
     }
     if (detector->sustained[best] < SG_DURATION_STEPS) return 0;
-    if (detector->held == best || is_blocked) return 0;
+    if (detector->held == best || is_blocked || is_silent(detector)) return 0;
     detector->held = best;
     if (follows_speech(detector)) return 0;
     detector->refractory = SG_REFRACTORY_STEPS > 0 ? SG_REFRACTORY_STEPS - 1 : 0;

@@ -52,6 +52,8 @@ typedef struct {
 typedef struct {
     uint32_t past[SG_SMOOTHING_STEPS][SG_WORDS];
     uint32_t sums[SG_WORDS];
+    uint32_t past_silence[SG_SILENCE_STEPS];
+    uint32_t silence_sum;
     uint32_t past_unknown[SG_UNKNOWN_STEPS];
     uint32_t unknown_sum;
     uint32_t since_pause; /* steps */
@@ -62,6 +64,7 @@ typedef struct {
     uint32_t sustained[SG_WORDS];
     uint32_t refractory;  /* steps until another event is allowed */
     uint16_t place;       /* in past */
+    uint16_t place_silence;
     uint16_t place_unknown;
     int held;             /* word that has to fall below its release first; -1: none */
 } sg_detector;
