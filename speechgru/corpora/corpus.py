@@ -15,7 +15,7 @@ SPLIT_RULES = {
     "lists": "split by validation_list.txt and testing_list.txt",
     "archive": "an official test archive: all testing",
     "speaker": "split by speaker: a speaker is in one split only",
-    "file": "split by file, not by speaker: fewer than four speakers are known",
+    "file": "split by file, not by speaker: fewer than five speakers are known",
     "folds": "split by cross-validation",
     "folders": "split by its folders training, validation and testing",
     "manifest": "split by the manifest's split column",

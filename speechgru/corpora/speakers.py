@@ -18,8 +18,8 @@ from speechgru.corpora.speaker_names import (
 )
 
 _HASHES = 2**27
-#: So many speakers are split by speaker; of fewer, each is in every split.
-FEWEST_SPEAKERS = 4
+#: So many speakers are split by speaker, and three of them train; of fewer, each is in every split.
+FEWEST_SPEAKERS = 5
 
 
 class Recording(NamedTuple):
@@ -57,8 +57,8 @@ def hash_split(name: str) -> str:
 def split_recordings(recordings: Sequence[Recording]) -> Split:
     """Give each recording its split by the hash of its speaker.
 
-    Where fewer than four speakers are known ("file"), as of three one alone would train, the files
-    of each word are split instead, by the hash of their names. Synthetic speakers and reviewed
+    Where fewer than five speakers are known ("file"), as of four only two would train, the files of
+    each word are split instead, by the hash of their names. Synthetic speakers and reviewed
     false alarms are for training, and do not count, unless there are no others.
     """
     names = [r.speaker or speaker_in_name(r.name, r.word) for r in recordings]

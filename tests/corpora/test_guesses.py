@@ -73,7 +73,10 @@ def test_spellings_of_one_word_and_folders_of_other_words(tmp_path):
 
 def test_recordings_of_nobody_among_those_of_speakers(tmp_path):
     names = [
-        f"{word}/{who}_{take}.wav" for word in WORDS for who in (*WHO, "dora") for take in (1, 2)
+        f"{word}/{who}_{take}.wav"
+        for word in WORDS
+        for who in (*WHO, "dora", "emil")
+        for take in (1, 2)
     ]
     (found,) = guesses(tmp_path, [*names, "yes/1.wav", "no/2.wav", "_unknown_/alarm_1.wav"])
     assert found.startswith(

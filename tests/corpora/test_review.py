@@ -294,7 +294,8 @@ def test_what_cannot_be_reviewed_is_a_sentence(data, caught, tmp_path):
 
 def test_false_alarms_do_not_change_who_speaks_or_how_words_are_split(data, caught):
     for word in ("go", "stop"):
-        soundfile.write(data / word / "dora_1.wav", noise(9), RATE)
+        for number, speaker in enumerate(("dora", "emil"), 9):
+            soundfile.write(data / word / f"{speaker}_1.wav", noise(number), RATE)
     before = open_corpus(data)
     for number in range(1, 60):
         path = data / "_unknown_" / f"alarm_{number}.wav"

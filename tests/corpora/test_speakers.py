@@ -93,7 +93,7 @@ def test_the_speaker_in_a_name(name: str, word: str, speaker: str) -> None:
     assert speaker_in_name(name, word) == speaker
 
 
-@pytest.mark.parametrize("friends", [("ben", "carl", "dan"), ("mum", "dad", "sis")])
+@pytest.mark.parametrize("friends", [("ben", "carl", "dan", "eve"), ("mum", "dad", "sis", "gran")])
 def test_who_has_most_recordings_is_trained_on(friends: tuple[str, ...]) -> None:
     """A hash alone would leave the owner's takes to validation, and train on a friend's."""
     takes = {"anna": 12, **dict.fromkeys(friends, 4)}

@@ -72,7 +72,7 @@ def test_similar_words_are_other_speech(tmp_path):
 
 
 def test_synthetic_takes_are_for_training_alone_and_leave_other_splits_as_they_were(tmp_path):
-    for speaker in ("anna", "ben", "cleo", "dora"):
+    for speaker in ("anna", "ben", "cleo", "dora", "emil"):
         recordings = OwnRecordings(tmp_path, speaker, RATE)
         for word in ("lumos", "nox"):
             recordings.add(word, Beeps().speak(word, "", NORMAL))

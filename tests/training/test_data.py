@@ -1,5 +1,6 @@
 """Training data: what a recipe opens, the classes of clips, and how often each is drawn."""
 
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -61,12 +62,12 @@ def test_whose_recordings_train_and_what_is_not_used_is_said(tmp_path):
     """The other speech of those who validate and test would let them be heard."""
     for word in ("low", "high", "_unknown_"):
         (tmp_path / word).mkdir()
-        for speaker, takes in {"anna": 6, "ben": 2, "cleo": 2, "dora": 2}.items():
+        for speaker, takes in {"anna": 6, "ben": 2, "cleo": 2, "dora": 2, "emil": 2}.items():
             for take in range(takes):
                 samples = tone("mid" if word == "_unknown_" else word, take + len(speaker))
                 soundfile.write(tmp_path / word / f"{speaker}_{take + 1}.wav", samples, RATE)
     notes = " ".join(prepare(quick_recipe(tmp_path)).notes)
-    assert "training on anna, " in notes
+    assert re.search(r"training on anna(, \w+){2}, ", notes)
     assert "4 recordings of other speech not trained on: the words of " in notes
 
 

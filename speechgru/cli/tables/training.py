@@ -9,6 +9,8 @@ from speechgru.cli.terminal import out
 if TYPE_CHECKING:
     from speechgru.training.loop import TrainingResult
 
+#: More missed words than this are mentioned.
+_MANY_MISSED_PERCENT = 50.0
 #: Of less sound without words no rate is given.
 _LEAST_HOURS = 0.02
 
@@ -48,6 +50,8 @@ def print_result(result: "TrainingResult", data: str) -> None:
             f"{score['stream_words']:,} words missed, {alarms * (hours >= _LEAST_HOURS)}"
             f"threshold {score['threshold']:g}"
         )
+        if score["missed_percent"] > _MANY_MISSED_PERCENT:
+            out.line("most words are missed: record more takes, by more people, or train longer")
     if sys.stdout.isatty():
         model = quote(str(result.model))
         out.line(f"next: speechgru evaluate {model} --data {quote(data)}")
