@@ -78,8 +78,10 @@ def demo(
             }
         )
         return
-    for clip, answer in answers:
-        _print_answer(clip, answer)
+    names = ["/".join(clip.path.parts[-2:]) if clip.path else "" for clip, _ in answers]
+    width = max(map(len, names), default=0)
+    for name, (clip, answer) in zip(names, answers, strict=True):
+        _print_answer(padded(name, width), clip, answer)
     _print_next_steps(result.model)
 
 
@@ -89,12 +91,9 @@ def _one_of_each_word(examples: "tuple[Example, ...]", words: tuple[str, ...]) -
     return [last[word] for word in words if word in last]
 
 
-def _print_answer(clip: "Example", answer: "Recognition") -> None:
+def _print_answer(name: str, clip: "Example", answer: "Recognition") -> None:
     mark = "[green]right[/]" if answer.word == clip.label else "[red]wrong[/]"
-    name = "/".join(clip.path.parts[-2:]) if clip.path else ""
-    out.styled(
-        f"   {{}} {{}} {answer.score:5.2f}  {mark}", padded(name, 34), padded(answer.word, 10)
-    )
+    out.styled(f"   {{}}  {{}} {answer.score:5.2f}  {mark}", name, padded(answer.word, 10))
 
 
 def _print_next_steps(model: Path) -> None:

@@ -123,15 +123,17 @@ class Access:
             headers: by name in lower case.
             scheme: http or https, as the client sees it.
             protocols: those that a WebSocket client offers.
-            public: whether the path needs no token.
+            public: whether the path needs no token, and may be loaded by any site.
         """
         host = headers.get("host", "")
         if self.token is None and not is_loopback(_name(host)):
             return "host"
         origin = headers.get("origin")
+        if public:  # no secret; and so the page can say what else is refused
+            return None
         if origin is not None and origin not in self.origins and not _same(origin, host, scheme):
             return "origin"
-        if self.token is None or public:
+        if self.token is None:
             return None
         offered = [p.removeprefix(PROTOCOL_PREFIX) for p in protocols if _is_token(p)]
         authorization = headers.get("authorization", "")

@@ -5,6 +5,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
@@ -63,11 +64,12 @@ class Guard:
             return
         self._service.metrics.refused[refusal] += 1
         status = 401 if refusal == "token" else 403
-        response = JSONResponse({"error": _SENTENCES[refusal]}, status)
+        headers = {"WWW-Authenticate": "Bearer"} if refusal == "token" else None
+        response = JSONResponse({"error": _SENTENCES[refusal]}, status, headers)
         if scope["type"] == "websocket":
             await WebSocket(scope, receive, send).send_denial_response(response)
         else:
-            await response(scope, receive, send)
+            await response(scope, receive, with_headers(send))
 
 
 def with_headers(send: Send) -> Send:
@@ -139,8 +141,18 @@ def make_app(
         WebSocketRoute("/listen", listen),
         *own_words_routes(places, trainer, service),
     ]
-    guard = Middleware(Guard, access=access, service=service)
-    return Starlette(routes=routes, middleware=[guard])
+    middleware = [Middleware(Guard, access=access, service=service)]
+    if access.origins:  # their pages may send requests, and read the answers
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=sorted(access.origins),
+            allow_methods=["GET", "POST", "PUT"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
+        middleware.insert(0, cors)
+    app = Starlette(routes=routes, middleware=middleware)
+    app.router.redirect_slashes = False  # behind a proxy the address may be another
+    return app
 
 
 def _described(model: ServedModel) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -31,9 +32,10 @@ class Announcement:
             return self
         host = None if self._address.host in ("0.0.0.0", "::") else self._address.host
         try:
-            self._zeroconf = HomeAssistantZeroconf(
-                port=self._address.port, name="speechgru", host=host
-            )
+            # A name that no other server has: on another machine, or at another port of this one.
+            port, machine = self._address.port, f"{uuid.getnode():012x}"
+            name = f"speechgru-{machine}-{port}"
+            self._zeroconf = HomeAssistantZeroconf(port=port, name=name, host=host)
             await self._zeroconf.register_server()
         except Exception as error:  # zeroconf's errors, such as NonUniqueName, have no common class
             reason = str(error) or type(error).__name__

@@ -83,6 +83,12 @@ class Engine:
         self._streams.add(stream)
         return stream
 
+    def configure(self, config: DecoderConfig) -> None:
+        """Use other settings in the streams that have the model's."""
+        for stream in self._streams:
+            if stream.has_model_settings:
+                stream.configure(config)
+
     def close_stream(self, stream: Stream) -> None:
         """End a stream at once: its waiting samples are dropped, and it gets no more answers."""
         if stream not in self._streams:

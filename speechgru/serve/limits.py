@@ -14,6 +14,9 @@ class Limits:
     lost_s: float = 60.0
     #: Seconds without sound, and from a new connection to its first complete message.
     idle_s: float = 60.0
+    #: Seconds without sound in which a Wyoming client may pause once it has sent some: a satellite
+    #: does so while it is muted, or in a conversation.
+    pause_s: float = 3600.0
     hello_s: float = 10.0
     #: Seconds of sound that may wait to be processed; beyond it the client is read more slowly.
     waiting_s: float = 4.0

@@ -49,7 +49,7 @@ class Metrics:
             *_metric(
                 "closed_total",
                 "counter",
-                "Sessions that the server closed.",
+                "Sessions that ended early: by the server, or lost.",
                 _by("reason", self.closed),
             ),
             *_metric("refused_total", "counter", "Requests refused.", _by("reason", self.refused)),
@@ -76,7 +76,7 @@ def _metric(
     yield f"# HELP speechgru_{name} {help_text}"
     yield f"# TYPE speechgru_{name} {kind}"
     for labels, value in values:
-        yield f"speechgru_{name}{{{labels}}} {value:g}" if labels else f"speechgru_{name} {value:g}"
+        yield f"speechgru_{name}{{{labels}}} {value}" if labels else f"speechgru_{name} {value}"
 
 
 def _histogram(counts: Sequence[int], total_s: float) -> Iterable[str]:
@@ -87,7 +87,7 @@ def _histogram(counts: Sequence[int], total_s: float) -> Iterable[str]:
     for bound, count in zip((*BUCKETS_S, "+Inf"), counts, strict=True):
         so_far += count
         yield f'{name}_bucket{{le="{bound}"}} {so_far}'
-    yield f"{name}_sum {total_s:g}"
+    yield f"{name}_sum {total_s}"
     yield f"{name}_count {so_far}"
 
 

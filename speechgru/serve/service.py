@@ -49,6 +49,8 @@ class Session(ABC):
 
     #: The protocol's name in the metrics.
     door: str
+    #: Whether it may pause for long: `Limits.pause_s` instead of `idle_s`.
+    may_pause = False
 
     def __init__(self) -> None:
         self.last_sound_s = monotonic()
@@ -126,10 +128,17 @@ class Service:
         return next(iter(self.models.values()))
 
     def configure(self, model: ServedModel) -> None:
-        """New streams of this name are of this model, with its settings; others keep theirs."""
+        """New streams of this name are of this model, with its settings.
+
+        So are those streams of the same network that were opened without settings of their own.
+        """
         self.models = {**self.models, model.name: model}
         engine = self._engines.get(model.name)
-        if engine is not None and engine.model.backend is not model.backend:
+        if engine is None:
+            return
+        if engine.model.backend is model.backend:
+            engine.configure(model.config)
+        else:
             self._retired.append(self._engines.pop(model.name))
 
     def model(self, name: str | None) -> ServedModel:
@@ -182,6 +191,8 @@ class Service:
     ) -> Stream:
         """Open a stream of a model; `on_answer` is called with its answers in the event loop.
 
+        Without `config` it has the model's settings, also when these are changed.
+
         Raises:
             UsageError: a threshold is for a word that the model does not have.
         """
@@ -196,6 +207,7 @@ class Service:
                 on_answer(answer)
 
         stream = engine.open(deliver, extras, config or self.models[model.name].config)
+        stream.has_model_settings = config is None
         return stream
 
     def close(self, stream: Stream) -> None:
@@ -249,9 +261,15 @@ class Service:
             for engine in [engine for engine in self._retired if not engine.streams]:
                 self._retired.remove(engine)
                 await engine.close()
-            oldest_s = monotonic() - self.limits.idle_s
-            before = idle
-            idle = {s: s.last_sound_s for s in self.sessions if s.last_sound_s < oldest_s}
+            before, now_s = idle, monotonic()
+            idle = {
+                s: s.last_sound_s
+                for s in self.sessions
+                if now_s - s.last_sound_s > self._patience_s(s)
+            }
             for session, last_s in idle.items():
                 if before.get(session) == last_s:
-                    session.expire("idle", f"no sound for {self.limits.idle_s:g} s")
+                    session.expire("idle", f"no sound for {self._patience_s(session):g} s")
+
+    def _patience_s(self, session: Session) -> float:
+        return self.limits.pause_s if session.may_pause else self.limits.idle_s

@@ -4,11 +4,14 @@ import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from speechgru.errors import UsageError
 from speechgru.serve.access import Address
 
 _BACKLOG = 1024
+#: After so many seconds without data the system checks a connection.
+_KEEP_ALIVE_S = 60
 
 
 @dataclass(frozen=True)
@@ -85,3 +88,11 @@ def _bound(address: Address, shared: bool = False) -> socket.socket:
         raise UsageError(f"{address}: cannot be listened on: {reason}") from error
     listener.setblocking(False)
     return listener
+
+
+def keep_alive(connection: Any) -> None:
+    """Let the system ask now and then whether the other side is still there."""
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if sys.platform.startswith("linux"):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_ALIVE_S)

@@ -107,6 +107,8 @@ class Stream:
         #: If somebody waits for the engine: how many samples may be waiting then.
         self.wanted_waiting: int | None = None
         self.queued = self.ended = self.closed = False
+        #: Whether it was opened without settings of its own.
+        self.has_model_settings = False
         #: What the engine has to do before the next step: the state is to start anew; the decoder
         #: has been replaced or reset; its thresholds have changed.
         self.reset_wanted = False

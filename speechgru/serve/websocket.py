@@ -104,6 +104,7 @@ class WebSocketSession(SocketSession):
             await self._skip(stream, options)
         elif kind == "thresholds":
             stream.configure(_config(self._service.model_of(stream), options))
+            stream.has_model_settings = False
         elif kind == "end":
             await self._finish()
             self._close(DONE, "")
@@ -141,7 +142,9 @@ class WebSocketSession(SocketSession):
         if near_misses not in (False, True):  # 0 and 1 too
             raise UsageError(f"near_misses {near_misses!r:.40}: true or false is needed")
         extras = Extras(bool(near_misses), int(every))
-        self._stream = self._service.open(model, self._answer, extras, _config(model, given))
+        config = _config(model, given)
+        has_own = not {"threshold", "thresholds"}.isdisjoint(given)
+        self._stream = self._service.open(model, self._answer, extras, config if has_own else None)
         protocol = self._transport.get_protocol()
         assert isinstance(protocol, SocketProtocol)
         protocol.take = self._take

@@ -6,7 +6,6 @@ reported as `detection`; a stream without one, at its end, as `not-detected`.
 """
 
 import asyncio
-import math
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -22,8 +21,10 @@ from wyoming.wake import Detect, Detection, NotDetected
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.serve.models import ServedModel
 from speechgru.serve.service import Cause, Service, Session, cut
+from speechgru.serve.sockets import keep_alive
 from speechgru.serve.sound import BY_WIDTH, Sound
 from speechgru.serve.stream import Answer, Stream
+from speechgru.serve.wyoming_clock import ClientClock
 from speechgru.serve.wyoming_messages import Messages
 from speechgru.version import __version__
 
@@ -99,16 +100,15 @@ class WyomingSession(Session):
         #: Whether the last sound is being processed: what arrives now is too late.
         self._stopping = False
         self._names = {pair: name for name, pair in wake_words(service.models).items()}
-        #: The words of the next stream, and of the one that has begun.
+        #: The words to detect.
         self._wanted: set[_Word] = set(self._names)
-        self._heard_for: set[_Word] = self._wanted
         self._streams: dict[Stream, Sound] = {}
         self._open: set[Stream] = set()
         self._ended = asyncio.Event()
         self._detected = False
-        #: The client's timestamp of the first sample, in milliseconds; None until a chunk has one.
-        self._start_ms: float | None = None
+        #: Seconds received in this stream, and the client's times of them.
         self._received_s = 0.0
+        self._clock = ClientClock()
         #: Whether the last read brought sound.
         self._has_heard = False
         self._writing: set[asyncio.Task[None]] = set()
@@ -119,6 +119,7 @@ class WyomingSession(Session):
         """Serve the client until either side closes the connection."""
         try:
             self._service.admit(self)
+            keep_alive(self._writer.get_extra_info("socket"))
             while content := await self._read():
                 self._has_heard = False
                 for event in self._messages.push(content):
@@ -240,7 +241,9 @@ class WyomingSession(Session):
             self._write(Pong(text=Ping.from_event(event).text).event())
 
     def _select(self, names: list[str] | None) -> None:
-        """Detect these wake words from the next stream on; all of them if none are named."""
+        """Detect these wake words from here on; all of them if none are named."""
+        if not isinstance(names, list | None):
+            raise UsageError(f"names {names!r:.40}: a list of wake words is needed")
         known = {name: pair for pair, name in self._names.items()}
         unknown = [name for name in names or [] if name not in known]
         if unknown:
@@ -248,15 +251,24 @@ class WyomingSession(Session):
             self._write(Error(text=text, code="unknown-wake-word").event())
         wanted = known.keys() & names if names else known.keys()
         self._wanted = {known[name] for name in wanted}
+        if self._streams:
+            self._open_wanted()
 
     def _begin(self) -> None:
         self._close_streams()
         self._detected = False
-        self._start_ms, self._received_s = None, 0.0
-        self._heard_for = self._wanted
+        self._received_s = 0.0
+        self._clock = ClientClock()
+        self._open_wanted()
+
+    def _open_wanted(self) -> None:
+        """Open a stream of each model whose words are wanted, unless it has one."""
+        open_ones = {stream.model.name for stream in self._streams}
         for name in dict.fromkeys(model for model, _ in self._wanted):
+            if name in open_ones:
+                continue
             model = self._service.models[name]
-            stream = self._service.open(model, partial(self._answer, name))
+            stream = self._service.open(model, partial(self._answer, name, self._received_s))
             self._open.add(stream)
             self._streams[stream] = Sound(
                 model.backend.sample_rate, "s16le", 1, model.backend.sample_rate
@@ -272,9 +284,8 @@ class WyomingSession(Session):
                 raise UsageError(f"{name} {value!r:.40}: a whole number, 1 or more, is needed")
         if chunk.width not in BY_WIDTH:
             raise UsageError(f"width {chunk.width!r:.40}: 1 to 4 bytes are needed")
-        at_ms = chunk.timestamp
-        if self._start_ms is None and isinstance(at_ms, int | float) and math.isfinite(at_ms):
-            self._start_ms = at_ms - 1000 * self._received_s
+        self._clock.note(self._received_s, chunk.timestamp)
+        self.may_pause = True
         if self._chunks and _format(self._chunks[0]) != _format(chunk):
             await self._pass_on()
         self._chunks.append(chunk)
@@ -297,14 +308,14 @@ class WyomingSession(Session):
         for stream in list(self._streams):  # the server may stop meanwhile, and close them
             await self._service.catch_up(self, stream)
 
-    def _answer(self, model: str, answer: Answer) -> None:
+    def _answer(self, model: str, began_s: float, answer: Answer) -> None:
         if answer.error is not None:
             self.expire("model", answer.error)
             return
         for event in answer.events:
-            if (model, event.word) in self._heard_for:
+            if (model, event.word) in self._wanted:
                 self._detected = True
-                moment_ms = round((self._start_ms or 0.0) + 1000 * event.t)
+                moment_ms = round(self._clock.moment_ms(began_s + event.t))
                 name = self._names[model, event.word]
                 self._write(Detection(name=name, timestamp=moment_ms).event())
         if answer.ended:

@@ -83,6 +83,42 @@ def test_a_page_of_another_site_needs_leave_too(guarded):
         assert answer.status_code == status
 
 
+def test_a_page_of_an_allowed_site_reads_answers_by_cors(guarded):
+    origin, bearer = "https://friend.example", {"Authorization": f"Bearer {TOKEN}"}
+    asked = {
+        "Access-Control-Request-Method": "PUT",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    path = f"{guarded.url}/models"
+    preflight = httpx.options(path, headers={"Origin": origin, **asked})
+    assert preflight.status_code == 200
+    assert "PUT" in preflight.headers["access-control-allow-methods"]
+    for headers, status in ((bearer, 200), ({}, 401)):
+        answer = httpx.get(path, headers={"Origin": origin, **headers})
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == origin
+    evil = {"Origin": "https://evil.example"}
+    for answer in (
+        httpx.options(path, headers=evil | asked),
+        httpx.get(path, headers=evil | bearer),
+    ):
+        assert answer.status_code in (400, 403)
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_the_page_itself_loads_behind_a_proxy_and_can_say_what_is_refused(guarded):
+    """A proxy's address is another one than the server's own; scripts are sent with it."""
+    foreign = {"Origin": "https://hub.example"}
+    assert httpx.get(f"{guarded.url}/page.js", headers=foreign).status_code == 200
+    refused = httpx.get(f"{guarded.url}/models", headers=foreign)
+    assert refused.status_code == 403
+    assert "--origin" in refused.json()["error"]
+    assert refused.headers["x-content-type-options"] == "nosniff"
+    assert httpx.get(f"{guarded.url}/models").headers["www-authenticate"] == "Bearer"
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    assert httpx.get(f"{guarded.url}/health/", headers=bearer).status_code == 404  # no redirection
+
+
 @pytest.mark.parametrize("half", [HEALTH[:-9], THRESHOLDS], ids=["head", "content"])
 @pytest.mark.parametrize("whole", [b"", HEALTH], ids=["first", "second"])
 def test_half_a_request_is_not_waited_for(impatient, caplog, whole, half):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,19 @@ def test_a_training_that_fails_says_why_and_another_may_start(tmp_path):
     trainer.start()
     trainer.close()
     assert trainer.status()["state"] == "stopped"
+
+
+@pytest.mark.slow
+def test_the_model_of_an_earlier_run_stays_at_hand(tmp_path):
+    trainer = Trainer(Places(tmp_path / "none", runs=tmp_path / "runs"))
+    trainer.start()
+    run = Path(wait_for(trainer, "failed")["run"])
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "model.safetensors").touch()  # as if it had gone well
+    for _ in range(2):
+        trainer.start()
+        wait_for(trainer, "failed")
+        assert trainer.model == run / "model.safetensors"
 
 
 SERVE = """

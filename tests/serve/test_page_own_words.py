@@ -301,3 +301,35 @@ def test_a_training_is_stopped(filled, endless, tmp_path):
         page.evaluate("document.getElementById('train-stop').click()")
         wait_for_text(page, "train-status", "Stopped", 60)
         assert [run.name for run in places.runs.iterdir()] == ["small"]
+
+
+def test_a_microphone_that_is_allowed_too_late_stays_closed(filled, tmp_path):
+    """The panel has been left while the browser asked: nothing may be recorded unseen."""
+    delayed = """
+        const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        window.inputs = [];
+        navigator.mediaDevices.getUserMedia = async (wish) => {
+          await new Promise((allow) => { window.allow = allow; });
+          window.inputs.push(await ask(wish));
+          return window.inputs.at(-1);
+        };
+    """
+    with serving(filled) as server, chromium(tmp_path / "profile") as page:
+        page.open(server.url)
+        page.wait_for(READY)
+        page.evaluate(delayed)
+        for panel, button in (("record", "record-start"), ("listen", "listen")):
+            page.evaluate(f"location.hash = '#{panel}'")
+            page.wait_for(f"!document.getElementById('{panel}-panel').hidden")
+            page.wait_for("document.querySelector('#own-words input') !== null")
+            page.evaluate("delete window.allow")
+            page.evaluate(f"document.getElementById('{button}').click()")
+            page.wait_for("window.allow !== undefined")
+            page.evaluate("location.hash = '#review'")
+            page.wait_for("!document.getElementById('review-panel').hidden")
+            page.evaluate("window.inputs = [], window.allow()")
+            page.wait_for("window.inputs.length === 1")
+            page.wait_for("window.inputs[0].getTracks().every((t) => t.readyState === 'ended')")
+            page.wait_for(f"!document.getElementById('{button}').disabled")
+            assert page.evaluate("document.getElementById('message').hidden")
+        assert not server.service.sessions

@@ -37,6 +37,8 @@ class Trainer:
         self._places = places
         self._process: subprocess.Popen[bytes] | None = None
         self._run: Path | None = None
+        #: The last run before that which has a model.
+        self._earlier: Path | None = None
         self._output: IO[bytes] | None = None
         self._stopping = False
         self._lines: deque[str] = deque(maxlen=_MOST_LINES)
@@ -45,9 +47,9 @@ class Trainer:
 
     @property
     def model(self) -> Path | None:
-        """The file of the best model of the last run, if it has one."""
-        path = self._run / "model.safetensors" if self._run else None
-        return path if path is not None and path.is_file() else None
+        """The file of the best model of the last run that has one."""
+        paths = [run / "model.safetensors" for run in (self._run, self._earlier) if run]
+        return next((path for path in paths if path.is_file()), None)
 
     @property
     def state(self) -> State:
@@ -87,8 +89,9 @@ class Trainer:
             run = free_name(self._places.runs / Path(self._places.recipe).stem)
             command = [self._places.recipe, "--data", str(self._places.data), "--out", str(run)]
             command += ["--from", str(begin_with)] if begin_with is not None else []
+            earlier = self.model.parent if self.model else None
             self._start(command)
-            self._run = run
+            self._run, self._earlier = run, earlier
 
     def resume(self) -> None:
         """Go on with the last run, which was stopped.

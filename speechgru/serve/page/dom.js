@@ -22,6 +22,9 @@ const OF_MICROPHONES = {
   NotReadableError: "The browser cannot use the microphone; another program may.",
 };
 
+/** Why an action is given up that nobody waits for any more: nothing is shown. */
+export const LEFT = null;
+
 /** Run an action; if it fails, show why. */
 export async function attempt(action) {
   try {
@@ -29,7 +32,7 @@ export async function attempt(action) {
     tell(null);
     return result;
   } catch (error) {
-    tell(OF_MICROPHONES[error.name] ?? error);
+    tell(OF_MICROPHONES[error?.name] ?? error);
     return undefined;
   }
 }

@@ -1,13 +1,13 @@
 /** Listening: the microphone's level, posteriors, events and thresholds. */
 
-import { attempt, counted, find, make, showLevel, tell } from "./dom.js";
+import { attempt, counted, find, LEFT, make, showLevel, tell } from "./dom.js";
 import { ask, stream } from "./server.js";
 
 const POSTERIOR_STEPS = 3;
 const MOST_EVENTS = 50;
 const SHOWN_MS = 1500;
 
-const state = { models: [], model: null, rows: new Map(), labels: [], stream: null, values: null, levelDb: -60, saved: 0 };
+const state = { models: [], model: null, rows: new Map(), labels: [], stream: null, opening: null, values: null, levelDb: -60, saved: 0 };
 
 /** Offer these models, and choose one. */
 export function offer(models, name = models[0].name) {
@@ -23,11 +23,14 @@ export function allowSaving(allowed) {
   find("save-choice").hidden = !allowed;
 }
 
-/** The panel is left: the microphone is closed. */
-export const leave = () => state.stream?.stop();
+/** The panel is left: the microphone is closed, or not opened. */
+export function leave() {
+  state.opening?.abort(LEFT);
+  state.stream?.stop();
+}
 
 function choose(name) {
-  state.stream?.stop();
+  leave();
   state.model = state.models.find((model) => model.name === name);
   state.rows.clear();
   const { labels, words, thresholds } = state.model;
@@ -114,7 +117,9 @@ async function toggle() {
     const options = { model: state.model.name, posteriors: POSTERIOR_STEPS, near_misses: true };
     const path = find("save").checked ? "own-words/listen" : "listen";
     state.saved = 0;
-    state.stream = await stream(path, options, hear, (levelDb) => { state.levelDb = levelDb; }, stopped);
+    state.opening = new AbortController();
+    const setLevel = (levelDb) => { state.levelDb = levelDb; };
+    state.stream = await stream(path, options, hear, setLevel, stopped, state.opening.signal);
     if (Object.keys(thresholds()).length) send();
     draw();
   });

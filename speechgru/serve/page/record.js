@@ -1,6 +1,6 @@
 /** Recording your own words: each is asked for until it is good. */
 
-import { attempt, counted, find, knowSpeakers, make, onKeys, showLevel, speaker, speakerField, tell } from "./dom.js";
+import { attempt, counted, find, knowSpeakers, LEFT, make, onKeys, showLevel, speaker, speakerField, tell } from "./dom.js";
 import { ask, askSound, post, stream } from "./server.js";
 
 const SECONDS = { room: 60, talk: 120 };
@@ -9,7 +9,7 @@ const NAMES = { room: "the room", talk: "talk" };
 /** After the last take, the microphone stays open this long: for an undo. */
 const DONE_MS = 15_000;
 
-const state = { words: [], data: "", own: new Set(), off: new Set(), stream: null, lock: null, total: 0, timer: 0 };
+const state = { words: [], data: "", own: new Set(), off: new Set(), stream: null, opening: null, lock: null, total: 0, timer: 0 };
 
 /** The panel is shown: list the words that the directory has. */
 export async function enter() {
@@ -28,7 +28,11 @@ export async function enter() {
   });
 }
 
-export const leave = () => state.stream?.stop();
+/** The panel is left: the microphone is closed, or not opened. */
+export function leave() {
+  state.opening?.abort(LEFT);
+  state.stream?.stop();
+}
 
 /** Where the browser keeps the words that were entered for this directory, and those not to record. */
 const kept = () => `speechgru-words ${state.data}`;
@@ -117,7 +121,8 @@ async function begin(wish, title) {
   for (const id of ["record-start", "record-room", "record-talk"]) find(id).disabled = true;
   await attempt(async () => {
     const options = { ...wish, speaker: JSON.stringify(speaker().trim()) };
-    state.stream = await stream("own-words/record", options, hear, level, stopped);
+    state.opening = new AbortController();
+    state.stream = await stream("own-words/record", options, hear, level, stopped, state.opening.signal);
     keepAwake(); // a browser may never answer
     state.total = 0;
     letDelete(false);

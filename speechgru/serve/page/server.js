@@ -58,9 +58,10 @@ export async function askSound(path) {
  * @param {(message: object) => void} onMessage gets each JSON message
  * @param {(levelDb: number) => void} onLevel gets the level of each block, in decibels of full scale
  * @param {(reason: string) => void} onClose gets why it ended, empty after `stop()` unless the server says why
+ * @param {AbortSignal} signal nobody wants it any more, though it is not open yet: the browser may still be asking
  * @returns a promise of `{send, stop}`
  */
-export async function stream(path, options, onMessage, onLevel, onClose) {
+export async function stream(path, options, onMessage, onLevel, onClose, signal) {
   if (!navigator.mediaDevices) {
     throw new Error("A browser gives the microphone only to pages over https, or of the same machine. "
       + "Start the server with --tls-self-signed DIR and open https:// instead.");
@@ -75,9 +76,13 @@ export async function stream(path, options, onMessage, onLevel, onClose) {
     return context.close();
   };
   try {
+    signal.throwIfAborted();
     await reached(context.audioWorklet.addModule(new URL("microphone-worklet.js", import.meta.url)));
     await context.resume();
+    signal.throwIfAborted();
     const socket = await open(path, { ...options, rate: context.sampleRate, format: "s16le" });
+    if (signal.aborted) socket.close();
+    signal.throwIfAborted();
     let ending; // why, once it ends from here
     let lost = 0;
     const end = (why) => {

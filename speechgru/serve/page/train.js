@@ -92,7 +92,7 @@ function show(status) {
 /** How a run ended: what to show of it. */
 function result(now, run, model, lines) {
   const code = (textContent) => make("code", { textContent });
-  if (now === "failed") return [lines.at(-1) ?? ""];
+  if (now === "failed") return [lines.at(-1) ?? "", ...(model ? [" The last model is ", code(model)] : [])];
   if (now === "stopped") return ["It goes on where it stopped with Continue, or with", code(`speechgru train --resume ${run}`)];
   if (!model) return [];
   const said = lines.findLast((line) => line.startsWith(`${model}: `))?.slice(model.length + 2) ?? "";
