@@ -143,6 +143,8 @@ def _setting(key: str, value: Any) -> tuple[str, str]:
 def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " ".join(_value(item) for item in value) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_value(one)}" for key, one in value.items())
     if isinstance(value, float):
         return f"{value:.6g}"
     return "none" if value is None else str(value)
