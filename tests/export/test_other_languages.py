@@ -95,7 +95,7 @@ def test_guide_names_the_bundled_models_inputs():
 
 def test_guide_names_the_metadata():
     header = load_onnx(bundled.MODEL).header
-    table = PAGE[PAGE.index("| key |") : PAGE.index("A key under")]
+    table = PAGE[PAGE.index("| key |") : PAGE.index("A missing key under")]
     for key in ("labels", "outputs", "graph", "features", "model", "format_version"):
         assert f"`{key}`" in table
         assert key in header
