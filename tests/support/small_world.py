@@ -65,7 +65,8 @@ def smaller(words: list[str]) -> list[str]:
         words = [*words[:2], "--input", "some.wav", *kept]
     if verb == "train" and "--resume" in words:
         return words
-    if verb == "evaluate" and not {"--streaming", "--conversation"} & set(words):
+    makes_stream = "--streaming" in words and "--audio" not in words
+    if verb == "evaluate" and not makes_stream and "--conversation" not in words:
         return words  # --minutes would be an error
     return words + BESIDES.get(Path(verb).name, [])
 
