@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 SOUND, DECODING, ACTIONS, RECORDING = "Sound", "Decoding", "Actions", "Recording"
 
 
+#: A recording that is shorter is perhaps a single word.
+_SHORT_S = 3.0
+
+
 @examples(
     "speechgru listen",
     "speechgru listen runs/mine --device usb --explain",
@@ -239,6 +243,9 @@ def listen(
                     progress(round(summary.seconds), 0)
                 for verdict in verdicts if explain else ():
                     view.tell(explanation(verdict))
+            if explain and near_misses is not None:  # the end has cut the last one off
+                for verdict in near_misses.new():
+                    view.tell(explanation(verdict))
     except KeyboardInterrupt:
         interrupted = True
     except SpeechGRUError:
@@ -246,6 +253,11 @@ def listen(
             view.end(summary, interrupted)
         raise
     view.end(summary, interrupted)
+    if can_wait and not interrupted and not summary.events and summary.seconds < _SHORT_S:
+        err.line(
+            "a word at the very end of a recording gives no event; speechgru recognize names the "
+            "word of a short one"
+        )
     if interrupted:
         raise typer.Exit(InterruptedRunError.exit_code)
     if saver.failed:
