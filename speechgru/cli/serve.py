@@ -157,7 +157,8 @@ def serve(
         typer.Option(
             min=0.1,
             metavar="SECONDS",
-            help="Disconnect clients that send no audio for this long.",
+            help="Disconnect clients that send no audio for this long. Wyoming clients that have "
+            "sent some may pause for at least an hour.",
             rich_help_panel=ACCESS,
         ),
     ] = 60.0,

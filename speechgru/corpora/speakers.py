@@ -112,8 +112,8 @@ def split_speakers(words_of: Mapping[str, Collection[str]]) -> dict[str, str]:
     Where the hash leaves a split without a speaker (there are few), it takes those that their
     splits can spare: the speakers with most of the words it lacks, the lowest hash first, until it
     has every word that three speakers have. Fewer than three speakers are all training. A word that
-    would be missing in training gets a speaker there, and from four speakers on at least half are
-    training.
+    would be missing in training gets a speaker there, and if no split loses a word by it, at least
+    half of the speakers are training.
     """
     if len(words_of) < len(SPLITS):
         return dict.fromkeys(words_of, "training")

@@ -49,7 +49,7 @@ class Session(ABC):
 
     #: The protocol's name in the metrics.
     door: str
-    #: Whether it may pause for long: `Limits.pause_s` instead of `idle_s`.
+    #: Whether it may pause for long: at least `Limits.pause_s`.
     may_pause = False
 
     def __init__(self) -> None:
@@ -272,4 +272,5 @@ class Service:
                     session.expire("idle", f"no sound for {self._patience_s(session):g} s")
 
     def _patience_s(self, session: Session) -> float:
-        return self.limits.pause_s if session.may_pause else self.limits.idle_s
+        idle_s = self.limits.idle_s
+        return max(idle_s, self.limits.pause_s) if session.may_pause else idle_s

@@ -104,7 +104,7 @@ class WebSocketSession(SocketSession):
             await self._skip(stream, options)
         elif kind == "thresholds":
             stream.configure(_config(self._service.model_of(stream), options))
-            stream.has_model_settings = False
+            stream.has_model_settings = not _has_own(options)
         elif kind == "end":
             await self._finish()
             self._close(DONE, "")
@@ -143,8 +143,8 @@ class WebSocketSession(SocketSession):
             raise UsageError(f"near_misses {near_misses!r:.40}: true or false is needed")
         extras = Extras(bool(near_misses), int(every))
         config = _config(model, given)
-        has_own = not {"threshold", "thresholds"}.isdisjoint(given)
-        self._stream = self._service.open(model, self._answer, extras, config if has_own else None)
+        own = config if _has_own(given) else None
+        self._stream = self._service.open(model, self._answer, extras, own)
         protocol = self._transport.get_protocol()
         assert isinstance(protocol, SocketProtocol)
         protocol.take = self._take
@@ -191,6 +191,11 @@ class WebSocketSession(SocketSession):
             await asyncio.wait_for(self._ended.wait(), _END_S)
         except TimeoutError:
             self.expire("slow", "the stream could not be processed to its end in time")
+
+
+def _has_own(options: Mapping[str, Any]) -> bool:
+    """Whether thresholds are given: without any, those of the model hold, also when they change."""
+    return options.get("threshold") is not None or bool(options.get("thresholds"))
 
 
 def _config(model: ServedModel, options: Mapping[str, Any]) -> Any:

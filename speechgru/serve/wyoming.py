@@ -39,6 +39,8 @@ _READ_OUT_S = 1.0
 _READ_BYTES = 2**16
 #: Seconds that the rest of a stream may take once all its sound has arrived.
 _END_S = 30.0
+#: So many of a stream's `detect` are remembered until the sound before them is recognized.
+_MOST_WANTED = 16
 
 #: A model and a word of it.
 _Word = tuple[str, str]
@@ -100,8 +102,8 @@ class WyomingSession(Session):
         #: Whether the last sound is being processed: what arrives now is too late.
         self._stopping = False
         self._names = {pair: name for name, pair in wake_words(service.models).items()}
-        #: The words to detect.
-        self._wanted: set[_Word] = set(self._names)
+        #: The words to detect, each set with the seconds of this stream from which it holds.
+        self._wanted: list[tuple[float, set[_Word]]] = [(0.0, set(self._names))]
         self._streams: dict[Stream, Sound] = {}
         self._open: set[Stream] = set()
         self._ended = asyncio.Event()
@@ -250,7 +252,8 @@ class WyomingSession(Session):
             text = f"no wake word {unknown[0]!r:.60}; there are {', '.join(known)}"
             self._write(Error(text=text, code="unknown-wake-word").event())
         wanted = known.keys() & names if names else known.keys()
-        self._wanted = {known[name] for name in wanted}
+        del self._wanted[:-_MOST_WANTED]
+        self._wanted.append((self._received_s, {known[name] for name in wanted}))
         if self._streams:
             self._open_wanted()
 
@@ -259,12 +262,13 @@ class WyomingSession(Session):
         self._detected = False
         self._received_s = 0.0
         self._clock = ClientClock()
+        self._wanted = [(0.0, self._wanted[-1][1])]
         self._open_wanted()
 
     def _open_wanted(self) -> None:
         """Open a stream of each model whose words are wanted, unless it has one."""
         open_ones = {stream.model.name for stream in self._streams}
-        for name in dict.fromkeys(model for model, _ in self._wanted):
+        for name in dict.fromkeys(model for model, _ in self._wanted[-1][1]):
             if name in open_ones:
                 continue
             model = self._service.models[name]
@@ -313,9 +317,11 @@ class WyomingSession(Session):
             self.expire("model", answer.error)
             return
         for event in answer.events:
-            if (model, event.word) in self._wanted:
+            at_s = began_s + event.t
+            before = [words for from_s, words in self._wanted if from_s <= at_s]
+            if (model, event.word) in (before or [self._wanted[0][1]])[-1]:
                 self._detected = True
-                moment_ms = round(self._clock.moment_ms(began_s + event.t))
+                moment_ms = round(self._clock.moment_ms(at_s))
                 name = self._names[model, event.word]
                 self._write(Detection(name=name, timestamp=moment_ms).event())
         if answer.ended:

@@ -9,14 +9,20 @@ from rich.cells import cell_len
 
 from speechgru.cli.tables.clips import print_clips
 from speechgru.cli.tables.corpus import print_stats
+from speechgru.cli.tables.streams import print_trials
 from speechgru.cli.terminal import padded
 from speechgru.cli.views.events import event_line
 from speechgru.corpora.corpus import Example
 from speechgru.corpora.stats import CorpusStats, Summary
+from speechgru.corpora.truth import SpokenWord, Truth
+from speechgru.decoding.detector import DetectorConfig
 from speechgru.decoding.events import Event
 from speechgru.evaluation.clip_report import ClipReport, save_confusion_picture
+from speechgru.evaluation.events import score_events
 from speechgru.evaluation.lettering import drawable
+from speechgru.evaluation.tuning import Trial
 from speechgru.recognition.session import TimedEvent
+from speechgru.recognition.state_policy import CARRY
 
 LABELS = {
     "short": tuple("abc"),
@@ -97,3 +103,24 @@ def test_letters_that_no_font_has_are_replaced():
     assert drawable("left \U0010fffd", "3") == "3"
     assert drawable("left \U0010fffd") == "left ?"
     assert drawable("two\nlines") == "two\nlines"
+
+
+def trials(*most_silence: float, misses: int = 0) -> list[Trial]:
+    words = tuple(SpokenWord(word="go", start=s, end=s + 0.5) for s in range(1, 2 + misses))
+    truth = Truth(words=words, duration_s=60.0)
+    nothing_heard = score_events(truth, [], 60.0)
+    configs = [DetectorConfig(most_silence=share) for share in most_silence]
+    return [Trial(config, CARRY, nothing_heard) for config in configs]
+
+
+def test_detectors_that_differ_only_in_a_limit_without_effect_are_one_row(capsys):
+    print_trials([*trials(1.0, 0.1, 0.05), *trials(0.03, misses=1)])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "carry" in line]
+    assert [row[5] for row in rows] == ["1", "0.03"]
+
+
+def test_a_limit_that_no_row_has_gets_no_column(capsys):
+    print_trials([*trials(1.0, 0.1), *trials(1.0, misses=1)])
+    printed = capsys.readouterr().out
+    assert "lence" not in printed
+    assert printed.count("carry") == 2

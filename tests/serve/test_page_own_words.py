@@ -1,5 +1,7 @@
 """Own words on the page, in a real Chromium: record, review and train, by mouse and keyboard."""
 
+from itertools import product
+
 import httpx
 import numpy as np
 import pytest
@@ -303,22 +305,29 @@ def test_a_training_is_stopped(filled, endless, tmp_path):
         assert [run.name for run in places.runs.iterdir()] == ["small"]
 
 
-def test_a_microphone_that_is_allowed_too_late_stays_closed(filled, tmp_path):
+def test_a_microphone_that_is_answered_for_too_late_stays_closed(filled, tmp_path):
     """The panel has been left while the browser asked: nothing may be recorded unseen."""
     delayed = """
         const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
         window.inputs = [];
         navigator.mediaDevices.getUserMedia = async (wish) => {
           await new Promise((allow) => { window.allow = allow; });
-          window.inputs.push(await ask(wish));
-          return window.inputs.at(-1);
+          const input = await ask(wish);
+          window.inputs.push(input);
+          if (window.refuses) {
+            input.getTracks().forEach((track) => track.stop());
+            throw new DOMException("", "NotAllowedError");
+          }
+          return input;
         };
     """
     with serving(filled) as server, chromium(tmp_path / "profile") as page:
         page.open(server.url)
         page.wait_for(READY)
         page.evaluate(delayed)
-        for panel, button in (("record", "record-start"), ("listen", "listen")):
+        panels = ("record", "record-start"), ("listen", "listen")
+        for (panel, button), refuses in product(panels, (False, True)):
+            page.evaluate(f"window.refuses = {str(refuses).lower()}")
             page.evaluate(f"location.hash = '#{panel}'")
             page.wait_for(f"!document.getElementById('{panel}-panel').hidden")
             page.wait_for("document.querySelector('#own-words input') !== null")

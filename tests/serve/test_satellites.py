@@ -1,11 +1,15 @@
-"""What satellites do for days on one connection: pause, want other words, get other thresholds."""
+"""What clients do for days on one connection: pause, want other words, get other thresholds."""
 
 import asyncio
+import json
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
 import pytest
 from servers import own_events, running, words_in_noise
+from websocket_clients import events, messages
+from websockets.sync.client import connect
 from wyoming.audio import AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
 from wyoming.error import Error
@@ -16,6 +20,7 @@ from wyoming_clients import chunks
 from speechgru.serve.access import Address
 from speechgru.serve.discovery import Announcement
 from speechgru.serve.limits import Limits
+from speechgru.serve.service import Service
 from speechgru.serve.wyoming_clock import ClientClock
 
 LIMITS = Limits()
@@ -73,6 +78,23 @@ def test_kept_thresholds_reach_a_stream_that_is_running():
     assert [one.name for one in found] == [event["word"] for event in own_events()[: halves()[2]]]
 
 
+@pytest.mark.parametrize("own", ["{}", '{"threshold": 0.9}'])
+def test_thresholds_taken_back_are_the_models_again(own):
+    """Also those that it gets later."""
+    first, second, _ = halves()
+    with running() as server, connect(server.socket) as client:
+        client.send('{"type": "thresholds", "threshold": 0.9}')
+        client.send(json.dumps({"type": "thresholds", **json.loads(own)}))
+        assert json.loads(client.recv())["type"] == "ready"
+        words = server.service.default.words
+        url = f"{server.url}/models/{server.service.default.name}/thresholds"
+        assert httpx.put(url, json=dict.fromkeys(words, 1.0)).is_success
+        client.send(first + second)
+        client.send('{"type": "end"}')
+        found = events(messages(client)[0])
+    assert bool(found) == (own != "{}")
+
+
 def test_timestamps_go_on_after_a_pause(server):
     """The sound after it has the client's time, not that of the sound received."""
 
@@ -97,6 +119,52 @@ def test_times_that_do_not_go_on_are_no_pauses(timestamps):
         clock.note(float(second), timestamp)
     begun = timestamps[0] or 0
     assert clock.moment_ms(2.5) == begun + 2500
+
+
+@pytest.mark.parametrize("stalled_ms", [600, 2000, 10_000])
+def test_sound_that_waited_and_comes_at_once_was_no_pause(stalled_ms):
+    """What is sent late has the time of sending; after it, sending is as timely as before."""
+    clock = ClientClock()
+    for place_ms in range(0, 60_000, 10):
+        is_late = 30_000 < place_ms < 30_000 + stalled_ms
+        clock.note(place_ms / 1000, 30_000 + stalled_ms if is_late else place_ms)
+    assert [clock.moment_ms(s) for s in (10.0, 30.2, 50.0)] == pytest.approx([1e4, 30_200, 5e4])
+
+
+def test_a_stall_leaves_the_pause_before_it():
+    clock = ClientClock()
+    for place_ms in range(0, 60_000, 10):
+        paused_ms = 90_000 * (place_ms > 20_000)
+        is_late = 40_000 < place_ms < 42_000
+        clock.note(place_ms / 1000, paused_ms + (42_000 if is_late else place_ms))
+    found = [clock.moment_ms(s) for s in (10.0, 30.0, 41.0, 50.0)]
+    assert found == pytest.approx([1e4, 120_000, 131_000, 140_000])
+
+
+def test_words_before_a_detect_are_still_reported(server):
+    """Though they are recognized after it: it holds for the sound that follows."""
+
+    async def scenario(client):
+        first, second, _ = halves()
+        last = [Detect(names=["stop"]).event(), *chunks(second), STOP, START, STOP]
+        for event in (START, *chunks(first), *last):
+            await client.write_event(event)
+        return (await until(client, NotDetected))[0]
+
+    found = [one.name for one in exchange(server, scenario)]
+    words = [event["word"] for event in own_events()]
+    count = halves()[2]
+    assert found == words[:count] + [word for word in words[count:] if word == "stop"]
+    assert set(words[:count]) - {"stop"}
+
+
+@pytest.mark.parametrize(("idle_s", "patience_s"), [(60.0, 3600.0), (7200.0, 7200.0)])
+def test_a_pause_may_be_as_long_as_the_idle_timeout(idle_s, patience_s):
+    service = Service({}, Limits(idle_s=idle_s))
+    session = SimpleNamespace(may_pause=True)
+    assert service._patience_s(session) == patience_s
+    session.may_pause = False
+    assert service._patience_s(session) == idle_s
 
 
 def test_a_client_that_has_sent_sound_may_pause():

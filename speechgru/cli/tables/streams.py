@@ -171,9 +171,15 @@ def print_trials(trials: "Sequence[Trial]") -> None:
         return
     from speechgru.evaluation.tuning import LATENCY_MS
 
+    first_of_each: dict[str, Trial] = {}
+    for trial in trials:
+        first_of_each.setdefault(_without_silence(trial), trial)
+    shown = list(first_of_each.values())[:TRIALS]
     best_of_each = {str(trial.policy): trial for trial in reversed(trials)}
-    shown = [*trials[:TRIALS], *(t for t in best_of_each.values() if t not in trials[:TRIALS])]
+    shown += [trial for trial in best_of_each.values() if trial not in shown]
     settings = [name for name in HEADINGS if any(name in trial.settings for trial in shown)]
+    if all(trial.settings.get("most_silence") == 1 for trial in shown):  # no limit
+        settings.remove("most_silence")
     table = bare_table(
         "state",
         *(HEADINGS[name] for name in settings),
@@ -199,6 +205,13 @@ def print_trials(trials: "Sequence[Trial]") -> None:
         f"{len(trials)} decoders, the fewest errors first; {LATENCY_MS:g} ms late count as one"
     )
     out.show(table)
+
+
+def _without_silence(trial: "Trial") -> str:
+    """What a row shows, but for `most_silence`: the limits of most detectors change nothing."""
+    shown = trial.as_dict()
+    shown.pop("most_silence", None)
+    return str(shown)
 
 
 def _number(value: float | None) -> str:

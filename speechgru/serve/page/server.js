@@ -68,6 +68,9 @@ export async function stream(path, options, onMessage, onLevel, onClose, signal)
   }
   const input = await navigator.mediaDevices.getUserMedia({
     audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false },
+  }).catch((error) => {
+    signal.throwIfAborted(); // refused after it was left
+    throw error;
   });
   const context = new AudioContext();
   const mute = () => input.getTracks().forEach((track) => track.stop());
@@ -121,6 +124,7 @@ export async function stream(path, options, onMessage, onLevel, onClose, signal)
     };
   } catch (error) {
     await close();
+    signal.throwIfAborted();
     throw error;
   }
 }
