@@ -1,56 +1,27 @@
 """Everything that a run needs to resume exactly where it was, as one file without pickle."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from speechgru.common.files import write_atomic
-from speechgru.errors import DataError, UsageError
+from speechgru.errors import UsageError
 from speechgru.model.network import SpeechGRU
 from speechgru.training.distribution import ALONE, Ranks
 from speechgru.training.optimiser import WeightAverage
-
-FORMAT_VERSION = 1
-_KEY = "speechgru-checkpoint"
-
-
-@dataclass
-class Progress:
-    """Where a run is, in plain numbers and texts that JSON holds.
-
-    The names are part of the checkpoint format; fields added later have defaults, for the
-    checkpoints of earlier versions.
-    """
-
-    step: int = 0
-    best_score: float = -1.0
-    best_step: int = 0
-    validations_since_best: int = 0
-    seconds: float = 0.0
-    fingerprint: str = ""
-    metrics_bytes: int = 0
-    loss: float = 0.0
-    finished: bool = False
-    best_metrics: dict[str, Any] = field(default_factory=dict)
-    #: Provenance of the model whose weights the run started with, if any.
-    begun_with: dict[str, Any] = field(default_factory=dict)
-    #: Provenance of each teacher, with the name and the hash of its file.
-    teachers: list[dict[str, Any]] = field(default_factory=list)
-    #: In which products were computed: "bf16" or "float32".
-    precision: str = ""
-    #: Checksum of the decoded recordings, and the versions of the libraries that decoded them.
-    samples_crc32: int | None = None
-    decoders: str = ""
-    #: All settings; empty in checkpoints of earlier versions.
-    recipe: dict[str, Any] = field(default_factory=dict)
+from speechgru.training.run_progress import (
+    FORMAT_VERSION,
+    KEY,
+    Progress,
+    damage_reported,
+    read_progress,
+)
 
 
 @dataclass
@@ -80,7 +51,7 @@ class TrainingState:
         header = {"format_version": FORMAT_VERSION, "progress": vars(self.progress)}
         content = save(
             {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-            {_KEY: json.dumps(header)},
+            {KEY: json.dumps(header)},
         )
         write_atomic(path, content)
 
@@ -92,7 +63,7 @@ class TrainingState:
             UsageError: from a run on another kind of device.
         """
         progress = read_progress(path)
-        with _damage_reported(path):
+        with damage_reported(path):
             with safe_open(path, framework="pt") as file:
                 stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             self._restore(stored)
@@ -145,32 +116,3 @@ class TrainingState:
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimiser.param_groups for p in group["params"]]
-
-
-def read_progress(path: Path) -> Progress:
-    """Where the run of a checkpoint is.
-
-    Raises:
-        DataError: not a checkpoint, or damaged.
-    """
-    with _damage_reported(path):
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[_KEY])
-        if header["format_version"] != FORMAT_VERSION:
-            raise DataError(
-                f"{path}: checkpoint format {header['format_version']}; this version reads "
-                f"{FORMAT_VERSION}"
-            )
-        return Progress(**header["progress"])
-    raise AssertionError  # the context re-raises
-
-
-@contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        # torch's first line says that there are errors, the next one what the first of them is.
-        first, *rest = str(error).splitlines()
-        reason = rest[0].strip() if rest and first.endswith(":") else first
-        raise DataError(f"{path}: not a complete checkpoint of this run: {reason}") from error

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from speechgru.errors import DataError
-from speechgru.training.checkpoint import read_progress
 from speechgru.training.data import TrainingData
 from speechgru.training.recipe import Recipe
 from speechgru.training.run_directory import RunDirectory
+from speechgru.training.run_progress import read_progress
 from speechgru.training.trainer import Trainer
 
 #: Settings that may change: recordings and teachers are compared by content, not by name, another

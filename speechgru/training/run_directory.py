@@ -18,6 +18,7 @@ from speechgru.common.locks import LockedError, lock_file
 from speechgru.errors import DataError, SpeechGRUError, UsageError
 from speechgru.modelfile.safetensors import read_header
 from speechgru.training.recipe import Recipe, load_recipe
+from speechgru.training.run_progress import CHECKPOINT
 
 
 class RunDirectory:
@@ -28,7 +29,7 @@ class RunDirectory:
         self.recipe = self.root / "recipe.toml"
         self.metrics = self.root / "metrics.jsonl"
         self.model = self.root / "model.safetensors"
-        self.checkpoint = self.root / "last" / "checkpoint.safetensors"
+        self.checkpoint = self.root / CHECKPOINT
         self.log = self.root / "train.log"
         self.tensorboard = self.root / "tensorboard"
 

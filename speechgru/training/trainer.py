@@ -15,7 +15,7 @@ from speechgru.model.network import SpeechGRU, State
 from speechgru.model.row_threads import on_one_core
 from speechgru.recognition.state_policy import CARRY
 from speechgru.training.batches import ClipBatches, TrainingClips
-from speechgru.training.checkpoint import Progress, TrainingState
+from speechgru.training.checkpoint import TrainingState
 from speechgru.training.data import TrainingData, unknown_words
 from speechgru.training.distribution import ALONE, Ranks, share_layers
 from speechgru.training.losses import BatchLoss
@@ -27,6 +27,7 @@ from speechgru.training.optimiser import (
 )
 from speechgru.training.recipe import Recipe, TrainingConfig
 from speechgru.training.rows import Batch
+from speechgru.training.run_progress import Progress
 from speechgru.training.stream_batches import StreamBatches
 from speechgru.training.stream_validation import StreamValidation
 from speechgru.training.teachers import Teachers

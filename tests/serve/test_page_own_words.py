@@ -298,6 +298,10 @@ def test_a_training_is_stopped(filled, endless, tmp_path):
         pictures(page, "train-stopped")
         assert (places.runs / "small" / "last" / "checkpoint.safetensors").exists()
         assert httpx.post(f"{server.url}/own-words/training/start", json={"resume": 1}).is_error
+    with serving(places) as server, chromium(tmp_path / "another") as page:
+        page.open(f"{server.url}/#train")  # of another server, which knows it from its directory
+        wait_for_text(page, "train-status", "Stopped", 60)
+        pictures(page, "train-stopped-before")
         page.evaluate("document.getElementById('train-resume').click()")
         wait_for_text(page, "train-step", "Step", 120)
         page.evaluate("document.getElementById('train-stop').click()")

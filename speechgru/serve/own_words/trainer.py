@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from speechgru.common.parents import PARENT_VARIABLE
-from speechgru.errors import InterruptedRunError, SpeechGRUError, UsageError
+from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError, UsageError
 from speechgru.serve.own_words.places import Places
+from speechgru.training.run_progress import CHECKPOINT, read_progress
 
 State = Literal["idle", "running", "stopping", "done", "stopped", "failed"]
 
@@ -36,7 +37,8 @@ class Trainer:
     def __init__(self, places: Places) -> None:
         self._places = places
         self._process: subprocess.Popen[bytes] | None = None
-        self._run: Path | None = None
+        #: The last run; at first that of an earlier server, or of `train`, and how it ended.
+        self._run, self._ended = _last_run(places)
         #: The last run before that which has a model.
         self._earlier: Path | None = None
         self._output: IO[bytes] | None = None
@@ -55,7 +57,7 @@ class Trainer:
     def state(self) -> State:
         """What the last run does, or how it ended."""
         if self._process is None:
-            return "idle"
+            return self._ended
         code = self._process.poll()
         if code is None:
             return "stopping" if self._stopping else "running"
@@ -193,3 +195,18 @@ class Trainer:
                 step, steps, figures, seconds_left = match.groups()
                 self._step = int(step), int(steps), figures, int(seconds_left)
         self._output.seek(-len(content), os.SEEK_CUR)
+
+
+def _last_run(places: Places) -> tuple[Path | None, State]:
+    """The last of the runs that have the names of this trainer's, and how it ended."""
+    name = Path(places.recipe).stem
+    checkpoints = []
+    for run in places.runs.glob("*"):
+        number = run.name.removeprefix(f"{name}-")
+        if run.name == name or (number.isdecimal() and number != run.name):
+            with suppress(OSError):  # it has none
+                checkpoints.append(((run / CHECKPOINT).stat().st_mtime, run))
+    for _, run in sorted(checkpoints, reverse=True):
+        with suppress(DataError):  # damaged
+            return run, "done" if read_progress(run / CHECKPOINT).finished else "stopped"
+    return None, "idle"
