@@ -7,6 +7,7 @@ reaches a terminal.
 
 import errno
 import json
+import os
 import re
 import sys
 from functools import cached_property
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Longer messages are cut in the middle.
 LONGEST_MESSAGE = 400
+#: Columns that tables fit into, and how many COLUMNS must say at least to be taken at its word.
+DEFAULT_COLUMNS, LEAST_COLUMNS = 80, 20
 #: Joiners that some scripts need inside words.
 _JOINERS = "\u200c\u200d"
 #: JSON leaves these as they are, but a terminal obeys them: C1 controls, overrides of direction.
@@ -76,16 +79,29 @@ class Terminal:
         """The rich console."""
         from rich.console import Console
 
-        return Console(stderr=self._stderr, highlight=False, emoji=False)
+        columns = os.environ.get("COLUMNS", "")
+        is_useless = columns.isdecimal() and int(columns) < LEAST_COLUMNS  # 0 is usual for none
+        width = DEFAULT_COLUMNS if is_useless else None
+        return Console(stderr=self._stderr, width=width, highlight=False, emoji=False)
 
     @property
     def is_terminal(self) -> bool:
         """Whether the output is a terminal rather than a file or a pipe."""
         return self.console.is_terminal
 
-    def show(self, *parts: "RenderableType") -> None:
-        """Print a table or other renderable whose strings were made with `plain`."""
-        self.console.print(*parts)
+    def show(self, renderable: "RenderableType") -> None:
+        """Print a table or other renderable whose strings were made with `plain`.
+
+        No figure is cut where a terminal is too narrow: it continues long lines on the next one.
+        """
+        from rich.segment import Segments
+        from rich.table import Table
+
+        has_figures = isinstance(renderable, Table) and any(c.no_wrap for c in renderable.columns)
+        if has_figures and self.console.width < DEFAULT_COLUMNS:
+            wide = self.console.options.update_width(DEFAULT_COLUMNS)
+            renderable = Segments(self.console.render(renderable, wide))
+        self.console.print(renderable, crop=not has_figures)
 
     def text(self, text: "Text") -> None:
         """Print a styled text, made with `plain`, as one line."""

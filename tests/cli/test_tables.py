@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
+from speechgru.cli import terminal
 from speechgru.cli.tables.clips import print_clips
 from speechgru.cli.tables.corpus import print_stats
 from speechgru.cli.tables.streams import print_trials
-from speechgru.cli.terminal import padded
+from speechgru.cli.terminal import Terminal, padded
 from speechgru.cli.views.events import event_line
 from speechgru.corpora.corpus import Example
 from speechgru.corpora.stats import CorpusStats, Summary
@@ -61,6 +62,18 @@ def test_no_label_is_cut_and_no_line_is_too_wide(labels, capsys, monkeypatch):
     for label in labels:
         if label.isprintable():
             assert "".join(label.split()) in together
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "20", "40", "60"])
+def test_narrow_terminals_lose_no_label_and_no_figure(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr(terminal.out, "console", Terminal(stderr=False).console)
+    print_clips(report(LABELS["short"]))
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    figures = ["2", "1", "50.00", "9.45", "to", "90.55", "50.00"]
+    rows = [line.split() for line in printed.splitlines() if line.split()[1:] == figures]
+    assert [row[0] for row in rows] == list("abc")
 
 
 @pytest.mark.parametrize("columns", ["40", "60", "80"])
