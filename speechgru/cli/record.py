@@ -253,13 +253,13 @@ def _report_rest(
 
 def _finish(out_dir: Path, result: dict[str, Any], json: bool) -> None:
     """Run `data check` on the recordings."""
+    from speechgru.cli.checking import checked
     from speechgru.corpora import open_corpus
-    from speechgru.corpora.check import check
     from speechgru.corpora.listing import list_words
 
     # Folders that were made for later, and hidden ones, are no words yet.
     has_words = any(not name.startswith("_") for name in list_words(out_dir).folders)
-    report = check(open_corpus(out_dir)) if has_words else None
+    report = checked(open_corpus(out_dir)) if has_words else None
     if json:
         print_json(result | ({"check": report.as_dict()} if report else {}))
         return

@@ -1,7 +1,7 @@
 """What is wrong with a corpus: with single files, and with files taken together."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,11 @@ ODD_LENGTH_FACTOR = 3.0
 SHORTEST_WORD_S = 0.1
 #: A word needs at least this many clips in training.
 FEW_CLIPS = 10
+#: A recording without speech has a lower probability of it ...
+SURELY_SPEECH = 0.9
+#: ... and is found among this many others of its word, most of which have speech. A word may be a
+#: whistle.
+_FEWEST_OTHERS = 3
 
 #: Every kind of finding, in the order of a report, and what it is called there.
 ERRORS = {
@@ -47,6 +52,7 @@ ERRORS = {
 WARNINGS = {
     "incomplete": "recordings that are not whole",
     "silent": "silent recordings",
+    "no_speech": "recordings without speech",
     "clipped": "clipped clips",
     "cut_off": "words cut off",
     "channels": "channels that differ",
@@ -84,7 +90,8 @@ class CheckReport:
     """All findings about a corpus, by kind in the order of `ERRORS` and `WARNINGS`.
 
     `guessed_speakers` were read off file names; `guesses` says what else could have been meant in
-    another way; `skipped` lies among the recordings but is not used.
+    another way; `skipped` lies among the recordings but is not used; `listened` is whether the
+    words' recordings were searched for speech.
     """
 
     root: Path
@@ -95,6 +102,7 @@ class CheckReport:
     guessed_speakers: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     guesses: tuple[str, ...] = ()
+    listened: bool = False
 
     @property
     def errors(self) -> int:
@@ -120,6 +128,7 @@ class CheckReport:
             "split_by": self.split_by,
             "guessed_speakers": list(self.guessed_speakers),
             "guesses": list(self.guesses),
+            "listened": self.listened,
             "skipped": [{"file": name, "reason": reason} for name, reason in self.skipped],
             "errors": self.errors,
             "warnings": self.warnings,
@@ -145,18 +154,34 @@ class _CheckedClip(NamedTuple):
     measured: Measured
 
 
-def check(corpus: Corpus, progress: Progress | None = None) -> CheckReport:
+def check(
+    corpus: Corpus,
+    progress: Progress | None = None,
+    speech_in: Callable[[Path], float] | None = None,
+) -> CheckReport:
     """Decode every recording, and report what is wrong with it or with the corpus.
 
     A bad file is a finding, never an exception. `_silence_` clips may be silent and of any length.
+
+    Args:
+        speech_in: the probability that a recording holds speech; called from several threads. None:
+            none is searched for it.
 
     Raises:
         DataError: `$SPEECHGRU_MAX_HOURS` is not a number of hours.
     """
     max_recording_s()
     noises = frozenset(corpus.noises)
+    words = {clip.path for clip in corpus.clips if not clip.word.startswith("_")}
     files = (*(clip.path for clip in corpus.clips), *corpus.noises)
-    measured = in_threads(lambda path: measure(path, path not in noises), files, progress)
+
+    def look_at(path: Path) -> Measured:
+        measured = measure(path, path not in noises)
+        if speech_in is None or path not in words or measured.fault:
+            return measured
+        return measured._replace(speech=speech_in(path))
+
+    measured = in_threads(look_at, files, progress)
     names = [name_in(corpus.root, path) for path in files]
     clips = [
         _CheckedClip(clip, name, of_file)
@@ -169,6 +194,7 @@ def check(corpus: Corpus, progress: Progress | None = None) -> CheckReport:
         *_speakers(corpus),
         *_splits(corpus),
         *_levels(clips),
+        *_without_speech(clips),
         *_noises(names[len(clips) :], measured[len(clips) :]),
         *_outliers(clips),
         *_few_clips(corpus),
@@ -185,6 +211,7 @@ def check(corpus: Corpus, progress: Progress | None = None) -> CheckReport:
         corpus.guessed_speakers,
         corpus.skipped,
         layout_guesses(corpus),
+        speech_in is not None,
     )
 
 
@@ -278,6 +305,20 @@ def _silent(name: str, measured: Measured) -> Iterator[Finding]:
     if measured.peak < SILENT_PEAK:
         peak_db = 20 * np.log10(measured.peak) if measured.peak else 0.0
         yield Finding("silent", f"peak {peak_db:.0f} dBFS" if peak_db else "all zeros", (name,))
+
+
+def _without_speech(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:
+    """Recordings of a word that hold something else, where most of the word's hold speech."""
+    heard: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for clip, name, measured in clips:
+        if measured.speech is not None and measured.peak >= SILENT_PEAK:
+            heard[clip.word].append((name, measured.speech))
+    for of_word in heard.values():
+        without = [(name, speech) for name, speech in of_word if speech < SURELY_SPEECH]
+        if len(of_word) - len(without) >= max(_FEWEST_OTHERS, len(without)):
+            for name, speech in without:
+                detail = f"speech with a probability of {speech:.0%}"
+                yield Finding("no_speech", detail, (name,))
 
 
 def _noises(names: Sequence[str], measured: Sequence[Measured]) -> Iterator[Finding]:

@@ -33,6 +33,8 @@ class Measured(NamedTuple):
     lost_db: float = 0.0
     digest: bytes = b""
     incomplete: str = ""
+    #: The probability that there is speech in it; None: not asked.
+    speech: float | None = None
 
 
 def measure(path: Path, has_word: bool = True) -> Measured:

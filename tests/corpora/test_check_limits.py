@@ -1,5 +1,6 @@
 """`data check` on what training would refuse, and on what it could not use."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,8 +8,11 @@ import pytest
 import soundfile
 from corpus_files import RATE, Corpus, noise, sound_corpus
 
+from speechgru.audio.files import read
+from speechgru.cli import main
 from speechgru.corpora import open_corpus
 from speechgru.corpora.check import CheckReport, check
+from speechgru.corpora.embedded import embedded_corpus
 from speechgru.corpora.packed import pack
 from speechgru.errors import DataError
 
@@ -146,3 +150,32 @@ def test_silent_background_is_a_warning(tmp_path):
     assert [(f.kind, f.detail, f.files) for f in findings] == [
         ("silent", "all zeros", ("_background_noise_/zeros.wav",))
     ]
+
+
+def test_noise_among_the_takes_of_a_word_is_named(tmp_path, capsys, monkeypatch):
+    spoken = [read(c.path, RATE) for c in open_corpus(embedded_corpus()).clips if c.word == "go"]
+    for number, samples in enumerate(spoken[:12]):
+        take(tmp_path / "go" / f"anna_{number}.wav", samples)
+    take(tmp_path / "go" / "anna_12.wav", noise(1))
+    take(tmp_path / "go" / "anna_13.wav", np.zeros(RATE))
+    for number in range(12):  # a word may be a whistle
+        take(tmp_path / "whistle" / f"anna_{number}.wav", noise(100 + number))
+    found = no_speech(tmp_path, capsys)
+    assert found == [["go/anna_12.wav"]]
+    monkeypatch.setattr("speechgru.cli.checking.MOST_SEARCHED", 20)
+    assert no_speech(tmp_path, capsys) is None
+    main(["data", "check", str(tmp_path)])
+    assert "too many clips to search each for speech" in capsys.readouterr().out
+
+
+def take(path, samples):
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, samples, RATE)
+
+
+def no_speech(directory, capsys):
+    """The recordings without speech; None if they were not searched."""
+    main(["data", "check", str(directory), "--json"])
+    report = json.loads(capsys.readouterr().out)
+    found = [f["files"] for f in report["findings"] if f["kind"] == "no_speech"]
+    return found if report["listened"] else found or None

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from speechgru.cli import options
+from speechgru.cli.checking import checked
 from speechgru.cli.help import examples
 from speechgru.cli.progress import progress_bar
 from speechgru.cli.terminal import print_json
@@ -25,16 +26,16 @@ def check(
     Unreadable files, recordings too long to be read as a whole, samples that are NaN, infinite or
     (as floats) far beyond 1, the same audio under two words or in two splits, speakers in two
     splits and empty splits are errors, with exit code 4. Warnings are for clips that are silent,
-    clipped, cut off, unusually long or short, repeated, at another sample rate than most, or with
-    channels that cancel each other; for silent background recordings; for words with few clips, or
-    with none to validate or test; and for unknown speakers.
+    without speech where most clips of the word have it, clipped, cut off, unusually long or short,
+    repeated, at another sample rate than most, or with channels that cancel each other; for silent
+    background recordings; for words with few clips, or with none to validate or test; and for
+    unknown speakers.
     """
     from speechgru.corpora import open_corpus
-    from speechgru.corpora.check import check as check_corpus
 
     corpus = open_corpus(directory)
     with progress_bar("checking") as progress:
-        report = check_corpus(corpus, progress)
+        report = checked(corpus, progress)
     if json:
         print_json(report.as_dict())
     else:

@@ -28,6 +28,8 @@ def print_report(report: "CheckReport") -> None:
     for guess in report.guesses:
         out.line(guess)
     print_skipped(report.skipped, out)
+    if not report.listened:
+        out.line("too many clips to search each for speech")
     if not report.findings:
         out.line("no errors and no warnings")
         return

@@ -1,0 +1,60 @@
+"""Tells recordings of speech from recordings of anything else."""
+
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from speechgru.audio.files import read
+from speechgru.audio.samples import Samples
+from speechgru.labels import SILENCE, columns
+from speechgru.recognition.backend import Backend
+
+#: No longer part of a recording is searched.
+_LONGEST_S = 10.0
+#: Before and after it, so that a word at its border is heard to its end.
+_MARGIN_S = 0.25
+#: The level at which a recording is heard, as its largest sample: usual for speech.
+_PEAK = 0.1
+#: Speech lasts at least this long.
+_SPEECH_S = 0.1
+
+
+class SpeechFinder:
+    """How surely there is speech in a recording, whatever is said, by what a model hears in it.
+
+    The bundled model has been trained to answer noise with silence and all speech with words. It
+    may be called by several threads.
+
+    Args:
+        backend: a model with a classify head and the label `_silence_`.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._silence = columns(backend.outputs, "classify").start + backend.labels.index(SILENCE)
+        self._turn = Lock()
+
+    def in_file(self, path: Path) -> float:
+        """The probability for a file.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return self(read(path, self._backend.sample_rate))
+
+    def __call__(self, samples: Samples) -> float:
+        """The probability for samples at the model's rate, (S,): the largest mean over 0.1 s."""
+        rate, step = self._backend.sample_rate, self._backend.step_samples
+        heard = samples[: round(_LONGEST_S * rate)]
+        peak = float(np.abs(heard).max(initial=0.0))
+        if not peak:
+            return 0.0
+        margin = round(_MARGIN_S * rate)
+        padded = np.pad(heard * np.float32(_PEAK / peak), (margin, margin + -len(heard) % step))
+        padded = padded[: len(padded) // step * step].astype(np.float32)
+        with self._turn:  # a backend is for one thread at a time
+            log_posteriors, _ = self._backend(padded, self._backend.initial_state())
+        speech = 1 - np.exp(log_posteriors[:, self._silence], dtype=np.float64)
+        steps = max(1, round(_SPEECH_S * rate / step))
+        return float(np.convolve(speech, np.full(steps, 1 / steps), "valid").max())
