@@ -1,6 +1,7 @@
 """Opens a model's file, trained or exported, as a backend or a recognizer."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from speechgru.modelfile.bundled import bundled_model, bundled_models, find_mode
 from speechgru.modelfile.onnx import is_onnx
 from speechgru.recognition.backend import Backend
 from speechgru.recognition.recognizer import Recognizer, open_recognizer
+from speechgru.recognition.speech import SpeechFinder
 
 MODEL_SUFFIXES = (".onnx", ".safetensors")
 
@@ -114,6 +116,12 @@ def write_metadata(
     network = load_model(model)
     network.metadata = dict(metadata)
     save_model(network, output or model)
+
+
+@cache
+def speech_finder() -> SpeechFinder:
+    """How surely there is speech in a recording, as the bundled model hears it."""
+    return SpeechFinder(open_backend(bundled_model()))
 
 
 def load(path: str | Path | None = None) -> Recognizer:

@@ -13,11 +13,9 @@ MOST_SEARCHED = 5_000
 
 def checked(corpus: "Corpus", progress: "Progress | None" = None) -> "CheckReport":
     """What is wrong with a corpus; if it is small, also which recordings have no speech in them."""
-    from speechgru.backends.loader import open_backend
+    from speechgru.backends.loader import speech_finder
     from speechgru.corpora.check import check
-    from speechgru.modelfile.bundled import MODEL
-    from speechgru.recognition.speech import SpeechFinder
 
     if len(corpus.clips) > MOST_SEARCHED:
         return check(corpus, progress)
-    return check(corpus, progress, SpeechFinder(open_backend(MODEL)).in_file)
+    return check(corpus, progress, speech_finder().in_file)

@@ -94,6 +94,7 @@ def record(
     """
     from speechgru.audio.files import probe
     from speechgru.audio.samples import check_has_channel
+    from speechgru.backends.loader import speech_finder
     from speechgru.corpora.listing import normalized
     from speechgru.corpora.own_recordings import OwnRecordings, check_undivided, usual_speaker
     from speechgru.recognition.guided_recording import GuidedRecording
@@ -106,7 +107,7 @@ def record(
         raise UsageError("--input: goes with one WORD, and without --device, --room and --talk")
     recordings = OwnRecordings(out_dir, speaker, RATE)
     session = (
-        GuidedRecording(words, takes, recordings, longest, cuts_file=input_file is not None)
+        GuidedRecording(words, takes, recordings, longest, input_file is not None, speech_finder())
         if words
         else None
     )
@@ -215,7 +216,8 @@ def _guide(
                 if outcome.take is not None:
                     entry |= {"peak_db": outcome.take.peak_db, "db_over": outcome.take.over_room_db}
                 if outcome.path is not None:
-                    result["kept"].append(entry | {"file": str(outcome.path)})
+                    heard = {} if outcome.speech is None else {"speech": round(outcome.speech, 2)}
+                    result["kept"].append(entry | heard | {"file": str(outcome.path)})
                 else:
                     result["refused"].append(entry | {"fault": outcome.fault})
 

@@ -10,6 +10,7 @@ import numpy as np
 from speechgru.audio.endpoints import EndpointDetector, Fault, Take
 from speechgru.audio.levels import SILENT_DB, peak_db
 from speechgru.audio.samples import Samples
+from speechgru.corpora.check import SURELY_SPEECH
 from speechgru.corpora.own_recordings import OwnRecordings, check_speaker
 from speechgru.errors import SpeechGRUError, UsageError
 
@@ -26,6 +27,8 @@ ADVICE: Mapping[Refusal, str] = {
     "nothing": "no speech; is it the right microphone?",
     "repeated": "already recorded: identical to an earlier take",
 }
+#: What is said of a saved take that may be a noise. It is saved, as a word may be a whistle.
+DOUBT = "it does not sound like speech"
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,21 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a prompt: the take saved in `path`, or why none was saved."""
+    """The result of a prompt: the take saved in `path`, or why none was saved.
+
+    `speech` is the probability that a saved take holds speech; None: nobody was asked.
+    """
 
     prompt: Prompt
     take: Take | None
     path: Path | None
     fault: Refusal | None
+    speech: float | None = None
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the take was saved, but may be a noise."""
+        return self.speech is not None and self.speech < SURELY_SPEECH
 
 
 class GuidedRecording:
@@ -55,6 +67,7 @@ class GuidedRecording:
     Args:
         cuts_file: the stream is a recording, which may have been cut before: takes that are there
             already are refused, and pauses are not.
+        speech_in: the probability that samples, (S,), hold speech, for the outcomes.
 
     Raises:
         UsageError: there is no word, one is given twice, or the speaker is named like one.
@@ -67,12 +80,13 @@ class GuidedRecording:
         recordings: OwnRecordings,
         longest_s: float = 4.0,
         cuts_file: bool = False,
+        speech_in: Callable[[Samples], float] | None = None,
     ) -> None:
         if not words or len(set(words)) < len(words):
             raise UsageError(f"words {', '.join(words)}: at least one is needed, each once")
         check_speaker(recordings.speaker, words=words)
         self.recordings, self.takes = recordings, takes
-        self.cuts_file = cuts_file
+        self.cuts_file, self._speech_in = cuts_file, speech_in
         self._counts = {word: recordings.count(word) for word in words}
         self._skipped: set[str] = set()
         self._order: list[str] = []
@@ -145,13 +159,15 @@ class GuidedRecording:
         return 0 if word in self._skipped else max(0, self.takes - self._counts[word])
 
     def _settle(self, prompt: Prompt, take: Take) -> Outcome:
-        path, fault = None, take.fault or self._repeated(prompt.word, take.samples)
+        path, speech = None, None
+        fault = take.fault or self._repeated(prompt.word, take.samples)
         if fault is None:
+            speech = self._speech_in(take.samples) if self._speech_in is not None else None
             path = self.recordings.add(prompt.word, take.samples)
             self._counts[prompt.word] += 1
             self._order.append(prompt.word)
         self._ask()
-        return Outcome(prompt, take, path, fault)
+        return Outcome(prompt, take, path, fault, speech)
 
     def _repeated(self, word: str, samples: Samples) -> Literal["repeated"] | None:
         if self.cuts_file and self.recordings.find(word, samples) is not None:

@@ -48,6 +48,20 @@ def test_long_recording_becomes_takes(long_recording, tmp_path, capsys):
     assert "3 takes of each by anna are there already" in printed.err
 
 
+def test_a_noise_is_kept_and_doubted(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    hiss = (0.1 * rng.uniform(-1, 1, RATE // 2)).astype(np.float32)
+    soundfile.write(tmp_path / "hiss.wav", np.concatenate([room(1), hiss, room(1)]), RATE)
+    arguments = ["record", "lumos", "--input", str(tmp_path / "hiss.wav"), "--takes", "1"]
+    assert main([*arguments, "--out", str(tmp_path / "own")]) == 0
+    assert (
+        "me_1.wav: 0.5 s, peak -20 dB; it does not sound like speech\n" in capsys.readouterr().err
+    )
+    assert main([*arguments, "--out", str(tmp_path / "other"), "--json"]) == 0
+    (kept,) = json.loads(capsys.readouterr().out)["kept"]
+    assert kept["speech"] < 0.9
+
+
 def test_names_with_letters_in_two_parts_are_those_with_one(long_recording, tmp_path, capsys):
     """As file names of a Mac have them, completed on the command line."""
     arguments = ["record", "gro\u0308\u00dfe", "--input", str(long_recording), "--takes", "1"]

@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 from speech_like import room, spoken
 
+from speechgru.audio.files import read
+from speechgru.backends.loader import speech_finder
+from speechgru.corpora import open_corpus
+from speechgru.corpora.embedded import embedded_corpus
 from speechgru.corpora.own_recordings import OwnRecordings
 from speechgru.errors import UsageError
 from speechgru.recognition.guided_recording import PATIENCE_S, GuidedRecording, Outcome, Prompt
@@ -114,3 +118,18 @@ def test_undo_asks_again_for_a_word_that_was_skipped(tmp_path):
 def test_a_word_twice_is_refused(tmp_path):
     with pytest.raises(UsageError, match="each once"):
         session(tmp_path, words=("lumos", "lumos"))
+
+
+def test_a_noise_is_saved_but_doubted(tmp_path):
+    recordings = OwnRecordings(tmp_path, "anna", RATE)
+    recording = GuidedRecording(["lumos"], 3, recordings, speech_in=speech_finder())
+    rng = np.random.default_rng(0)
+    hiss = (0.1 * rng.uniform(-1, 1, RATE // 2)).astype(np.float32)
+    go = next(c.path for c in open_corpus(embedded_corpus()).clips if c.word == "go")
+    noise, word = (say(recording, sound)[0] for sound in (hiss, read(go, RATE)))
+    assert noise.path.exists()
+    assert noise.is_doubtful
+    assert not word.is_doubtful
+    (not_asked,) = say(session(tmp_path / "other"), hiss)
+    assert not_asked.speech is None
+    assert not not_asked.is_doubtful

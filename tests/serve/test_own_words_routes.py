@@ -32,6 +32,7 @@ RATE = 16_000
 TOKEN = "a-token-of-more-than-16"
 #: A word with a pause before and after it.
 WORD = np.concatenate([room(0.8), spoken(0.5), room(0.8)])
+HISS = np.concatenate([room(0.8), 100 * room(0.5), room(0.8)])
 FAINT = np.concatenate([room(0.8), spoken(0.5, peak=0.013), room(0.8)])
 
 
@@ -95,8 +96,10 @@ def test_words_are_recorded_as_record_does(server):
     client.say(WORD)
     assert client.next("kept")["file"] == "lumos/anna_1.wav"
     assert client.next("prompt")["word"] == "größe"
-    client.say(WORD)
-    assert client.next("kept")["file"] == "größe/anna_1.wav"
+    client.say(HISS)
+    kept = client.next("kept")
+    assert kept["file"] == "größe/anna_1.wav"
+    assert kept["advice"] == "it does not sound like speech"
     client.next("done")
     client.send(type="undo")
     assert client.next("undone")["file"] == "größe/anna_1.wav"

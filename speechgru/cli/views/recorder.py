@@ -7,7 +7,7 @@ from rich.text import Text
 
 from speechgru.audio.endpoints import MARGIN_S
 from speechgru.cli.terminal import Terminal, plain, printable
-from speechgru.recognition.guided_recording import ADVICE
+from speechgru.recognition.guided_recording import ADVICE, DOUBT
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -56,7 +56,11 @@ class RecorderView:
         if outcome.fault is None and take is not None:
             seconds = take.end_s - take.start_s - 2 * MARGIN_S
             text = f"kept {outcome.path}: {seconds:.1f} s, peak {take.peak_db:.0f} dB"
-            self._print(plain(text, "green"))
+            if outcome.is_doubtful:
+                undo = "; u deletes it" if self._live is not None else ""
+                self._print(plain(f"{text}; {DOUBT}{undo}", "yellow"))
+            else:
+                self._print(plain(text, "green"))
         elif self._session.cuts_file and take is not None:
             fault = outcome.fault or "nothing"
             advice = _FILE_ADVICE.get(fault, ADVICE[fault])

@@ -19,11 +19,13 @@ from starlette.websockets import WebSocket
 
 from speechgru.audio.endpoints import MARGIN_S
 from speechgru.audio.samples import SAMPLE_RATE, Samples
+from speechgru.backends.loader import speech_finder
 from speechgru.corpora.listing import normalized
 from speechgru.corpora.own_recordings import OwnRecordings, check_speaker, checked_name
 from speechgru.errors import SpeechGRUError, UsageError
 from speechgru.recognition.guided_recording import (
     ADVICE,
+    DOUBT,
     GuidedRecording,
     Outcome,
     StretchRecording,
@@ -137,7 +139,9 @@ class RecorderSession(SocketSession):
             longest_s = _number("longest", given.get("longest", 4.0), _LONGEST_S)
             if takes != int(takes):
                 raise UsageError(f"takes {takes}: a whole number is needed")
-            self._words = GuidedRecording(words, int(takes), own, longest_s)
+            self._words = GuidedRecording(
+                words, int(takes), own, longest_s, speech_in=speech_finder()
+            )
         else:
             seconds = _number(wanted[0], given[wanted[0]], _STRETCH_S)
             keep = own.add_room if wanted == ["room"] else own.add_talk
@@ -177,6 +181,7 @@ class RecorderSession(SocketSession):
                         "file": outcome.path.relative_to(self._places.data).as_posix(),
                         "seconds": round(take.end_s - take.start_s - 2 * MARGIN_S, 2),
                         "peak_db": take.peak_db,
+                        **({"advice": DOUBT} if outcome.is_doubtful else {}),
                     }
                 )
                 self._bytes += 2 * len(take.samples)

@@ -194,9 +194,9 @@ function progress(value, max, text) {
   find("record-count").textContent = text;
 }
 
-function keep({ word, file, seconds, peak_db: peakDb }) {
+function keep({ word, file, seconds, peak_db: peakDb, advice }) {
   const peak = peakDb === undefined ? "" : `, peak ${peakDb.toFixed(0).replace("-", "−")} dB`;
-  const details = `${seconds.toFixed(1)} s${peak}`;
+  const details = [`${seconds.toFixed(1)} s${peak}`, advice].filter(Boolean).join("; ");
   outcome(`Kept ${file}: ${details}`, "kept");
   find("record-undo").disabled = false;
   const play = make("button", { type: "button", className: "second small", textContent: "Play" });
