@@ -25,8 +25,8 @@ class ClientClock:
             return
         late_ms = timestamp_ms - self.moment_ms(received_s)
         if not self._known or late_ms > _APART_MS:
-            del self._known[: len(self._known) - _MOST_PAUSES + 1]
             self._known.append((received_s, timestamp_ms))
+            del self._known[:-_MOST_PAUSES]
         elif late_ms < -_APART_MS and len(self._known) > 1:
             # More sound than time: what had waited, if the time before it goes on.
             before_ms = _moment_ms(self._known[-2], received_s)

@@ -141,6 +141,16 @@ def test_a_stall_leaves_the_pause_before_it():
     assert found == pytest.approx([1e4, 120_000, 131_000, 140_000])
 
 
+def test_the_last_pauses_of_many_are_remembered():
+    clock = ClientClock()
+    for pause in range(20):
+        for place_ms in range(0, 1000, 10):
+            clock.note(pause + place_ms / 1000, 5000 * pause + place_ms)
+        known = range(max(0, pause - 7), pause + 1)
+        moments = [clock.moment_ms(number + 0.5) for number in known]
+        assert moments == [5000 * number + 500 for number in known]
+
+
 def test_words_before_a_detect_are_still_reported(server):
     """Though they are recognized after it: it holds for the sound that follows."""
 
