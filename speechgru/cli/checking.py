@@ -18,4 +18,4 @@ def checked(corpus: "Corpus", progress: "Progress | None" = None) -> "CheckRepor
 
     if len(corpus.clips) > MOST_SEARCHED:
         return check(corpus, progress)
-    return check(corpus, progress, speech_finder().in_file)
+    return check(corpus, progress, speech_finder())

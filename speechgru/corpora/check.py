@@ -1,10 +1,10 @@
 """What is wrong with a corpus: with single files, and with files taken together."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -35,6 +35,8 @@ SURELY_SPEECH = 0.9
 #: ... and is found among this many others of its word, most of which have speech. A word may be a
 #: whistle.
 _FEWEST_OTHERS = 3
+#: Somebody talks in a recording of noise if there is speech in this share of a few seconds.
+TALK_SHARE = 0.5
 
 #: Every kind of finding, in the order of a report, and what it is called there.
 ERRORS = {
@@ -53,6 +55,7 @@ WARNINGS = {
     "incomplete": "recordings that are not whole",
     "silent": "silent recordings",
     "no_speech": "recordings without speech",
+    "talk_in_noise": "talk in background noise",
     "clipped": "clipped clips",
     "cut_off": "words cut off",
     "channels": "channels that differ",
@@ -148,6 +151,16 @@ class CheckReport:
         return tuple(finding for finding in self.findings if finding.kind == kind)
 
 
+class Listener(Protocol):
+    """Hears whether there is speech in a recording; called from several threads."""
+
+    def in_file(self, path: Path) -> float:
+        """The probability that there is speech in a recording of a word."""
+
+    def talk_in_file(self, path: Path) -> tuple[float, float]:
+        """In the seconds with the most speech: its share, and where they start, in seconds."""
+
+
 class _CheckedClip(NamedTuple):
     clip: Clip
     name: str
@@ -157,15 +170,14 @@ class _CheckedClip(NamedTuple):
 def check(
     corpus: Corpus,
     progress: Progress | None = None,
-    speech_in: Callable[[Path], float] | None = None,
+    listener: Listener | None = None,
 ) -> CheckReport:
     """Decode every recording, and report what is wrong with it or with the corpus.
 
     A bad file is a finding, never an exception. `_silence_` clips may be silent and of any length.
 
     Args:
-        speech_in: the probability that a recording holds speech; called from several threads. None:
-            none is searched for it.
+        listener: hears whether there is speech in a recording; None: none is searched for it.
 
     Raises:
         DataError: `$SPEECHGRU_MAX_HOURS` is not a number of hours.
@@ -177,9 +189,11 @@ def check(
 
     def look_at(path: Path) -> Measured:
         measured = measure(path, path not in noises)
-        if speech_in is None or path not in words or measured.fault:
+        if listener is None or measured.fault:
             return measured
-        return measured._replace(speech=speech_in(path))
+        if path in noises:
+            return measured._replace(talk=listener.talk_in_file(path))
+        return measured._replace(speech=listener.in_file(path)) if path in words else measured
 
     measured = in_threads(look_at, files, progress)
     names = [name_in(corpus.root, path) for path in files]
@@ -211,7 +225,7 @@ def check(
         corpus.guessed_speakers,
         corpus.skipped,
         layout_guesses(corpus),
-        speech_in is not None,
+        listener is not None,
     )
 
 
@@ -322,10 +336,14 @@ def _without_speech(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:
 
 
 def _noises(names: Sequence[str], measured: Sequence[Measured]) -> Iterator[Finding]:
-    """Background recordings that hold nothing."""
+    """Background recordings that hold nothing, or talk: they are trained as silence."""
     for name, of_file in zip(names, measured, strict=True):
         if not of_file.fault:
             yield from _silent(name, of_file)
+            share, start_s = of_file.talk
+            if share >= TALK_SHARE and of_file.peak >= SILENT_PEAK:
+                detail = f"from {start_s:.0f} s on; talk belongs in _unknown_"
+                yield Finding("talk_in_noise", detail, (name,))
 
 
 def _outliers(clips: Sequence[_CheckedClip]) -> Iterator[Finding]:

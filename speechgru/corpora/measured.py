@@ -35,6 +35,8 @@ class Measured(NamedTuple):
     incomplete: str = ""
     #: The probability that there is speech in it; None: not asked.
     speech: float | None = None
+    #: Of noise: the largest share of a few seconds in which somebody talks, and where they start.
+    talk: tuple[float, float] = (0.0, 0.0)
 
 
 def measure(path: Path, has_word: bool = True) -> Measured:

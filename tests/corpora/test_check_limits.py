@@ -13,6 +13,7 @@ from speechgru.cli import main
 from speechgru.corpora import open_corpus
 from speechgru.corpora.check import CheckReport, check
 from speechgru.corpora.embedded import embedded_corpus
+from speechgru.corpora.other_sounds import other_sounds
 from speechgru.corpora.packed import pack
 from speechgru.errors import DataError
 
@@ -166,6 +167,19 @@ def test_noise_among_the_takes_of_a_word_is_named(tmp_path, capsys, monkeypatch)
     assert no_speech(tmp_path, capsys) is None
     main(["data", "check", str(tmp_path)])
     assert "too many clips to search each for speech" in capsys.readouterr().out
+
+
+def test_talk_among_the_noise_is_named(tmp_path, capsys):
+    spoken = [read(path, RATE) for path in other_sounds().speech("validation")[:6]]
+    take(tmp_path / "yes" / "anna_1.wav", noise(1))
+    take(tmp_path / "_background_noise_" / "radio.wav", np.concatenate(spoken)[: 10 * RATE])
+    take(tmp_path / "_background_noise_" / "hiss.wav", noise(2, 10.0))
+    take(tmp_path / "_background_noise_" / "silent.wav", np.zeros(RATE))
+    main(["data", "check", str(tmp_path), "--json"])
+    report = json.loads(capsys.readouterr().out)
+    found = [f for f in report["findings"] if f["kind"] == "talk_in_noise"]
+    assert [f["files"] for f in found] == [["_background_noise_/radio.wav"]]
+    assert "s on; talk belongs in _unknown_" in found[0]["detail"]
 
 
 def take(path, samples):

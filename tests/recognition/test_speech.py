@@ -5,11 +5,12 @@ from functools import cache
 
 import numpy as np
 import pytest
+import soundfile
 
 from speechgru.audio.files import read
 from speechgru.backends.loader import open_backend
 from speechgru.corpora import open_corpus
-from speechgru.corpora.check import SURELY_SPEECH
+from speechgru.corpora.check import SURELY_SPEECH, TALK_SHARE
 from speechgru.corpora.embedded import embedded_corpus
 from speechgru.corpora.other_sounds import other_sounds
 from speechgru.modelfile.bundled import MODEL
@@ -73,6 +74,21 @@ def test_silence_has_none():
 def test_only_the_beginning_of_a_long_recording_is_searched():
     long = np.concatenate([noises()[0]] * 10 + words())
     assert finder()(long) == pytest.approx(finder()(long[: 10 * RATE]))
+
+
+def test_talk_among_noise_is_found_where_it_is(tmp_path):
+    unlike_speech = [noise for noise in noises() if finder()(noise) < SURELY_SPEECH]
+    sounds = np.concatenate([np.resize(noise, 3 * RATE) for noise in unlike_speech]) / 10
+    quiet, talking = tmp_path / "quiet.wav", tmp_path / "talking.wav"
+    soundfile.write(quiet, sounds, RATE)
+    talk = np.concatenate([read(path, RATE) for path in other_sounds().speech("validation")[:6]])
+    talk = talk[: 6 * RATE]
+    sounds[9 * RATE :][: len(talk)] += talk
+    soundfile.write(talking, sounds, RATE)
+    assert finder().talk_in_file(quiet)[0] < TALK_SHARE / 2
+    share, start_s = finder().talk_in_file(talking)
+    assert share >= TALK_SHARE
+    assert start_s == pytest.approx(9.5, abs=1.5)
 
 
 def test_threads_hear_what_one_hears():

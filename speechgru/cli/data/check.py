@@ -28,8 +28,8 @@ def check(
     splits and empty splits are errors, with exit code 4. Warnings are for clips that are silent,
     without speech where most clips of the word have it, clipped, cut off, unusually long or short,
     repeated, at another sample rate than most, or with channels that cancel each other; for silent
-    background recordings; for words with few clips, or with none to validate or test; and for
-    unknown speakers.
+    background recordings, or talk in them; for words with few clips, or with none to validate or
+    test; and for unknown speakers.
     """
     from speechgru.corpora import open_corpus
 
