@@ -75,7 +75,7 @@ class PyavFile:
         self._errors = (av.FFmpegError, ValueError, OSError, RuntimeError, MemoryError)
         self._path, self._demuxer, self._file = path, demuxer, path.open("rb")
         try:
-            self._container: Any = av.open(self._file, format=demuxer, metadata_errors="replace")
+            self._container: Any = av.open(self._file, format=demuxer, **_metadata_options())
             if not self._container.streams.audio:
                 raise DataError(f"{path}: has no sound")
             self._stream: Any = self._container.streams.audio[0]
@@ -139,6 +139,13 @@ class PyavFile:
                     yield block
         except self._errors as error:
             raise DataError(f"{self._path}: cannot be decoded: {_reason(error)}") from error
+
+
+def _metadata_options() -> dict[str, Any]:
+    """A title that is not UTF-8 is no reason to refuse the sound; PyAV 19 needs no option."""
+    import av
+
+    return {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
 
 
 def _reason(error: Exception) -> str:

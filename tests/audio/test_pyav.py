@@ -16,13 +16,15 @@ SECONDS = 1.5
 CODECS = {".m4a": "aac", ".mp4": "aac", ".3gp": "aac", ".aac": "aac", ".webm": "libopus"}
 
 
-def write(path: Path, hertz: float = 440.0, channels: int = 1) -> Path:
+def write(path: Path, hertz: float = 440.0, channels: int = 1, title: str = "") -> Path:
     """A tone, encoded as phones and browsers do."""
     rate = 48_000
     sound = 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(rate * SECONDS)) / rate)
     layout = {1: "mono", 2: "stereo"}[channels]
     container = "adts" if path.suffix == ".aac" else None
     with av.open(path, "w", format=container) as file:
+        if title:
+            file.metadata["title"] = title
         stream = file.add_stream(CODECS[path.suffix], rate=rate)
         stream.layout = layout
         planes = np.tile(sound.astype(np.float32), (channels, 1))
@@ -48,6 +50,14 @@ def test_flac_of_unknown_length_is_read_to_its_end(tmp_path):
     path.write_bytes(content)
     np.testing.assert_allclose(read(path), sound, atol=1e-4)
     assert probe(path).duration_s == pytest.approx(3.0, abs=0.01)
+
+
+def test_a_title_that_is_not_utf8_is_no_obstacle(tmp_path):
+    path = write(tmp_path / "tone.m4a", title="Stra\u00dfe")
+    content = path.read_bytes()
+    assert content.count("\u00df".encode()) == 1
+    path.write_bytes(content.replace("\u00df".encode(), b"\xdf "))  # Latin-1
+    assert strongest_hertz(read(path, 16_000)) == pytest.approx(440, abs=2)
 
 
 def strongest_hertz(samples: np.ndarray) -> float:
