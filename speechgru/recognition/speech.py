@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from speechgru.audio.files import read
 from speechgru.audio.samples import Samples
+from speechgru.audio.sources import file_blocks
 from speechgru.corpora.check import SURELY_SPEECH
 from speechgru.labels import SILENCE, columns
 from speechgru.recognition.backend import Backend
@@ -57,9 +58,14 @@ class SpeechFinder:
         Raises:
             DataError: it cannot be read.
         """
-        samples = read(path, self._backend.sample_rate)
-        has_speech = self._probabilities(samples, _LONGEST_NOISE_S) >= SURELY_SPEECH
-        step_s = self._backend.step_samples / self._backend.sample_rate
+        rate = self._backend.sample_rate
+        pieces: list[Samples] = []
+        for block in file_blocks(path, rate):  # a room may have been recorded for hours
+            pieces.append(block.samples)
+            if sum(map(len, pieces)) >= _LONGEST_NOISE_S * rate:
+                break
+        has_speech = self._probabilities(np.concatenate(pieces), _LONGEST_NOISE_S) >= SURELY_SPEECH
+        step_s = self._backend.step_samples / rate
         steps = min(len(has_speech), round(_TALK_S / step_s))
         shares = np.convolve(has_speech, np.full(steps, 1 / steps), "valid")
         start = int(shares.argmax())
