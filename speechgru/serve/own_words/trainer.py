@@ -15,7 +15,6 @@ from typing import IO, Any, Literal
 from speechgru.common.parents import PARENT_VARIABLE
 from speechgru.errors import DataError, InterruptedRunError, SpeechGRUError, UsageError
 from speechgru.serve.own_words.places import Places
-from speechgru.training.run_progress import CHECKPOINT, read_progress
 
 State = Literal["idle", "running", "stopping", "done", "stopped", "failed"]
 
@@ -198,7 +197,14 @@ class Trainer:
 
 
 def _last_run(places: Places) -> tuple[Path | None, State]:
-    """The last of the runs that have the names of this trainer's, and how it ended."""
+    """The last of the runs that have the names of this trainer's, and how it ended.
+
+    None where nothing can be trained: nor can trained models be served there.
+    """
+    if Trainer.obstacle():
+        return None, "idle"
+    from speechgru.training.run_progress import CHECKPOINT, read_progress
+
     name = Path(places.recipe).stem
     checkpoints = []
     for run in places.runs.glob("*"):
